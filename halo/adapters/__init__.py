@@ -1,0 +1,1 @@
+"""The real devices behind the ports: Cap'n Proto, TLS, fence programs, journal media."""

@@ -1,0 +1,1 @@
+"""The `halo` command: one module a command, over the manager's HTTP API."""

@@ -1,0 +1,1 @@
+"""Decisions: plain synchronous code that knows no asyncio, file, socket, clock or randomness."""

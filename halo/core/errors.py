@@ -1,0 +1,155 @@
+"""The errors of HALO, split by what the caller does next.
+
+::
+
+    HaloError
+     ├─ AdministratorError     an administrator must mend something first: exit status 64
+     │   ├─ ConfigError        the config is wrong; carries every mistake with its place
+     │   ├─ SocketError        the manager's socket path cannot be used
+     │   └─ StateError         the state file is locked, damaged or unreadable
+     ├─ LinkError              no answer from an agent; its `loss` says what that proves
+     ├─ FenceError             a fence device did not do what it was told
+     ├─ RecordError            the journal could not be written: nothing was changed
+     ├─ CommandError           an administrator's command was not carried out
+     │   ├─ BadRequest         malformed (HTTP 400)
+     │   ├─ UnknownObject      no such host or group (HTTP 404)
+     │   ├─ CommandRefused     not possible now (HTTP 409)
+     │   └─ CommandFailed      tried and failed (HTTP 500)
+     └─ InvariantError         a defect of the manager itself: it records this and exits
+
+Library exceptions are translated into these once, in the adapter that calls the library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+EXIT_ADMINISTRATOR = 64
+"""Exit status for what an administrator must mend; systemd does not restart on it."""
+
+
+class HaloError(Exception):
+    """Base of all errors that HALO raises on purpose."""
+
+
+class AdministratorError(HaloError):
+    """Something an administrator must mend before the program can start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake in a config file: where, what was found, what was expected."""
+
+    line: int
+    column: int
+    message: str
+
+
+class ConfigError(AdministratorError):
+    """The config file is wrong. `mistakes` holds all that were found, in file order."""
+
+    def __init__(self, path: str, mistakes: list[Mistake]) -> None:
+        self.path = path
+        self.mistakes = mistakes
+        super().__init__(
+            "\n".join(
+                f"{path}:{m.line}:{m.column}: {m.message}" if m.line else f"{path}: {m.message}"
+                for m in mistakes
+            )
+        )
+
+
+class SocketError(AdministratorError):
+    """The manager's socket path cannot be used."""
+
+
+class StateError(AdministratorError):
+    """The state file is locked by another manager, damaged, or cannot be read."""
+
+
+class LossKind(Enum):
+    """Why an agent does not answer, grouped by what that says about its host."""
+
+    SILENT = "silent"  # sent, and nothing came back within the deadline
+    NO_ROUTE_TO_HOST = "no route to host"  # counts like silence
+    REFUSED = "connection refused"  # the host lives and its agent does not
+    RESET = "connection reset"  # the same (also an orderly end of the stream)
+    BUSY = "another manager is served"  # the agent lives and refuses us
+    STALE = "replaced"  # we closed it ourselves, or a newer connection took over
+    NO_ROUTE_TO_NETWORK = "network unreachable"  # proves nothing of the host
+    DNS = "name resolution failed"  # proves nothing
+    TLS = "TLS failed"  # proves nothing; something answered
+    PROTOCOL = "protocol error"  # something answered, wrongly
+    LOCAL = "local error"  # our own fault: descriptors, memory, permissions
+
+    @property
+    def is_silence(self) -> bool:
+        """True where a probe was sent and the host gave no sign of life."""
+        return self in (LossKind.SILENT, LossKind.NO_ROUTE_TO_HOST)
+
+    @property
+    def is_closed_port(self) -> bool:
+        """True where the host's kernel answered for an agent that is not there."""
+        return self in (LossKind.REFUSED, LossKind.RESET)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection ended or could not be made."""
+
+    kind: LossKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.detail}" if self.detail else self.kind.value
+
+
+class LinkError(HaloError):
+    """An agent gave no answer."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        super().__init__(str(loss))
+
+
+class FenceError(HaloError):
+    """A fence device failed, hung, or does not show what it acknowledged."""
+
+
+class RecordError(HaloError):
+    """The journal could not be written."""
+
+
+class CommandError(HaloError):
+    """An administrator's command was not carried out; the text says why, in one sentence."""
+
+    status = 500
+
+
+class BadRequest(CommandError):
+    """The request is malformed."""
+
+    status = 400
+
+
+class UnknownObject(CommandError):
+    """No such host or group."""
+
+    status = 404
+
+
+class CommandRefused(CommandError):
+    """Not possible now; nothing was changed."""
+
+    status = 409
+
+
+class CommandFailed(CommandError):
+    """It was tried and failed: the fence device or the journal."""
+
+    status = 500
+
+
+class InvariantError(HaloError):
+    """A defect of the manager: a token lost or copied, a start without proof."""

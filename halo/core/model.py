@@ -1,0 +1,191 @@
+"""The cluster as its config describes it: immutable, without any runtime state or I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import TypeAlias
+
+HostId: TypeAlias = str
+GroupId: TypeAlias = str
+ResourceId: TypeAlias = str
+
+DEFAULT_AGENT_PORT = 8000
+
+
+class Operation(StrEnum):
+    """What an agent can be asked to do with a resource (OCF actions)."""
+
+    MONITOR = "monitor"
+    START = "start"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One OCF resource.
+
+    `parents` start before it and stop after it; `dependents` the other way round. Timeouts are
+    seconds; where None, the agent uses the script's advertised timeout.
+    """
+
+    id: ResourceId
+    kind: str
+    parameters: Mapping[str, str]
+    dependents: tuple[ResourceId, ...] = ()
+    parents: tuple[ResourceId, ...] = ()
+    shared: bool = False
+    monitor_interval_s: float | None = None
+    monitor_timeout_s: float | None = None
+    start_timeout_s: float | None = None
+    stop_timeout_s: float | None = None
+
+    def timeout_s(self, operation: Operation) -> float | None:
+        """The configured deadline of one operation in seconds, if any."""
+        return {
+            Operation.MONITOR: self.monitor_timeout_s,
+            Operation.START: self.start_timeout_s,
+            Operation.STOP: self.stop_timeout_s,
+        }[operation]
+
+
+class StartFailurePolicy(StrEnum):
+    """What happens to a group whose start fails on a host."""
+
+    MOVE = "move"  # prove it stopped there and try the next candidate
+    STAY = "stay"  # leave running what runs, and report
+
+
+class SecondCopyPolicy(StrEnum):
+    """What happens when a group is seen on two hosts."""
+
+    REPORT = "report"
+    STOP = "stop"  # stop the copy without the token
+    FENCE = "fence"  # fence the host without the token
+
+
+class LossPolicy(StrEnum):
+    """What happens to a host that is lost while it held groups."""
+
+    FENCE = "fence"
+    REBOOT = "reboot"  # off, confirmed, then on again; once until reset
+    WAIT = "wait"  # never by itself
+
+
+@dataclass(frozen=True)
+class ResourceGroup:
+    """A tree of resources that runs on one host at a time, named after its root.
+
+    `resources` stands in start order: every parent before its dependents.
+    """
+
+    id: GroupId
+    resources: tuple[Resource, ...]
+    home_host: HostId
+    failover_hosts: tuple[HostId, ...] = ()
+    on_start_failure: StartFailurePolicy = StartFailurePolicy.MOVE
+    second_copy: SecondCopyPolicy = SecondCopyPolicy.REPORT
+
+    @property
+    def root(self) -> ResourceId:
+        """The id of the root resource, which is the group's own."""
+        return self.id
+
+    @cached_property
+    def candidates(self) -> tuple[HostId, ...]:
+        """Every host that may run the group, in order of preference."""
+        return (self.home_host, *self.failover_hosts)
+
+    @cached_property
+    def by_id(self) -> Mapping[ResourceId, Resource]:
+        """The group's resources by their id."""
+        return {resource.id: resource for resource in self.resources}
+
+    @cached_property
+    def exclusive(self) -> tuple[Resource, ...]:
+        """The resources that may never run on two hosts."""
+        return tuple(r for r in self.resources if not r.shared)
+
+    def parents_of(self, resource: Resource) -> Iterator[Resource]:
+        """The resources of this group that start before `resource`."""
+        return (self.by_id[p] for p in resource.parents if p in self.by_id)
+
+    def dependents_of(self, resource: Resource) -> Iterator[Resource]:
+        """The resources of this group that start after `resource`."""
+        return (self.by_id[d] for d in resource.dependents if d in self.by_id)
+
+
+@dataclass(frozen=True)
+class FenceDevice:
+    """One power switch of a host, driven by a fence-agent program.
+
+    `agent` is what the config says, `program` the executable it names. `parameters` may hold
+    secrets: they are never shown, and values `file:/path` and `env:NAME` are read only when used.
+    """
+
+    agent: str
+    program: str
+    parameters: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One cluster host: where its agent listens and how it is powered off.
+
+    `fence_levels` are tried in order; a level confirms when all its devices do. Empty: the host
+    cannot be fenced.
+    """
+
+    id: HostId
+    address: str
+    port: int = DEFAULT_AGENT_PORT
+    fence_levels: tuple[tuple[FenceDevice, ...], ...] = ()
+    on_loss: LossPolicy = LossPolicy.FENCE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Timings and limits of one manager; all times in seconds."""
+
+    monitor_interval_s: float = 5.0
+    survey_interval_s: float = 30.0
+    heartbeat_interval_s: float = 1.0
+    loss_budget_s: float = 3.0
+    connect_timeout_s: float = 2.0
+    reconnect_interval_s: float = 0.5
+    operation_deadline_s: float = 900.0
+    fence_timeout_s: float = 60.0
+    fence_retry_min_s: float = 5.0
+    fence_retry_max_s: float = 300.0
+    fence_limit: int = 10
+    fence_limit_window_s: float = 600.0
+    storm_hosts: int = 2
+    storm_fraction: float = 1 / 3
+    storm_window_s: float = 60.0
+    power_proof_age_s: float = 10.0
+    device_check_interval_s: float = 3600.0
+    restart_limit: int = 5
+    restart_window_s: float = 600.0
+    restart_grace_s: float = 10.0
+    fence_on_connection_close: bool = False
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All hosts and groups of one config, by id, in config order."""
+
+    name: str
+    hosts: Mapping[HostId, Host]
+    groups: Mapping[GroupId, ResourceGroup]
+    settings: Settings = Settings()
+
+    @cached_property
+    def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:
+        """Every group that may run on a host, by that host."""
+        found: dict[HostId, list[ResourceGroup]] = {host: [] for host in self.hosts}
+        for group in self.groups.values():
+            for host in group.candidates:
+                found[host].append(group)
+        return {host: tuple(groups) for host, groups in found.items()}

@@ -1,0 +1,66 @@
+"""What operations on resources and on fence devices come to, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Outcome(Enum):
+    """How one operation on a resource ended."""
+
+    COMPLETED = "completed"  # the script ran; `code` is its exit status
+    NOT_RUN = "not run"  # the script could not be run at all
+    TIMED_OUT = "timed out"  # it was killed at its deadline, or gave no answer within ours
+
+
+@dataclass(frozen=True, slots=True)
+class OperationResult:
+    """What came of one operation. `code` is an OCF exit code, -1 unless COMPLETED."""
+
+    outcome: Outcome
+    code: int = -1
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """Who answers at the other end.
+
+    `legacy`: it knows `operation` alone (no heartbeats). `boot_id` changes when the host boots.
+    """
+
+    version: str = ""
+    boot_id: str = ""
+    legacy: bool = False
+
+
+class FenceAction(StrEnum):
+    """The actions of the ClusterLabs fence-agent API that HALO uses."""
+
+    ON = "on"
+    OFF = "off"
+    STATUS = "status"
+
+
+class PowerState(Enum):
+    """What a fence device says of its outlet."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class FenceResult:
+    """What one run of a fence program came to.
+
+    `succeeded`: it did as told (for STATUS: it reported a state). `power` is set by STATUS only.
+    `message` says in words what happened, and never holds a secret. `duration_s` is the
+    program's own run time.
+    """
+
+    succeeded: bool
+    power: PowerState = PowerState.UNKNOWN
+    message: str = ""
+    duration_s: float = 0.0

@@ -1,0 +1,116 @@
+"""What the manager needs from the world: small interfaces, each with a real implementation in
+:mod:`halo.adapters` and a simulated one in the tests.
+
+Time needs no port of its own: the manager takes monotonic time and timers from the running event
+loop, so a loop with a virtual clock is enough to simulate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from halo.core.errors import Loss
+from halo.core.model import FenceDevice, Host, Operation, Resource
+from halo.core.outcomes import AgentIdentity, FenceAction, FenceResult, OperationResult
+
+JournalRecord: TypeAlias = dict[str, Any]
+"""One journal record as JSON-ready data."""
+
+
+class AgentConnection(Protocol):
+    """One standing connection to an agent. Every call raises LinkError once it is gone."""
+
+    @property
+    def identity(self) -> AgentIdentity: ...
+
+    async def operation(
+        self, resource: Resource, operation: Operation, deadline_s: float
+    ) -> OperationResult:
+        """Run one operation; TIMED_OUT when no answer came within `deadline_s`."""
+        ...
+
+    async def heartbeat(self) -> None:
+        """Return when the agent answered; the caller sets the deadline."""
+        ...
+
+    async def wait_closed(self) -> Loss:
+        """Return when the connection ended, with the reason."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection at once; pending calls raise LinkError. Safe to repeat."""
+        ...
+
+
+class AgentConnector(Protocol):
+    """Makes connections to agents."""
+
+    async def connect(self, host: Host, deadline_s: float) -> AgentConnection:
+        """Connect and exchange greetings, within `deadline_s`; raises LinkError."""
+        ...
+
+
+class FenceDevices(Protocol):
+    """Runs fence programs."""
+
+    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+        """Run one action. Never raises for a device's fault; a program that outlives
+        `deadline_s` is killed with all its children. Cancelling the call kills it too."""
+        ...
+
+
+class JournalMedium(Protocol):
+    """Where journal records are kept. Opening it takes the lock; both raise StateError."""
+
+    def read(self) -> Iterable[JournalRecord]:
+        """All records in order, at start-up (may block)."""
+        ...
+
+    async def append(self, records: Sequence[JournalRecord]) -> None:
+        """Add records; on return they are on stable storage, all or none. Raises RecordError."""
+        ...
+
+    async def compact(self, snapshot: Sequence[JournalRecord]) -> None:
+        """Replace all records by `snapshot`, atomically. Raises RecordError."""
+        ...
+
+    async def close(self) -> None:
+        """Release the lock."""
+        ...
+
+
+class WallClock(Protocol):
+    """The time of day, for timestamps alone: no decision depends on it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class Operations(Protocol):
+    """What the HTTP API needs of the manager.
+
+    Each command returns one sentence that says what was done and what still runs; it is durable
+    by then. They raise CommandError subclasses, whose `status` is the HTTP status.
+    """
+
+    def status(self) -> dict[str, Any]: ...
+
+    async def set_managed(self, group: str, managed: bool, comment: str | None) -> str: ...
+
+    async def group_command(
+        self, group: str, command: str, *, to: str | None, force: bool, comment: str | None
+    ) -> str:
+        """`start`, `stop`, `move` (needs `to`), `cleanup`."""
+        ...
+
+    async def host_command(
+        self, host: str, command: str, *, force: bool, comment: str | None
+    ) -> str:
+        """`failback`, `fence`, `confirm-off`, `cancel-fence`, `activate`, `deactivate`, `reset`."""
+        ...
+
+    async def cluster_command(self, command: str, *, comment: str | None) -> str:
+        """`freeze`, `thaw`, `clear_events`."""
+        ...
