@@ -1,0 +1,211 @@
+"""The manager's Unix socket: taken without stealing it from a living manager, never open to all.
+
+Rejected: binding to another name and renaming (the kernel would show clients and `ss` the wrong
+name), a lock file beside the socket (litter that cannot be removed without a race), and changing
+the umask (it belongs to the whole process; another thread may be creating files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from halo.core.errors import SocketError
+
+PATH_LIMIT_BYTES = 107
+"""Longest path of a Unix socket on Linux (unix(7)): 108 bytes with the closing zero."""
+PROBE_DEADLINE_S = 2.0
+LOCK_DEADLINE_S = 5.0
+BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A listening socket with the identity of its file, to know it again at exit."""
+
+    listener: socket.socket
+    device: int
+    inode: int
+
+
+class UnixSite:
+    """A runner's site on a Unix socket. Close it before the runner's `cleanup()`."""
+
+    def __init__(self, path: str, site: web.SockSite, bound: _Bound) -> None:
+        self.path = path
+        self._site = site
+        self._bound = bound
+
+    async def close(self) -> None:
+        """Stop listening, and remove the socket if it is still ours. Safe to repeat."""
+        with contextlib.suppress(RuntimeError):  # the site was stopped already, with its runner
+            await self._site.stop()
+        await asyncio.to_thread(_remove_if_ours, self.path, self._bound)
+
+
+async def open_unix_site(runner: web.BaseRunner, path: str, group: str | None = None) -> UnixSite:
+    """Serve `runner`, which is set up, on a Unix socket at `path`.
+
+    The socket's mode is 0600, or 0660 for members of `group`. A socket that nobody listens on is
+    replaced; raises SocketError where the path is in use, is no socket, or cannot be had.
+    """
+    bound = await asyncio.to_thread(_bind, path, group)
+    site = web.SockSite(runner, bound.listener)
+    try:
+        await site.start()
+    except BaseException:
+        bound.listener.close()
+        _remove_if_ours(path, bound)
+        raise
+    return UnixSite(path, site, bound)
+
+
+def _bind(path: str, group: str | None) -> _Bound:
+    if len(os.fsencode(path)) > PATH_LIMIT_BYTES:
+        raise SocketError(
+            f"The socket path {path} is longer than {PATH_LIMIT_BYTES} bytes, the most that"
+            " Linux allows: choose a shorter one with --socket."
+        )
+    gid = _group_id(group)
+    try:
+        with _folder_locked(path):
+            _make_room(path)
+            return _listen(path, gid)
+    except OSError as error:
+        raise SocketError(f"Cannot make the socket {path}: {error.strerror}.") from error
+
+
+def _group_id(group: str | None) -> int | None:
+    if group is None:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SocketError(
+            f'There is no group "{group}" on this machine to give the socket to:'
+            " create it, or name another with --socket-group."
+        ) from None
+
+
+@contextlib.contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    """Hold off other managers between the look at an old socket and its replacement."""
+    folder = os.path.dirname(path) or "."
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SocketError(
+            f"Cannot make the socket {path}: its folder {folder} cannot be opened"
+            f" ({error.strerror}). Create it, or choose another path with --socket."
+        ) from error
+    try:
+        _lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)  # releases the lock
+
+
+def _lock(descriptor: int, path: str) -> None:
+    deadline = time.monotonic() + LOCK_DEADLINE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise SocketError(
+                    f"Another program holds a lock on the folder of the socket {path}:"
+                    " see with `fuser -v` which, end it, or choose another path with --socket."
+                ) from None
+            time.sleep(0.02)
+
+
+def _make_room(path: str) -> None:
+    """Remove a socket that nobody listens on; raises SocketError for anything else there."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketError(
+            f"{path} is not a socket and is left alone: remove it if it is not needed,"
+            " or choose another path with --socket."
+        )
+    user = _listening_process(path)
+    if user is not None:
+        raise SocketError(
+            f"The socket {path} is in use{user}: stop that manager first, or choose another"
+            " path with --socket."
+        )
+    os.unlink(path)
+
+
+def _listening_process(path: str) -> str | None:
+    """Who listens at `path`, in words that may be empty; None where nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_DEADLINE_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return None
+        except (TimeoutError, BlockingIOError):  # its queue is full: it lives, and is busy or hung
+            return " by a process that accepts no connection"
+        except OSError as error:
+            if error.errno == errno.EPROTOTYPE:  # a datagram socket of some other program
+                return " by another program"
+            raise
+        return _process_behind(probe)
+
+
+def _process_behind(connected: socket.socket) -> str:
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return f" by process {pid} ({file.read().strip()})"
+    except OSError:
+        return f" by process {pid}" if pid else ""
+
+
+def _listen(path: str, gid: int | None) -> _Bound:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Linux makes the file with the mode of the unbound socket, so it is private from birth.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(path)
+        try:
+            os.chmod(path, 0o600)  # whatever the umask took away
+            if gid is not None:
+                os.chown(path, -1, gid)
+                os.chmod(path, 0o660)
+            # Before the lock goes: the next manager's probe must find somebody.
+            listener.listen(BACKLOG)
+            found = os.lstat(path)
+        except BaseException:
+            os.unlink(path)
+            raise
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return _Bound(listener, found.st_dev, found.st_ino)
+
+
+def _remove_if_ours(path: str, bound: _Bound) -> None:
+    """Remove the socket at orderly exit, unless another manager has put its own there."""
+    with contextlib.suppress(OSError, SocketError), _folder_locked(path):
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == (bound.device, bound.inode):
+            os.unlink(path)
