@@ -1,0 +1,189 @@
+"""When a host may be powered off, and what counts as done (S3, S5). Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from halo.core.knowledge import Presence
+from halo.core.model import HostId, LossPolicy, ResourceGroup
+from halo.core.outcomes import FenceResult, PowerState
+from halo.core.state import ClusterState, FencePhase
+
+FIRST_RETRY_FACTOR = 2.0
+
+
+def takers(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
+    """Candidates that could take `group` from `lost`: available, and heard of since the verdict."""
+    verdict = state.hosts[lost].lost_at
+    return [
+        host
+        for host in state.available_candidates(group, besides=lost)
+        if verdict is None or state.hosts[host].answered_at > verdict
+    ]
+
+
+def awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
+    """Candidates that could take `group` from `lost` once they answer a ping sent now."""
+    heard = takers(state, group, lost)
+    return [host for host in state.available_candidates(group, besides=lost) if host not in heard]
+
+
+def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
+    """Is this a wanted, managed group that waits for `lost` and nothing else?"""
+    memory = state.memory_of(group)
+    return (
+        memory.managed
+        and memory.wanted
+        and state.groups[group.id].managed_on in (None, lost)
+        and not state.knowledge.running_on(group)
+    )
+
+
+def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
+    """Unmanaged groups that may be running on `host`."""
+    return [
+        group.id
+        for group in state.groups_of(host)
+        if not state.memory_of(group).managed
+        and state.knowledge.last_seen(group, host) is not Presence.STOPPED
+        and not [other for other in state.knowledge.running_on(group) if other != host]
+    ]
+
+
+def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | None:
+    """Why the manager may not fence `host` by itself now (S5); None when it may.
+
+    The caller has made sure that a wanted, managed group lacks proof for `host` alone."""
+    if state.observe_only:
+        return "observe mode"
+    if state.remembered.frozen is not None:
+        return f"frozen: {state.remembered.frozen}"
+    at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
+    if at.connected:
+        return f"{host} answers"
+    if config.on_loss is LossPolicy.WAIT:
+        return f"{host} has `on_loss: wait`; `halo fence {host}` does it by hand"
+    if not config.fence_levels:
+        return (
+            f"{host} has no fence agent; see that it is off, then "
+            f"`halo fence {host} --confirm-off --reason ...`"
+        )
+    if memory.fenced:
+        return f"{host} was fenced already; mend it, then `halo reset {host}`"
+    if memory.distrusted:
+        return f"the fence device of {host} is not trusted: {memory.distrusted}"
+    if not memory.seen:
+        return f"{host} was never seen since its last reset"
+    if at.lost_at is None:
+        return f"{host} is not declared lost" + (f" ({at.loss})" if at.loss else "")
+    unmanaged = _unmanaged_on(state, host)
+    if unmanaged:
+        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
+    if not state.reboot_is_due(host) and not any(
+        takers(state, group, host)
+        for group in state.groups_of(host)
+        if _is_bereft(state, group, host)
+    ):
+        return f"no other host could take a group of {host} now"
+    return _storm_or_rate(state, host, now) or _retry_pause(state, host, now)
+
+
+def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
+    limits = state.settings
+    together = state.suspects_with(host)
+    if len(together) > limits.storm_hosts and (
+        len(together) > limits.storm_fraction * len(state.cluster.hosts)
+    ):
+        return (
+            f"{len(together)} hosts fell silent together ({', '.join(sorted(together))}): "
+            "the manager's own network may be at fault; "
+            f"`halo fence {host} --force` frees this host alone"
+        )
+    recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
+    if len(recent) >= limits.fence_limit:
+        return (
+            f"{len(recent)} automatic fences within {limits.fence_limit_window_s:g} s are the "
+            f"limit; `halo fence {host}` does it by hand"
+        )
+    return None
+
+
+def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
+    at = state.hosts[host]
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced"
+    if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
+        return (
+            f"fencing {host} failed ({at.fence_error}); next try in "
+            f"{max(1, round(at.fence_retry_at - now))} s. Mend the device, or see that the host is "
+            f"off and `halo fence {host} --confirm-off`"
+        )
+    return None
+
+
+def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> str | None:
+    """Why an administrator's fence of `host` is refused (S8); `force` overrides what it may."""
+    if state.observe_only:
+        return "the manager only observes (started without --manage-resources)"
+    at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced already"
+    if not config.fence_levels:
+        return f"{host} has no fence agent in the config"
+    if force:
+        return None
+    if memory.fenced:
+        return (
+            f"{host} was fenced already and not reset since; `halo reset {host}`, or --force to "
+            "fence it again"
+        )
+    if memory.distrusted:
+        return f"the fence device of {host} is not trusted: {memory.distrusted}"
+    unmanaged = [
+        group.id
+        for group in state.groups_of(host)
+        if not state.memory_of(group).managed
+        and (
+            state.knowledge.presence(group, host) is Presence.RUNNING
+            or group.id in _unmanaged_on(state, host)
+        )
+    ]
+    if unmanaged:
+        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force overrides"
+    stranded = [
+        group.id
+        for group in state.groups_of(host)
+        if state.groups[group.id].managed_on == host
+        and state.memory_of(group).wanted
+        and not state.available_candidates(group, besides=host)
+    ]
+    if stranded:
+        return (
+            f"no other host could take {', '.join(stranded)} from {host} now "
+            "(partner deactivated or disconnected); --force overrides"
+        )
+    return None
+
+
+def retry_pause_s(attempts: int, shortest_s: float, longest_s: float) -> float:
+    """The pause after the n-th failed attempt in a row: doubling, bounded."""
+    doubled = shortest_s * FIRST_RETRY_FACTOR ** min(max(attempts - 1, 0), 16)
+    return min(longest_s, doubled)
+
+
+def judge_off(results: Sequence[FenceResult]) -> str | None:
+    """What went wrong with the offs of one step; None when all succeeded."""
+    failed = [result.message or "the device reports failure" for result in results
+              if not result.succeeded]  # fmt: skip
+    return "; ".join(failed) or None
+
+
+def judge_status(results: Sequence[FenceResult]) -> str | None:
+    """Why the states reported after the last off do not confirm it; None when all say off."""
+    wrong = []
+    for result in results:
+        if result.power is PowerState.ON:
+            wrong.append("the device acknowledged the off but says that the outlet is on")
+        elif result.power is not PowerState.OFF:
+            wrong.append(result.message or "the device does not say whether the outlet is off")
+    return "; ".join(wrong) or None

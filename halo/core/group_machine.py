@@ -1,0 +1,454 @@
+"""Managing one group on one host: results of operations in, operations to run out.
+
+The machine is a reconciler. After every event it looks at what each resource is and what the group
+is to be (run, stop, or be left alone), and names the operations that lead there: starts parents
+first, siblings side by side; stops leaves first; a monitor when one is due. Nothing else is
+remembered between steps but the resources' own state, so there is no order of events that it was
+not written for.
+
+It knows no clock, socket or task. The caller runs every :class:`Run` it is given, feeds the result
+back by :meth:`GroupMachine.finished`, calls :meth:`GroupMachine.step` at :meth:`next_due` and
+whenever the cluster's state changed, and is told by :class:`Leave` to hand the token home.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from halo.core.journal import ErrorKind
+from halo.core.knowledge import Presence
+from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
+from halo.core.ocf import OcfCode, is_present
+from halo.core.outcomes import OperationResult, Outcome
+from halo.core.state import ClusterState
+
+BAD_MONITORS_BEFORE_RESTART = 2
+
+
+class Left(Enum):
+    """Why a group task gave its token back."""
+
+    REVOKED = "revoked"  # the connection ended, or a command wants the group decided afresh
+    STOPPED = "stopped"  # as it was told to; nothing of it runs here
+    START_FAILED = "start failed"  # and nothing of it runs here any more
+    NO_PROOF = "no proof"  # a start was needed that must not be made without proof
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run one operation and report its result by `finished`."""
+
+    resource: Resource
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Give the token back; no operation is in flight."""
+
+    why: Left
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write an error of the group into the journal."""
+
+    kind: ErrorKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStartFailure:
+    """Write a failed start into the journal: the host is no candidate until `cleanup`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportMoved:
+    """Everything runs on the target of a planned move."""
+
+
+Action: TypeAlias = Run | Leave | Report | ReportStartFailure | ReportMoved
+
+
+@dataclass(slots=True)
+class ResourceState:
+    """One resource as its group's machine sees it."""
+
+    resource: Resource
+    presence: Presence = Presence.UNKNOWN
+    busy: Operation | None = None
+    due_at: float = 0.0  # of the next monitor
+    bad_monitors: int = 0
+    wants_restart: bool = False  # it must be stopped before it is started again
+    stopped_by_script: bool = False  # a stop succeeded; a monitor has to bear it out
+    failed: str | None = None  # left alone until cleanup
+    released: bool = False  # shared: this group needs it here no more
+    crashed: bool = False  # it stopped, or went bad, without being told to
+    restarts: deque[float] = field(default_factory=deque)
+
+    @property
+    def is_down(self) -> bool:
+        """Out of the way of its parents: stopped, or let go where it is shared."""
+        if self.busy is not None:
+            return False
+        return self.released or self.stopped_by_script or self.presence is Presence.STOPPED
+
+    @property
+    def is_up(self) -> bool:
+        """Fit to carry its dependents."""
+        return (
+            self.presence is Presence.RUNNING
+            and self.busy in (None, Operation.MONITOR)
+            and not self.wants_restart
+        )
+
+
+class GroupMachine:
+    """Manages one group on one host over one connection."""
+
+    def __init__(
+        self, state: ClusterState, group: ResourceGroup, host: str, epoch: int, now: float
+    ) -> None:
+        self._state = state
+        self._group = group
+        self._host = host
+        self._epoch = epoch
+        self._revoked: str | None = None
+        self._leaving: tuple[Left, str] | None = None
+        self._needs_proof = False
+        self._left = False
+        self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
+
+    def _adopt(self, resource: Resource, now: float) -> ResourceState:
+        """Begin with what was just seen over this connection, else with nothing."""
+        sighting = self._state.knowledge.of(resource.id, self._host)
+        state = ResourceState(resource, due_at=now, failed=sighting.failure)
+        if sighting.epoch == self._epoch and sighting.presence in (
+            Presence.RUNNING,
+            Presence.STOPPED,
+        ):
+            state.presence = sighting.presence
+            state.due_at = now + self._interval_s(resource)
+        if resource.shared and self._departure() is None:
+            self._state.needs.need(resource.id, self._host, self._group.id)
+        return state
+
+    # --- what the caller tells ---------------------------------------------------------------
+
+    def revoke(self, why: str) -> None:
+        """Begin nothing more; leave when what is in flight has ended."""
+        self._revoked = self._revoked or why
+
+    def finished(
+        self, resource_id: str, operation: Operation, result: OperationResult, now: float
+    ) -> list[Action]:
+        """Take in the result of a :class:`Run`, and say what to do next."""
+        state = self.resources[resource_id]
+        state.busy = None
+        state.due_at = now + self._interval_s(state.resource)
+        if operation is Operation.MONITOR:
+            return self._monitored(state, result) + self.step(now)
+        if operation is Operation.START:
+            return self._started(state, result) + self.step(now)
+        return self._stopped(state, result, now) + self.step(now)
+
+    def start_refused(self, resource_id: str, now: float) -> list[Action]:
+        """A start was not sent: it lacks proof. Stop what runs, and have it decided afresh."""
+        state = self.resources[resource_id]
+        state.busy = None
+        state.presence = Presence.STOPPED
+        self._needs_proof = self._state.hold_reason(self._group) is None
+        return self.step(now)
+
+    def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
+        """An operation got no answer because the connection ended: leave."""
+        state = self.resources[resource_id]
+        state.busy = None
+        state.presence = Presence.UNKNOWN
+        self.revoke(why)
+        return self.step(now)
+
+    def next_due(self) -> float | None:
+        """When the next monitor is due, if nothing happens before."""
+        times = [s.due_at for s in self.resources.values() if s.busy is None]
+        return None if self._left or self._revoked or not times else min(times)
+
+    @property
+    def in_flight(self) -> list[str]:
+        """What runs now, in words, without monitors."""
+        return [
+            f"{state.busy.value} of {state.resource.id} on {self._host}"
+            for state in self.resources.values()
+            if state.busy in (Operation.START, Operation.STOP)
+        ]
+
+    # --- results -----------------------------------------------------------------------------
+
+    def _monitored(self, state: ResourceState, result: OperationResult) -> list[Action]:
+        if result.outcome is not Outcome.COMPLETED:
+            # It proves nothing and a restart may hang as well: Error, and monitoring goes on.
+            state.presence = Presence.ERROR
+            return []
+        if is_present(result.code):
+            state.bad_monitors = 0
+            if state.stopped_by_script:
+                state.stopped_by_script = False
+                return self._stop_failed(state, "stop reported success, but it still runs")
+            state.presence = Presence.RUNNING
+            return []
+        if result.code == OcfCode.NOT_RUNNING:
+            state.bad_monitors = 0
+            state.crashed = state.crashed or state.presence is Presence.RUNNING
+            state.presence = Presence.STOPPED
+            state.stopped_by_script = False
+            state.wants_restart = False
+            return []
+        state.bad_monitors += 1
+        if (
+            state.bad_monitors >= BAD_MONITORS_BEFORE_RESTART
+            and state.failed is None
+            and not self._needed_by_others(state)
+        ):
+            state.wants_restart = state.crashed = True
+        if state.presence is not Presence.RUNNING:
+            state.presence = Presence.ERROR
+        return []
+
+    def _started(self, state: ResourceState, result: OperationResult) -> list[Action]:
+        if result.outcome is Outcome.COMPLETED and result.code == OcfCode.SUCCESS:
+            state.presence = Presence.RUNNING
+            state.bad_monitors = 0
+            return []
+        state.presence = Presence.ERROR
+        state.wants_restart = True  # what a failed start left behind has to go
+        text = f"start of {state.resource.id} on {self._host}: {describe(result)}"
+        if self._revoked is not None:
+            return []
+        actions: list[Action] = [ReportStartFailure(text)]
+        move = self._group.on_start_failure is StartFailurePolicy.MOVE
+        if move and self._state.available_candidates(self._group, besides=self._host):
+            self._leaving = (Left.START_FAILED, text)
+        else:
+            state.failed = text
+        return actions
+
+    def _stopped(self, state: ResourceState, result: OperationResult, now: float) -> list[Action]:
+        if state.resource.shared:
+            self._state.needs.stop_ended(state.resource.id, self._host)
+        if result.outcome is Outcome.COMPLETED and result.code in (
+            OcfCode.SUCCESS,
+            OcfCode.NOT_RUNNING,
+        ):
+            state.presence = Presence.UNKNOWN
+            state.stopped_by_script = True
+            state.wants_restart = False
+            state.bad_monitors = 0
+            state.due_at = now
+            return []
+        state.presence = Presence.ERROR
+        return self._stop_failed(state, describe(result))
+
+    def _stop_failed(self, state: ResourceState, why: str) -> list[Action]:
+        """The group stays here; what was stopped on the way is started again."""
+        text = f"stop of {state.resource.id} on {self._host}: {why}"
+        state.failed = text
+        state.wants_restart = False
+        state.due_at = 0.0
+        if state.presence is not Presence.ERROR:
+            state.presence = Presence.RUNNING
+        self._leaving = None
+        self._needs_proof = False
+        return [Report(ErrorKind.STOP_FAILED, text)] if self._revoked is None else []
+
+    # --- planning ----------------------------------------------------------------------------
+
+    def step(self, now: float) -> list[Action]:
+        """What to do now. Call it after every change of the cluster's state."""
+        if self._left:
+            return []
+        if self._revoked is not None:
+            return self._leave_when_idle(Left.REVOKED, self._revoked)
+        if self._state.hold_reason(self._group) is not None:
+            return self._monitors_due(self.resources.values(), now)
+        departure = self._departure()
+        if departure is not None:
+            return self._plan_stop(departure, now)
+        return self._plan_run(now)
+
+    def _departure(self) -> tuple[Left, str] | None:
+        """Why the group has to stop here, if it has to."""
+        why = self._state.departure_reason(self._group, self._host)
+        if why is not None:
+            return Left.STOPPED, why
+        if self._leaving is None and self._needs_proof:
+            return Left.NO_PROOF, "its start needs proof that it is stopped elsewhere"
+        return self._leaving
+
+    def _leave_when_idle(self, why: Left, detail: str) -> list[Action]:
+        if any(state.busy is not None for state in self.resources.values()):
+            return []
+        self._left = True
+        return [Leave(why, detail)]
+
+    def _plan_run(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        doomed: set[str] = set()  # some parent is gone, or has to go first
+        for state in self.resources.values():
+            self._register_need(state)
+            parents = [self.resources[p.id] for p in self._group.parents_of(state.resource)]
+            if any(p.resource.id in doomed or self._is_gone(p) for p in parents):
+                doomed.add(state.resource.id)
+            if state.busy is None:
+                ready = all(parent.is_up for parent in parents)
+                actions += self._tend(state, ready, state.resource.id in doomed, now)
+        return actions or self._rest(now)
+
+    def _register_need(self, state: ResourceState) -> None:
+        if state.resource.shared:
+            state.released = False
+            self._state.needs.need(state.resource.id, self._host, self._group.id)
+
+    @staticmethod
+    def _is_gone(parent: ResourceState) -> bool:
+        """Do this parent's dependents have to stop, so that it can start again?"""
+        return parent.failed is None and (
+            parent.wants_restart
+            or parent.stopped_by_script
+            or parent.busy is Operation.STOP
+            or parent.presence is Presence.STOPPED
+        )
+
+    def _tend(
+        self, state: ResourceState, parents_up: bool, doomed: bool, now: float
+    ) -> list[Action]:
+        """One idle resource of a group that is to run here."""
+        if state.resource.shared and self._state.needs.is_stopping(state.resource.id, self._host):
+            state.presence = Presence.UNKNOWN  # another group's stop of it is under way
+            state.due_at = now
+            return []
+        dependents_down = all(
+            self.resources[d.id].is_down for d in self._group.dependents_of(state.resource)
+        )
+        present = state.presence in (Presence.RUNNING, Presence.ERROR)
+        if state.wants_restart or (doomed and present and state.failed is None):
+            return [self._run(state, Operation.STOP)] if dependents_down else []
+        startable = state.presence is Presence.STOPPED and state.failed is None
+        if startable and parents_up and dependents_down:
+            return self._start(state, now)
+        return self._monitors_due([state], now)
+
+    def _start(self, state: ResourceState, now: float) -> list[Action]:
+        """Start a stopped resource, unless it was restarted too often by now."""
+        if state.crashed:
+            limits = self._state.settings
+            while state.restarts and now - state.restarts[0] > limits.restart_window_s:
+                state.restarts.popleft()
+            if len(state.restarts) >= limits.restart_limit:
+                text = (
+                    f"{state.resource.id} was restarted {limits.restart_limit} times within "
+                    f"{limits.restart_window_s:g} s on {self._host}"
+                )
+                state.failed = text
+                return [Report(ErrorKind.RESTART_LIMIT, text)]
+            state.restarts.append(now)
+            state.crashed = False
+        return [self._run(state, Operation.START)]
+
+    def _rest(self, now: float) -> list[Action]:
+        """Nothing is to be done now."""
+        target = self._state.memory_of(self._group).move_target
+        if target == self._host and all(
+            s.presence is Presence.RUNNING for s in self.resources.values()
+        ):
+            return [ReportMoved()]
+        return self._leave_if_nothing_started()
+
+    def _leave_if_nothing_started(self) -> list[Action]:
+        """A failed start that left nothing running: the desk may find a better place one day."""
+        states = self.resources.values()
+        exclusive = [s for s in states if not s.resource.shared]
+        root = self.resources[self._group.root]
+        if root.failed is None or any(s.busy is not None for s in states):
+            return []
+        if self._state.memory_of(self._group).error_kind is not None:
+            return []
+        if all(s.presence is Presence.STOPPED for s in exclusive):
+            return self._leave_when_idle(Left.START_FAILED, root.failed)
+        return []
+
+    def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
+        actions: list[Action] = []
+        for state in reversed(self.resources.values()):
+            if state.busy is not None:
+                continue
+            dependents_down = all(
+                self.resources[d.id].is_down for d in self._group.dependents_of(state.resource)
+            )
+            if state.failed is not None or state.is_down or not dependents_down:
+                actions += self._monitors_due([state], now)
+            elif state.resource.shared and not self._release(state):
+                state.released = True
+            else:
+                actions.append(self._run(state, Operation.STOP))
+        if actions:
+            return actions
+        if all(
+            state.presence is Presence.STOPPED or state.released
+            for state in self.resources.values()
+        ):
+            return self._leave_when_idle(*departure)
+        return []
+
+    def _release(self, state: ResourceState) -> bool:
+        """Let go of a shared resource; True when it has to be stopped now."""
+        last = self._state.needs.release(state.resource.id, self._host, self._group.id)
+        if last and self._needed_by_others(state):
+            self._state.needs.stop_ended(state.resource.id, self._host)
+            return False
+        return last
+
+    def _needed_by_others(self, state: ResourceState) -> bool:
+        """Does another group need this shared resource here, registered or seen running?"""
+        if not state.resource.shared:
+            return False
+        needed = self._state.needs.needed_by(state.resource.id, self._host)
+        if needed - {self._group.id}:
+            return True
+        return any(
+            group.id != self._group.id
+            and state.resource.id in group.by_id
+            and self._state.knowledge.presence(group, self._host) is Presence.RUNNING
+            for group in self._state.groups_of(self._host)
+        )
+
+    def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
+        return [
+            self._run(state, Operation.MONITOR)
+            for state in states
+            if state.busy is None and state.due_at <= now
+        ]
+
+    def _run(self, state: ResourceState, operation: Operation) -> Run:
+        state.busy = operation
+        if operation is Operation.START:
+            state.presence = Presence.UNKNOWN
+        return Run(state.resource, operation)
+
+    def _interval_s(self, resource: Resource) -> float:
+        return resource.monitor_interval_s or self._state.settings.monitor_interval_s
+
+
+def describe(result: OperationResult) -> str:
+    """An operation's failure in words."""
+    if result.outcome is Outcome.COMPLETED:
+        name = OcfCode.describe(result.code)
+        return f"{name}: {result.message}" if result.message else name
+    text = "timed out" if result.outcome is Outcome.TIMED_OUT else "could not be run"
+    return f"{text}: {result.message}" if result.message else text

@@ -1,0 +1,297 @@
+"""What is written down, and the one function that folds it into what is remembered.
+
+The same fold runs at start-up, at run time and on a replica: nothing changes a
+:class:`Remembered` but :meth:`Remembered.apply`. A record carries HALO's five fields: time, event,
+object, comment, and data that only this fold reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from halo.core.errors import StateError
+from halo.core.model import GroupId, HostId
+
+EVENTS_KEPT = 1000
+"""How many events an operator can look back on."""
+
+
+class Event(StrEnum):
+    """The names of what can happen; the first six are those of HALO's state file."""
+
+    MANAGE = "manage"
+    UNMANAGE = "unmanage"
+    ACTIVATE = "activate"
+    DEACTIVATE = "deactivate"
+    FENCE = "fence"  # confirmed
+    RESET = "reset"
+
+    START = "start"
+    STOP = "stop"
+    MOVE = "move"
+    MOVED = "moved"
+    MOVE_FAILED = "move-failed"
+    ERROR = "error"
+    CLEANUP = "cleanup"
+    START_FAILED = "start-failed"
+
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
+    FENCE_INTENT = "fence-intent"
+    FENCE_FAILED = "fence-failed"
+    FENCE_CANCEL = "fence-cancel"
+    POWER_ON = "power-on"
+    DISTRUST = "distrust"
+
+    FREEZE = "freeze"
+    THAW = "thaw"
+    CLEAR_EVENTS = "clear-events"
+    SNAPSHOT = "snapshot"
+
+
+_NOT_SHOWN = frozenset(
+    {Event.CONNECT, Event.DISCONNECT, Event.FENCE_INTENT, Event.CLEAR_EVENTS, Event.SNAPSHOT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the journal. `at` is seconds since the epoch, for people alone."""
+
+    at: float
+    event: Event
+    object: str
+    comment: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON-ready data."""
+        return {
+            "at": self.at,
+            "event": self.event.value,
+            "object": self.object,
+            "comment": self.comment,
+            "data": dict(self.data),
+        }
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any]) -> Record:
+        """Read one record; raises StateError for one this version does not understand."""
+        try:
+            return Record(
+                at=float(raw["at"]),
+                event=Event(raw["event"]),
+                object=str(raw["object"]),
+                comment=str(raw["comment"]),
+                data=dict(raw.get("data") or {}),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise StateError(
+                f"the journal holds a record that this version does not understand: {raw!r} "
+                f"({error!r}); start the version that wrote it, or restore an older copy"
+            ) from error
+
+
+class ErrorKind(StrEnum):
+    """What an error of a group forbids until `cleanup`."""
+
+    SECOND_COPY = "second-copy"  # no action at all
+    STOP_FAILED = "stop-failed"  # no move; the resource is left alone
+    RESTART_LIMIT = "restart-limit"  # the resource is left alone
+
+
+@dataclass
+class RememberedHost:
+    """What is remembered of one host across restarts of the manager."""
+
+    active: bool = True
+    fenced: bool = False  # fenced, and not reset since
+    fenced_at: float | None = None
+    powered_off: bool = False  # a fence was confirmed and the host was not heard of since
+    fence_intent: str | None = None  # the reason of an intent without an outcome
+    connected: bool = False
+    seen: bool = False  # was connected since its last reset
+    rebooted: bool = False  # `on_loss: reboot` was used up
+    distrusted: str | None = None  # why its fence device is not believed
+
+
+@dataclass
+class RememberedGroup:
+    """What is remembered of one group across restarts of the manager."""
+
+    managed: bool = True
+    wanted: bool = True
+    move_target: HostId | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    start_failures: dict[HostId, str] = field(default_factory=dict)
+    comment: str = ""  # the administrator's last word on it
+
+
+class Remembered:
+    """The fold of all records so far."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[HostId, RememberedHost] = {}
+        self.groups: dict[GroupId, RememberedGroup] = {}
+        self.frozen: str | None = None
+        self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
+
+    def host(self, host: HostId) -> RememberedHost:
+        """The memory of one host, new when nothing was recorded of it."""
+        return self.hosts.setdefault(host, RememberedHost())
+
+    def group(self, group: GroupId) -> RememberedGroup:
+        """The memory of one group, new when nothing was recorded of it."""
+        return self.groups.setdefault(group, RememberedGroup())
+
+    def apply(self, record: Record) -> None:
+        """Fold one record in."""
+        _FOLDS[record.event](self, record)
+        if record.event not in _NOT_SHOWN:
+            self.events.append(record)
+
+    def apply_all(self, records: Iterable[Record]) -> None:
+        """Fold records in, in their order."""
+        for record in records:
+            self.apply(record)
+
+    def snapshot(self, at: float) -> Record:
+        """One record from which :meth:`apply` makes this very state."""
+        return Record(
+            at=at,
+            event=Event.SNAPSHOT,
+            object="",
+            data={
+                "hosts": {name: asdict(host) for name, host in self.hosts.items()},
+                "groups": {name: asdict(group) for name, group in self.groups.items()},
+                "frozen": self.frozen,
+                "events": [record.to_json() for record in self.events],
+            },
+        )
+
+    # One method an event, or a few of one kind.
+
+    def _fold_snapshot(self, record: Record) -> None:
+        data = record.data
+        self.hosts = {name: RememberedHost(**host) for name, host in data["hosts"].items()}
+        self.groups = {}
+        for name, raw in data["groups"].items():
+            group = RememberedGroup(**raw)
+            group.error_kind = ErrorKind(group.error_kind) if group.error_kind else None
+            self.groups[name] = group
+        self.frozen = data["frozen"]
+        self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
+
+    def _fold_managed(self, record: Record) -> None:
+        group = self.group(record.object)
+        group.managed = record.event is Event.MANAGE
+        group.comment = record.comment
+
+    def _fold_active(self, record: Record) -> None:
+        self.host(record.object).active = record.event is Event.ACTIVATE
+
+    def _fold_connect(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.connected = host.seen = True
+        host.powered_off = False
+        host.fence_intent = None
+
+    def _fold_disconnect(self, record: Record) -> None:
+        self.host(record.object).connected = False
+
+    def _fold_fence_intent(self, record: Record) -> None:
+        self.host(record.object).fence_intent = record.comment or "unknown"
+
+    def _fold_fence(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.fenced = host.powered_off = True
+        host.fenced_at = record.at
+        host.fence_intent = None
+        host.connected = False
+
+    def _fold_fence_ended(self, record: Record) -> None:
+        self.host(record.object).fence_intent = None
+
+    def _fold_reset(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.fenced = host.rebooted = False
+        host.fenced_at = None
+        host.distrusted = None
+        host.seen = host.connected
+
+    def _fold_power_on(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.powered_off = False
+        host.rebooted = host.rebooted or bool(record.data.get("policy"))
+
+    def _fold_distrust(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.distrusted = record.comment
+        host.powered_off = False
+
+    def _fold_wanted(self, record: Record) -> None:
+        group = self.group(record.object)
+        group.wanted = record.event is Event.START
+        group.move_target = None
+
+    def _fold_move(self, record: Record) -> None:
+        group = self.group(record.object)
+        group.move_target = record.data["to"]
+
+    def _fold_move_ended(self, record: Record) -> None:
+        self.group(record.object).move_target = None
+
+    def _fold_error(self, record: Record) -> None:
+        group = self.group(record.object)
+        group.error = record.comment
+        group.error_kind = ErrorKind(record.data["kind"])
+
+    def _fold_start_failed(self, record: Record) -> None:
+        self.group(record.object).start_failures[record.data["host"]] = record.comment
+
+    def _fold_cleanup(self, record: Record) -> None:
+        group = self.group(record.object)
+        group.error = group.error_kind = None
+        group.start_failures = {}
+
+    def _fold_freeze(self, record: Record) -> None:
+        self.frozen = (
+            (record.comment or "no reason given") if record.event is Event.FREEZE else None
+        )
+
+    def _fold_clear_events(self, record: Record) -> None:
+        self.events.clear()
+
+
+_FOLDS = {
+    Event.MANAGE: Remembered._fold_managed,
+    Event.UNMANAGE: Remembered._fold_managed,
+    Event.ACTIVATE: Remembered._fold_active,
+    Event.DEACTIVATE: Remembered._fold_active,
+    Event.FENCE: Remembered._fold_fence,
+    Event.RESET: Remembered._fold_reset,
+    Event.START: Remembered._fold_wanted,
+    Event.STOP: Remembered._fold_wanted,
+    Event.MOVE: Remembered._fold_move,
+    Event.MOVED: Remembered._fold_move_ended,
+    Event.MOVE_FAILED: Remembered._fold_move_ended,
+    Event.ERROR: Remembered._fold_error,
+    Event.CLEANUP: Remembered._fold_cleanup,
+    Event.START_FAILED: Remembered._fold_start_failed,
+    Event.CONNECT: Remembered._fold_connect,
+    Event.DISCONNECT: Remembered._fold_disconnect,
+    Event.FENCE_INTENT: Remembered._fold_fence_intent,
+    Event.FENCE_FAILED: Remembered._fold_fence_ended,
+    Event.FENCE_CANCEL: Remembered._fold_fence_ended,
+    Event.POWER_ON: Remembered._fold_power_on,
+    Event.DISTRUST: Remembered._fold_distrust,
+    Event.FREEZE: Remembered._fold_freeze,
+    Event.THAW: Remembered._fold_freeze,
+    Event.CLEAR_EVENTS: Remembered._fold_clear_events,
+    Event.SNAPSHOT: Remembered._fold_snapshot,
+}

@@ -1,0 +1,161 @@
+"""What is known of every resource on every host, and how it came to be known.
+
+Knowledge belongs to a connection: `epoch` counts a host's connections, and what was learnt over an
+earlier one is dropped to Unknown when it ends. A confirmed fence makes everything of a host Stopped
+until any sign of life. What was *last seen* outlives both, for people and for the rule that a host
+with an unmanaged group is not fenced; no start ever rests on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from halo.core.model import HostId, Resource, ResourceGroup, ResourceId
+
+
+class Presence(StrEnum):
+    """What is known of a resource, or of a group, on one host."""
+
+    UNKNOWN = "Unknown"
+    STOPPED = "Stopped"
+    RUNNING = "Running"
+    ERROR = "Error"  # of a resource alone: a monitor that proves nothing
+
+
+@dataclass(slots=True)
+class Sighting:
+    """The last word on one resource on one host. Times are monotonic seconds."""
+
+    presence: Presence = Presence.UNKNOWN
+    reason: str = "not looked at yet"
+    begun_at: float = float("-inf")  # when the monitor that told it was sent
+    epoch: int = 0
+    last_seen: Presence = Presence.UNKNOWN  # survives the loss of the connection
+    failure: str | None = None  # a failed start or stop, until cleanup
+
+
+_NOTHING = Sighting()
+
+
+class Knowledge:
+    """All sightings. Every write names the connection it was learnt over."""
+
+    def __init__(self) -> None:
+        self._sightings: dict[HostId, dict[ResourceId, Sighting]] = {}
+        self._root_seen: dict[tuple[ResourceId, HostId], int] = {}
+
+    def of(self, resource: ResourceId, host: HostId) -> Sighting:
+        """What is known of one resource on one host; not to be written to."""
+        return self._sightings.get(host, {}).get(resource, _NOTHING)
+
+    def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
+        return self._sightings.setdefault(host, {}).setdefault(resource, Sighting())
+
+    def observe(
+        self,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        *,
+        epoch: int,
+        begun_at: float,
+        reason: str = "",
+    ) -> bool:
+        """Write down what a monitor, start or stop told; True when the presence changed."""
+        entry = self._entry(resource.id, host)
+        if entry.epoch == epoch and begun_at < entry.begun_at:
+            return False  # a slow answer to an older question
+        changed = entry.presence is not presence
+        entry.presence = presence
+        entry.reason = reason
+        entry.begun_at = begun_at
+        entry.epoch = epoch
+        if presence in (Presence.RUNNING, Presence.STOPPED):
+            entry.last_seen = presence
+        return changed
+
+    def note_starting(
+        self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
+    ) -> None:
+        """A start was sent: until it is answered, the resource may or may not run there."""
+        entry = self._entry(resource.id, host)
+        entry.presence = Presence.UNKNOWN
+        entry.reason = "starting"
+        entry.begun_at = begun_at
+        entry.epoch = epoch
+        entry.last_seen = Presence.RUNNING
+
+    def mark_failure(self, resource: ResourceId, host: HostId, text: str | None) -> None:
+        """Show a failed start or stop beside what monitors say; None clears it."""
+        self._entry(resource, host).failure = text
+
+    def note_root_running(self, group: ResourceGroup, host: HostId, epoch: int) -> None:
+        """The root was seen running here over connection `epoch`; nowhere else, from now on."""
+        for other in group.candidates:
+            self._root_seen.pop((group.id, other), None)
+        self._root_seen[group.id, host] = epoch
+
+    def note_seen_elsewhere(self, group: ResourceGroup, elsewhere: HostId) -> None:
+        """Something of the group was seen on `elsewhere`: no other host may complete in place."""
+        for other in group.candidates:
+            if other != elsewhere:
+                self._root_seen.pop((group.id, other), None)
+
+    def root_seen(self, group: ResourceGroup, host: HostId, epoch: int) -> bool:
+        """Was the root seen running here over this connection, and nothing elsewhere since?"""
+        return self._root_seen.get((group.id, host)) == epoch
+
+    def forget_root(self, group: ResourceGroup, host: HostId) -> None:
+        """The group is leaving this host: the next start here needs proof again."""
+        self._root_seen.pop((group.id, host), None)
+
+    def drop_host(self, host: HostId, reason: str) -> None:
+        """The connection is gone, or a new one stands: nothing is known of this host."""
+        for entry in self._sightings.get(host, {}).values():
+            entry.presence = Presence.UNKNOWN
+            entry.reason = reason
+            entry.begun_at = float("-inf")
+        for key in [key for key in self._root_seen if key[1] == host]:
+            del self._root_seen[key]
+
+    def host_fenced(self, host: HostId, resources: list[Resource]) -> None:
+        """A fence of this host was confirmed: nothing runs there."""
+        self.drop_host(host, "fenced")
+        for resource in resources:
+            entry = self._entry(resource.id, host)
+            entry.presence = entry.last_seen = Presence.STOPPED
+            entry.reason = "the host was fenced"
+            entry.failure = None
+
+    def presence(self, group: ResourceGroup, host: HostId) -> Presence:
+        """Running when any exclusive resource is present, Stopped when all are known stopped."""
+        found = [self.of(resource.id, host).presence for resource in group.exclusive]
+        if Presence.RUNNING in found:
+            return Presence.RUNNING
+        if all(presence is Presence.STOPPED for presence in found):
+            return Presence.STOPPED
+        return Presence.UNKNOWN
+
+    def last_seen(self, group: ResourceGroup, host: HostId) -> Presence:
+        """Like :meth:`presence`, of what was seen last, however long ago."""
+        found = [self.of(resource.id, host).last_seen for resource in group.exclusive]
+        if Presence.RUNNING in found:
+            return Presence.RUNNING
+        if all(presence is Presence.STOPPED for presence in found):
+            return Presence.STOPPED
+        return Presence.UNKNOWN
+
+    def stopped_since(self, group: ResourceGroup, host: HostId, epoch: int) -> float | None:
+        """When the oldest monitor of an all-stopped sample was sent; None without one."""
+        oldest = float("inf")
+        for resource in group.exclusive:
+            entry = self.of(resource.id, host)
+            if entry.presence is not Presence.STOPPED or entry.epoch != epoch:
+                return None
+            oldest = min(oldest, entry.begun_at)
+        return oldest
+
+    def running_on(self, group: ResourceGroup) -> list[HostId]:
+        """The candidates on which something exclusive of the group is seen running."""
+        return [h for h in group.candidates if self.presence(group, h) is Presence.RUNNING]

@@ -1,0 +1,175 @@
+"""Where a group without a home for its token goes: one pure function, asked again on every change.
+
+Running somewhere: manage it there. Proven stopped everywhere, wanted and managed: start it on the
+first candidate that can take it. Else wait, say why, and name what would bring the missing proof:
+monitors to run, devices to ask, hosts to ping, and, last, hosts to fence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from halo.core import fencing
+from halo.core.knowledge import Presence
+from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
+from halo.core.state import ClusterState, FencePhase
+
+RECHECK_S = 1.0
+"""How soon a decision is asked again that waits for time to pass (limits, pauses)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with a waiting group. At most one of `manage_on` and `start_on` is set."""
+
+    reason: str = ""
+    manage_on: HostId | None = None
+    start_on: HostId | None = None
+    second_copy: tuple[HostId, ...] = ()
+    probe: tuple[HostId, ...] = ()
+    verify: tuple[HostId, ...] = ()
+    ping: tuple[HostId, ...] = ()
+    fence: tuple[HostId, ...] = ()
+    not_fenced: tuple[tuple[HostId, str], ...] = ()
+    recheck_s: float | None = None
+    failed: bool = False
+
+
+def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) -> Decision:
+    """Decide on a group whose token is at the desk; `since`: when this decision began."""
+    running = state.knowledge.running_on(group)
+    if len(running) > 1:
+        hosts = " and ".join(running)
+        return Decision(
+            f"running on {hosts} at once; stop one copy, then `halo cleanup {group.id}`",
+            second_copy=tuple(running),
+            failed=True,
+        )
+    if running:
+        if state.hosts[running[0]].ready:
+            return Decision(f"running on {running[0]}", manage_on=running[0])
+        return Decision(f"{running[0]} is being fenced")
+    held = state.hold_reason(group)
+    if held is not None:
+        return Decision(held, failed=state.memory_of(group).error is not None)
+    if not state.memory_of(group).wanted:
+        return Decision("stopped by the administrator")
+    failures = state.memory_of(group).start_failures
+    if failures and group.on_start_failure is StartFailurePolicy.STAY:
+        return Decision(
+            f"{'; '.join(failures.values())}; mend it, then `halo cleanup {group.id}`", failed=True
+        )
+    lacks = {
+        host: lack
+        for host in group.candidates
+        if (lack := state.lacks_proof(group, host, since, now)) is not None
+    }
+    takers = _in_order_of_preference(state, group)
+    if lacks:
+        return _seek_proof(state, group, lacks, since, now)
+    if takers:
+        return Decision(f"starting on {takers[0]}", start_on=takers[0])
+    return _no_taker(state, group)
+
+
+def _in_order_of_preference(state: ClusterState, group: ResourceGroup) -> list[HostId]:
+    """The candidates that can take the group now; the target of a planned move first."""
+    able = [host for host in group.candidates if state.unavailable(group, host) is None]
+    target = state.memory_of(group).move_target
+    if target in able:
+        able.remove(target)
+        able.insert(0, target)
+    return able
+
+
+def _no_taker(state: ClusterState, group: ResourceGroup) -> Decision:
+    """Stopped everywhere, and nobody can take it: say why, of each candidate."""
+    why = [state.unavailable(group, host) for host in group.candidates]
+    failures = state.memory_of(group).start_failures
+    text = "no host can take it: " + "; ".join(reason for reason in why if reason)
+    if failures:
+        text += f"; mend it, then `halo cleanup {group.id}`"
+    return Decision(text, failed=bool(failures))
+
+
+def _seek_proof(
+    state: ClusterState,
+    group: ResourceGroup,
+    lacks: dict[HostId, str],
+    since: float,
+    now: float,
+) -> Decision:
+    """What would bring the proof that is missing, and the words for the wait."""
+    probe = tuple(host for host in lacks if _should_probe(state, group, host, since))
+    verify = tuple(host for host in lacks if _should_verify(state, host, now))
+    silent = [host for host in lacks if _is_out_of_sight(state, host)]
+    reason = "; ".join(lacks.values())
+    if not silent:
+        return Decision(reason, probe=probe, verify=verify, recheck_s=RECHECK_S)
+
+    fence: list[HostId] = []
+    ping: list[HostId] = []
+    refusals: list[tuple[HostId, str]] = []
+    failed = False
+    others_proven = all(host in silent or _known_stopped(state, group, host) for host in lacks)
+    for host in silent:
+        at = state.hosts[host]
+        if at.lost_at is not None:
+            ping.extend(h for h in fencing.awaiting_ping(state, group, host) if h not in ping)
+        refusal = fencing.automatic_refusal(state, host, now)
+        if refusal is None:
+            fence.append(host)
+        else:
+            refusals.append((host, refusal))
+            failed = failed or at.fence_phase is FencePhase.FAILED
+    if refusals or not others_proven:
+        # Powering off one host proves nothing while another stays unproven.
+        fence = []
+    notes = "; ".join(text for _, text in refusals)
+    text = f"{reason}; not fenced: {notes}" if notes else reason
+    return Decision(
+        text if not fence else f"{reason}; fencing {', '.join(fence)}",
+        probe=probe,
+        verify=verify,
+        ping=tuple(ping),
+        fence=tuple(fence),
+        not_fenced=tuple(refusals),
+        recheck_s=RECHECK_S,
+        failed=failed,
+    )
+
+
+def _should_probe(state: ClusterState, group: ResourceGroup, host: HostId, since: float) -> bool:
+    """Would asking the agent now tell more? Not when it answered since, however badly."""
+    at = state.hosts[host]
+    if not at.ready:
+        return False
+    sightings = [state.knowledge.of(resource.id, host) for resource in group.exclusive]
+    return any(sighting.begun_at < since for sighting in sightings)
+
+
+def _should_verify(state: ClusterState, host: HostId, now: float) -> bool:
+    """Does a fenced host's device have to be asked again?"""
+    at = state.hosts[host]
+    return (
+        at.power_proof is not None
+        and not at.connected
+        and not at.verifying
+        and now >= at.verify_retry_at
+    )
+
+
+def _is_out_of_sight(state: ClusterState, host: HostId) -> bool:
+    """Neither connected nor proven off: nothing but a fence can bring proof."""
+    at = state.hosts[host]
+    return not at.connected and at.power_proof is None
+
+
+def _known_stopped(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Enough to begin a fence, not to start: seen stopped over the standing connection.
+
+    The fresh sample that a start needs is taken while the fence programs run."""
+    at = state.hosts[host]
+    if at.power_proof is not None and not at.connected:
+        return True
+    return at.ready and state.knowledge.presence(group, host) is Presence.STOPPED

@@ -1,0 +1,351 @@
+"""The manager's whole state as one value, and the questions that decisions ask of it.
+
+Tasks change it in plain synchronous steps; every question here is a pure function of it and of the
+time. Monotonic seconds throughout.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from halo.core.errors import Loss
+from halo.core.journal import ErrorKind, Remembered, RememberedGroup, RememberedHost
+from halo.core.knowledge import Knowledge, Presence
+from halo.core.model import (
+    Cluster,
+    GroupId,
+    Host,
+    HostId,
+    LossPolicy,
+    Resource,
+    ResourceGroup,
+    Settings,
+)
+from halo.core.outcomes import AgentIdentity
+from halo.core.shared import SharedNeeds
+from halo.core.tokens import TokenLedger
+
+
+class FencePhase(StrEnum):
+    """Where the fencing of one host stands."""
+
+    IDLE = "idle"
+    RUNNING = "fencing"  # from the intent to the outcome: its connection is not acted on
+    FAILED = "fence failed"  # tried again at `fence_retry_at`, unless the host answers
+
+
+@dataclass(slots=True)
+class PowerProof:
+    """A confirmed fence without a sign of life since. Monotonic seconds."""
+
+    verified_at: float  # when the device last said off; -inf: not asked by this manager yet
+
+
+@dataclass
+class HostState:
+    """What one manager knows of one host at run time; nothing of it survives a restart."""
+
+    id: HostId
+    connected: bool = False
+    epoch: int = 0  # counts connections
+    since: float = 0.0  # of the last change of `connected`
+    loss: Loss | None = None
+    identity: AgentIdentity = field(default_factory=AgentIdentity)
+    reported: bool = False  # everything was probed once over this connection
+    answered_at: float = float("-inf")  # when the last answered probe was *sent*
+    suspect_at: float | None = None  # when its present silence began
+    lost_at: float | None = None  # when it was declared lost; None while it is not
+    fence_phase: FencePhase = FencePhase.IDLE
+    fence_error: str = ""
+    fence_attempts: int = 0
+    fence_retry_at: float = 0.0
+    fence_held: str = ""  # why an automatic fence of it is refused just now
+    verifying: bool = False  # its fence device is being asked for its state
+    verify_retry_at: float = float("-inf")
+    power_proof: PowerProof | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and its word may be acted on."""
+        return self.connected and self.fence_phase is not FencePhase.RUNNING
+
+
+@dataclass
+class GroupState:
+    """What one manager knows of one group at run time."""
+
+    id: GroupId
+    managed_on: HostId | None = None  # the host whose task holds the token
+    comment: str = ""  # why it waits, or what is wrong
+    failed: bool = False  # the comment tells of a failure
+
+
+@dataclass
+class ClusterState:
+    """Everything the manager decides on."""
+
+    cluster: Cluster
+    remembered: Remembered
+    observe_only: bool
+    started_at: float
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    needs: SharedNeeds = field(default_factory=SharedNeeds)
+    ledger: TokenLedger = field(default_factory=TokenLedger)
+    hosts: dict[HostId, HostState] = field(default_factory=dict)
+    groups: dict[GroupId, GroupState] = field(default_factory=dict)
+    automatic_fences: deque[float] = field(default_factory=deque)
+    journal_trouble: str | None = None
+
+    def __post_init__(self) -> None:
+        for host in self.cluster.hosts:
+            state = HostState(host, since=self.started_at)
+            if self.remembered.host(host).powered_off:
+                state.power_proof = PowerProof(verified_at=float("-inf"))
+            self.hosts[host] = state
+        for group in self.cluster.groups:
+            self.groups[group] = GroupState(group)
+
+    @property
+    def settings(self) -> Settings:
+        """Timings and limits."""
+        return self.cluster.settings
+
+    def memory_of(self, group: ResourceGroup) -> RememberedGroup:
+        """What is remembered of a group."""
+        return self.remembered.group(group.id)
+
+    def memory_of_host(self, host: HostId) -> RememberedHost:
+        """What is remembered of a host."""
+        return self.remembered.host(host)
+
+    # --- knowledge ---------------------------------------------------------------------------
+
+    def observe(
+        self,
+        group: ResourceGroup,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        *,
+        epoch: int,
+        begun_at: float,
+        reason: str = "",
+    ) -> bool:
+        """Take in what was learnt over connection `epoch`; stale news is dropped.
+
+        Returns True when the presence changed."""
+        at = self.hosts[host]
+        if not at.ready or at.epoch != epoch:
+            return False
+        changed = self.knowledge.observe(
+            resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
+        )
+        if presence is Presence.RUNNING and not resource.shared:
+            if any(
+                self.knowledge.presence(group, other) is Presence.RUNNING
+                for other in group.candidates
+                if other != host
+            ):
+                for other in group.candidates:
+                    self.knowledge.forget_root(group, other)
+            elif resource.id == group.root:
+                self.knowledge.note_root_running(group, host, epoch)
+            else:
+                self.knowledge.note_seen_elsewhere(group, host)
+        return changed
+
+    def host_connected(self, host: HostId, identity: AgentIdentity, now: float) -> int:
+        """A new connection stands: a sign of life, and nothing is known over it yet.
+
+        Returns its epoch."""
+        at = self.hosts[host]
+        at.epoch += 1
+        at.connected, at.since, at.loss, at.identity = True, now, None, identity
+        at.reported = False
+        at.power_proof = None
+        at.answered_at = now
+        if at.fence_phase is FencePhase.FAILED:
+            at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
+        self.host_alive(host)
+        self.knowledge.drop_host(host, "not looked at yet")
+        return at.epoch
+
+    def host_disconnected(self, host: HostId, loss: Loss, now: float) -> None:
+        """The connection is gone: what was known over it is unknown now."""
+        at = self.hosts[host]
+        at.connected, at.since, at.loss = False, now, loss
+        at.reported = False
+        self.knowledge.drop_host(host, f"{host} is disconnected: {loss}")
+
+    def host_alive(self, host: HostId) -> None:
+        """Any sign of life: it is neither suspect nor lost."""
+        at = self.hosts[host]
+        at.suspect_at = at.lost_at = None
+
+    def host_fenced(self, host: HostId, verified_at: float) -> None:
+        """A fence was confirmed at `verified_at`: everything on it is stopped."""
+        at = self.hosts[host]
+        at.power_proof = PowerProof(verified_at)
+        at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
+        at.fence_held = ""
+        groups = self.cluster.groups_of_host[host]
+        resources = {r.id: r for group in groups for r in group.resources}
+        self.knowledge.host_fenced(host, list(resources.values()))
+        self.needs.drop_host(host)
+
+    def void_power_proof(self, host: HostId, reason: str) -> None:
+        """What the fence proved does not hold any more."""
+        self.hosts[host].power_proof = None
+        self.knowledge.drop_host(host, reason)
+
+    # --- what may be done --------------------------------------------------------------------
+
+    def hold_reason(self, group: ResourceGroup) -> str | None:
+        """Why nothing at all may be done to a group now (S4, S9); None when it may."""
+        memory = self.memory_of(group)
+        if self.observe_only:
+            return "observe mode: the manager takes no action"
+        if not memory.managed:
+            return "unmanaged" + (f": {memory.comment}" if memory.comment else "")
+        if self.remembered.frozen is not None:
+            return f"frozen: {self.remembered.frozen}"
+        if memory.error_kind is ErrorKind.SECOND_COPY:
+            return f"{memory.error}; mend it, then `halo cleanup {group.id}`"
+        copies = self.knowledge.running_on(group)
+        if len(copies) > 1:
+            return f"running on {' and '.join(copies)} at once"
+        return None
+
+    def unavailable(self, group: ResourceGroup, host: HostId) -> str | None:
+        """Why `host` cannot take `group` now; None when it can."""
+        at = self.hosts[host]
+        if at.fence_phase is FencePhase.RUNNING:
+            return f"{host} is being fenced"
+        if not at.connected:
+            return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
+        if not self.memory_of_host(host).active:
+            return f"{host} is deactivated"
+        if not at.reported:
+            return f"{host} has just connected and was not looked through yet"
+        failure = self.memory_of(group).start_failures.get(host)
+        if failure is not None:
+            return f"the start failed on {host}: {failure}"
+        return None
+
+    def available_candidates(self, group: ResourceGroup, besides: HostId) -> list[HostId]:
+        """Which other candidates could take the group now, in order of preference."""
+        return [
+            host
+            for host in group.candidates
+            if host != besides and self.unavailable(group, host) is None
+        ]
+
+    def departure_reason(self, group: ResourceGroup, host: HostId) -> str | None:
+        """Why a group managed on `host` has to stop there; None when it may stay."""
+        memory = self.memory_of(group)
+        if not memory.wanted:
+            return "stopped by the administrator"
+        if memory.error_kind is not None:
+            return None
+        target = memory.move_target
+        if target is not None and target != host and self.unavailable(group, target) is None:
+            return f"moving to {target}"
+        if not self.memory_of_host(host).active:
+            others = self.available_candidates(group, besides=host)
+            if others:
+                return f"{host} is deactivated; moving to {others[0]}"
+        return None
+
+    # --- proof (S1) --------------------------------------------------------------------------
+
+    def lacks_proof(
+        self, group: ResourceGroup, host: HostId, since: float, now: float
+    ) -> str | None:
+        """What is missing to prove the group stopped on `host`; None when it is proven.
+
+        `since`: when the decision to start began; a monitor's word must be younger (S1)."""
+        at = self.hosts[host]
+        if at.power_proof is not None and not at.connected:
+            age = now - at.power_proof.verified_at
+            if age > self.settings.power_proof_age_s:
+                return f"{host} was fenced; its fence device has to confirm that it is still off"
+            return None
+        if not at.ready:
+            return f"{host} is {'being fenced' if at.connected else 'disconnected'}" + (
+                f" ({at.loss})" if at.loss and not at.connected else ""
+            )
+        sampled = self.knowledge.stopped_since(group, host, at.epoch)
+        if sampled is not None and sampled >= since:
+            return None
+        presence = self.knowledge.presence(group, host)
+        if presence is Presence.RUNNING:
+            return f"it is seen running on {host}"
+        for resource in group.exclusive:
+            sighting = self.knowledge.of(resource.id, host)
+            if sighting.presence in (Presence.UNKNOWN, Presence.ERROR):
+                return f"{resource.id} on {host}: {sighting.reason}"
+        return f"{host} has to be looked at again"
+
+    def start_refusal(
+        self, group: ResourceGroup, host: HostId, epoch: int, since: float, now: float
+    ) -> str | None:
+        """The gate every start passes, in the step that sends it (S1, S4); None lets it pass."""
+        at = self.hosts[host]
+        if not at.ready or at.epoch != epoch:
+            return f"{host} is not connected any more"
+        held = self.hold_reason(group)
+        if held is not None:
+            return held
+        elsewhere = [h for h in self.knowledge.running_on(group) if h != host]
+        if elsewhere:
+            return f"it is seen running on {', '.join(elsewhere)}"
+        if self.knowledge.root_seen(group, host, epoch):
+            return None
+        for other in group.candidates:
+            if other != host:
+                lack = self.lacks_proof(group, other, since, now)
+                if lack is not None:
+                    return f"not proven stopped elsewhere: {lack}"
+        return None
+
+    # --- suspicion ---------------------------------------------------------------------------
+
+    def suspects_with(self, host: HostId) -> list[HostId]:
+        """Every host, `host` among them, that fell silent within one sliding window with it.
+
+        A host that was fenced meanwhile still counts; one that answered again does not."""
+        onset = self.hosts[host].suspect_at
+        if onset is None:
+            return []
+        window = self.settings.storm_window_s
+        near = sorted(
+            (at.suspect_at, at.id)
+            for at in self.hosts.values()
+            if at.suspect_at is not None and abs(at.suspect_at - onset) <= window
+        )
+        best: list[HostId] = []
+        for index, (start, _) in enumerate(near):
+            if start > onset:
+                break
+            together = [name for begun, name in near[index:] if begun - start <= window]
+            if len(together) > len(best):
+                best = together
+        return best
+
+    def host_config(self, host: HostId) -> Host:
+        """The config of a host."""
+        return self.cluster.hosts[host]
+
+    def groups_of(self, host: HostId) -> Iterable[ResourceGroup]:
+        """Every group that may run on a host."""
+        return self.cluster.groups_of_host[host]
+
+    def reboot_is_due(self, host: HostId) -> bool:
+        """May a loss of this host be answered by off-and-on (`on_loss: reboot`)?"""
+        return (
+            self.host_config(host).on_loss is LossPolicy.REBOOT
+            and not self.memory_of_host(host).rebooted
+        )
