@@ -1,0 +1,135 @@
+"""What is allowed in a config and may still surprise: warnings for the log and `halo validate`."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from halo.config.nodeset import fold
+from halo.core.model import Cluster, FenceDevice, Host, HostId
+
+_SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
+_NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
+# Any of these says that the operator decided how the controller's certificate is treated.
+_TLS_KEYS = re.compile(r"ssl.*|tls.*|notls|.*cert.*|.*ca_?(?:file|path|bundle)|.*fingerprint.*")
+
+
+def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
+    """What an operator should know of a valid config, one sentence each.
+
+    `path` is the file that the cluster was loaded from. Looks at file modes: not for the event
+    loop.
+    """
+    return [
+        *_readable_secrets(cluster, Path(path)),
+        *_secret_files(cluster),
+        *_unverified(cluster),
+        *_without_fencing(cluster),
+        *_without_failover(cluster),
+    ]
+
+
+def is_secret(name: str) -> bool:
+    """True where a fence parameter of this name holds a secret, and not the name of a file."""
+    normal = name.replace("-", "_")
+    return bool(_SECRET.search(normal)) and not _NAMES_A_FILE.search(normal)
+
+
+def _devices(host: Host) -> Iterator[FenceDevice]:
+    for level in host.fence_levels:
+        yield from level
+
+
+def _readable_secrets(cluster: Cluster, path: Path) -> Iterator[str]:
+    holders = [
+        host.id
+        for host in cluster.hosts.values()
+        if any(
+            is_secret(name) and value and not value.startswith(("file:/", "env:"))
+            for device in _devices(host)
+            for name, value in device.parameters.items()
+        )
+    ]
+    if holders and _readable_by_others(path):
+        yield (
+            f"{path} holds fence passwords ({_shown(holders)}) and every user of this machine can"
+            f" read it; run chmod o-r {path}, or write password: file:/PATH"
+        )
+
+
+def _secret_files(cluster: Cluster) -> Iterator[str]:
+    values = {
+        value.removeprefix("file:"): None
+        for host in cluster.hosts.values()
+        for device in _devices(host)
+        for name, value in device.parameters.items()
+        if value.startswith("file:/") and is_secret(name)
+    }
+    for path in map(Path, values):
+        if not _is_file(path):
+            yield f"{path}, from which a fence password is read, is not there or cannot be read"
+        elif _readable_by_others(path):
+            yield f"{path} holds a fence password and every user can read it; run chmod o-r {path}"
+
+
+def _unverified(cluster: Cluster) -> Iterator[str]:
+    hosts = [
+        host.id
+        for host in cluster.hosts.values()
+        if any(
+            device.agent == "redfish"
+            and not any(_TLS_KEYS.fullmatch(n.replace("-", "_")) for n in device.parameters)
+            for device in _devices(host)
+        )
+    ]
+    if hosts:
+        yield (
+            f"the redfish controllers of {_shown(hosts)} are reached without verifying their"
+            " certificates, since the fence_parameters have no TLS keys"
+        )
+
+
+def _without_fencing(cluster: Cluster) -> Iterator[str]:
+    wanted = {
+        host: None
+        for group in cluster.groups.values()
+        if group.failover_hosts
+        for host in group.candidates
+    }
+    hosts = [host for host in cluster.hosts if host in wanted and _lacks_fencing(cluster, host)]
+    if hosts:
+        yield (
+            f"{_shown(hosts)} cannot be fenced (no fence_agent): when such a host dies, its groups"
+            " wait for the operator and do not fail over"
+        )
+
+
+def _lacks_fencing(cluster: Cluster, host: HostId) -> bool:
+    return not cluster.hosts[host].fence_levels
+
+
+def _without_failover(cluster: Cluster) -> Iterator[str]:
+    groups = [group.id for group in cluster.groups.values() if not group.failover_hosts]
+    if groups:
+        shown = ", ".join(groups[:10]) + (f" and {len(groups) - 10} more" if groups[10:] else "")
+        yield f"no failover_hosts, so nothing can take over: {shown}"
+
+
+def _readable_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _shown(hosts: Iterable[HostId]) -> str:
+    return fold(hosts)

@@ -1,0 +1,179 @@
+"""The section `resource_groups`: which tree of resources may run on which hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yaml.nodes import Node, ScalarNode, SequenceNode
+
+from halo.config.document import MistakeList, Section, place, shortened, text_of
+from halo.config.hosts import Hosts
+from halo.config.resources import ResourceEntry, Resources
+from halo.config.values import choice
+from halo.core.model import (
+    GroupId,
+    HostId,
+    Resource,
+    ResourceGroup,
+    ResourceId,
+    SecondCopyPolicy,
+    StartFailurePolicy,
+)
+
+GROUP_KEYS = ("root", "home_host", "failover_hosts", "on_start_failure", "second_copy")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """One entry as read; `home_host` is empty where it could not be read."""
+
+    root: ResourceId
+    root_node: Node
+    home_host: HostId
+    failover_hosts: tuple[HostId, ...]
+    on_start_failure: StartFailurePolicy
+    second_copy: SecondCopyPolicy
+
+
+class Groups:
+    """All resource groups of a config."""
+
+    def __init__(self, hosts: Hosts, resources: Resources, mistakes: MistakeList) -> None:
+        self._hosts = hosts
+        self._resources = resources
+        self._mistakes = mistakes
+        self._entries: dict[GroupId, _Group] = {}
+
+    def read(self, node: Node) -> None:
+        """Read one entry."""
+        section = Section(node, "resource group", GROUP_KEYS, self._mistakes)
+        root = self._root(section)
+        home_node = section.require("home_host", "the name of a host")
+        home = self._hosts.find(home_node, "home_host") if home_node else None
+        failover = self._failover_hosts(section, home)
+        start = section.get("on_start_failure")
+        second = section.get("second_copy")
+        start_policy = second_policy = None
+        if start is not None:
+            start_policy = choice(start, "on_start_failure", StartFailurePolicy, self._mistakes)
+        if second is not None:
+            second_policy = choice(second, "second_copy", SecondCopyPolicy, self._mistakes)
+        if root is None:
+            return
+        name, root_node = root
+        if name in self._entries:
+            line, _ = place(self._entries[name].root_node)
+            self._mistakes.add(
+                root_node, f'root: "{name}" is the root of two groups (first in line {line})'
+            )
+            return
+        self._entries[name] = _Group(
+            name,
+            root_node,
+            home or "",
+            failover,
+            start_policy or StartFailurePolicy.MOVE,
+            second_policy or SecondCopyPolicy.REPORT,
+        )
+
+    def finish(self) -> dict[GroupId, ResourceGroup]:
+        """All groups with their trees, once everything was read."""
+        members = {root: self._resources.below(root) for root in self._entries}
+        self._check_membership(members)
+        if self._resources.in_circle:
+            return {}
+        finished: dict[ResourceId, Resource] = {
+            entry.id: entry.finished() for entry in self._resources.by_id.values()
+        }
+        return {
+            group.root: ResourceGroup(
+                id=group.root,
+                resources=tuple(
+                    finished[r]
+                    for r in self._resources.start_order(group.root, members[group.root])
+                ),
+                home_host=group.home_host,
+                failover_hosts=group.failover_hosts,
+                on_start_failure=group.on_start_failure,
+                second_copy=group.second_copy,
+            )
+            for group in self._entries.values()
+        }
+
+    def _root(self, section: Section) -> tuple[ResourceId, Node] | None:
+        node = section.require("root", "the name of a resource")
+        if node is None:
+            return None
+        name = text_of(node, "root", self._mistakes, expected="the name of a resource")
+        if name is None:
+            return None
+        resource = self._resources.by_id.get(name)
+        if resource is None:
+            hint = self._mistakes.nearest(name, self._resources.by_id)
+            self._mistakes.add(node, f'root: unknown resource "{shortened(name)}"{hint}')
+            return None
+        self._check_root(name, resource, node)
+        return name, node
+
+    def _check_root(self, name: ResourceId, resource: ResourceEntry, node: Node) -> None:
+        if resource.parents and name not in self._resources.in_circle:
+            self._mistakes.add(
+                node,
+                f'root: "{name}" is a dependent of "{resource.parents[0]}"; a root depends on'
+                " nothing",
+            )
+        if resource.shared:
+            self._mistakes.add(
+                node, f'root: "{name}" is shared; a group runs on one host, so its root cannot be'
+            )
+
+    def _failover_hosts(self, section: Section, home: HostId | None) -> tuple[HostId, ...]:
+        node = section.get("failover_hosts")
+        if isinstance(node, ScalarNode):
+            self._mistakes.add(
+                node, f'failover_hosts: expected a list; write ["{shortened(node.value)}"]'
+            )
+            return ()
+        found: dict[HostId, None] = {}
+        for item in section.items("failover_hosts") if isinstance(node, SequenceNode) else []:
+            for host in self._hosts.find_several(item, "failover_hosts"):
+                if host == home:
+                    self._mistakes.add(
+                        item, f'failover_hosts: "{host}" is the home_host already; remove it here'
+                    )
+                elif host in found:
+                    self._mistakes.add(item, f'failover_hosts: "{host}" stands twice')
+                else:
+                    found[host] = None
+        if node is not None and not isinstance(node, SequenceNode):
+            section.items("failover_hosts")  # notes that it is not a list
+        return tuple(found)
+
+    def _check_membership(self, members: dict[GroupId, set[ResourceId]]) -> None:
+        """Every resource is in one group; in more only where it says that it is shared."""
+        groups_of: dict[ResourceId, list[GroupId]] = {}
+        for root, resources in members.items():
+            for resource in resources:
+                groups_of.setdefault(resource, []).append(root)
+        for resource, entry in self._resources.by_id.items():
+            groups = groups_of.get(resource, [])
+            if not groups and resource not in self._resources.in_circle:
+                self._mistakes.add(entry.node, self._why_in_no_group(resource, entry))
+            elif len(groups) > 1 and not entry.shared and resource not in self._entries:
+                shown = ", ".join(groups[:5]) + (", ..." if len(groups) > 5 else "")
+                self._mistakes.add(
+                    entry.node,
+                    f'resource "{shortened(resource)}" is in the groups {shown}; add "shared: true"'
+                    " to it if it may run on several hosts at once, else keep it in one group",
+                )
+
+    def _why_in_no_group(self, resource: ResourceId, entry: ResourceEntry) -> str:
+        if entry.parents:
+            return (
+                f'resource "{shortened(resource)}" is in no group: none of its parents'
+                f" ({', '.join(entry.parents[:5])}) is"
+            )
+        return (
+            f'resource "{shortened(resource)}" is in no group; make it the root of one, or a'
+            " dependent of a resource that is in one"
+        )

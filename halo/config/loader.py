@@ -1,0 +1,141 @@
+"""From a config file to a :class:`halo.core.model.Cluster`, or to every mistake in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yaml.nodes import Node
+
+from halo.config.document import (
+    MistakeList,
+    Section,
+    compose,
+    found,
+    garbage_collection_paused,
+    text_of,
+)
+from halo.config.groups import Groups
+from halo.config.hosts import Hosts
+from halo.config.resources import Resources
+from halo.config.settings import read_settings
+from halo.config.values import is_plain_component
+from halo.core.errors import ConfigError, Mistake
+from halo.core.model import Cluster
+
+TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups")
+IGNORED_PREFIX = "x-"
+"""Top-level keys that begin so are skipped: a place for YAML anchors."""
+
+DEFAULT_NAME = "halo"
+
+
+def load(
+    path: str | Path,
+    *,
+    monitor_interval_s: float | None = None,
+    fence_on_connection_close: bool = False,
+    default_port: int = 8000,
+) -> Cluster:
+    """Read and check a config file.
+
+    `monitor_interval_s` overrides the file's setting; `default_port` is the agents' port where a
+    hostname names none. Looks for the fence programs it names on this machine, and changes
+    nothing. Reads files: not for the event loop. Raises ConfigError with every mistake found.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(str(path), [Mistake(0, 0, f"cannot be read: {reason}")]) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        mistake = Mistake(line, column, "not valid UTF-8 text")
+        raise ConfigError(str(path), [mistake]) from None
+    return load_text(
+        text,
+        str(path),
+        monitor_interval_s=monitor_interval_s,
+        fence_on_connection_close=fence_on_connection_close,
+        default_port=default_port,
+    )
+
+
+def load_text(
+    text: str,
+    source: str,
+    *,
+    monitor_interval_s: float | None = None,
+    fence_on_connection_close: bool = False,
+    default_port: int = 8000,
+) -> Cluster:
+    """The same as :func:`load` for a config at hand; `source` names it in messages."""
+    with garbage_collection_paused():
+        return _read(
+            text,
+            source,
+            default_port,
+            monitor_interval_s=monitor_interval_s,
+            fence_on_connection_close=fence_on_connection_close,
+        )
+
+
+def _read(
+    text: str,
+    source: str,
+    default_port: int,
+    *,
+    monitor_interval_s: float | None,
+    fence_on_connection_close: bool,
+) -> Cluster:
+    mistakes = MistakeList()
+    root = compose(text, mistakes)
+    if root is None:
+        mistakes.raise_if_any(source)
+        raise AssertionError("a document without a root leaves a mistake")
+    top = Section(root, "config", TOP_KEYS, mistakes, ignored_prefix=IGNORED_PREFIX)
+    hosts = Hosts(mistakes)
+    for node in _required_items(top, "hosts", mistakes):
+        hosts.read(node, default_port)
+    resources = Resources(mistakes)
+    for node in top.items("resources"):
+        resources.read(node)
+    resources.connect()
+    groups = Groups(hosts, resources, mistakes)
+    for node in top.items("resource_groups"):
+        groups.read(node)
+    finished_groups = groups.finish()
+    settings = read_settings(
+        top.get("settings"),
+        mistakes,
+        monitor_interval_s=monitor_interval_s,
+        fence_on_connection_close=fence_on_connection_close,
+    )
+    name = _cluster_name(top, mistakes)
+    mistakes.raise_if_any(source)
+    return Cluster(name, hosts.by_id, finished_groups, settings)
+
+
+def _required_items(top: Section, key: str, mistakes: MistakeList) -> list[Node]:
+    node = top.require(key, "a list of hosts")
+    if node is None:
+        return []
+    items = top.items(key)
+    if not items and node.value == []:
+        mistakes.add(node, f"{key}: expected at least one host, found an empty list")
+    return items
+
+
+def _cluster_name(top: Section, mistakes: MistakeList) -> str:
+    node = top.get("name")
+    if node is None:
+        return DEFAULT_NAME
+    text = text_of(node, "name", mistakes, expected="the name of the cluster")
+    if text is not None and not is_plain_component(text):
+        mistakes.add(
+            node,
+            f"name: expected letters, digits, dots, dashes and underscores, found {found(node)}",
+        )
+    return text or DEFAULT_NAME

@@ -1,0 +1,61 @@
+"""Where the programs that a config names are found on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+BUNDLED_AGENTS = ("powerman", "redfish", "ipmi", "fence_test")
+"""The fence agents that come with HALO, by the names a config uses."""
+
+SBIN_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+"""Searched after PATH, which for a service or a plain user often lacks them."""
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder of files that comes with HALO: `fence_agents` or `ocf_agents`.
+
+    In a checkout it is the top-level folder itself, in an installed copy the one packed into the
+    package. Raises FileNotFoundError where this copy of HALO lacks it.
+    """
+    for folder in (_PACKAGE.parent / name, _PACKAGE / "share" / name):
+        if folder.is_dir() and (folder.parent / "halo.capnp").is_file():
+            return folder.resolve()
+    raise FileNotFoundError(f"this installation of HALO lacks its folder {name}; install it again")
+
+
+def find_fence_program(agent: str) -> Path | None:
+    """The executable that a config's `fence_agent` names, or None where there is none.
+
+    `powerman`, `redfish` and `ipmi` are the bundled agents; `fence_*` is looked up on PATH, in the
+    system's sbin folders, then among the bundled agents; an absolute path is taken as it is.
+    """
+    if agent.startswith("/"):
+        path = Path(agent)
+        return path if _is_program(path) else None
+    if "/" in agent or agent in ("", ".", ".."):
+        return None
+    if agent.startswith("fence_"):
+        search = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN_FOLDERS))
+        if installed := shutil.which(agent, path=search):
+            return Path(installed).absolute()
+        return _bundled(agent)
+    return _bundled(agent) if agent in BUNDLED_AGENTS else None
+
+
+def _bundled(agent: str) -> Path | None:
+    try:
+        path = bundled_folder("fence_agents") / agent
+    except FileNotFoundError:
+        return None
+    return path if _is_program(path) else None
+
+
+def _is_program(path: Path) -> bool:
+    try:
+        return path.is_file() and os.access(path, os.X_OK)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return False
