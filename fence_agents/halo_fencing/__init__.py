@@ -1,0 +1,1 @@
+"""What HALO's own fence programs share. Standard library only: they run without `site`."""
