@@ -55,13 +55,19 @@ class UnixSite:
         await asyncio.to_thread(_remove_if_ours, self.path, self._bound)
 
 
-async def open_unix_site(runner: web.BaseRunner, path: str, group: str | None = None) -> UnixSite:
+async def open_unix_site(
+    runner: web.BaseRunner,
+    path: str,
+    group: str | None = None,
+    *,
+    lock_deadline_s: float = LOCK_DEADLINE_S,
+) -> UnixSite:
     """Serve `runner`, which is set up, on a Unix socket at `path`.
 
     The socket's mode is 0600, or 0660 for members of `group`. A socket that nobody listens on is
     replaced; raises SocketError where the path is in use, is no socket, or cannot be had.
     """
-    bound = await asyncio.to_thread(_bind, path, group)
+    bound = await asyncio.to_thread(_bind, path, group, lock_deadline_s)
     site = web.SockSite(runner, bound.listener)
     try:
         await site.start()
@@ -72,7 +78,7 @@ async def open_unix_site(runner: web.BaseRunner, path: str, group: str | None = 
     return UnixSite(path, site, bound)
 
 
-def _bind(path: str, group: str | None) -> _Bound:
+def _bind(path: str, group: str | None, lock_deadline_s: float = LOCK_DEADLINE_S) -> _Bound:
     if len(os.fsencode(path)) > PATH_LIMIT_BYTES:
         raise SocketError(
             f"The socket path {path} is longer than {PATH_LIMIT_BYTES} bytes, the most that"
@@ -80,7 +86,7 @@ def _bind(path: str, group: str | None) -> _Bound:
         )
     gid = _group_id(group)
     try:
-        with _folder_locked(path):
+        with _folder_locked(path, lock_deadline_s):
             _make_room(path)
             return _listen(path, gid)
     except OSError as error:
@@ -100,7 +106,7 @@ def _group_id(group: str | None) -> int | None:
 
 
 @contextlib.contextmanager
-def _folder_locked(path: str) -> Iterator[None]:
+def _folder_locked(path: str, deadline_s: float = LOCK_DEADLINE_S) -> Iterator[None]:
     """Hold off other managers between the look at an old socket and its replacement."""
     folder = os.path.dirname(path) or "."
     try:
@@ -111,14 +117,14 @@ def _folder_locked(path: str) -> Iterator[None]:
             f" ({error.strerror}). Create it, or choose another path with --socket."
         ) from error
     try:
-        _lock(descriptor, path)
+        _lock(descriptor, path, deadline_s)
         yield
     finally:
         os.close(descriptor)  # releases the lock
 
 
-def _lock(descriptor: int, path: str) -> None:
-    deadline = time.monotonic() + LOCK_DEADLINE_S
+def _lock(descriptor: int, path: str, deadline_s: float) -> None:
+    deadline = time.monotonic() + deadline_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -69,6 +69,7 @@ def make_app(
     command_deadline_s: float = COMMAND_DEADLINE_S,
     fence_deadline_s: float = FENCE_DEADLINE_S,
     body_deadline_s: float = BODY_DEADLINE_S,
+    commands_limit: int = COMMANDS_LIMIT,
 ) -> web.Application:
     """The application that serves `operations`.
 
@@ -76,7 +77,7 @@ def make_app(
     ends one. `app.cleanup()` (the runner's) cancels those that still run. `on_defect` is told of
     an InvariantError that a command raised, since the manager must not go on after one.
     """
-    commands = _Commands(on_defect, command_deadline_s, fence_deadline_s)
+    commands = _Commands(on_defect, command_deadline_s, fence_deadline_s, commands_limit)
     api = _Api(operations, commands, body_deadline_s)
     app = web.Application(middlewares=[_answer_errors_as_json], client_max_size=BODY_LIMIT_BYTES)
     app.router.add_get("/status", api.status)
@@ -122,16 +123,21 @@ class _Commands:
     """Runs commands apart from the requests that asked for them."""
 
     def __init__(
-        self, on_defect: DefectHandler | None, command_deadline_s: float, fence_deadline_s: float
+        self,
+        on_defect: DefectHandler | None,
+        command_deadline_s: float,
+        fence_deadline_s: float,
+        limit: int,
     ) -> None:
         self._on_defect = on_defect
         self._command_deadline_s = command_deadline_s
         self._fence_deadline_s = fence_deadline_s
+        self._limit = limit
         self._running: set[asyncio.Task[str]] = set()
 
     async def run(self, command: _Command, work: Coroutine[Any, Any, str]) -> web.Response:
         """The answer to one command, within its deadline. Raises what `work` raises."""
-        if len(self._running) >= COMMANDS_LIMIT:
+        if len(self._running) >= self._limit:
             work.close()
             raise _Unavailable("Too many commands are running: wait for them and try again.")
         task = asyncio.create_task(work, name=f"command {command}")

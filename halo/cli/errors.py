@@ -1,0 +1,41 @@
+"""How `halo` ends: its exit statuses, and the exceptions that carry them."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+EXIT_REFUSED = 1
+"""The manager refused, or tried and failed; its sentence is on stderr."""
+EXIT_CONFIG = 64
+"""The config is wrong: every mistake is on stderr. (2, a usage error, is click's own.)"""
+EXIT_UNREACHABLE = 69
+"""No answer from the manager (EX_UNAVAILABLE of sysexits.h)."""
+EXIT_NOT_REACHED = 75
+"""The command was accepted, and what --wait waits for did not come in time (EX_TEMPFAIL)."""
+
+
+class CliError(click.ClickException):
+    """Ends the command with a sentence on stderr: the manager refused, or tried and failed."""
+
+    exit_code = EXIT_REFUSED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
+class AdministratorMustMend(CliError):
+    """The config, or something like it, must be mended first."""
+
+    exit_code = EXIT_CONFIG
+
+
+class ManagerUnreachable(CliError):
+    """No answer from the manager. `absent`: nothing listens; else the fault may be on our side."""
+
+    exit_code = EXIT_UNREACHABLE
+
+    def __init__(self, message: str, *, absent: bool) -> None:
+        super().__init__(message)
+        self.absent = absent

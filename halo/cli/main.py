@@ -1,0 +1,124 @@
+"""The `halo` command: its options and the table of commands, each loaded only when it is used.
+
+`halo status` may take 80 ms as a whole process, so nothing is imported here that it can do
+without.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import click
+
+import halo
+from halo.cli.context import add_shared_options, context_of
+
+
+class _Entry(NamedTuple):
+    place: str
+    help: str
+
+
+COMMANDS: dict[str, _Entry] = {
+    "status": _Entry("halo.cli.status:status", "Show resources, hosts and recent events."),
+    "events": _Entry("halo.cli.events:events", "Show the event history, or clear it."),
+    "start": _Entry("halo.cli.groups:start", "Start a group on its best candidate."),
+    "stop": _Entry("halo.cli.groups:stop", "Stop a group, and keep it stopped."),
+    "move": _Entry("halo.cli.groups:move", "Move a group to a host."),
+    "cleanup": _Entry("halo.cli.groups:cleanup", "Forget a group's failures and try again."),
+    "manage": _Entry("halo.cli.groups:manage", "Let HALO act on a group again."),
+    "unmanage": _Entry("halo.cli.groups:unmanage", "Watch a group without acting on it."),
+    "failback": _Entry("halo.cli.hosts:failback", "Bring a host's groups back home."),
+    "fence": _Entry("halo.cli.hosts:fence", "Power a host off; its groups go to their partners."),
+    "reset": _Entry("halo.cli.hosts:reset", "Say that a fenced host is mended."),
+    "activate": _Entry("halo.cli.hosts:activate", "Let a host run groups again."),
+    "deactivate": _Entry("halo.cli.hosts:deactivate", "Keep groups off a host."),
+    "freeze": _Entry("halo.cli.cluster:freeze", "Stop all automatic action."),
+    "thaw": _Entry("halo.cli.cluster:thaw", "Allow automatic action again."),
+    "power": _Entry("halo.cli.power:power", "Switch hosts on or off without the manager."),
+    "validate": _Entry("halo.cli.validate:validate", "Check the config file."),
+    "discover": _Entry("halo.cli.discover:discover", "Write a config from running hosts."),
+    "check": _Entry("halo.cli.check:check", "Report the cluster's health to a monitoring system."),
+    "completion": _Entry("halo.cli.completion:completion", "Print a shell's completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        from importlib import import_module
+
+        module, _, name = entry.place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        add_shared_options(command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f' Did you mean "{close[0]}"?' if close else ""
+            ctx.fail(f'There is no command "{args[0]}".{hint}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            told = _for_the_operator(error)
+            if told is None:
+                raise
+            raise told from error
+
+
+def _for_the_operator(error: Exception) -> click.ClickException | None:
+    """HALO's own errors as a message and an exit status; None for any other."""
+    from halo.cli.errors import AdministratorMustMend, CliError
+    from halo.core.errors import AdministratorError, HaloError
+
+    if isinstance(error, AdministratorError):
+        return AdministratorMustMend(str(error))
+    if isinstance(error, HaloError):
+        return CliError(str(error))
+    return None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(halo.__version__, prog_name="halo", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Show and steer a HALO cluster through its manager.
+
+    Hosts are named singly or as nodesets, as in oss[00-15]. Exit status: 0 done, 1 refused or
+    failed, 2 wrong usage, 64 wrong config, 69 manager not reachable, 75 not reached in --wait.
+    """
+    ctx.obj = context_of(ctx)
+
+
+add_shared_options(cli, read_environment=True)
+
+
+def main() -> None:
+    """Entry point of the `halo` command."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal that lacks a character must not stop the output
+            reconfigure(errors="backslashreplace")
+    cli(prog_name="halo")

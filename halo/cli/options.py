@@ -1,0 +1,127 @@
+"""Arguments and options that several commands take, with their shell completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from halo.cli.context import Context, context_of
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+COMPLETION_DEADLINE_S = 0.5
+
+
+def expand_hosts(texts: tuple[str, ...]) -> list[str]:
+    """The host names that nodesets stand for, each once; raises BadParameter."""
+    if not any(set(text) & set(",[] ") for text in texts):
+        return list(dict.fromkeys(texts))
+    from halo.config.nodeset import expand
+
+    names: dict[str, None] = {}
+    for text in texts:
+        try:
+            names.update(dict.fromkeys(expand(text)))
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return list(names)
+
+
+def _names(ctx: click.Context, kind: str) -> list[str]:
+    """All host or group names: asked of the manager, else read from the config."""
+    from halo.cli import view
+    from halo.cli.client import get_status
+    from halo.cli.errors import CliError
+
+    context: Context = context_of(ctx)
+    try:
+        status = get_status(context.socket, deadline_s=COMPLETION_DEADLINE_S)
+        return [view.text(item, "id") for item in view.items(status, kind)]
+    except CliError:
+        pass
+    from halo.config import load
+    from halo.core.errors import HaloError
+
+    try:
+        cluster = load(context.config)
+    except (HaloError, OSError):
+        return []
+    return list(cluster.hosts if kind == "hosts" else cluster.groups)
+
+
+def _complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in _names(ctx, "hosts") if name.startswith(last)]
+
+
+def _complete_groups(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in _names(ctx, "groups") if name.startswith(incomplete)]
+
+
+def _expanded(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> list[str]:
+    return expand_hosts(value if isinstance(value, tuple) else (value,))
+
+
+def hosts_argument(command: Decorated) -> Decorated:
+    """One or more hosts or nodesets, as the list `hosts`."""
+    return click.argument(
+        "hosts",
+        nargs=-1,
+        required=True,
+        metavar="HOST...",
+        callback=_expanded,
+        shell_complete=_complete_hosts,
+    )(command)
+
+
+def host_option(name: str, parameter: str, description: str) -> Callable[[Decorated], Decorated]:
+    """A required option that names one host."""
+    return click.option(
+        name,
+        parameter,
+        required=True,
+        metavar="HOST",
+        shell_complete=_complete_hosts,
+        help=description,
+    )
+
+
+def onto_option(command: Decorated) -> Decorated:
+    """`--onto HOST`: a host or nodeset, as the list `hosts`."""
+    return click.option(
+        "--onto",
+        "hosts",
+        required=True,
+        metavar="HOST",
+        callback=_expanded,
+        shell_complete=_complete_hosts,
+        help="The host, or nodeset, whose groups come home.",
+    )(command)
+
+
+def groups_argument(command: Decorated) -> Decorated:
+    """One or more groups, as the tuple `groups`."""
+    return click.argument(
+        "groups", nargs=-1, required=True, metavar="GROUP...", shell_complete=_complete_groups
+    )(command)
+
+
+def reason_option(command: Decorated) -> Decorated:
+    """`--reason TEXT`: recorded with the event."""
+    return click.option(
+        "--reason", metavar="TEXT", help="Why; recorded with the event, for those who read it."
+    )(command)
+
+
+def force_option(description: str) -> Callable[[Decorated], Decorated]:
+    """`--force`: what it overrides is the command's own."""
+    return click.option("--force", is_flag=True, help=description)
+
+
+def wait_option(description: str) -> Callable[[Decorated], Decorated]:
+    """`--wait SECONDS`, as `wait_s`."""
+    return click.option(
+        "--wait", "wait_s", metavar="SECONDS", type=click.FloatRange(min=0), help=description
+    )

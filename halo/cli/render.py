@@ -1,0 +1,239 @@
+"""The lines of `halo status`: a pure function from the status JSON to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+import halo
+from halo.cli import view
+from halo.cli.view import Item, State
+
+Paint: TypeAlias = Callable[[str, str], str]
+"""Gives a text a colour: `paint(text, "red")`."""
+
+DEFAULT_EVENT_COUNT = 10
+FOLD_ABOVE = 16
+"""So many hosts still stand by themselves, by comma."""
+
+_COLOURS = {view.RUNNING: "green", view.FAILED_OVER: "yellow", view.STOPPED: "yellow"}
+_QUIET_STATES = frozenset({"", "connected", "disconnected", "fenced", "deactivated"})
+
+
+def plain(words: str, _colour: str) -> str:
+    return words
+
+
+def status_lines(
+    status: Item,
+    *,
+    exclude_normal: bool = False,
+    event_count: int | None = None,
+    verbose: bool = False,
+    paint: Paint = plain,
+) -> Iterator[str]:
+    """The lines of a status.
+
+    `exclude_normal` leaves out what runs at home and is managed, the connected hosts, and the
+    events unless `event_count` asks for some. Otherwise the last ten events are shown.
+    """
+    yield from _banners(status, paint)
+    yield from _resources(status, exclude_normal, verbose, paint)
+    yield from _hosts(status, exclude_normal, verbose, paint)
+    if event_count is None and not exclude_normal:
+        event_count = DEFAULT_EVENT_COUNT
+    if event_count is not None:
+        yield from _events(status, event_count)
+
+
+def event_line(event: Item) -> str:
+    """One event as `TIMESTAMP event=NAME object=ID comment="..."`."""
+    comment = view.text(event, "comment").replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f"{view.text(event, 'timestamp')} event={view.text(event, 'event')}"
+        f' object={view.text(event, "obj_id")} comment="{comment}"'
+    )
+
+
+def _banners(status: Item, paint: Paint) -> Iterator[str]:
+    manager = view.manager(status)
+    if manager.get("mode") == "observe":
+        yield paint(
+            "OBSERVE MODE: the manager watches, and starts, stops, moves and fences nothing.", "red"
+        )
+    if manager.get("frozen"):
+        comment = view.text(manager, "frozen_comment")
+        yield paint(
+            "FROZEN: no automatic action until `halo thaw`"
+            + (f" ({comment})." if comment else "."),
+            "red",
+        )
+    journal = view.text(manager, "journal")
+    if journal not in ("", "ok"):
+        yield paint(f"JOURNAL: {journal}", "red")
+    notices = manager.get("notices")
+    for notice in notices if isinstance(notices, list) else []:
+        yield paint(f"NOTICE: {view.clean(notice)}", "red")
+    skew = _version_skew(status)
+    if skew:
+        yield paint(skew, "yellow")
+
+
+def _version_skew(status: Item) -> str:
+    """The versions in one line where they differ; an agent that tells none is left out."""
+    ours = view.text(view.manager(status), "version")
+    if not ours:
+        return ""
+    others: dict[str, list[str]] = {}
+    for host in view.items(status, "hosts"):
+        version = view.text(host, "version")
+        if version and version != ours:
+            others.setdefault(version, []).append(view.text(host, "id"))
+    parts = [f"agents {version} on {', '.join(hosts)}" for version, hosts in others.items()]
+    if halo.__version__ != ours:
+        parts.insert(0, f"this command {halo.__version__}")
+    return f"VERSIONS DIFFER: manager {ours}, {', '.join(parts)}" if parts else ""
+
+
+def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> Iterator[str]:
+    groups = {group.get("id"): group for group in view.items(status, "groups")}
+    for resource in view.items(status, "resources"):
+        state = view.state_of(resource)
+        # What concerns the group as a whole stands with its root, which bears its name.
+        group = groups.get(resource.get("id"))
+        marks = list(_marks(resource, group))
+        if exclude_normal and state.status == view.RUNNING and not marks:
+            continue
+        yield _resource_line(resource, group, state, marks, verbose, paint)
+
+
+def _marks(resource: Item, group: Item | None) -> Iterator[str]:
+    if group is not None:
+        target = view.text(group, "move_target")
+        if target:
+            yield f"(Moving to {target})"
+        if not view.is_wanted(group):
+            yield "(Wanted Stopped)"
+    if not view.is_managed(resource):
+        yield "(Unmanaged)"
+
+
+def _resource_line(
+    resource: Item,
+    group: Item | None,
+    state: State,
+    marks: list[str],
+    verbose: bool,
+    paint: Paint,
+) -> str:
+    line = f"{view.text(resource, 'id')} ({view.text(resource, 'kind')}): "
+    line += paint(state.status, _COLOURS.get(state.status, "red"))
+    if state.host:
+        line += f" on {state.host}"
+    if verbose:
+        line += _parameters(resource)
+    comments = [state.comment]
+    if group is not None:
+        comments.append(view.text(group, "comment"))
+    comment = "; ".join(dict.fromkeys(c for c in comments if c))
+    if comment:
+        line += f": {comment}"
+    if (verbose or not comment) and not state.runs and state.status != view.STOPPED:
+        line += _by_host(resource)
+    return " ".join([line, *marks])
+
+
+def _parameters(resource: Item) -> str:
+    found = resource.get("parameters")
+    if not isinstance(found, dict) or not found:
+        return ""
+    shown = "; ".join(f"{view.clean(key)}: {view.clean(found[key])}" for key in sorted(found))
+    return f" [{shown}]"
+
+
+def _by_host(resource: Item) -> str:
+    found = view.candidates(resource)
+    return " [" + ", ".join(f"{h}: {words}" for h, words in found.items()) + "]" if found else ""
+
+
+def _hosts(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> Iterator[str]:
+    hosts = view.items(status, "hosts")
+    connected = [host for host in hosts if host.get("connected")]
+    others = [host for host in hosts if not host.get("connected")]
+    if not exclude_normal:
+        yield "Connected hosts: " + _host_list(connected, paint)
+    if not exclude_normal or others:
+        yield "Disconnected hosts: " + _host_list(others, paint)
+    for host in hosts:
+        detail = _host_detail(host, verbose)
+        if detail:
+            yield paint(f"  {view.text(host, 'id')}: {detail}", "red")
+
+
+def _host_list(hosts: list[Item], paint: Paint) -> str:
+    """The hosts by comma; of a large cluster, those with nothing to remark as one nodeset."""
+    shown = []
+    unremarkable = [host for host in hosts if not _host_marks(host)]
+    if len(unremarkable) > FOLD_ABOVE:
+        folded = _folded(view.text(host, "id") for host in unremarkable)
+        shown.append(folded if unremarkable[0].get("connected") else paint(folded, "red"))
+        hosts = [host for host in hosts if _host_marks(host)]
+    shown.extend(_host(host, paint) for host in hosts)
+    return ", ".join(shown) or "none"
+
+
+def _folded(names: Iterable[str]) -> str:
+    from halo.config.nodeset import fold
+
+    listed = list(names)
+    try:
+        return fold(listed)
+    except ValueError:  # a name that cannot stand in a nodeset, such as an IPv6 address
+        return ", ".join(listed)
+
+
+def _host_marks(host: Item) -> list[str]:
+    marks = []
+    state = view.text(host, "state")
+    if host.get("fenced") and state != "fencing":
+        marks.append("fenced")
+    if state not in _QUIET_STATES:
+        marks.append(state)
+    if host.get("active") is False:
+        marks.append("deactivated")
+    return marks
+
+
+def _host(host: Item, paint: Paint) -> str:
+    marks = _host_marks(host)
+    state = view.text(host, "state")
+    name = view.text(host, "id")
+    if not marks:
+        return name if host.get("connected") else paint(name, "red")
+    alarming = not host.get("connected") or state not in _QUIET_STATES
+    return paint(f"{name} ({', '.join(marks)})", "red" if alarming else "yellow")
+
+
+def _host_detail(host: Item, verbose: bool) -> str:
+    """What an operator must know of a host beyond its place in the lists."""
+    state = view.text(host, "state")
+    comment = view.text(host, "comment")
+    since = view.text(host, "since")
+    parts = []
+    if comment:
+        parts.append(comment)
+    if host.get("fence_trusted") is False:
+        parts.append("its fence device is not trusted, since it said off while the agent answered")
+    if verbose and since:
+        parts.append(f"{state or 'unchanged'} since {since}")
+    return "; ".join(parts)
+
+
+def _events(status: Item, count: int) -> Iterator[str]:
+    found = view.recent_events(status)
+    shown = found[max(0, len(found) - count) :]
+    if not shown:
+        yield "Events: none"
+        return
+    yield "Events:"
+    yield from map(event_line, shown)

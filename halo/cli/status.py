@@ -1,0 +1,89 @@
+"""`halo status`: what runs where, which hosts are connected, what happened lately."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from halo.cli.client import get_status
+from halo.cli.context import Context
+from halo.cli.errors import CliError
+from halo.cli.render import plain, status_lines
+
+_CLEAR_SCREEN = "\x1b[H\x1b[2J"
+
+
+@click.command()
+@click.option(
+    "-x",
+    "exclude_normal",
+    is_flag=True,
+    help="Show only what is not normal: not running at home, unmanaged, disconnected.",
+)
+@click.option(
+    "-e",
+    "--event-count",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Show the last N events (default 10, with -x none).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manager's answer as JSON.")
+@click.option(
+    "--watch",
+    "watch_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="Show it again every so many seconds, until interrupted.",
+)
+@click.pass_obj
+def status(
+    context: Context,
+    exclude_normal: bool,
+    event_count: int | None,
+    as_json: bool,
+    watch_s: float | None,
+) -> None:
+    """Show resources, hosts and recent events."""
+    if watch_s is None:
+        click.echo(_shown(context, exclude_normal, event_count, as_json), color=True)
+        return
+    import time
+
+    while True:
+        try:
+            shown = _shown(context, exclude_normal, event_count, as_json)
+        except CliError as error:  # the manager may be restarting
+            shown = error.message
+        clear = _CLEAR_SCREEN if sys.stdout.isatty() else ""
+        click.echo(f"{clear}{time.strftime('%Y-%m-%d %H:%M:%S')}\n{shown}", color=True)
+        time.sleep(watch_s)
+
+
+def wants_colour() -> bool:
+    """Colour on a terminal that can show it, unless NO_COLOR says no (https://no-color.org)."""
+    return (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _paint(words: str, colour: str) -> str:
+    return click.style(words, fg=colour)
+
+
+def _shown(context: Context, exclude_normal: bool, event_count: int | None, as_json: bool) -> str:
+    found = get_status(context.socket)
+    if as_json:
+        import json
+
+        return json.dumps(found, indent=2)
+    return "\n".join(
+        status_lines(
+            found,
+            exclude_normal=exclude_normal,
+            event_count=event_count,
+            verbose=context.verbose,
+            paint=_paint if wants_colour() else plain,
+        )
+    )
