@@ -17,6 +17,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_OFF = 2
 
+_SCRIPT_TIMEOUT_S = 10.0
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +34,7 @@ _ALIASES = {
     "login": "username",
     "l": "username",
     "passwd": "password",
+    "passwd_script": "password_script",
     "p": "password",
     "u": "ipport",
     "plug": "port",
@@ -146,11 +149,32 @@ def _run(agent: Agent) -> int:
         return EXIT_OK
     if action not in ("on", "off", "reboot", "status", "monitor"):
         raise AgentError(f'unknown action "{action}"')
+    script = parameters.get("password_script")
+    if script and not parameters.get("password"):
+        parameters["password"] = _password_from(script)
     device = agent.connect(parameters)
     try:
         return _act(device, action, parameters)
     finally:
         device.close()
+
+
+def _password_from(script: str) -> str:
+    """The first line that a program prints (fence-agent API: `password_script`)."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SCRIPT_TIMEOUT_S,
+            encoding="utf-8",
+            check=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise AgentError(f"password_script {script} failed: {type(error).__name__}") from None
+    return done.stdout.partition("\n")[0]
 
 
 def _act(device: Device, action: str, parameters: Parameters) -> int:

@@ -132,6 +132,7 @@ AGENT = Agent(
         Parameter("ipport", "UDP port of the BMC", kind="integer", default=str(_DEFAULT_PORT)),
         Parameter("username", "Name of the user", obsoletes="login"),
         Parameter("password", "Password of the user", obsoletes="passwd"),
+        Parameter("password_script", "Program that prints the password, instead"),
         Parameter("cipher", "Cipher suite; some new devices accept 17 alone", default="3"),
         Parameter("privlvl", "Privilege level: operator is enough", default="administrator"),
         Parameter("lanplus", "IPMI 2.0; 0 for 1.5", kind="boolean", default="1"),

@@ -321,6 +321,7 @@ AGENT = Agent(
         Parameter("ipport", "Port of the BMC", kind="integer", default="443"),
         Parameter("username", "Name of the user", obsoletes="login"),
         Parameter("password", "Password of the user", obsoletes="passwd"),
+        Parameter("password_script", "Program that prints the password, instead"),
         Parameter("systems_uri", "Path of the system, where the BMC has several"),
         Parameter("port", "Last part of that path, instead", obsoletes="plug"),
         Parameter("auth", "basic: no session even where the device offers them"),

@@ -101,6 +101,11 @@ class FencePrograms:
         message = f"{name}: {_describe_exit(status)}"
         return _failure(_with_excerpt(message, stderr or stdout), duration_s)
 
+    @property
+    def watchdog_pid(self) -> int | None:
+        """The process that ends the fence programs when this one dies; None before the first."""
+        return self._watchdog.pid
+
     async def close(self) -> None:
         """Let go of the watchdog; programs that still run are killed."""
         self._watchdog.close()
