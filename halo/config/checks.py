@@ -12,8 +12,10 @@ from halo.core.model import Cluster, FenceDevice, Host, HostId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
 _NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
-# Any of these says that the operator decided how the controller's certificate is treated.
-_TLS_KEYS = re.compile(r"ssl.*|tls.*|notls|.*cert.*|.*ca_?(?:file|path|bundle)|.*fingerprint.*")
+# With one of these the controller is verified, or the operator wrote down that it need not be.
+_TLS_KEYS = frozenset(
+    ("tls_ca", "ca", "ca_cert", "ssl_ca", "tls_fingerprint", "ssl_secure", "ssl_insecure")
+)
 
 
 def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
@@ -80,14 +82,15 @@ def _unverified(cluster: Cluster) -> Iterator[str]:
         for host in cluster.hosts.values()
         if any(
             device.agent == "redfish"
-            and not any(_TLS_KEYS.fullmatch(n.replace("-", "_")) for n in device.parameters)
+            and not any(name.replace("-", "_") in _TLS_KEYS for name in device.parameters)
             for device in _devices(host)
         )
     ]
     if hosts:
         yield (
             f"the redfish controllers of {_shown(hosts)} are reached without verifying their"
-            " certificates, since the fence_parameters have no TLS keys"
+            " certificates, since the fence_parameters name no tls_ca, tls_fingerprint or"
+            " ssl_secure"
         )
 
 

@@ -134,7 +134,8 @@ def garbage_collection_paused() -> Iterator[None]:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     words = ", ".join(part for part in (error.context, error.problem) if part)
-    return _QUOTED.sub("", words) or "it cannot be parsed"
+    hint = "; quote a value that begins with *" if "alias" in words else ""
+    return (_QUOTED.sub("", words) or "it cannot be parsed") + hint
 
 
 def _first_unprintable(text: str) -> tuple[int, int]:
@@ -248,7 +249,7 @@ def _merge_sources(
 def _tag_is_known(node: Node, what: str, mistakes: MistakeList) -> bool:
     if node.tag in _STANDARD_TAGS or node.tag == "!":
         return True
-    mistakes.add(node, f"{what}: YAML tags are not supported here; remove it")
+    mistakes.add(node, f"{what}: YAML tags are not supported; quote a value that begins with !")
     return False
 
 

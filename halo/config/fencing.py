@@ -22,25 +22,30 @@ from halo.config.document import (
     text_of,
 )
 from halo.config.programs import BUNDLED_AGENTS, find_fence_program
-from halo.config.values import MAX_PARAMETER_BYTES, normal_address
+from halo.config.values import normal_address
 from halo.core.model import FenceDevice
 
 DEVICE_KEYS = ("fence_agent", "fence_parameters")
+
+_MAX_VALUE_BYTES = 8192
 
 Parameters = dict[str, str]
 DeviceKey = tuple[str, ...]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_RESERVED = frozenset(("action", "option"))
+_RESERVED = frozenset(("action", "option", "o"))
 _AGENT_EXPECTED = "null, powerman, redfish, ipmi, fence_test, a fence_* program or an absolute path"
 
-_ADDRESS = ("ip", "ipaddr")
-_PLUG = ("port", "plug")
-_USERNAME = ("username", "login")
-_PASSWORD = ("password", "passwd", "password_script", "passwd_script")
+# Each with the old and short names of the fence-agent API.
+_ADDRESS = ("ip", "ipaddr", "a")
+_PLUG = ("port", "plug", "n")
+_IP_PORT = ("ipport", "u")
+_USERNAME = ("username", "login", "l")
+_PASSWORD = ("password", "passwd", "p")
 _REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "redfish": (_USERNAME, _PASSWORD),
+    # A client certificate may stand for both.
+    "redfish": ((*_USERNAME, "tls_cert"), (*_PASSWORD, "tls_cert")),
     "ipmi": (_USERNAME, _PASSWORD),
     "fence_test": (("target",), ("test_id",)),
 }
@@ -234,8 +239,8 @@ def _value_problem(value: str) -> str:
     """Why a value cannot be given to a fence program, or nothing. Never repeats the value."""
     if any(c in value for c in "\n\r\0"):
         return "a value of one line is expected (fence programs read one line a parameter)"
-    if len(value.encode()) > MAX_PARAMETER_BYTES:
-        return f"a value of at most {MAX_PARAMETER_BYTES} bytes is expected"
+    if len(value.encode(errors="replace")) > _MAX_VALUE_BYTES:
+        return f"a value of at most {_MAX_VALUE_BYTES} bytes is expected"
     if value.startswith("file:") and not value.startswith("file:/"):
         return "file: expects an absolute path (file:/etc/halo/bmc.password)"
     if value.startswith("env:") and not _VARIABLE.fullmatch(value[4:]):
@@ -266,11 +271,12 @@ def _device_key(device: FenceDevice) -> DeviceKey:
     """Equal for two devices exactly when they switch the same outlet."""
     parameters = {name.replace("-", "_"): value for name, value in device.parameters.items()}
     address = normal_address(_first(parameters, _ADDRESS))
-    ip_port = parameters.get("ipport", "")
+    ip_port = _first(parameters, _IP_PORT)
+    plug = _first(parameters, _PLUG)
     if address and _CONTROLLERS.fullmatch(device.agent):
-        return ("controller", address, ip_port, parameters.get("systems_uri", ""))
+        return ("controller", address, ip_port, parameters.get("systems_uri", ""), plug)
     if device.agent in ("powerman", "fence_powerman"):
-        return ("powerman", address, ip_port, _first(parameters, _PLUG))
+        return ("powerman", address, ip_port, plug)
     if device.agent == "fence_test":
         return ("fence_test", parameters.get("target", ""), parameters.get("test_id", ""))
     known = ((name, value) for name, value in parameters.items() if not _MANNER.fullmatch(name))

@@ -62,6 +62,11 @@ class Hosts:
         except ValueError as error:
             self._mistakes.add(node, f"{what}: {error}")
             return []
+        if len(names) > len(self._lines) + len(self._broken):
+            self._mistakes.add(
+                node, f"{what}: {found(node)} stands for {len(names)} names, more than all hosts"
+            )
+            return []
         resolved = (self._resolve(name, node, what) for name in names)
         return [host for host in resolved if host is not None]
 

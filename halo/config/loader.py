@@ -26,6 +26,7 @@ TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups")
 IGNORED_PREFIX = "x-"
 """Top-level keys that begin so are skipped: a place for YAML anchors."""
 
+MAX_BYTES = 64 << 20
 DEFAULT_NAME = "halo"
 
 
@@ -43,10 +44,13 @@ def load(
     nothing. Reads files: not for the event loop. Raises ConfigError with every mistake found.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(str(path), [Mistake(0, 0, f"cannot be read: {reason}")]) from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(str(path), [Mistake(0, 0, f"is longer than {MAX_BYTES} bytes")])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

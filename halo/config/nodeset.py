@@ -54,19 +54,20 @@ def fold(names: Iterable[str]) -> str:
     Names that differ only in their last number share one bracket, in ascending order. Raises
     ValueError for a name that has no place in a nodeset (blanks, commas, brackets).
     """
-    numbers: dict[tuple[str, str], list[str]] = {}
+    numbers: dict[tuple[str, str | None], list[str]] = {}
     for name in dict.fromkeys(names):
         if not name or _NOT_IN_A_NAME.search(name):
             raise ValueError(f'"{_short(name)}" cannot stand in a nodeset')
         # An IPv6 address has hexadecimal digits: a range over some of them would only confuse.
         match = None if ":" in name else _LAST_NUMBER.fullmatch(name)
         if match is None:
-            numbers.setdefault((name, ""), []).append("")
+            numbers[name, None] = []  # no number to fold
         else:
             prefix, number, suffix = match.groups()
             numbers.setdefault((prefix, suffix), []).append(number)
     return ",".join(
-        f"{prefix}{_folded(found)}{suffix}" for (prefix, suffix), found in numbers.items()
+        prefix if suffix is None else f"{prefix}{_folded(found)}{suffix}"
+        for (prefix, suffix), found in numbers.items()
     )
 
 

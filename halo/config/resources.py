@@ -164,7 +164,12 @@ class Resources:
         for key, entry in section.entries("parameters").items():
             if not ocf_parameter_name(key, entry.key, self._mistakes):
                 continue
-            value = text_of(entry.value, f"parameters: {key}", self._mistakes)
+            value = text_of(
+                entry.value,
+                f"parameters: {key}",
+                self._mistakes,
+                expected='text ("" for an empty value)',
+            )
             if value is None:
                 continue
             if "\0" in value or len(value.encode(errors="replace")) > MAX_PARAMETER_BYTES:

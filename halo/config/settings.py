@@ -8,7 +8,7 @@ from typing import Any
 from yaml.nodes import Node
 
 from halo.config.document import MistakeList, Section
-from halo.config.values import duration, fraction, whole_number
+from halo.config.values import duration, flag, fraction, whole_number
 from halo.core.model import Settings
 
 _NOT_IN_FILE = "fence_on_connection_close"  # a switch of test environments, on the command line
@@ -20,7 +20,7 @@ SETTING_FIELDS = {
 }
 """Every key of the section, with the field of Settings that it sets."""
 
-_MINIMUM = {"fence_limit": 1, "storm_hosts": 0, "restart_limit": 0}
+_MINIMUM = {"fence_limit": 1}  # others may be 0
 HEARTBEATS_PER_BUDGET = 3
 """How many heartbeats the derived interval fits into the loss budget."""
 
@@ -62,8 +62,11 @@ def _value(
         return None
     if field_name.endswith("_s"):
         return duration(node, key, mistakes)
-    if key in _MINIMUM:
-        return whole_number(node, key, _MINIMUM[key], mistakes)
+    default = getattr(Settings, field_name)
+    if isinstance(default, bool):
+        return flag(node, key, mistakes)
+    if isinstance(default, int):
+        return whole_number(node, key, _MINIMUM.get(key, 0), mistakes)
     return fraction(node, key, mistakes)
 
 
