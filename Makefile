@@ -1,28 +1,44 @@
-# HALO: targets make their own virtual environment in .venv.
+# HALO: every target makes its own virtual environment in .venv when there is none.
+# Needs python3 (3.11 or newer) with its venv module, and the package index once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
 
-.PHONY: test check format clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    a cluster on this machine loses a host and gets it back"
+	@echo "make test    all tests"
+	@echo "make check   format, lint and types"
+	@echo "make format  put the code into its format"
+	@echo "make clean   remove what the other targets made"
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	@echo "making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python demo/demo.py
 
 test: $(STAMP)
-	$(BIN)/pytest -n auto
+	@$(BIN)/pytest -q -n auto $(PYTEST_ARGS)
 
 check: $(STAMP)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@echo "check: format, lint and types are in order"
 
 format: $(STAMP)
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find tests/test_output -mindepth 1 ! -name .gitkeep -delete
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
