@@ -7,7 +7,12 @@ from textwrap import dedent
 
 import pytest
 
-from halo.config.loader import load, load_text
+from halo.config.groups import GROUP_KEYS
+from halo.config.hosts import HOST_KEYS
+from halo.config.loader import TOP_KEYS, load, load_text
+from halo.config.resources import RESOURCE_KEYS
+from halo.config.settings import SETTING_FIELDS
+from halo.config.values import parse_duration
 from halo.core.errors import ConfigError
 from halo.core.model import (
     Cluster,
@@ -320,3 +325,26 @@ def test_every_example_loads(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
+
+
+def _documented() -> dict[str, str]:
+    """The keys in the tables of the reference, with the second column."""
+    rows = {}
+    for line in (REPOSITORY / "docs" / "config.md").read_text(encoding="utf-8").split("\n"):
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if line.startswith("| `") and len(cells) > 2:
+            rows[cells[0].strip("| `")] = cells[1]
+    return rows
+
+
+def test_the_reference_has_every_key() -> None:
+    keys = {*TOP_KEYS, *HOST_KEYS, *RESOURCE_KEYS, *GROUP_KEYS, *SETTING_FIELDS}
+    assert sorted(keys - _documented().keys()) == []
+
+
+def test_the_reference_has_the_defaults_of_all_settings() -> None:
+    documented = _documented()
+    for key, field in SETTING_FIELDS.items():
+        value = documented[key]
+        seconds = parse_duration(value) if field.endswith("_s") else float(value)
+        assert seconds == pytest.approx(getattr(Settings(), field), abs=0.001), key

@@ -1,0 +1,190 @@
+"""Warnings, the summary, and where programs are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from halo.config import bundled_folder, check_warnings, find_fence_program, load, summary
+from halo.core.model import Cluster
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAFE_PAIR = """
+    hosts:
+    - {hostname: a, fence_agent: powerman}
+    - {hostname: b, fence_agent: powerman}
+    resources: [{name: r, kind: x/y}]
+    resource_groups: [{root: r, home_host: a, failover_hosts: [b]}]
+"""
+
+
+def written(tmp_path: Path, text: str, mode: int = 0o644) -> tuple[Cluster, Path]:
+    path = tmp_path / "halo.conf"
+    path.write_text(dedent(text))
+    path.chmod(mode)
+    return load(path), path
+
+
+def warnings_of(tmp_path: Path, text: str, mode: int = 0o644) -> list[str]:
+    return check_warnings(*written(tmp_path, text, mode))
+
+
+def ipmi_host(password: str) -> str:
+    return f"""
+        hosts:
+        - hostname: a
+          fence_agent: ipmi
+          fence_parameters: {{username: u, password: "{password}"}}
+        """
+
+
+def test_a_sound_config_has_no_warnings(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path, SAFE_PAIR) == []
+
+
+def test_a_password_in_a_file_that_others_can_read(tmp_path: Path) -> None:
+    (warning,) = warnings_of(tmp_path, ipmi_host("s3cret"))
+    assert "run chmod o-r" in warning
+    assert "(a)" in warning
+    assert "s3cret" not in warning
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_password_in_a_file_kept_from_others(tmp_path: Path, mode: int) -> None:
+    assert warnings_of(tmp_path, ipmi_host("s3cret"), mode) == []
+
+
+def test_a_password_read_from_the_environment_may_stand_in_an_open_file(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path, ipmi_host("env:BMC_PASSWORD")) == []
+
+
+def test_a_password_file_is_looked_at(tmp_path: Path) -> None:
+    secret = tmp_path / "bmc.password"
+    (missing,) = warnings_of(tmp_path, ipmi_host(f"file:{secret}"))
+    assert "is not there" in missing
+    secret.write_text("s3cret")
+    secret.chmod(0o644)
+    (readable,) = warnings_of(tmp_path, ipmi_host(f"file:{secret}"))
+    assert f"chmod o-r {secret}" in readable
+    secret.chmod(0o600)
+    assert warnings_of(tmp_path, ipmi_host(f"file:{secret}")) == []
+
+
+@pytest.mark.parametrize(
+    ("tls", "warns"),
+    [
+        ("", True),
+        (", tls_server_name: bmc", True),
+        (", tls_ca: /etc/ca.crt", False),
+        (", tls_fingerprint: aa", False),
+        (", ssl-secure: 1", False),
+        (", ssl_insecure: 1", False),
+    ],
+)
+def test_a_redfish_controller_without_verification(tmp_path: Path, tls: str, warns: bool) -> None:
+    text = f"""
+        hosts:
+        - hostname: oss01
+          fence_agent: redfish
+          fence_parameters: {{username: u, password: "env:P"{tls}}}
+        """
+    found = warnings_of(tmp_path, text)
+    assert [("oss01" in w and "without verifying" in w) for w in found] == [True] * warns
+
+
+def test_hosts_that_cannot_be_fenced_are_named_together(tmp_path: Path) -> None:
+    (warning,) = warnings_of(
+        tmp_path,
+        """
+        hosts: [{hostname: oss01}, {hostname: oss02}, {hostname: idle}]
+        resources: [{name: r, kind: x/y}]
+        resource_groups: [{root: r, home_host: oss01, failover_hosts: [oss02]}]
+        """,
+    )
+    assert warning.startswith("oss[01-02] cannot be fenced")
+
+
+def test_a_group_without_failover(tmp_path: Path) -> None:
+    (warning,) = warnings_of(tmp_path, SAFE_PAIR.replace(", failover_hosts: [b]", ""))
+    assert warning == "no failover_hosts, so nothing can take over: r"
+
+
+def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
+    cluster, _ = written(
+        tmp_path,
+        """
+        name: pair
+        hosts:
+        - hostname: "a:8005"
+          on_loss: wait
+          fence_agent: ipmi
+          fence_parameters: {ip: bmc-a, username: us3r, password: s3cret}
+        - hostname: "::1"
+        resources:
+        - {name: r, kind: x/y, dependents: [r/1, r/2], start_timeout: 2min}
+        - {name: r/1, kind: x/y, dependents: [r/3]}
+        - {name: r/2, kind: x/y, dependents: [r/3], shared: true}
+        - {name: r/3, kind: x/y}
+        resource_groups:
+        - {root: r, home_host: a, failover_hosts: ["::1"], second_copy: stop}
+        settings: {loss_budget: 500ms, heartbeat_interval: 100ms, fence_limit: 3}
+        """,
+    )
+    assert summary(cluster) == dedent("""\
+        Cluster pair: 2 hosts, 1 resource group
+
+        Hosts:
+          a (a:8005, on_loss wait)
+            fencing: ipmi (ip bmc-a)
+          ::1 ([::1]:8000)
+            fencing: none
+
+        Resource groups:
+          r: home a, failover ::1, second_copy stop
+            r (x/y, start_timeout 120s)
+              r/1 (x/y)
+                r/3 (x/y)
+              r/2 (x/y, shared)
+                r/3 (x/y) (see above)
+
+        Settings:
+          heartbeat_interval: 0.1s
+          loss_budget: 0.5s
+          fence_limit: 3""")
+
+
+@pytest.mark.parametrize("agent", ["powerman", "redfish", "ipmi", "fence_test"])
+def test_bundled_agents_are_found(agent: str) -> None:
+    assert find_fence_program(agent) == REPOSITORY / "fence_agents" / agent
+
+
+def test_a_fence_program_on_path_comes_before_a_bundled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "fence_test"
+    program.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_fence_program("fence_test") != program  # not executable yet
+    program.chmod(0o755)
+    assert find_fence_program("fence_test") == program
+    assert find_fence_program(str(program)) == program
+
+
+@pytest.mark.parametrize(
+    "agent", ["", ".", "..", "sh", "fence_", "fence_/../sh", "./redfish", "/", "/no/such", "/a\0b"]
+)
+def test_anything_else_names_no_program(agent: str) -> None:
+    assert find_fence_program(agent) is None
+
+
+@pytest.mark.parametrize("name", ["fence_agents", "ocf_agents", "halo.capnp"])
+def test_what_a_wheel_packs_is_what_stands_at_the_top_level(name: str) -> None:
+    assert (REPOSITORY / "halo" / "share" / name).resolve() == REPOSITORY / name
+
+
+def test_a_folder_that_does_not_come_with_halo_is_refused() -> None:
+    assert bundled_folder("fence_agents") == REPOSITORY / "fence_agents"
+    with pytest.raises(FileNotFoundError, match="lacks its folder nothing"):
+        bundled_folder("nothing")
