@@ -35,3 +35,50 @@ interface OcfResourceAgent {
 
     operation @0 (resource :Text, op :Operation, args :List(Argument)) -> (result :Result);
 }
+
+# What agents of this HALO know besides. A peer without it answers `hello` with *unimplemented*.
+# Add methods and fields at the end only; announce new methods (such as a later `watch`) as a name
+# in Welcome.features, so that a manager asks for nothing that an older agent does not know.
+interface HaloAgent extends(OcfResourceAgent) {
+    struct Welcome {
+        version @0 :Text;           # of the agent program
+        bootId @1 :Text;            # changes when the host boots
+        startId @2 :Text;           # changes when the agent starts
+        features @3 :List(Text);
+    }
+
+    struct Greeting {
+        union {
+            welcome @0 :Welcome;
+            busy @1 :Text;          # another manager is served; the text names it
+            staleTerm @2 :UInt64;   # a leader with this higher term was served already
+        }
+    }
+
+    struct Completed {
+        code @0 :Int32;             # the script's exit status
+        message @1 :Text;           # the end of its standard error, unless the code is 0
+    }
+
+    struct Outcome {
+        union {
+            completed @0 :Completed;
+            notRun @1 :Text;        # the script could not be run; the text says why
+            timedOut @2 :Text;      # its session was killed at the deadline
+            staleTerm @3 :UInt64;   # nothing was done: a leader with this higher term was served
+            refused @4 :Text;       # nothing was done: this connection is not the one served
+        }
+    }
+
+    # First call on a connection. `manager` names the manager, the same after its restart.
+    # `term` is the leader's; 0 where there is one manager only.
+    hello @0 (manager :Text, cluster :Text, term :UInt64) -> (greeting :Greeting);
+
+    # Answered by the event loop itself: no script can delay it.
+    heartbeat @1 () -> ();
+
+    # As `operation`, with the name of the instance, and the script's deadline
+    # (0: the timeout that the script advertises).
+    run @2 (resource :Text, op :OcfResourceAgent.Operation, args :List(OcfResourceAgent.Argument),
+            instance :Text, timeoutMs :UInt32, term :UInt64) -> (outcome :Outcome);
+}

@@ -1,0 +1,70 @@
+"""Logging for both daemons: structlog to standard error, for people or as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+LOG_FORMATS = ("auto", "console", "json")
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "off": logging.CRITICAL + 10,
+}
+
+
+def configure(
+    verbose: bool = False,
+    format: str = "auto",
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Set logging up, once, at the start of a program.
+
+    The level is HALO_LOG's, else debug with `verbose`, else info. `auto` is for people, with
+    colours on a terminal; `json` writes one object a line. Disabled levels cost one call that
+    does nothing.
+    """
+    wanted = environment.get("HALO_LOG", "").strip().lower()
+    level = _LEVELS.get(wanted, logging.DEBUG if verbose else logging.INFO)
+    structlog.configure(
+        processors=_processors(format, environment),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    if wanted and wanted not in _LEVELS:
+        structlog.get_logger().warning(
+            "HALO_LOG names no level; using the default", known=", ".join(_LEVELS)
+        )
+
+
+def _processors(format: str, environment: Mapping[str, str]) -> list[Any]:
+    common: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+    ]
+    if format == "json":
+        return [
+            *common,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    if "JOURNAL_STREAM" not in environment:  # the journal stamps every line itself
+        common.append(structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S.%f", utc=False))
+    colors = sys.stderr.isatty() and "NO_COLOR" not in environment
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [*common, renderer]

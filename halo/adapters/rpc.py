@@ -1,0 +1,417 @@
+"""The manager's side of the Cap'n Proto link to agents.
+
+Every call must run inside `async with capnp.kj_loop():`, which the manager's main enters once.
+
+One connection costs one socket and no task of its own. How it was lost is learnt from the socket
+itself (:mod:`halo.adapters.wire`), not from the text of a library exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import capnp
+
+from halo.adapters.schema import HaloAgent
+from halo.adapters.wire import USER_TIMEOUT_MS, Wire, set_socket_options
+from halo.core.errors import HaloError, LinkError, Loss, LossKind
+from halo.core.model import Host, Operation, Resource
+from halo.core.outcomes import AgentIdentity, OperationResult, Outcome
+
+_KIND_OF_ERRNO = {
+    errno.ECONNREFUSED: LossKind.REFUSED,
+    errno.ECONNRESET: LossKind.RESET,
+    errno.ECONNABORTED: LossKind.RESET,
+    errno.EPIPE: LossKind.RESET,
+    errno.ETIMEDOUT: LossKind.SILENT,
+    errno.EHOSTUNREACH: LossKind.NO_ROUTE_TO_HOST,
+    errno.EHOSTDOWN: LossKind.NO_ROUTE_TO_HOST,
+    errno.ENETUNREACH: LossKind.NO_ROUTE_TO_NETWORK,
+    errno.ENETDOWN: LossKind.NO_ROUTE_TO_NETWORK,
+}
+
+_RESOLVER_THREADS = 16
+_OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
+_MAX_TIMEOUT_MS = 2**32 - 1
+
+
+class HeartbeatUnknown(HaloError):
+    """The agent knows `operation` alone; check `identity.legacy` before asking for heartbeats."""
+
+
+def loss_of(error: BaseException | None) -> Loss:
+    """What an exception of the socket, TLS or resolver layer says about the link.
+
+    None is an orderly end of the stream. Errors that are not the network's (descriptors, memory,
+    permissions) are LOCAL: they prove nothing about the host.
+    """
+    if error is None:
+        return Loss(LossKind.RESET, "closed by the agent's host")
+    if isinstance(error, ssl.SSLError | ssl.CertificateError):
+        return Loss(LossKind.TLS, _words(error))
+    if isinstance(error, socket.gaierror):
+        return Loss(LossKind.DNS, _words(error))
+    if isinstance(error, OSError):
+        kind = _KIND_OF_ERRNO.get(error.errno or 0)
+        if kind is None and isinstance(error, ConnectionError):
+            kind = LossKind.RESET
+        return Loss(kind or LossKind.LOCAL, _words(error))
+    if isinstance(error, MemoryError):
+        return Loss(LossKind.LOCAL, "out of memory")
+    return Loss(LossKind.PROTOCOL, _words(error))
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    return str(error) or type(error).__name__
+
+
+class CapnpConnector:
+    """Connects to agents: implements :class:`halo.ports.AgentConnector`.
+
+    `manager` names this manager to agents, the same after its restart, so that its newer
+    connection replaces its older one. `tls` switches mutual TLS on; `server_name` is then the
+    name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
+    `term` gives the leader's term for each call, 0 where there is one manager only.
+    """
+
+    def __init__(
+        self,
+        manager: str,
+        cluster: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        term: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._manager = manager
+        self._cluster = cluster
+        self._tls = tls
+        self._server_name = server_name
+        self._term = term
+        # Hosts whose agent said that it knows `operation` alone. Such an agent may be busy in a
+        # script and answer nothing for a minute: its silence to a greeting is not the host's.
+        self._legacy: set[str] = set()
+        # A resolver that hangs must not occupy the loop's own worker threads.
+        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "halo-resolver")
+
+    def close(self) -> None:
+        """Let go of the resolver threads. Standing connections are not touched."""
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def connect(self, host: Host, deadline_s: float) -> CapnpConnection:
+        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
+
+        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS.
+        """
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        addresses = await self._resolve(host, deadline)
+        sock = await self._open(addresses, deadline)
+        connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
+        try:
+            await self._stand_up(connection, sock, host, deadline)
+            await self._greet(connection, host, deadline)
+        except BaseException:
+            connection.close()
+            sock.close()
+            raise
+        return connection
+
+    async def _resolve(self, host: Host, deadline: float) -> list[tuple[int, Any]]:
+        try:
+            version = ipaddress.ip_address(host.address).version
+        except ValueError:
+            pass
+        else:
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            return [(family, (host.address, host.port))]
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._resolvers, _look_up, host.address, host.port
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await look_up
+        except TimeoutError:
+            raise LinkError(Loss(LossKind.DNS, f"{host.address}: no answer in time")) from None
+        except (OSError, UnicodeError) as error:
+            raise LinkError(Loss(LossKind.DNS, f"{host.address}: {_words(error)}")) from error
+        except RuntimeError as error:  # no thread to be had
+            raise LinkError(Loss(LossKind.LOCAL, f"resolver: {error}")) from error
+
+    async def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> socket.socket:
+        loss = Loss(LossKind.DNS, "no address")
+        for family, address in addresses:
+            try:
+                return await _open_one(family, address, deadline)
+            except LinkError as error:
+                loss = error.loss
+                if loss.kind is LossKind.SILENT:
+                    break
+        raise LinkError(loss)
+
+    async def _stand_up(
+        self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        name = (self._server_name or host.address) if self._tls is not None else None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await loop.create_connection(
+                    lambda: connection.wire, sock=sock, ssl=self._tls, server_hostname=name
+                )
+        except TimeoutError:
+            raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
+        except (OSError, ssl.CertificateError) as error:
+            loss = loss_of(error)
+            if self._tls is not None and loss.kind is LossKind.RESET:
+                loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
+            raise LinkError(loss) from error
+
+    async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await connection.greet(self._manager, self._cluster)
+        except TimeoutError:
+            if host.id not in self._legacy:
+                raise LinkError(Loss(LossKind.SILENT, "no answer to the greeting")) from None
+            connection.take_for_legacy()
+        if connection.identity.legacy:
+            self._legacy.add(host.id)
+        else:
+            self._legacy.discard(host.id)
+
+
+class CapnpConnection:
+    """One standing connection: implements :class:`halo.ports.AgentConnection`.
+
+    Made by :meth:`CapnpConnector.connect` alone.
+    """
+
+    def __init__(self, host: str, term: Callable[[], int], *, uses_tls: bool) -> None:
+        self.identity = AgentIdentity()
+        self.wire = Wire(self._connected, self._lost)
+        self._host = host
+        self._term = term
+        self._uses_tls = uses_tls
+        self._greeted = False
+        self._loss: Loss | None = None
+        self._closed: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+        self._client: Any = None
+        self._agent: Any = None
+
+    def __repr__(self) -> str:
+        return f"<CapnpConnection {self._host} {self._loss or 'open'}>"
+
+    def _connected(self, wire: Wire) -> None:
+        self._client = capnp.TwoPartyClient(wire.stream)
+        self._agent = self._client.bootstrap().cast_as(HaloAgent)
+
+    def _lost(self, error: BaseException | None) -> None:
+        loss = loss_of(error)
+        if self._uses_tls and not self._greeted and loss.kind is LossKind.RESET:
+            # TLS 1.3 lets our side finish before the agent has looked at our certificate.
+            loss = Loss(LossKind.TLS, f"after the handshake, before a greeting: {loss.detail}")
+        self._end(loss)
+
+    def _end(self, loss: Loss) -> None:
+        if self._loss is None:
+            self._loss = loss
+            self._client = self._agent = None
+            if not self._closed.done():
+                self._closed.set_result(loss)
+
+    async def wait_closed(self) -> Loss:
+        """Return when the connection ended, with the reason."""
+        return await asyncio.shield(self._closed)
+
+    def close(self) -> None:
+        """Drop the connection at once; pending calls raise LinkError. Safe to repeat."""
+        self._end(Loss(LossKind.STALE, "closed by us"))
+        self.wire.abort()
+
+    async def greet(self, manager: str, cluster: str) -> None:
+        """Say who we are and learn who answers. Raises LinkError; the caller sets the deadline."""
+        self._require_open()
+        try:
+            answer = await self._agent.hello(manager=manager, cluster=cluster, term=self._term())
+        except capnp.KjException as error:
+            if self._loss is None and error.type == "UNIMPLEMENTED":
+                self.take_for_legacy()
+                return
+            raise self._failure(error) from error
+        self._greeted = True
+        self.identity = _identity(answer.greeting)
+
+    def take_for_legacy(self) -> None:
+        """Go on with an agent that knows `operation` alone."""
+        self._greeted = True
+        self.identity = AgentIdentity(legacy=True)
+
+    async def heartbeat(self) -> None:
+        """Return when the agent answered; the caller sets the deadline.
+
+        Raises LinkError, and HeartbeatUnknown where `identity.legacy`.
+        """
+        self._require_open()
+        if self.identity.legacy:
+            raise HeartbeatUnknown(
+                f"the agent of {self._host} knows no heartbeats: judge it by its connection"
+            )
+        try:
+            await self._agent.heartbeat()
+        except capnp.KjException as error:
+            raise self._failure(error) from error
+
+    async def operation(
+        self, resource: Resource, operation: Operation, deadline_s: float
+    ) -> OperationResult:
+        """Run one operation; TIMED_OUT when no answer came within `deadline_s`.
+
+        The script's own deadline is the resource's configured one, else the timeout that the
+        script advertises. Raises LinkError.
+        """
+        self._require_open()
+        call = self._operation if self.identity.legacy else self._run
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await call(resource, operation)
+        except TimeoutError:
+            return OperationResult(
+                Outcome.TIMED_OUT, message=f"no answer from the agent within {deadline_s:g} s"
+            )
+        except capnp.KjException as error:
+            raise self._failure(error) from error
+
+    async def _run(self, resource: Resource, operation: Operation) -> OperationResult:
+        answer = await self._agent.run(
+            resource=resource.kind,
+            op=_OPERATION_NUMBER[operation],
+            args=_arguments(resource),
+            instance=resource.id,
+            timeoutMs=_timeout_ms(resource.timeout_s(operation)),
+            term=self._term(),
+        )
+        return _result_of_outcome(answer.outcome)
+
+    async def _operation(self, resource: Resource, operation: Operation) -> OperationResult:
+        answer = await self._agent.operation(
+            resource=resource.kind, op=_OPERATION_NUMBER[operation], args=_arguments(resource)
+        )
+        return _result_of_legacy(answer.result)
+
+    def _require_open(self) -> None:
+        if self._loss is not None:
+            raise LinkError(self._loss)
+
+    def _failure(self, error: Any) -> LinkError:
+        """The reason of the loss where there was one, else what the agent answered wrongly."""
+        if self._loss is not None:
+            return LinkError(self._loss)
+        kind = {
+            "DISCONNECTED": LossKind.RESET,
+            "OVERLOADED": LossKind.BUSY,
+        }.get(error.type, LossKind.PROTOCOL)
+        return LinkError(Loss(kind, _first_line(error.description)))
+
+
+def _look_up(name: str, port: int) -> list[tuple[int, Any]]:
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+async def _open_one(family: int, address: Any, deadline: float) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise LinkError(Loss(LossKind.LOCAL, _words(error))) from error
+    try:
+        set_socket_options(sock)
+        async with asyncio.timeout_at(deadline):
+            await asyncio.get_running_loop().sock_connect(sock, address)
+    except TimeoutError as error:
+        sock.close()
+        # Ours has no errno; the kernel's own ETIMEDOUT is the same kind of silence.
+        detail = _words(error) if error.errno else "no connection in time"
+        raise LinkError(Loss(LossKind.SILENT, detail)) from None
+    except OSError as error:
+        sock.close()
+        raise LinkError(loss_of(error)) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _identity(greeting: Any) -> AgentIdentity:
+    kind = greeting.which()
+    if kind == "welcome":
+        welcome = greeting.welcome
+        return AgentIdentity(version=welcome.version, boot_id=welcome.bootId)
+    if kind == "busy":
+        raise LinkError(Loss(LossKind.BUSY, greeting.busy))
+    if kind == "staleTerm":
+        raise LinkError(
+            Loss(LossKind.BUSY, f"a leader with the higher term {greeting.staleTerm} was served")
+        )
+    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
+
+
+def _arguments(resource: Resource) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in resource.parameters.items()]
+
+
+def _timeout_ms(timeout_s: float | None) -> int:
+    if timeout_s is None:
+        return 0
+    return min(max(1, round(timeout_s * 1000)), _MAX_TIMEOUT_MS)
+
+
+def _result_of_outcome(outcome: Any) -> OperationResult:
+    kind = outcome.which()
+    if kind == "completed":
+        completed = outcome.completed
+        return OperationResult(Outcome.COMPLETED, completed.code, completed.message)
+    if kind == "timedOut":
+        return OperationResult(Outcome.TIMED_OUT, message=outcome.timedOut)
+    if kind == "notRun":
+        return OperationResult(Outcome.NOT_RUN, message=outcome.notRun)
+    if kind == "refused":
+        raise LinkError(Loss(LossKind.BUSY, outcome.refused))
+    if kind == "staleTerm":
+        raise LinkError(
+            Loss(LossKind.BUSY, f"a leader with the higher term {outcome.staleTerm} was served")
+        )
+    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
+
+
+def _result_of_legacy(result: Any) -> OperationResult:
+    if result.which() == "err":
+        return OperationResult(Outcome.NOT_RUN, message=result.err)
+    inner = result.ok
+    if inner.which() == "innerOk":
+        return OperationResult(Outcome.COMPLETED, 0)
+    error = inner.innerErr
+    return OperationResult(Outcome.COMPLETED, error.code, error.message)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:500] if text else "no reason given"
+
+
+__all__ = [
+    "USER_TIMEOUT_MS",
+    "CapnpConnection",
+    "CapnpConnector",
+    "HeartbeatUnknown",
+    "loss_of",
+]

@@ -1,0 +1,224 @@
+"""The agent's side of the Cap'n Proto link: `halo.capnp` in, plain values out.
+
+Must run inside `async with capnp.kj_loop():`. What a call comes to is decided behind
+:class:`AgentSession`; nothing here knows scripts or managers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import capnp
+import structlog
+
+from halo.adapters.rpc import loss_of
+from halo.adapters.schema import HaloAgent, OcfResourceAgent
+from halo.adapters.wire import Wire, set_socket_options
+from halo.core.agent import Busy, NotServed, Request, StaleTerm, Welcome
+from halo.core.errors import LossKind
+from halo.core.model import Operation
+from halo.core.outcomes import OperationResult, Outcome
+
+log = structlog.get_logger()
+
+HANDSHAKE_TIMEOUT_S = 5.0
+
+_OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
+
+
+class AgentSession(Protocol):
+    """What one connection of a manager comes to; calls arrive in order."""
+
+    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm: ...
+
+    def heartbeat(self) -> None: ...
+
+    async def run(
+        self, request: Request, term: int
+    ) -> OperationResult | Busy | StaleTerm | NotServed:
+        """Cancelled when the caller or the connection is gone."""
+        ...
+
+    async def operation(self, request: Request) -> OperationResult | Busy:
+        """A call of a manager that knows nothing more. Cancelled as `run` is."""
+        ...
+
+    def ended(self) -> None:
+        """The connection is gone; called once, and never after `Link.close`."""
+        ...
+
+
+class Link(Protocol):
+    """One connection as its session sees it."""
+
+    @property
+    def peer(self) -> str:
+        """The other end's address, without the port."""
+        ...
+
+    def close(self) -> None:
+        """Drop it at once; its calls under way are cancelled. Safe to repeat."""
+        ...
+
+
+class CapnpAgentServer:
+    """Listens for managers; `open_session` is called for each connection that stands."""
+
+    def __init__(
+        self, open_session: Callable[[Link], AgentSession], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._open_session = open_session
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Listen on a bound socket and return. Raises OSError."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self._open_session).wire,
+            sock=sock,
+            backlog=128,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self._tls else None,
+        )
+
+    def close(self) -> None:
+        """Stop listening. Standing connections are their sessions' to close."""
+        if self._server is not None:
+            self._server.close()
+
+
+class _Connection:
+    """One accepted connection; a :class:`Link`."""
+
+    def __init__(self, open_session: Callable[[Link], AgentSession]) -> None:
+        self.wire = Wire(self._connected, self._lost)
+        self.peer = ""
+        self._open_session = open_session
+        self._session: AgentSession | None = None
+        self._rpc: Any = None
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    def _connected(self, wire: Wire) -> None:
+        peer = wire.get_extra_info("peername")
+        self.peer = str(peer[0]) if peer else "unknown"
+        set_socket_options(wire.get_extra_info("socket"))
+        self._session = self._open_session(self)
+        if not wire.lost:
+            self._rpc = capnp.TwoPartyServer(wire.stream, bootstrap=_Servant(self, self._session))
+
+    def _lost(self, error: BaseException | None) -> None:
+        loss = loss_of(error)
+        if loss.kind is LossKind.TLS:
+            log.warning("TLS failed", peer=self.peer, error=loss.detail)
+        self._cancel_calls()
+        if self._session is not None:
+            self._session.ended()
+
+    def close(self) -> None:
+        self._cancel_calls()
+        self.wire.abort()
+
+    def _cancel_calls(self) -> None:
+        for call in list(self._calls):
+            call.cancel()
+        self._rpc = None
+
+    def begin(self) -> None:
+        """Note the current task as a call under way, to be cancelled with the connection.
+
+        pycapnp cancels calls too, but only once its own machinery has noticed the end.
+        """
+        call = asyncio.current_task()
+        assert call is not None
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+
+class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the schema
+    """The methods of `halo.capnp`, by the names that pycapnp looks for."""
+
+    def __init__(self, connection: _Connection, session: AgentSession) -> None:
+        self._connection = connection
+        self._session = session
+
+    async def hello_context(self, context: Any) -> None:
+        params = context.params
+        answer = self._session.hello(params.manager, params.cluster, params.term)
+        greeting = context.results.init("greeting")
+        if isinstance(answer, Busy):
+            greeting.busy = str(answer)
+        elif isinstance(answer, StaleTerm):
+            greeting.staleTerm = answer.term
+        else:
+            _fill_welcome(greeting.init("welcome"), answer)
+
+    async def heartbeat_context(self, context: Any) -> None:
+        self._session.heartbeat()
+
+    async def run_context(self, context: Any) -> None:
+        self._connection.begin()
+        params = context.params
+        request = _request(params, params.instance, params.timeoutMs / 1000 or None)
+        result = await self._session.run(request, params.term)
+        _fill_outcome(context.results.init("outcome"), result)
+
+    async def operation_context(self, context: Any) -> None:
+        self._connection.begin()
+        result = await self._session.operation(_request(context.params, "", None))
+        _fill_result(context.results.init("result"), result)
+
+
+def _request(params: Any, instance: str, timeout_s: float | None) -> Request:
+    return Request(
+        kind=params.resource,
+        operation=_OPERATIONS[params.op.raw],
+        parameters={argument.key: argument.value for argument in params.args},
+        instance=instance,
+        timeout_s=timeout_s,
+    )
+
+
+def _fill_welcome(target: Any, welcome: Welcome) -> None:
+    target.version = welcome.version
+    target.bootId = welcome.boot_id
+    target.startId = welcome.start_id
+    target.features = list(welcome.features)
+
+
+def _fill_outcome(outcome: Any, result: OperationResult | Busy | StaleTerm | NotServed) -> None:
+    if isinstance(result, StaleTerm):
+        outcome.staleTerm = result.term
+    elif isinstance(result, Busy | NotServed):
+        outcome.refused = str(result)
+    elif result.outcome is Outcome.COMPLETED:
+        completed = outcome.init("completed")
+        completed.code = result.code
+        completed.message = result.message
+    elif result.outcome is Outcome.TIMED_OUT:
+        outcome.timedOut = result.message
+    else:
+        outcome.notRun = result.message
+
+
+def _fill_result(answer: Any, result: OperationResult | Busy) -> None:
+    """Method 0 knows no deadline: a script ended at its own is an unspecific failure of it."""
+    if isinstance(result, Busy):
+        answer.err = str(result)
+    elif result.outcome is Outcome.NOT_RUN:
+        answer.err = result.message
+    elif result.outcome is Outcome.COMPLETED and result.code == 0:
+        answer.init("ok").innerOk = None
+    else:
+        error = answer.init("ok").init("innerErr")
+        error.code = result.code if result.outcome is Outcome.COMPLETED else _OCF_ERR_GENERIC
+        error.message = result.message
+
+
+_OCF_ERR_GENERIC = 1
+
+if set(OcfResourceAgent.Operation.schema.enumerants) != {o.value for o in _OPERATIONS}:
+    raise ImportError("halo.capnp and halo.core.model.Operation disagree")

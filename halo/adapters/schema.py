@@ -1,0 +1,14 @@
+"""The Cap'n Proto schema `halo.capnp`, loaded once a process."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import capnp
+
+capnp.remove_import_hook()
+
+schema: Any = capnp.load(str(files("halo") / "halo.capnp"))
+OcfResourceAgent: Any = schema.OcfResourceAgent
+HaloAgent: Any = schema.HaloAgent

@@ -1,0 +1,109 @@
+"""Mutual TLS between manager and agents: where the certificates are, and both sides' contexts.
+
+Both sides present a certificate and verify the other's against one CA. The manager also checks
+that the agent's certificate names the host; an agent accepts whoever holds a certificate of the CA.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from halo.core.errors import AdministratorError
+
+DEFAULT_DIRECTORY = Path("/etc/halo")
+
+
+class TlsFileError(AdministratorError):
+    """A certificate or key that mutual TLS needs is missing, unreadable or does not fit."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of one side: its own certificate and key, and the CA of the other side's."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    @classmethod
+    def of_agent(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
+        """HALO_SERVER_CERT, HALO_SERVER_KEY, HALO_CA_CERT, or their defaults under /etc/halo."""
+        return cls._of("SERVER", environment)
+
+    @classmethod
+    def of_manager(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
+        """HALO_CLIENT_CERT, HALO_CLIENT_KEY, HALO_CA_CERT, or their defaults under /etc/halo."""
+        return cls._of("CLIENT", environment)
+
+    @classmethod
+    def _of(cls, side: str, environment: Mapping[str, str]) -> TlsFiles:
+        def path(variable: str, name: str) -> Path:
+            return Path(environment.get(variable) or DEFAULT_DIRECTORY / name)
+
+        return cls(
+            path(f"HALO_{side}_CERT", f"{side.lower()}.crt"),
+            path(f"HALO_{side}_KEY", f"{side.lower()}.key"),
+            path("HALO_CA_CERT", "ca.crt"),
+        )
+
+
+def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The name that every agent's certificate must hold, or None for the host's own."""
+    return environment.get("HALO_SERVER_DOMAIN_NAME") or None
+
+
+def agent_context(files: TlsFiles) -> ssl.SSLContext:
+    """The agent's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
+    return _context(ssl.PROTOCOL_TLS_SERVER, files)
+
+
+def manager_context(files: TlsFiles) -> ssl.SSLContext:
+    """The manager's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, files)
+
+
+def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    for path, what in (
+        (files.certificate, "certificate"),
+        (files.key, "private key"),
+        (files.ca, "CA certificate"),
+    ):
+        _require_readable(path, what)
+    try:
+        # An encrypted key would make OpenSSL ask on the terminal, where no one answers a daemon.
+        context.load_cert_chain(files.certificate, files.key, password=_refuse_password)
+    except (ssl.SSLError, OSError, TlsFileError) as error:
+        raise TlsFileError(
+            f"cannot use the certificate {files.certificate} with the private key {files.key}: "
+            f"{error}; both must be unencrypted PEM files that belong together"
+        ) from error
+    try:
+        context.load_verify_locations(files.ca)
+    except (ssl.SSLError, OSError) as error:
+        raise TlsFileError(
+            f"cannot use the CA certificate {files.ca}: {error}; it must be a PEM file"
+        ) from error
+    return context
+
+
+def _refuse_password() -> str:
+    raise TlsFileError("the key is encrypted")
+
+
+def _require_readable(path: Path, what: str) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise TlsFileError(
+            f"--mtls needs the {what} {path}: {error.strerror}; "
+            "put it there or name another file with HALO_SERVER_CERT/KEY (agent), "
+            "HALO_CLIENT_CERT/KEY (manager), HALO_CA_CERT"
+        ) from error

@@ -1,0 +1,202 @@
+"""The program `halo_remote`: the agent on a cluster host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import capnp
+import click
+import structlog
+
+from halo import __version__
+from halo.adapters import logs, tls
+from halo.adapters.rpc_server import CapnpAgentServer
+from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
+from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
+from halo.core.model import DEFAULT_AGENT_PORT
+from halo.remote import listen
+from halo.remote.operations import Operations
+from halo.remote.process import ScriptRunner
+from halo.remote.records import RunDirectory
+from halo.remote.service import AgentService
+from halo.remote.shield import Shield
+
+log = structlog.get_logger()
+
+DEFAULT_RUN_DIRECTORY = Path("/run/halo")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line and the environment say."""
+
+    network: str
+    port: int
+    ocf_root: Path
+    test_id: str | None
+    mtls: bool
+
+    @property
+    def test_directory(self) -> Path | None:
+        """The folder of the test that this agent is part of, if it is."""
+        folder = os.environ.get("HALO_TEST_DIRECTORY")
+        return Path(folder) if folder and self.test_id else None
+
+    def run_directory(self, address: str, port: int) -> Path:
+        """Where running scripts are recorded: not shared with any other agent of this machine."""
+        name = self.test_id or f"{address}-{port}"
+        if folder := os.environ.get("HALO_RUN_DIR"):
+            return Path(folder) / name
+        if self.test_directory is not None:
+            return self.test_directory / f"{name}.run"
+        return DEFAULT_RUN_DIRECTORY / name
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--network",
+    envvar="HALO_NET",
+    default="192.168.1.0/24",
+    show_default=True,
+    metavar="CIDR",
+    help="Listen only on an address of this machine in this network.",
+    show_envvar=True,
+)
+@click.option(
+    "--port",
+    envvar="HALO_PORT",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_AGENT_PORT,
+    show_default=True,
+    show_envvar=True,
+    help="Port to listen on.",
+)
+@click.option(
+    "--ocf-root",
+    envvar="OCF_ROOT",
+    type=click.Path(path_type=Path),
+    default="/usr/lib/ocf",
+    show_default=True,
+    show_envvar=True,
+    help="Folder whose resource.d holds the resource agent scripts.",
+)
+@click.option("--test-id", default=None, help="Name of this agent in a test environment.")
+@click.option("--mtls", is_flag=True, help="Require mutual TLS.")
+@click.option("-v", "--verbose", is_flag=True, help="Log at level debug, unless HALO_LOG is set.")
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.LOG_FORMATS),
+    default="auto",
+    show_default=True,
+    help="For people, or one JSON object a line.",
+)
+@click.version_option(__version__, prog_name="halo_remote")
+def main(
+    network: str,
+    port: int,
+    ocf_root: Path,
+    test_id: str | None,
+    mtls: bool,
+    verbose: bool,
+    log_format: str,
+) -> None:
+    """Run OCF resource agent scripts on this host when the HALO manager asks for it."""
+    logs.configure(verbose, log_format)
+    # Absolute, so that scripts may change their folder.
+    options = Options(network, port, ocf_root.absolute(), test_id, mtls)
+    try:
+        run(options)
+    except AdministratorError as error:
+        print(f"halo_remote: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
+        sys.exit(EXIT_ADMINISTRATOR)
+
+
+def run(options: Options) -> None:
+    """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
+    context = tls.agent_context(tls.TlsFiles.of_agent()) if options.mtls else None
+    sock = listen.bind(listen.parse_network(options.network), options.port)
+    _write_pid_file(options)
+    address, port = sock.getsockname()[:2]
+    records = RunDirectory(options.run_directory(address, port))
+    _open_records(records)
+    shield = Shield()
+    shield.raise_up()
+    asyncio.run(_serve(options, sock, context, records, shield))
+
+
+def _open_records(records: RunDirectory) -> None:
+    try:
+        records.open()
+    except OSError as error:
+        raise AdministratorError(
+            f"cannot make the folder {error.filename} for records of running scripts: "
+            f"{error.strerror}; make it, or name another with HALO_RUN_DIR"
+        ) from error
+
+
+def _write_pid_file(options: Options) -> None:
+    """Tell the test environment's fence agent whom to kill. Before listening: whoever can reach
+    this agent can fence it."""
+    if options.test_directory is None:
+        return
+    target = options.test_directory / f"{options.test_id}.pid"
+    draft = target.with_suffix(f".pid.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(f"{os.getpid()}\n")
+        os.replace(draft, target)
+    except OSError as error:
+        raise AdministratorError(
+            f"cannot write the PID file {target}: {error.strerror}; "
+            "HALO_TEST_DIRECTORY must name a folder that can be written"
+        ) from error
+
+
+async def _serve(
+    options: Options,
+    sock: socket.socket,
+    context: ssl.SSLContext | None,
+    records: RunDirectory,
+    shield: Shield,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with capnp.kj_loop():
+        runner = ScriptRunner(shield, records)
+        test_id = options.test_id or str(os.getpid())
+        inherited = {k: v for k, v in os.environ.items() if k not in NOTIFY_VARIABLES}
+        operations = Operations(runner, records, options.ocf_root, test_id, inherited)
+        await operations.resume()
+        service = AgentService(operations)
+        server = CapnpAgentServer(service.open_session, context)
+        address, port = sock.getsockname()[:2]
+        try:
+            await server.serve(sock)
+        except OSError as error:
+            raise listen.ListenError(listen.why_not(address, port, error)) from error
+        notifier = Notifier()
+        notifier.ready(f"listening on {address} port {port}")
+        log.info("listening", address=address, port=port, mtls=options.mtls, version=__version__)
+        await stop.wait()
+        notifier.stopping()
+        server.close()
+        service.close()
+        log.info("stopping; running scripts go on")
+        # Let the ends of the connections go out, then leave without waiting for worker threads:
+        # one may hang in an `exec` on a dead file system. Running scripts are on record.
+        await asyncio.sleep(0)
+        sys.stderr.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

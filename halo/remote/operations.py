@@ -1,0 +1,280 @@
+"""Carries operations out: in their resource's lane, with a deadline, to the end.
+
+A call may be cancelled or lost while its script runs; the script is not. It runs to its end or its
+deadline, and the resource's next operation waits for that. What has not begun is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from halo.core.agent import Request
+from halo.core.model import Operation
+from halo.core.outcomes import OperationResult, Outcome
+from halo.remote import ocf, sessions
+from halo.remote.lanes import LaneFull, Lanes
+from halo.remote.ocf import Script, ScriptError
+from halo.remote.process import ScriptProcess, ScriptRunner
+from halo.remote.records import RunDirectory, RunningScript
+from halo.remote.timeouts import METADATA_TIMEOUT_S, AdvertisedTimeouts
+
+log = structlog.get_logger()
+
+BUSY_LIMIT = 300
+"""Resources busy at once. Each takes three descriptors, of the 1,024 that a process usually has;
+no host runs as many scripts and lives. It is a refusal, not a queue, so that no resource ever
+waits for another."""
+
+
+class Operations:
+    """The agent's scripts. `environment` is what they inherit. Needs a running event loop."""
+
+    def __init__(
+        self,
+        runner: ScriptRunner,
+        records: RunDirectory,
+        ocf_root: Path,
+        test_id: str,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._runner = runner
+        self._records = records
+        self._ocf_root = ocf_root
+        self._test_id = test_id
+        self._inherited = dict(environment)
+        self._lanes = Lanes()
+        self._timeouts = AdvertisedTimeouts(runner)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def perform(self, request: Request) -> OperationResult:
+        """Run one operation when its resource is free. Never raises for a script's fault.
+
+        Cancelling drops the operation if its script has not begun, and otherwise only the answer.
+        """
+        try:
+            script = ocf.locate(self._ocf_root, request)
+        except ScriptError as error:
+            return _not_run(request, str(error))
+        if self._lanes.busy >= BUSY_LIMIT:
+            return _not_run(request, f"this agent already runs {BUSY_LIMIT} operations")
+        key = request.resource_key
+        try:
+            await self._lanes.enter(key)
+        except LaneFull as error:
+            return _not_run(request, str(error))
+        answer: asyncio.Future[OperationResult] = asyncio.get_running_loop().create_future()
+        self._keep(self._occupy_lane(key, script, request, answer))
+        return await asyncio.shield(answer)
+
+    async def resume(self) -> None:
+        """Take over what a crashed predecessor left running. Call it before serving."""
+        found = await self._runner.in_thread(self._find_running)
+        left: dict[str, list[RunningScript]] = {}
+        for record in found:
+            left.setdefault(record.resource_key, []).append(record)
+        for key, records in left.items():
+            self._lanes.occupy(key)
+            self._keep(self._await_orphans(key, records))
+
+    def _find_running(self) -> list[RunningScript]:
+        running = []
+        for record in self._records.load():
+            found = record.find()
+            if found is None:
+                self._records.remove(record.id)
+            else:
+                running.append(found)
+        return running
+
+    def _keep(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _occupy_lane(
+        self, key: str, script: Script, request: Request, answer: asyncio.Future[OperationResult]
+    ) -> None:
+        try:
+            await self._run(key, script, request, answer)
+        except ScriptError as error:
+            _answer(answer, _not_run(request, str(error)))
+        except Exception as error:
+            log.exception("an operation failed inside the agent", kind=request.kind)
+            _answer(answer, _not_run(request, f"internal error of the agent: {error!r}"))
+        finally:
+            self._lanes.leave(key)
+
+    async def _run(
+        self, key: str, script: Script, request: Request, answer: asyncio.Future[OperationResult]
+    ) -> None:
+        timeout_s = request.timeout_s
+        if timeout_s is None:
+            bare = self._environment(script, replace(request, parameters={}), METADATA_TIMEOUT_S)
+            timeout_s = await self._timeouts.of(script, request.operation, bare)
+        environment = self._environment(script, request, timeout_s)
+        record = RunningScript(
+            id=uuid.uuid4().hex,
+            resource_key=key,
+            kind=request.kind,
+            operation=request.operation.value,
+            boot_id=sessions.boot_id(),
+            deadline_boot_s=sessions.boot_clock() + timeout_s,
+            deadline_unix_s=time.time() + timeout_s,
+        )
+        began = time.monotonic()
+        process = await self._runner.start(
+            [str(script.path), request.operation.value], environment, record=record
+        )
+        try:
+            result = await self._see_through(process, request, timeout_s, answer)
+        finally:
+            await self._remove(record)
+        _log_end(request, result, time.monotonic() - began)
+
+    def _environment(self, script: Script, request: Request, timeout_s: float) -> dict[str, str]:
+        return ocf.environment(
+            script,
+            request,
+            timeout_s,
+            ocf_root=self._ocf_root,
+            test_id=self._test_id,
+            inherited=self._inherited,
+        )
+
+    async def _see_through(
+        self,
+        process: ScriptProcess,
+        request: Request,
+        timeout_s: float,
+        answer: asyncio.Future[OperationResult],
+    ) -> OperationResult:
+        """Wait for the end of the script, by itself or by its deadline; answer as soon as known."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await asyncio.shield(process.exited)
+        except TimeoutError:
+            return await self._end_late(process, request, timeout_s, answer)
+        result = _completed(status, process.stderr)
+        _answer(answer, result)
+        return result
+
+    async def _end_late(
+        self,
+        process: ScriptProcess,
+        request: Request,
+        timeout_s: float,
+        answer: asyncio.Future[OperationResult],
+    ) -> OperationResult:
+        gone = await self._runner.end_session(process.pid, process.start_ticks)
+        message = f"{request.operation} of {request.kind} was ended after {timeout_s:g} s"
+        if not gone:
+            message += "; a process of it cannot be killed, and the resource stays busy until then"
+            log.error("a script survives SIGKILL", kind=request.kind, pid=process.pid)
+        if process.stderr:
+            message += f": {process.stderr}"
+        result = OperationResult(Outcome.TIMED_OUT, message=message)
+        _answer(answer, result)
+        if not gone:
+            await self._runner.end_stubborn_session(process.pid, process.start_ticks)
+        await process.exited
+        return result
+
+    async def _remove(self, record: RunningScript) -> None:
+        await self._runner.in_thread(lambda: self._records.remove(record.id))
+
+    async def _await_orphans(self, key: str, records: list[RunningScript]) -> None:
+        try:
+            for record in records:
+                await self._await_orphan(record)
+                await self._remove(record)
+        finally:
+            self._lanes.leave(key)
+
+    async def _await_orphan(self, record: RunningScript) -> None:
+        remaining_s = record.deadline_boot_s - sessions.boot_clock()
+        log.info(
+            "waiting for a script of an earlier agent",
+            kind=record.kind,
+            operation=record.operation,
+            pid=record.pid,
+            seconds_left=round(remaining_s, 1),
+        )
+        if remaining_s > 0 and await _exits_within(record, remaining_s):
+            log.info("a script of an earlier agent ended", kind=record.kind, pid=record.pid)
+            return
+        log.warning("ending a script of an earlier agent at its deadline", kind=record.kind)
+        if not await self._runner.end_session(record.pid, record.start_ticks):
+            await self._runner.end_stubborn_session(record.pid, record.start_ticks)
+
+
+async def _exits_within(record: RunningScript, timeout_s: float) -> bool:
+    """Whether a process that is not our child ends in time."""
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return True
+    loop = asyncio.get_running_loop()
+    try:
+        stat = sessions.stat_of(record.pid)
+        if stat is None or stat.start_ticks != record.start_ticks or not stat.is_running:
+            return True
+        ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(pidfd, _set, ended)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await ended
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(pidfd)
+        return True
+    finally:
+        os.close(pidfd)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _answer(answer: asyncio.Future[OperationResult], result: OperationResult) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _completed(status: int, stderr: str) -> OperationResult:
+    if status >= 0:
+        return OperationResult(Outcome.COMPLETED, status, stderr if status else "")
+    # As a shell counts: no OCF code is that high, so it proves nothing about the resource.
+    words = f"the script was killed by signal {-status}"
+    return OperationResult(
+        Outcome.COMPLETED, 128 - status, f"{words}: {stderr}" if stderr else words
+    )
+
+
+def _not_run(request: Request, why: str) -> OperationResult:
+    log.warning("not run", kind=request.kind[:200], operation=request.operation.value, why=why)
+    return OperationResult(Outcome.NOT_RUN, message=why)
+
+
+def _log_end(request: Request, result: OperationResult, duration_s: float) -> None:
+    """One line for a start or stop; monitors only for debugging. Never a parameter's value."""
+    if result.outcome is Outcome.TIMED_OUT:
+        write = log.warning
+    else:
+        write = log.debug if request.operation is Operation.MONITOR else log.info
+    write(
+        f"{request.operation.value} {result.outcome.value}",
+        kind=request.kind,
+        instance=request.instance,
+        code=result.code,
+        seconds=round(duration_s, 3),
+    )

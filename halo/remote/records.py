@@ -1,0 +1,99 @@
+"""What is running, on disk under /run, so that a successor of a crashed agent knows it.
+
+A record is written before its script is started (`pid` 0) and again when the pid is known. A
+successor finds a script whose agent died in between by the operation id in its environment.
+Nothing is flushed: a record must outlive the agent, not the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from halo.remote import sessions
+
+log = structlog.get_logger()
+
+OPERATION_VARIABLE = "HALO_OPERATION_ID"
+
+
+@dataclass(frozen=True)
+class RunningScript:
+    """One script that was started. `resource_key` gives no parameter away.
+
+    `deadline_boot_s` is on the boot-time clock, which all processes of one boot share;
+    `deadline_unix_s` is the same moment for people.
+    """
+
+    id: str
+    resource_key: str
+    kind: str
+    operation: str
+    boot_id: str
+    deadline_boot_s: float
+    deadline_unix_s: float
+    pid: int = 0
+    start_ticks: int = 0
+
+    def find(self) -> RunningScript | None:
+        """The record with its live process, or None where that is gone. Blocks (reads /proc)."""
+        if self.boot_id != sessions.boot_id():
+            return None
+        if self.pid:
+            process = sessions.stat_of(self.pid)
+            if process is not None and process.start_ticks != self.start_ticks:
+                process = None
+        else:
+            process = sessions.find_by_environment(f"{OPERATION_VARIABLE}={self.id}")
+        if process is None or not process.is_running:
+            return None
+        return replace(self, pid=process.pid, start_ticks=process.start_ticks)
+
+
+class RunDirectory:
+    """The folder of one agent's records. All methods block for the time of a small file write."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self) -> None:
+        """Make the folder, for root alone. Raises OSError."""
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, record: RunningScript) -> None:
+        """Keep a record, atomically. A folder that cannot be written costs the record only."""
+        target = self._path / f"{record.id}.json"
+        draft = self._path / f"{record.id}.tmp"
+        try:
+            draft.write_text(json.dumps(asdict(record)))
+            os.replace(draft, target)
+        except OSError as error:
+            log.warning(
+                "cannot record a running script: if this agent crashes, its successor will not "
+                "wait for it; free or mend the folder",
+                folder=str(self._path),
+                error=error.strerror,
+            )
+
+    def remove(self, id: str) -> None:
+        """Forget a script that has ended. Safe to repeat."""
+        with contextlib.suppress(OSError):
+            (self._path / f"{id}.json").unlink(missing_ok=True)
+
+    def load(self) -> list[RunningScript]:
+        """All records of a predecessor; drafts and unreadable ones are removed."""
+        for draft in self._path.glob("*.tmp"):
+            draft.unlink(missing_ok=True)
+        found = []
+        for path in sorted(self._path.glob("*.json")):
+            try:
+                found.append(RunningScript(**json.loads(path.read_text())))
+            except (OSError, ValueError, TypeError) as error:
+                log.warning("dropped a damaged record", path=str(path), error=str(error))
+                path.unlink(missing_ok=True)
+        return found

@@ -1,0 +1,138 @@
+"""The agent's conduct towards managers: whom it serves, and what their calls come to."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Protocol
+
+import structlog
+
+from halo import __version__
+from halo.core.agent import Busy, NotServed, Request, StaleTerm, Welcome
+from halo.core.outcomes import OperationResult
+from halo.remote.arbiter import Arbiter
+from halo.remote.sessions import boot_id
+
+log = structlog.get_logger()
+
+FEATURES = ("heartbeat", "run")
+"""What this agent can do beyond `operation`."""
+
+CONNECTION_LIMIT = 64
+"""Open connections, served or not; the longest open of those not served gives way to a new one."""
+
+
+class Performer(Protocol):
+    """What carries operations out: :class:`halo.remote.operations.Operations`."""
+
+    async def perform(self, request: Request) -> OperationResult: ...
+
+
+class Link(Protocol):
+    """One connection, to whoever carries the calls."""
+
+    @property
+    def peer(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+class AgentService:
+    """All connections of one agent. Needs a running event loop, for the time."""
+
+    def __init__(self, operations: Performer) -> None:
+        self.operations = operations
+        self.arbiter: Arbiter[Session] = Arbiter()
+        self.welcome = Welcome(__version__, boot_id(), uuid.uuid4().hex, FEATURES)
+        self._sessions: dict[Session, None] = {}
+
+    def open_session(self, link: Link) -> Session:
+        """A connection stands. It costs an idle one where there are too many."""
+        session = Session(self, link)
+        self._sessions[session] = None
+        if len(self._sessions) > CONNECTION_LIMIT:
+            idle = (s for s in self._sessions if not self.arbiter.is_served(s))
+            if (oldest := next(idle, None)) is not None:
+                oldest.close("too many connections")
+        return session
+
+    def dismiss(self, session: Session) -> None:
+        """A session has ended."""
+        self._sessions.pop(session, None)
+        if self.arbiter.is_served(session):
+            log.info("manager disconnected", manager=self.arbiter.manager)
+        self.arbiter.forget(session)
+
+    def close(self) -> None:
+        """Drop all connections. Running scripts are not touched."""
+        for session in list(self._sessions):
+            session.close("the agent stops")
+
+
+class Session:
+    """One connection of a manager."""
+
+    def __init__(self, service: AgentService, link: Link) -> None:
+        self._service = service
+        self._link = link
+
+    def close(self, why: str) -> None:
+        """Drop the connection. Safe to repeat."""
+        log.debug("closing a connection", peer=self._link.peer, why=why)
+        self._service.dismiss(self)
+        self._link.close()
+
+    def ended(self) -> None:
+        """The manager's end closed it, or the network did."""
+        self._service.dismiss(self)
+
+    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm:
+        """Become the served connection of `manager`, or say why not."""
+        refusal = self._claim(manager, term)
+        if refusal is not None:
+            return refusal
+        log.debug("greeted", manager=manager, cluster=cluster, term=term)
+        return self._service.welcome
+
+    def heartbeat(self) -> None:
+        self._service.arbiter.call(self, _now())
+
+    async def run(
+        self, request: Request, term: int
+    ) -> OperationResult | Busy | StaleTerm | NotServed:
+        """Run an operation; dropped with the connection where its script has not begun."""
+        if not self._service.arbiter.call(self, _now()):
+            return NotServed()
+        stale = self._service.arbiter.check_term(term)
+        return stale or await self._service.operations.perform(request)
+
+    async def operation(self, request: Request) -> OperationResult | Busy:
+        """As :meth:`run`, for a manager that said no hello: its address is its name."""
+        arbiter = self._service.arbiter
+        if not arbiter.is_served(self):
+            answer = self._claim(f"manager at {self._link.peer}", arbiter.term)
+            if isinstance(answer, Busy):
+                return answer
+        arbiter.hold(self, 1, _now())
+        try:
+            return await self._service.operations.perform(request)
+        finally:
+            arbiter.hold(self, -1, _now())
+
+    def _claim(self, manager: str, term: int) -> Busy | StaleTerm | None:
+        arbiter = self._service.arbiter
+        before = arbiter.manager
+        answer = arbiter.claim(self, manager, term, _now())
+        if isinstance(answer, Busy | StaleTerm):
+            log.warning("refused a manager", manager=manager, peer=self._link.peer, why=str(answer))
+            return answer
+        if answer is not None:
+            answer.close("a newer connection took over")
+        if answer is not None or before != manager:
+            log.info("serving a manager", manager=manager, peer=self._link.peer)
+        return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,104 @@
+"""Processes as the kernel shows them in /proc: who they are, and ending a whole session safely.
+
+These functions block (they read /proc, which takes milliseconds where a thousand processes run):
+call them from a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """What we read of /proc/PID/stat. `start_ticks` tells a process from a later one of its pid."""
+
+    pid: int
+    state: str
+    session: int
+    start_ticks: int
+
+    @property
+    def is_running(self) -> bool:
+        return self.state not in "ZX"
+
+
+def stat_of(pid: int) -> ProcessStat | None:
+    """The process with this pid, or None. Source: proc(5), fields 3, 6 and 22."""
+    try:
+        text = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The command name may hold spaces and parentheses: fields are counted from its last one.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return ProcessStat(pid, fields[0].decode(), int(fields[3]), int(fields[19]))
+
+
+def boot_id() -> str:
+    """Changes whenever the kernel boots."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def boot_clock() -> float:
+    """Seconds since boot, including suspend; the same for all processes of one boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def members(session: int, start_ticks: int) -> list[ProcessStat]:
+    """The running processes of a session whose leader started at `start_ticks`.
+
+    Also those that changed their process group, and those whose leader has gone. None when the
+    session's number belongs to a later process by now.
+    """
+    leader = stat_of(session)
+    if leader is not None and leader.start_ticks != start_ticks:
+        return []
+    return [p for p in _all_processes() if p.session == session and p.is_running]
+
+
+def signal_session(session: int, start_ticks: int, number: signal.Signals) -> int:
+    """Send a signal to every process of a session; returns how many there were.
+
+    Each is held by a pidfd and looked at again before it is signalled, so that a process that
+    took over the pid in between is not hit.
+    """
+    found = members(session, start_ticks)
+    for process in found:
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(process.pid)
+            try:
+                again = stat_of(process.pid)
+                if again is not None and again.start_ticks == process.start_ticks:
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
+    return len(found)
+
+
+def find_by_environment(marker: str) -> ProcessStat | None:
+    """The session leader that was started with `marker` (NAME=value) in its environment."""
+    wanted = marker.encode()
+    for process in _all_processes():
+        if process.pid != process.session:
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in (PROC / str(process.pid) / "environ").read_bytes().split(b"\0"):
+                return process
+    return None
+
+
+def _all_processes() -> Iterator[ProcessStat]:
+    for name in os.listdir(PROC):
+        if name.isdigit() and (process := stat_of(int(name))) is not None:
+            yield process
