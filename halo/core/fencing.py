@@ -112,6 +112,11 @@ def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
     at = state.hosts[host]
     if at.fence_phase is FencePhase.RUNNING:
         return f"{host} is being fenced"
+    if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
+        return (
+            f"fencing {host} ended without success ({at.fence_error}); `halo fence {host} --force` "
+            f"tries again, `halo fence {host} --confirm-off` says that you saw it dark"
+        )
     if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
         return (
             f"fencing {host} failed ({at.fence_error}); next try in "
@@ -130,6 +135,11 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         return f"{host} is being fenced already"
     if not config.fence_levels:
         return f"{host} has no fence agent in the config"
+    if memory.distrusted:
+        return (
+            f"the fence device of {host} is not trusted: {memory.distrusted}; mend it, then "
+            f"`halo reset {host}`"
+        )
     if force:
         return None
     if memory.fenced:
@@ -137,8 +147,6 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
             f"{host} was fenced already and not reset since; `halo reset {host}`, or --force to "
             "fence it again"
         )
-    if memory.distrusted:
-        return f"the fence device of {host} is not trusted: {memory.distrusted}"
     unmanaged = [
         group.id
         for group in state.groups_of(host)

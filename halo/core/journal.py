@@ -38,6 +38,7 @@ class Event(StrEnum):
     ERROR = "error"
     CLEANUP = "cleanup"
     START_FAILED = "start-failed"
+    STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
 
     CONNECT = "connect"
     DISCONNECT = "disconnect"
@@ -264,6 +265,9 @@ class Remembered:
             (record.comment or "no reason given") if record.event is Event.FREEZE else None
         )
 
+    def _fold_nothing(self, record: Record) -> None:
+        """For the operator alone."""
+
     def _fold_clear_events(self, record: Record) -> None:
         self.events.clear()
 
@@ -283,6 +287,7 @@ _FOLDS = {
     Event.ERROR: Remembered._fold_error,
     Event.CLEANUP: Remembered._fold_cleanup,
     Event.START_FAILED: Remembered._fold_start_failed,
+    Event.STOP_COPY: Remembered._fold_nothing,
     Event.CONNECT: Remembered._fold_connect,
     Event.DISCONNECT: Remembered._fold_disconnect,
     Event.FENCE_INTENT: Remembered._fold_fence_intent,

@@ -119,6 +119,18 @@ class Knowledge:
         for key in [key for key in self._root_seen if key[1] == host]:
             del self._root_seen[key]
 
+    def drop_group(self, group: ResourceGroup, reason: str) -> None:
+        """Look at a group afresh: what is known of it does not count, and failures are forgiven."""
+        for host in group.candidates:
+            for resource in group.resources:
+                entry = self._sightings.get(host, {}).get(resource.id)
+                if entry is not None:
+                    entry.presence = Presence.UNKNOWN
+                    entry.reason = reason
+                    entry.begun_at = float("-inf")
+                    entry.failure = None
+            self._root_seen.pop((group.id, host), None)
+
     def host_fenced(self, host: HostId, resources: list[Resource]) -> None:
         """A fence of this host was confirmed: nothing runs there."""
         self.drop_host(host, "fenced")

@@ -54,7 +54,6 @@ class HostState:
     since: float = 0.0  # of the last change of `connected`
     loss: Loss | None = None
     identity: AgentIdentity = field(default_factory=AgentIdentity)
-    reported: bool = False  # everything was probed once over this connection
     answered_at: float = float("-inf")  # when the last answered probe was *sent*
     suspect_at: float | None = None  # when its present silence began
     lost_at: float | None = None  # when it was declared lost; None while it is not
@@ -98,6 +97,7 @@ class ClusterState:
     groups: dict[GroupId, GroupState] = field(default_factory=dict)
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
+    last_verdict_at: float = float("-inf")  # when a host was last declared lost
 
     def __post_init__(self) -> None:
         for host in self.cluster.hosts:
@@ -164,7 +164,6 @@ class ClusterState:
         at = self.hosts[host]
         at.epoch += 1
         at.connected, at.since, at.loss, at.identity = True, now, None, identity
-        at.reported = False
         at.power_proof = None
         at.answered_at = now
         if at.fence_phase is FencePhase.FAILED:
@@ -177,7 +176,6 @@ class ClusterState:
         """The connection is gone: what was known over it is unknown now."""
         at = self.hosts[host]
         at.connected, at.since, at.loss = False, now, loss
-        at.reported = False
         self.knowledge.drop_host(host, f"{host} is disconnected: {loss}")
 
     def host_alive(self, host: HostId) -> None:
@@ -228,12 +226,17 @@ class ClusterState:
             return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
         if not self.memory_of_host(host).active:
             return f"{host} is deactivated"
-        if not at.reported:
+        if not self.has_reported(group, host):
             return f"{host} has just connected and was not looked through yet"
         failure = self.memory_of(group).start_failures.get(host)
         if failure is not None:
             return f"the start failed on {host}: {failure}"
         return None
+
+    def has_reported(self, group: ResourceGroup, host: HostId) -> bool:
+        """Was every resource of the group looked at over the standing connection?"""
+        epoch = self.hosts[host].epoch
+        return all(self.knowledge.of(r.id, host).epoch == epoch for r in group.exclusive)
 
     def available_candidates(self, group: ResourceGroup, besides: HostId) -> list[HostId]:
         """Which other candidates could take the group now, in order of preference."""

@@ -98,7 +98,12 @@ def make_runner(app: web.Application) -> web.AppRunner:
     `cleanup()` waits at most a second for answers under way, so that a restart is quick.
     """
     return web.AppRunner(
-        app, access_log=None, handle_signals=False, handler_cancellation=False, shutdown_timeout=1.0
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=False,
+        shutdown_timeout=1.0,
+        lingering_time=0.5,  # for the rest of a body that was refused; aiohttp's own is 10 s
     )
 
 

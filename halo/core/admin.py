@@ -1,0 +1,187 @@
+"""Which administrator's commands are possible now, and what each writes into the journal.
+
+Pure: (state, command) to a refusal or to records. A command that is refused changes nothing (S8).
+"""
+
+from __future__ import annotations
+
+from halo.core.errors import BadRequest, CommandRefused, UnknownObject
+from halo.core.journal import Event
+from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.state import ClusterState, FencePhase
+
+
+def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
+    """The group of this name, by its root."""
+    found = state.cluster.groups.get(group)
+    if found is not None:
+        return found
+    for other in state.cluster.groups.values():
+        if group in other.by_id:
+            raise UnknownObject(
+                f"{group} is a resource of group {other.id}; a command names the group"
+            )
+    raise UnknownObject(f"there is no resource group {group}; `halo status` lists them")
+
+
+def require_host(state: ClusterState, host: HostId) -> None:
+    """Raise UnknownObject unless the config has this host."""
+    if host not in state.cluster.hosts:
+        raise UnknownObject(f"there is no host {host}; `halo status` lists them")
+
+
+def require_acting(state: ClusterState) -> None:
+    """Raise CommandRefused in observe mode."""
+    if state.observe_only:
+        raise CommandRefused(
+            "the manager only observes (it was started without --manage-resources)"
+        )
+
+
+def where(state: ClusterState, group: ResourceGroup) -> HostId | None:
+    """Where a group runs, or is managed."""
+    running = state.knowledge.running_on(group)
+    return state.groups[group.id].managed_on or (running[0] if len(running) == 1 else None)
+
+
+def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> None:
+    """Raise unless a planned move of `group` to `target` is possible now."""
+    if target not in group.candidates:
+        raise CommandRefused(
+            f"{target} is no candidate of {group.id}; its candidates are "
+            f"{', '.join(group.candidates)}"
+        )
+    _require_movable(state, group)
+    reason = state.unavailable(group, target)
+    if reason is not None:
+        raise CommandRefused(f"{group.id} cannot move to {target}: {reason}")
+    if where(state, group) == target:
+        raise CommandRefused(f"{group.id} is on {target} already")
+
+
+def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
+    held = state.hold_reason(group)
+    if held is not None:
+        raise CommandRefused(f"{group.id} cannot be moved: {held}")
+    memory = state.memory_of(group)
+    if not memory.wanted:
+        raise CommandRefused(f"{group.id} is stopped; `halo start {group.id}` starts it")
+    if memory.error is not None:
+        raise CommandRefused(
+            f"{group.id} cannot be moved: {memory.error}; mend it, then `halo cleanup {group.id}`"
+        )
+
+
+def failback_groups(state: ClusterState, target: HostId) -> list[ResourceGroup]:
+    """The groups at home on `target` that run elsewhere and can be moved there now.
+
+    Raises CommandRefused when the target cannot take any of them, naming the reason."""
+    away = [
+        group
+        for group in state.cluster.groups.values()
+        if group.home_host == target and where(state, group) not in (None, target)
+    ]
+    movable, refusals = [], []
+    for group in away:
+        try:
+            check_move(state, group, target)
+            movable.append(group)
+        except CommandRefused as refusal:
+            refusals.append(str(refusal))
+    if refusals and not movable:
+        raise CommandRefused("; ".join(refusals))
+    if not away:
+        _require_host_usable(state, target)
+    return movable
+
+
+def _require_host_usable(state: ClusterState, target: HostId) -> None:
+    at = state.hosts[target]
+    if not at.connected:
+        raise CommandRefused(f"{target} is disconnected" + (f" ({at.loss})" if at.loss else ""))
+    if not state.memory_of_host(target).active:
+        raise CommandRefused(f"{target} is deactivated; `halo activate {target}` first")
+
+
+def check_activation(state: ClusterState, host: HostId, *, active: bool, force: bool) -> None:
+    """Raise unless the host may be activated or deactivated now."""
+    if state.memory_of_host(host).active == active:
+        raise CommandRefused(f"{host} is {'active' if active else 'deactivated'} already")
+    if active or force:
+        return
+    for group in state.groups_of(host):
+        others = [
+            other
+            for other in group.candidates
+            if other != host and state.memory_of_host(other).active
+        ]
+        if not others and len(group.candidates) > 1:
+            raise CommandRefused(
+                f"{host} is the last active candidate of {group.id}; activate another host "
+                "first, or --force"
+            )
+        if not others:
+            raise CommandRefused(
+                f"{host} is the only candidate of {group.id}; `halo stop {group.id}` stops it, "
+                "or --force"
+            )
+        memory = state.memory_of(group)
+        here = where(state, group) == host
+        if here and memory.managed and not state.available_candidates(group, besides=host):
+            raise CommandRefused(
+                f"no other host could take {group.id} from {host} now: "
+                + "; ".join(filter(None, (state.unavailable(group, o) for o in others)))
+                + "; --force deactivates it all the same"
+            )
+
+
+def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> None:
+    """Raise unless the group's being managed may change now."""
+    if state.memory_of(group).managed == managed:
+        raise CommandRefused(f"{group.id} is {'managed' if managed else 'unmanaged'} already")
+
+
+def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> None:
+    """Raise unless start or stop of the group may be commanded now."""
+    memory = state.memory_of(group)
+    verb = "start" if wanted else "stop"
+    if not memory.managed:
+        raise CommandRefused(f"cannot {verb} {group.id}: it is unmanaged")
+    if state.remembered.frozen is not None:
+        raise CommandRefused(f"cannot {verb} {group.id}: frozen: {state.remembered.frozen}")
+    if memory.wanted == wanted:
+        if wanted and memory.error:
+            raise CommandRefused(
+                f"{group.id} is to run already, and is held by an error: {memory.error}; "
+                f"mend it, then `halo cleanup {group.id}`"
+            )
+        raise CommandRefused(f"{group.id} is {'to run' if wanted else 'stopped'} already")
+
+
+def check_reset(state: ClusterState, host: HostId) -> None:
+    """Raise unless there is something to reset."""
+    memory, at = state.memory_of_host(host), state.hosts[host]
+    if at.fence_phase is FencePhase.RUNNING:
+        raise CommandRefused(f"{host} is being fenced; wait for the outcome")
+    if not memory.fenced and not memory.distrusted:
+        raise CommandRefused(f"{host} is not fenced")
+
+
+def check_confirm_off(state: ClusterState, host: HostId, comment: str | None) -> None:
+    """Raise unless an administrator may vouch that the host is off."""
+    at = state.hosts[host]
+    if not comment:
+        raise BadRequest("--confirm-off needs --reason: who saw the host dark, and how")
+    if at.fence_phase is FencePhase.RUNNING:
+        raise CommandRefused(
+            f"{host} is being fenced; wait for the outcome, or `halo fence {host} --cancel`"
+        )
+    if at.connected and at.suspect_at is None:
+        raise CommandRefused(f"{host} answers, so it is not off")
+
+
+def cleanup_records(state: ClusterState, group: ResourceGroup) -> list[Event]:
+    """What a cleanup of a group writes; refused where nothing may be acted on."""
+    if not state.memory_of(group).managed:
+        raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
+    return [Event.CLEANUP]

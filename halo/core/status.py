@@ -1,0 +1,220 @@
+"""The status as data: what `GET /status` answers, built from the state in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from halo.core.journal import Record
+from halo.core.knowledge import Presence, Sighting
+from halo.core.model import Host, HostId, Resource, ResourceGroup
+from halo.core.state import ClusterState, FencePhase, HostState
+
+RUNNING = "Running"
+FAILED_OVER = "Running (Failed Over)"
+STOPPED = "Stopped"
+ERROR = "Error"
+UNKNOWN = "Unknown"
+
+_SECRET_WORDS = ("passw", "secret", "token", "credential")
+
+
+def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
+    """The whole status. `now` is monotonic, `wall_now` seconds since the epoch."""
+    resources, groups = [], []
+    listed: set[str] = set()
+    for group in state.cluster.groups.values():
+        rows = [_resource(state, group, resource) for resource in group.resources]
+        groups.append(_group(state, group, rows))
+        for row in rows:
+            if row["id"] not in listed:
+                listed.add(row["id"])
+                resources.append(row)
+    return {
+        "resources": resources,
+        "groups": groups,
+        "hosts": [_host(state, host, now, wall_now) for host in state.cluster.hosts.values()],
+        "events": [event(record) for record in state.remembered.events],
+        "manager": _manager(state, version),
+    }
+
+
+def event(record: Record) -> dict[str, str]:
+    """One event as the operator reads it; times in the manager's time zone."""
+    return {
+        "timestamp": datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S.%f"),
+        "event": record.event.value,
+        "obj_id": record.object,
+        "comment": record.comment,
+    }
+
+
+def _on_host(sighting: Sighting) -> tuple[str, str]:
+    """The status of a resource on one host, and its reason."""
+    if sighting.presence is Presence.RUNNING:
+        return RUNNING, sighting.failure or sighting.reason
+    if sighting.failure is not None:
+        return ERROR, sighting.failure
+    return sighting.presence.value, sighting.reason
+
+
+def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> dict[str, Any]:
+    memory, at = state.memory_of(group), state.groups[group.id]
+    per_host = {host: _on_host(state.knowledge.of(resource.id, host)) for host in group.candidates}
+    running = [host for host, (status, _) in per_host.items() if status == RUNNING]
+    status = _overall(group, [status for status, _ in per_host.values()], running)
+    copies = state.knowledge.running_on(group)
+    comment = at.comment if at.managed_on is None else ""
+    if len(copies) > 1 and not resource.shared:
+        status, comment = ERROR, f"group {group.id} runs on {' and '.join(copies)} at once"
+    elif status == UNKNOWN and at.failed:
+        status = ERROR
+    if status in (RUNNING, FAILED_OVER):
+        comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
+    elif not comment or status == ERROR:
+        reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
+        comment = "; ".join(dict.fromkeys(filter(None, [*reasons, comment])))
+    return {
+        "id": resource.id,
+        "group": group.id,
+        "kind": resource.kind,
+        "parameters": _shown(resource.parameters),
+        "status": status,
+        "comment": comment or None,
+        "managed": memory.managed,
+        "host": running[0] if len(running) == 1 else None,
+        "home_host": group.home_host,
+        "failover_host": group.failover_hosts[0] if group.failover_hosts else None,
+        "failover_hosts": list(group.failover_hosts),
+        "shared": resource.shared,
+        "candidates": {
+            host: {"status": found, "comment": why or None}
+            for host, (found, why) in per_host.items()
+        },
+    }
+
+
+def _shown(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Parameters without what looks like a secret."""
+    return {
+        name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else value
+        for name, value in parameters.items()
+    }
+
+
+def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -> str:
+    if group.home_host in running:
+        return RUNNING
+    if running:
+        return FAILED_OVER
+    if all(status == STOPPED for status in statuses):
+        return STOPPED
+    return ERROR if ERROR in statuses else UNKNOWN
+
+
+def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    memory, at = state.memory_of(group), state.groups[group.id]
+    statuses = {row["status"] for row in rows}
+    if ERROR in statuses:
+        status = ERROR
+    elif len(statuses) == 1:
+        status = statuses.pop()
+    else:
+        status = UNKNOWN
+    comments = [at.comment if at.managed_on is None else "", memory.error or ""]
+    if at.managed_on is not None:
+        comments.append(state.hold_reason(group) or "")
+        if status == UNKNOWN:
+            not_running = [row["id"] for row in rows if not row["status"].startswith(RUNNING)]
+            comments.append(f"not running: {', '.join(not_running)}")
+        comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
+    return {
+        "id": group.id,
+        "status": status,
+        "host": at.managed_on or next((row["host"] for row in rows if row["host"]), None),
+        "comment": "; ".join(dict.fromkeys(filter(None, comments))) or None,
+        "managed": memory.managed,
+        "wanted": "started" if memory.wanted else "stopped",
+        "move_target": memory.move_target,
+        "error": memory.error,
+        "start_failures": dict(memory.start_failures),
+        "token": state.ledger.holder(group.id),
+        "home_host": group.home_host,
+        "failover_hosts": list(group.failover_hosts),
+        "candidates": {
+            host: state.knowledge.presence(group, host).value for host in group.candidates
+        },
+    }
+
+
+def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dict[str, Any]:
+    at, memory = state.hosts[config.id], state.memory_of_host(config.id)
+    return {
+        "id": config.id,
+        "address": config.address,
+        "port": config.port,
+        "active": memory.active,
+        "connected": at.connected,
+        "fenced": memory.fenced,
+        "state": _host_state(state, at),
+        "comment": _host_comment(at, memory.distrusted),
+        "version": at.identity.version or None,
+        "legacy": at.identity.legacy,
+        "since": wall_now - (now - at.since),
+        "fence_trusted": memory.distrusted is None,
+        "fence_held": at.fence_held or None,
+        "fence_agents": [device.agent for level in config.fence_levels for device in level],
+    }
+
+
+def _host_state(state: ClusterState, at: HostState) -> str:
+    if at.fence_phase is not FencePhase.IDLE:
+        return at.fence_phase.value
+    if at.connected:
+        return "suspect" if at.suspect_at is not None else "connected"
+    if at.power_proof is not None:
+        return "fenced"
+    return "lost" if at.lost_at is not None else "disconnected"
+
+
+def _host_comment(at: HostState, distrusted: str | None) -> str | None:
+    parts = []
+    if not at.connected and at.loss is not None:
+        parts.append(str(at.loss))
+    if at.fence_error and at.fence_phase is FencePhase.FAILED:
+        parts.append(f"fencing failed: {at.fence_error}")
+    if at.fence_held and not at.connected:
+        parts.append(f"not fenced: {at.fence_held}")
+    if distrusted:
+        parts.append(f"fence device not trusted: {distrusted}")
+    return "; ".join(parts) or None
+
+
+def _manager(state: ClusterState, version: str) -> dict[str, Any]:
+    return {
+        "version": version,
+        "cluster": state.cluster.name,
+        "mode": "observe" if state.observe_only else "manage",
+        "frozen": state.remembered.frozen is not None,
+        "frozen_comment": state.remembered.frozen,
+        "journal": state.journal_trouble or "ok",
+        "notices": _notices(state, version),
+    }
+
+
+def _notices(state: ClusterState, version: str) -> list[str]:
+    notices = []
+    if state.journal_trouble is not None:
+        notices.append(
+            f"the journal cannot be written ({state.journal_trouble}); commands are refused, and "
+            "what the manager does by itself is not remembered across its restart"
+        )
+    skewed = sorted(
+        at.id
+        for at in state.hosts.values()
+        if at.connected and not at.identity.legacy and at.identity.version != version
+    )
+    if skewed:
+        notices.append(f"agents of another version than the manager's {version}: {skewed}")
+    return notices

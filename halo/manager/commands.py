@@ -1,0 +1,275 @@
+"""The administrator's commands: checked, written down, carried out, answered, in this order.
+
+Implements :class:`halo.ports.Operations`. One lock makes check and record one step against other
+commands; what happens in the cluster meanwhile is met by the decisions, which look at the state
+again at every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from halo import __version__
+from halo.core import admin, fencing
+from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
+from halo.core.journal import Event, Record
+from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.status import snapshot
+from halo.manager.context import Context
+from halo.manager.desk import PlacementDesk
+from halo.manager.fence_desk import FenceDesk
+from halo.manager.host_task import HostTask
+from halo.ports import WallClock
+
+FAILBACK_WAIT_S = 3.0
+POLL_S = 0.05
+
+log = structlog.get_logger("halo.command")
+
+
+class Commands:
+    """What operators can see and do."""
+
+    def __init__(
+        self,
+        context: Context,
+        hosts: dict[HostId, HostTask],
+        desk: PlacementDesk,
+        fence_desk: FenceDesk,
+        clock: WallClock,
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._hosts = hosts
+        self._desk = desk
+        self._fence_desk = fence_desk
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    def status(self) -> dict[str, Any]:
+        """The whole status, as of now."""
+        return snapshot(self._state, __version__, self._loop.time(), self._clock.now())
+
+    # --- groups ------------------------------------------------------------------------------
+
+    async def set_managed(self, group: str, managed: bool, comment: str | None) -> str:
+        """Take a group under management, or leave it alone from now on."""
+        found = admin.group_named(self._state, group)
+        admin.require_acting(self._state)
+        event = Event.MANAGE if managed else Event.UNMANAGE
+        await self._record(
+            lambda: admin.check_managed(self._state, found, managed=managed),
+            lambda: [self._make(event, group, comment)],
+        )
+        self._changed(found)
+        if managed:
+            return f"{group} is managed"
+        return f"{group} is unmanaged: nothing is done to it{self._still_running(found)}"
+
+    async def group_command(
+        self, group: str, command: str, *, to: str | None, force: bool, comment: str | None
+    ) -> str:
+        """`start`, `stop`, `move`, `cleanup`."""
+        found = admin.group_named(self._state, group)
+        admin.require_acting(self._state)
+        log.info("command", command=command, group=group, to=to, force=force)
+        match command:
+            case "start" | "stop":
+                return await self._set_wanted(found, command == "start", comment)
+            case "move":
+                if to is None:
+                    raise BadRequest("move needs the host to move to (`to`)")
+                return await self._move(found, to, comment)
+            case "cleanup":
+                return await self._cleanup(found, comment)
+        raise BadRequest(f"unknown command {command!r}; there are start, stop, move, cleanup")
+
+    async def _set_wanted(self, group: ResourceGroup, wanted: bool, comment: str | None) -> str:
+        event = Event.START if wanted else Event.STOP
+        await self._record(
+            lambda: admin.check_wanted(self._state, group, wanted=wanted),
+            lambda: [self._make(event, group.id, comment)],
+        )
+        self._changed(group)
+        verb = "will be started" if wanted else "will be stopped, and stay so"
+        return f"{group.id} {verb}{self._still_running(group)}"
+
+    async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
+        admin.require_host(self._state, target)
+        await self._record(
+            lambda: admin.check_move(self._state, group, target),
+            lambda: [self._make(Event.MOVE, group.id, comment, to=target)],
+        )
+        self._changed(group)
+        return f"{group.id} is moving to {target}{self._still_running(group)}"
+
+    async def _cleanup(self, group: ResourceGroup, comment: str | None) -> str:
+        await self._record(
+            lambda: admin.cleanup_records(self._state, group),
+            lambda: [self._make(Event.CLEANUP, group.id, comment)],
+        )
+        self._state.knowledge.drop_group(group, "being looked at afresh")
+        for host in group.candidates:
+            self._hosts[host].recall(group.id, "cleanup: to be looked at afresh")
+        self._desk.changed([group.id])
+        return f"{group.id} is looked at afresh{self._still_running(group)}"
+
+    # --- hosts -------------------------------------------------------------------------------
+
+    async def host_command(
+        self, host: str, command: str, *, force: bool, comment: str | None
+    ) -> str:
+        """`failback`, `fence`, `confirm-off`, `cancel-fence`, `activate`, `deactivate`, `reset`."""
+        admin.require_host(self._state, host)
+        admin.require_acting(self._state)
+        log.info("command", command=command, host=host, force=force)
+        match command:
+            case "failback":
+                return await self._failback(host, comment)
+            case "fence":
+                return await self._fence(host, force, comment)
+            case "confirm-off":
+                admin.check_confirm_off(self._state, host, comment)
+                await self._durably(self._fence_desk.confirm_off(host, comment or ""))
+                return f"{host} counts as fenced: you saw it off"
+            case "cancel-fence":
+                await self._durably(self._fence_desk.cancel(host, comment or ""))
+                return f"{host} is not fenced any further by the manager"
+            case "activate" | "deactivate":
+                return await self._set_active(host, command == "activate", force, comment)
+            case "reset":
+                await self._record(
+                    lambda: admin.check_reset(self._state, host),
+                    lambda: [self._make(Event.RESET, host, comment)],
+                )
+                self._desk.changed(self._context.groups_of(host))
+                return f"{host} is reset: it may be fenced again"
+        raise BadRequest(f"unknown command {command!r} for a host")
+
+    async def _failback(self, host: HostId, comment: str | None) -> str:
+        await self._wait_for(host)
+        groups: list[ResourceGroup] = []
+
+        def check() -> None:
+            groups[:] = admin.failback_groups(self._state, host)
+
+        await self._record(
+            check,
+            lambda: [self._make(Event.MOVE, group.id, comment, to=host) for group in groups],
+        )
+        for group in groups:
+            self._changed(group)
+        if not groups:
+            return f"nothing that is at home on {host} runs elsewhere"
+        return f"moving to {host}: {', '.join(group.id for group in groups)}"
+
+    async def _wait_for(self, host: HostId) -> None:
+        """Give a host that is just connecting a moment."""
+        deadline = self._loop.time() + FAILBACK_WAIT_S
+        while self._loop.time() < deadline:
+            at = self._state.hosts[host]
+            groups = [g for g in self._state.groups_of(host) if g.home_host == host]
+            if at.ready and all(self._state.has_reported(group, host) for group in groups):
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _fence(self, host: HostId, force: bool, comment: str | None) -> str:
+        refusal = fencing.administrator_refusal(self._state, host, force=force)
+        if refusal is not None:
+            raise CommandRefused(refusal)
+        await self._fence_desk.fence_by_command(host, comment or "")
+        return f"{host} is fenced"
+
+    async def _set_active(
+        self, host: HostId, active: bool, force: bool, comment: str | None
+    ) -> str:
+        event = Event.ACTIVATE if active else Event.DEACTIVATE
+        await self._record(
+            lambda: admin.check_activation(self._state, host, active=active, force=force),
+            lambda: [self._make(event, host, comment)],
+        )
+        self._desk.changed(self._context.groups_of(host))
+        self._hosts[host].poke()
+        if active:
+            return f"{host} is active"
+        running = [
+            group.id
+            for group in self._state.groups_of(host)
+            if self._state.groups[group.id].managed_on == host
+        ]
+        moving = f"; moving away: {', '.join(running)}" if running else ""
+        return f"{host} is deactivated{moving}"
+
+    # --- the cluster -------------------------------------------------------------------------
+
+    async def cluster_command(self, command: str, *, comment: str | None) -> str:
+        """`freeze`, `thaw`, `clear_events`."""
+        admin.require_acting(self._state)
+        event = {
+            "freeze": Event.FREEZE,
+            "thaw": Event.THAW,
+            "clear_events": Event.CLEAR_EVENTS,
+        }.get(command)
+        if event is None:
+            raise BadRequest(f"unknown command {command!r}; there are freeze and thaw")
+
+        def check() -> None:
+            frozen = self._state.remembered.frozen is not None
+            if event is Event.FREEZE and frozen:
+                raise CommandRefused(f"frozen already: {self._state.remembered.frozen}")
+            if event is Event.THAW and not frozen:
+                raise CommandRefused("not frozen")
+
+        name = "" if event is Event.CLEAR_EVENTS else self._state.cluster.name
+        await self._record(check, lambda: [self._make(event, name, comment)])
+        self._desk.changed(self._state.cluster.groups)
+        for host in self._hosts.values():
+            host.poke()
+        in_flight = [text for host in self._hosts.values() for text in host.in_flight()]
+        running = f"; still running: {', '.join(in_flight)}" if in_flight else ""
+        return {
+            Event.FREEZE: f"frozen: no automatic action until thaw{running}",
+            Event.THAW: "thawed: automatic action goes on",
+            Event.CLEAR_EVENTS: "events cleared",
+        }[event]
+
+    # --- how each is done --------------------------------------------------------------------
+
+    def _make(self, event: Event, obj: str, comment: str | None, **data: object) -> Record:
+        return self._context.journal.make(event, obj, comment or "", **data)
+
+    async def _record(
+        self, check: Callable[[], object], records: Callable[[], list[Record]]
+    ) -> None:
+        """Check and write down, as one step against other commands."""
+        async with self._lock:
+            check()
+            to_write = records()
+            if to_write:
+                try:
+                    await self._context.journal.command(*to_write)
+                except RecordError as error:
+                    raise CommandFailed(str(error)) from error
+
+    async def _durably(self, work: Any) -> None:
+        try:
+            await work
+        except RecordError as error:
+            raise CommandFailed(str(error)) from error
+
+    def _changed(self, group: ResourceGroup) -> None:
+        """Have whoever holds the group's token look at it again."""
+        self._desk.changed([group.id])
+        for host in group.candidates:
+            self._hosts[host].poke(group.id)
+
+    def _still_running(self, group: ResourceGroup) -> str:
+        in_flight: list[GroupId] = []
+        for host in group.candidates:
+            in_flight += self._hosts[host].in_flight(group.id)
+        return f"; still running: {', '.join(in_flight)}" if in_flight else ""

@@ -1,0 +1,69 @@
+"""What every task of the manager shares: the state, the journal, the ports, and each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from halo.core.model import GroupId, HostId
+from halo.core.state import ClusterState
+from halo.core.tokens import ResourceToken
+from halo.manager.journal import Journal
+from halo.ports import AgentConnector, FenceDevices
+
+
+class Desk(Protocol):
+    """Where tokens without a home wait, seen from the host tasks."""
+
+    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+        """Take a token home. `since`: samples taken after it may serve as proof."""
+        ...
+
+    def changed(self, groups: Iterable[GroupId]) -> None:
+        """Something outside changed for these groups: decide them afresh, with new proof."""
+        ...
+
+    def learnt(self, groups: Iterable[GroupId]) -> None:
+        """An answer that was waited for came in: decide these groups again."""
+        ...
+
+    def second_copy(self, group: GroupId) -> None:
+        """A group is seen running on two hosts."""
+        ...
+
+
+class DeviceCheck(Protocol):
+    """What host tasks need of the fence desk."""
+
+    def check_device(self, host: HostId) -> None:
+        """Ask the fence device of a host that just connected."""
+        ...
+
+
+@dataclass
+class Context:
+    """Built once by the manager; tasks reach each other through it."""
+
+    state: ClusterState
+    journal: Journal
+    connector: AgentConnector
+    fence_devices: FenceDevices
+    fatal: Callable[[BaseException], None]
+    desk: Desk = field(init=False)
+    device_check: DeviceCheck = field(init=False)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a background task; if it fails, the manager ends: a restart is always safe."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._check)
+        return task
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fatal(error)
+
+    def groups_of(self, host: HostId) -> list[GroupId]:
+        """The ids of all groups that may run on a host."""
+        return [group.id for group in self.state.groups_of(host)]

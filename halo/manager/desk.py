@@ -1,0 +1,179 @@
+"""The desk: where every token waits that no host task holds, and from where it is handed out.
+
+It asks :func:`halo.core.placement.decide` again whenever something changed for a waiting group, and
+carries the answer out: hands the token to a host, or has hosts probed, pinged, verified, fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from halo.core.host_machine import ManageOrder
+from halo.core.model import GroupId, HostId
+from halo.core.placement import Decision, decide
+from halo.core.tokens import ResourceToken
+from halo.manager.context import Context
+from halo.manager.host_task import HostTask
+from halo.manager.second_copy import SecondCopies
+
+log = structlog.get_logger("halo.desk")
+
+
+class Fencing(Protocol):
+    """What the desk needs of the fencing desk."""
+
+    def fence_automatically(self, host: HostId) -> None: ...
+
+    def verify(self, host: HostId) -> None: ...
+
+
+class PlacementDesk:
+    """Holds waiting tokens and places them."""
+
+    def __init__(
+        self,
+        context: Context,
+        hosts: dict[HostId, HostTask],
+        fencing: Fencing,
+        copies: SecondCopies,
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._hosts = hosts
+        self._fencing = fencing
+        self._copies = copies
+        self._loop = asyncio.get_running_loop()
+        self._tokens: dict[GroupId, ResourceToken] = {}
+        self._since: dict[GroupId, float] = {}
+        self._dirty: dict[GroupId, None] = {}
+        self._recheck: dict[GroupId, float] = {}
+        self._pinged: dict[HostId, float] = {}
+        self._wake = asyncio.Event()
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def mint(self) -> None:
+        """Mint the one token of every group, at start-up."""
+        for group in self._state.cluster.groups:
+            self._tokens[group] = self._state.ledger.mint(group, "desk")
+        self.changed(self._state.cluster.groups)
+
+    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+        """Take a token home."""
+        group = token.group
+        self._tokens[group] = token.hand_to("desk")
+        self._since[group] = since
+        self._say(group, detail, failed=False)
+        self._mark([group])
+
+    def changed(self, groups: Iterable[GroupId]) -> None:
+        """Something outside changed: decide afresh; older monitors are no proof any more."""
+        now = self._loop.time()
+        for group in groups:
+            if group in self._tokens:
+                self._since[group] = now
+                self._mark([group])
+
+    def learnt(self, groups: Iterable[GroupId]) -> None:
+        """An answer came in: decide again."""
+        self._mark(group for group in groups if group in self._tokens)
+
+    def second_copy(self, group: GroupId) -> None:
+        """A group is seen on two hosts: act by its policy."""
+        self._copies.seen(self._state.cluster.groups[group])
+
+    def tokens_held(self) -> list[ResourceToken]:
+        """Every token that waits here, for the audit."""
+        return list(self._tokens.values())
+
+    def holds(self, group: GroupId) -> bool:
+        """Does the group's token wait here?"""
+        return group in self._tokens
+
+    def _mark(self, groups: Iterable[GroupId]) -> None:
+        for group in groups:
+            self._dirty[group] = None
+        if self._dirty:
+            self._wake.set()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Decide until cancelled."""
+        while True:
+            await self._sleep()
+            dirty, self._dirty = self._dirty, {}
+            for group in dirty:
+                if group in self._tokens:
+                    self._carry_out(group, self._decide(group))
+
+    async def _sleep(self) -> None:
+        """Wait for a change, or for the next decision that waits for time to pass."""
+        due = min(self._recheck.values(), default=None)
+        if not self._dirty:
+            self._wake.clear()
+            timeout = None if due is None else max(0.0, due - self._loop.time())
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        now = self._loop.time()
+        for group in [group for group, at in self._recheck.items() if at <= now]:
+            del self._recheck[group]
+            self._dirty[group] = None
+
+    def _decide(self, group: GroupId) -> Decision:
+        now = self._loop.time()
+        since = self._since.setdefault(group, now)
+        return decide(self._state, self._state.cluster.groups[group], since, now)
+
+    def _carry_out(self, group: GroupId, decision: Decision) -> None:
+        self._say(group, decision.reason, failed=decision.failed)
+        self._recheck.pop(group, None)
+        target = decision.manage_on or decision.start_on
+        if target is not None:
+            self._hand_out(group, target)
+            return
+        if decision.second_copy:
+            self.second_copy(group)
+        now = self._loop.time()
+        if decision.recheck_s is not None:
+            self._recheck[group] = now + decision.recheck_s
+        for host in decision.probe:
+            self._hosts[host].probe(group)
+        for host in decision.ping:
+            self._ping(host, now)
+        for host in decision.verify:
+            self._fencing.verify(host)
+        for host, refusal in decision.not_fenced:
+            self._say_not_fenced(host, refusal)
+        for host in decision.fence:
+            self._say_not_fenced(host, "")
+            self._fencing.fence_automatically(host)
+
+    def _hand_out(self, group: GroupId, host: HostId) -> None:
+        order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
+        self._hosts[host].manage(self._tokens.pop(group), order)
+
+    def _ping(self, host: HostId, now: float) -> None:
+        """At most one ping a verdict: its answer wakes every group that waits for it."""
+        if self._pinged.get(host, float("-inf")) <= self._state.last_verdict_at:
+            self._pinged[host] = now
+            self._hosts[host].link.ping()
+
+    def _say(self, group: GroupId, text: str, *, failed: bool) -> None:
+        at = self._state.groups[group]
+        if at.comment != text:
+            log.info("waits", group=group, reason=text)
+        at.comment, at.failed = text, failed
+
+    def _say_not_fenced(self, host: HostId, refusal: str) -> None:
+        at = self._state.hosts[host]
+        if refusal and at.fence_held.split("(")[0] != refusal.split("(")[0]:
+            log.warning("not fenced", host=host, reason=refusal)
+        at.fence_held = refusal

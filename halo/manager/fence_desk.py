@@ -1,0 +1,380 @@
+"""Powering hosts off, with proof: intent, off, status, "does its agent still answer?", record (S3).
+
+One attempt a host at a time. From the intent to the outcome the host's link is stood down, so that
+nothing it says is acted on; every token is home before the first `off` is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from halo.core import fencing
+from halo.core.errors import CommandFailed, CommandRefused, InvariantError
+from halo.core.journal import Event
+from halo.core.model import FenceDevice, HostId
+from halo.core.outcomes import FenceAction, FenceResult, PowerState
+from halo.core.state import FencePhase
+from halo.manager.context import Context
+from halo.manager.host_task import HostTask
+
+AUTOMATIC_COMMENT = "Manager service initiated fence action."
+ANSWER_GRACE_S = 0.03
+"""How long after the confirming status an agent's answer is still awaited, at the least."""
+
+PROBE_DEADLINE_S = 1.0
+TOKENS_HOME_DEADLINE_S = 30.0
+DEVICE_CHECKS_AT_ONCE = 8
+REBOOT_AFTER_S = 12.0
+VERIFY_PAUSE_S = 5.0
+
+log = structlog.get_logger("halo.fence")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An attempt that confirmed nothing. `distrust`: why the device is not believed any more."""
+
+    why: str
+    distrust: str | None = None
+
+
+class FenceDesk:
+    """Fences hosts: by itself, for the administrator, and again after failures."""
+
+    def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
+        self._context = context
+        self._state = context.state
+        self._hosts = hosts
+        self._loop = asyncio.get_running_loop()
+        self._attempts: dict[HostId, asyncio.Task[str | None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
+
+    # --- by itself ---------------------------------------------------------------------------
+
+    def fence_automatically(self, host: HostId) -> None:
+        """Begin one automatic attempt; the decision to do so was made in this very step."""
+        if host in self._attempts:
+            return
+        self._state.automatic_fences.append(self._loop.time())
+        log.error("fencing", host=host, by="manager")
+        self._begin(host, AUTOMATIC_COMMENT, automatic=True)
+
+    def fence_second_copy(self, host: HostId, comment: str) -> None:
+        """One attempt, by policy `second_copy: fence`; the caller checked that it is allowed."""
+        log.error("fencing", host=host, by="manager", reason=comment)
+        self._state.automatic_fences.append(self._loop.time())
+        self._begin(host, comment, automatic=False)
+
+    def verify(self, host: HostId) -> None:
+        """Ask the device of a fenced host whether it is still off; the desk learns of it."""
+        at = self._state.hosts[host]
+        if not at.verifying:
+            at.verifying = True
+            self._spawn(self._verify(host))
+
+    def resolve_open_intents(self) -> None:
+        """At start-up, before any link runs: settle every fence without a recorded outcome."""
+        for host, at in self._state.hosts.items():
+            if self._state.memory_of_host(host).fence_intent is not None:
+                at.fence_phase = FencePhase.RUNNING
+                self._hosts[host].link.stand_down()
+                self._spawn(self._resolve_intent(host))
+
+    def watch_devices(self) -> None:
+        """Ask the devices of connected hosts hourly whether they tell the truth (S3)."""
+        self._spawn(self._watch_devices())
+
+    def check_device(self, host: HostId) -> None:
+        """Ask the device of a host that just connected: it must not say off (S3)."""
+        if self._state.host_config(host).fence_levels:
+            self._spawn(self._check_device(host))
+
+    # --- for the administrator ---------------------------------------------------------------
+
+    async def fence_by_command(self, host: HostId, comment: str) -> None:
+        """One attempt. Raises CommandFailed when the device failed; the caller checked S8."""
+        if host in self._attempts:
+            raise CommandRefused(f"{host} is being fenced already")
+        log.warning("fencing", host=host, by="administrator")
+        failure = await self._begin(host, comment, automatic=False)
+        if failure is not None:
+            raise CommandFailed(f"fencing {host} failed: {failure}")
+
+    async def confirm_off(self, host: HostId, comment: str) -> None:
+        """The administrator saw it dark: that counts as a confirmed fence."""
+        task = self._hosts[host]
+        at = self._state.hosts[host]
+        at.fence_phase = FencePhase.RUNNING
+        task.link.stand_down()
+        try:
+            await self._tokens_home(host)
+            record = self._context.journal.make(Event.FENCE, host, comment, confirmed_by="operator")
+            await self._context.journal.command(record)
+            self._confirmed(host, self._loop.time(), automatic=False)
+        finally:
+            if at.fence_phase is FencePhase.RUNNING:
+                at.fence_phase = FencePhase.IDLE
+            task.link.resume()
+
+    async def cancel(self, host: HostId, comment: str) -> None:
+        """Stop trying. An attempt under way is abandoned, and its result discarded."""
+        at = self._state.hosts[host]
+        attempt = self._attempts.get(host)
+        if attempt is None and at.fence_phase is FencePhase.IDLE:
+            raise CommandRefused(f"{host} is not being fenced")
+        await self._context.journal.command(
+            self._context.journal.make(Event.FENCE_CANCEL, host, comment)
+        )
+        if attempt is not None and not attempt.done():
+            attempt.cancel()
+            await asyncio.wait({attempt})
+        at.fence_phase = FencePhase.FAILED
+        at.fence_error = "cancelled by the administrator"
+        at.fence_retry_at = float("inf")
+
+    # --- one attempt -------------------------------------------------------------------------
+
+    def _begin(self, host: HostId, comment: str, *, automatic: bool) -> asyncio.Task[str | None]:
+        at = self._state.hosts[host]
+        if at.fence_phase is FencePhase.RUNNING:
+            raise InvariantError(f"a second fence of {host} was begun")
+        at.fence_phase = FencePhase.RUNNING
+        if not automatic:
+            self._hosts[host].link.stand_down()
+        task = self._loop.create_task(self._attempt(host, comment, automatic))
+        self._attempts[host] = task
+        task.add_done_callback(lambda done: self._ended(host, done))
+        self._hosts_changed(host)
+        return task
+
+    def _ended(self, host: HostId, task: asyncio.Task[str | None]) -> None:
+        self._attempts.pop(host, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._context.fatal(error)
+
+    async def _attempt(self, host: HostId, comment: str, automatic: bool) -> str | None:
+        """Returns why it failed, or None when it is confirmed, recorded and acted on."""
+        at, make = self._state.hosts[host], self._context.journal.make
+        verdict_at = at.lost_at
+        try:
+            await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
+            await self._tokens_home(host)
+            if automatic and (verdict_at is None or at.lost_at != verdict_at):
+                outcome: _Failed | float = _Failed("it answered again before it was powered off")
+            else:  # no await between this look at the connection and the first off
+                self._hosts[host].link.stand_down()
+                outcome = await self._switch_off(host)
+            if isinstance(outcome, _Failed):
+                await self._failed(host, outcome, automatic)
+                return outcome.why
+            await self._context.journal.rescue(make(Event.FENCE, host, comment))
+            self._confirmed(host, outcome, automatic=automatic)
+            return None
+        finally:
+            if at.fence_phase is FencePhase.RUNNING:
+                at.fence_phase = FencePhase.IDLE
+            self._hosts[host].link.stand_down()  # what it said meanwhile was not acted on
+            self._hosts[host].link.resume()
+            self._hosts_changed(host)
+
+    async def _tokens_home(self, host: HostId) -> None:
+        """Every child of the host has given its token back."""
+        try:
+            async with asyncio.timeout(TOKENS_HOME_DEADLINE_S):
+                await self._hosts[host].wait_idle()
+        except TimeoutError:
+            raise InvariantError(
+                f"the tokens of {host} did not come home within {TOKENS_HOME_DEADLINE_S:g} s"
+            ) from None
+
+    async def _switch_off(self, host: HostId) -> _Failed | float:
+        """Try the levels in order. Returns when the confirming status was asked for."""
+        problems: list[str] = []
+        left_off: list[str] = []
+        levels = self._state.host_config(host).fence_levels
+        for number, devices in enumerate(levels, start=1):
+            outcome = await self._one_level(host, devices, left_off)
+            if not isinstance(outcome, _Failed):
+                return outcome
+            if outcome.distrust is not None:
+                return outcome
+            problems.append(f"level {number}: {outcome.why}" if len(levels) > 1 else outcome.why)
+        text = "; ".join(problems)
+        if left_off:
+            text += f"; left off by failed levels: {', '.join(left_off)}"
+        return _Failed(text)
+
+    async def _one_level(
+        self, host: HostId, devices: tuple[FenceDevice, ...], left_off: list[str]
+    ) -> _Failed | float:
+        offs = await self._run_all(devices, FenceAction.OFF)
+        wrong = fencing.judge_off(offs)
+        if wrong is not None:
+            left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
+            return _Failed(wrong)
+        asked_at = self._loop.time()
+        probe = self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
+        try:
+            statuses = await self._run_all(devices, FenceAction.STATUS)
+            wrong = fencing.judge_status(statuses)
+            if wrong is not None:
+                return _Failed(wrong)
+            grace_s = max(asked_at + ANSWER_GRACE_S - self._loop.time(), 0.0)
+            await asyncio.wait({probe}, timeout=grace_s)
+            if probe.done() and probe.result():
+                why = "the device says off, but the host's agent still answers"
+                return _Failed(why, distrust=why)
+            return asked_at
+        finally:
+            probe.cancel()
+
+    async def _run_all(
+        self, devices: tuple[FenceDevice, ...], action: FenceAction
+    ) -> list[FenceResult]:
+        deadline_s = self._state.settings.fence_timeout_s
+        return await asyncio.gather(
+            *(self._context.fence_devices.run(device, action, deadline_s) for device in devices)
+        )
+
+    async def _failed(self, host: HostId, failure: _Failed, automatic: bool) -> None:
+        at, make = self._state.hosts[host], self._context.journal.make
+        log.error("fence failed", host=host, reason=failure.why)
+        records = [make(Event.FENCE_FAILED, host, failure.why)]
+        if failure.distrust is not None:
+            records.append(make(Event.DISTRUST, host, failure.distrust))
+        await self._context.journal.rescue(*records)
+        at.fence_phase, at.fence_error = FencePhase.FAILED, failure.why
+        at.fence_attempts += 1
+        limits = self._state.settings
+        at.fence_retry_at = self._loop.time() + fencing.retry_pause_s(
+            at.fence_attempts, limits.fence_retry_min_s, limits.fence_retry_max_s
+        )
+        if not automatic and at.lost_at is None:
+            at.fence_retry_at = float("inf")  # an administrator's fence is one attempt
+
+    def _confirmed(self, host: HostId, verified_at: float, *, automatic: bool) -> None:
+        log.warning("fenced", host=host)
+        self._state.host_fenced(host, verified_at)
+        if automatic and self._state.reboot_is_due(host):
+            self._spawn(self._power_on_again(host))
+
+    async def _power_on_again(self, host: HostId) -> None:
+        """`on_loss: reboot`: on again, once nothing rests on its being off any more."""
+        await asyncio.sleep(REBOOT_AFTER_S)
+        at = self._state.hosts[host]
+        if at.connected or at.power_proof is None:
+            return
+        record = self._context.journal.make(
+            Event.POWER_ON, host, "on_loss: reboot", policy="reboot"
+        )
+        await self._context.journal.rescue(record)
+        self._state.void_power_proof(host, f"{host} was powered on again")
+        self._hosts_changed(host)
+        for devices in self._state.host_config(host).fence_levels:
+            results = await self._run_all(devices, FenceAction.ON)
+            for result in results:
+                if not result.succeeded:
+                    log.error("power on failed", host=host, reason=result.message)
+
+    # --- asking ------------------------------------------------------------------------------
+
+    async def _verify(self, host: HostId) -> None:
+        at = self._state.hosts[host]
+        proof = at.power_proof
+        try:
+            asked_at = self._loop.time()
+            problem = await self._status_problem(host)
+            if at.power_proof is not proof or proof is None:
+                return  # it answered, or was fenced again: this result is late
+            if problem is None:
+                proof.verified_at = asked_at
+            else:
+                log.warning("not proven off", host=host, reason=problem)
+                at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
+                if problem == "on":
+                    self._state.void_power_proof(host, f"{host} is powered on again")
+        finally:
+            at.verifying = False
+            self._context.desk.learnt(self._context.groups_of(host))
+
+    async def _status_problem(self, host: HostId) -> str | None:
+        """Why no level proves the host off; "on" when a device of every level says on."""
+        problems = []
+        for devices in self._state.host_config(host).fence_levels:
+            statuses = await self._run_all(devices, FenceAction.STATUS)
+            problem = fencing.judge_status(statuses)
+            if problem is None:
+                return None
+            on = any(status.power is PowerState.ON for status in statuses)
+            problems.append("on" if on else problem)
+        if problems and all(problem == "on" for problem in problems):
+            return "on"
+        return "; ".join(problems) or "it has no fence agent"
+
+    async def _resolve_intent(self, host: HostId) -> None:
+        """A fence was under way when the manager ended: off and silent confirms it."""
+        at, make = self._state.hosts[host], self._context.journal.make
+        intent = self._state.memory_of_host(host).fence_intent or AUTOMATIC_COMMENT
+        try:
+            asked_at = self._loop.time()
+            problem = await self._status_problem(host)
+            answers = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
+            if problem is None and not answers:
+                await self._context.journal.rescue(make(Event.FENCE, host, intent))
+                self._confirmed(host, asked_at, automatic=True)
+            else:
+                why = "it answers" if answers else f"its device says: {problem}"
+                text = f"open when the manager restarted; {why}; decided afresh"
+                await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
+        finally:
+            if at.fence_phase is FencePhase.RUNNING:
+                at.fence_phase = FencePhase.IDLE
+            self._hosts[host].link.resume()
+            self._hosts_changed(host)
+
+    async def _watch_devices(self) -> None:
+        while True:
+            await asyncio.sleep(self._state.settings.device_check_interval_s)
+            for host, at in self._state.hosts.items():
+                if at.connected and self._state.host_config(host).fence_levels:
+                    await self._check_device(host)
+
+    async def _check_device(self, host: HostId) -> None:
+        at = self._state.hosts[host]
+        epoch = at.epoch
+        async with self._checks:
+            for devices in self._state.host_config(host).fence_levels:
+                statuses = await self._run_all(devices, FenceAction.STATUS)
+                still_answers = at.ready and at.epoch == epoch and at.suspect_at is None
+                if not still_answers or self._state.memory_of_host(host).distrusted:
+                    return
+                for device, status in zip(devices, statuses, strict=True):
+                    if status.power is PowerState.OFF:
+                        why = f"{device.agent} says off while the agent of {host} answers"
+                        log.error("fence device not trusted", host=host, reason=why)
+                        record = self._context.journal.make(Event.DISTRUST, host, why)
+                        await self._context.journal.rescue(record)
+                        return
+                    if status.power is not PowerState.ON:
+                        log.warning("fence device silent", host=host, reason=status.message)
+
+    # --- upkeep ------------------------------------------------------------------------------
+
+    def _hosts_changed(self, host: HostId) -> None:
+        self._context.desk.changed(self._context.groups_of(host))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._context.spawn(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def close(self) -> None:
+        """End every attempt: fence programs die with the manager."""
+        for task in (*self._attempts.values(), *self._background):
+            task.cancel()

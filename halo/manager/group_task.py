@@ -1,0 +1,227 @@
+"""The shell around a :class:`GroupMachine`: runs its operations, sleeps until something is due.
+
+It holds its group's token from start to end and gives it back on every path: it is told to leave by
+message, and is cancelled only at shutdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from halo.core.errors import LinkError
+from halo.core.group_machine import (
+    Action,
+    GroupMachine,
+    Leave,
+    Left,
+    Report,
+    ReportMoved,
+    ReportStartFailure,
+    Run,
+)
+from halo.core.host_machine import ManageOrder
+from halo.core.journal import Event
+from halo.core.knowledge import Presence
+from halo.core.model import HostId, Operation, Resource, ResourceGroup
+from halo.core.outcomes import OperationResult
+from halo.manager.context import Context
+from halo.manager.operations import StartRefused, operate
+from halo.ports import AgentConnection
+
+log = structlog.get_logger("halo.group")
+
+
+class GroupTask:
+    """Manages one group on one host until it is revoked or has to leave."""
+
+    def __init__(
+        self,
+        context: Context,
+        group: ResourceGroup,
+        host: HostId,
+        connection: AgentConnection,
+        order: ManageOrder,
+        poke_siblings: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._group = group
+        self._host = host
+        self._connection = connection
+        self._order = order
+        self._poke_siblings = poke_siblings
+        self._loop = asyncio.get_running_loop()
+        self._machine = GroupMachine(context.state, group, host, order.epoch, self._loop.time())
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._leave: Leave | None = None
+        self._moved_reported = False
+        self._departing_since: float | None = None
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Starts and stops that run now, in words."""
+        return self._machine.in_flight
+
+    def poke(self) -> None:
+        """The cluster's state changed: look at it."""
+        self._wake.set()
+
+    def revoke(self, why: str) -> None:
+        """Begin nothing more, and leave when what is in flight has ended."""
+        self._machine.revoke(why)
+        self._wake.set()
+
+    async def run(self) -> tuple[Left, str, float]:
+        """Manage; on return the token goes home. Returns why, in words, and since when samples
+        taken over this connection may serve as proof for a start elsewhere."""
+        try:
+            self._carry_out(self._machine.step(self._loop.time()))
+            while self._leave is None:
+                await self._sleep()
+                self._carry_out(self._machine.step(self._loop.time()))
+            self._before_leaving(self._leave)
+            since = self._loop.time()
+            if self._leave.why is Left.STOPPED and self._departing_since is not None:
+                since = self._departing_since
+            return self._leave.why, self._leave.detail, since
+        finally:
+            for task in self._running:
+                task.cancel()
+
+    async def _sleep(self) -> None:
+        """Wait for a result, a poke, or the next monitor."""
+        if self._leave is not None:
+            return
+        self._wake.clear()
+        due = self._machine.next_due()
+        timeout = None if due is None else max(due - self._loop.time(), 0.0)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        if self._departing_since is None and self._state.departure_reason(self._group, self._host):
+            self._departing_since = self._loop.time()
+        for action in actions:
+            match action:
+                case Run():
+                    self._launch(action.resource, action.operation)
+                case Leave():
+                    self._leave = action
+                    self._wake.set()
+                case Report():
+                    self._report(action)
+                case ReportStartFailure():
+                    self._report_start_failure(action.text)
+                case ReportMoved():
+                    self._report_moved()
+
+    def _launch(self, resource: Resource, operation: Operation) -> None:
+        task = self._context.spawn(self._operate(resource, operation))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._wake.set()
+
+    async def _operate(self, resource: Resource, operation: Operation) -> None:
+        name = resource.id
+        if operation is not Operation.MONITOR:
+            log.info(operation.value, group=self._group.id, resource=name, host=self._host)
+        copies_before = len(self._state.knowledge.running_on(self._group))
+        try:
+            result = await operate(
+                self._state,
+                self._connection,
+                self._group,
+                resource,
+                self._host,
+                operation,
+                epoch=self._order.epoch,
+                since=self._order.since,
+            )
+        except StartRefused as refusal:
+            log.warning("start refused", group=self._group.id, resource=name, reason=str(refusal))
+            self._carry_out(self._machine.start_refused(name, self._loop.time()))
+            return
+        except LinkError as error:
+            self._carry_out(self._machine.interrupted(name, str(error), self._loop.time()))
+            return
+        self._log_result(resource, operation, result)
+        actions = self._machine.finished(name, operation, result, self._loop.time())
+        self._show_failures()
+        self._carry_out(actions)
+        if operation is Operation.STOP and resource.shared:
+            self._poke_siblings()
+        if copies_before < 2 and len(self._state.knowledge.running_on(self._group)) > 1:
+            self._context.desk.second_copy(self._group.id)
+
+    def _log_result(
+        self, resource: Resource, operation: Operation, result: OperationResult
+    ) -> None:
+        if operation is not Operation.MONITOR:
+            log.info(
+                f"{operation.value} ended",
+                group=self._group.id,
+                resource=resource.id,
+                host=self._host,
+                outcome=result.outcome.value,
+                code=result.code,
+                message=result.message,
+            )
+
+    def _show_failures(self) -> None:
+        """Let the status show what the machine has given up on."""
+        for name, state in self._machine.resources.items():
+            if self._state.knowledge.of(name, self._host).failure != state.failed:
+                self._state.knowledge.mark_failure(name, self._host, state.failed)
+
+    def _report(self, action: Report) -> None:
+        log.error("error", group=self._group.id, host=self._host, reason=action.text)
+        records = [
+            self._context.journal.make(
+                Event.ERROR, self._group.id, action.text, kind=action.kind.value
+            )
+        ]
+        if self._state.memory_of(self._group).move_target is not None:
+            records.append(
+                self._context.journal.make(Event.MOVE_FAILED, self._group.id, action.text)
+            )
+        self._context.journal.note(*records)
+        self._show_failures()
+
+    def _report_start_failure(self, text: str) -> None:
+        log.error("start failed", group=self._group.id, host=self._host, reason=text)
+        make = self._context.journal.make
+        records = [make(Event.START_FAILED, self._group.id, text, host=self._host)]
+        if self._state.memory_of(self._group).move_target == self._host:
+            records.append(make(Event.MOVE_FAILED, self._group.id, text))
+        self._context.journal.note(*records)
+        self._show_failures()
+
+    def _report_moved(self) -> None:
+        if not self._moved_reported:
+            self._moved_reported = True
+            self._context.journal.note(
+                self._context.journal.make(
+                    Event.MOVED, self._group.id, f"runs on {self._host}", host=self._host
+                )
+            )
+
+    def _before_leaving(self, leave: Leave) -> None:
+        if leave.why is not Left.REVOKED:
+            self._state.knowledge.forget_root(self._group, self._host)
+            for resource in self._group.resources:
+                if resource.shared:
+                    self._state.needs.drop_group(self._group.id, self._host)
+
+    def presence(self, resource: str) -> Presence:
+        """What the machine believes of one resource, for tests and the status."""
+        return self._machine.resources[resource].presence

@@ -1,0 +1,246 @@
+"""One task per host: a link to its agent, an inbox, and a child task for every group managed there.
+
+The inbox never blocks its sender; tokens bound its length. Children are revoked by message and give
+their tokens back on every path; the link connects again only when the last of them is home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from halo.core.errors import Loss
+from halo.core.group_machine import Left
+from halo.core.host_machine import (
+    Action,
+    ChildLeft,
+    Event,
+    HostMachine,
+    LinkDown,
+    LinkUp,
+    ManageOrder,
+    Recall,
+    Released,
+    RevokeChild,
+    SendHome,
+    StartChild,
+    TokenArrived,
+)
+from halo.core.journal import Event as Journaled
+from halo.core.model import GroupId, HostId
+from halo.core.tokens import ResourceToken
+from halo.manager.context import Context
+from halo.manager.group_task import GroupTask
+from halo.manager.link import HostLink
+from halo.manager.surveyor import Surveyor
+from halo.ports import AgentConnection
+
+log = structlog.get_logger("halo.host")
+
+
+class HostTask:
+    """Everything the manager does about one host."""
+
+    def __init__(self, context: Context, host: HostId, grace_s: float) -> None:
+        self._context = context
+        self._state = context.state
+        self.host = host
+        self._loop = asyncio.get_running_loop()
+        self._machine = HostMachine(host)
+        self._inbox: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._children: dict[GroupId, GroupTask] = {}
+        self._tokens: dict[GroupId, ResourceToken] = {}
+        self._child_tasks: set[asyncio.Task[None]] = set()
+        self._surveyor: Surveyor | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.link = HostLink(
+            context.state.host_config(host),
+            context.connector,
+            context.state.settings,
+            self,
+            grace_s,
+        )
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def manage(self, token: ResourceToken, order: ManageOrder) -> None:
+        """Take a group: the token is this host's from now on."""
+        self._post(TokenArrived(token.hand_to(f"host {self.host}, inbox"), order))
+
+    def recall(self, group: GroupId, why: str) -> None:
+        """Have a group's token sent home, to be decided afresh."""
+        self._post(Recall(group, why))
+
+    def probe(self, group: GroupId) -> None:
+        """Look at a group here now."""
+        if self._surveyor is not None:
+            self._surveyor.probe(group)
+
+    def poke(self, group: GroupId | None = None) -> None:
+        """The state changed: the group's task (or each) shall look at it."""
+        for name, child in self._children.items():
+            if group is None or name == group:
+                child.poke()
+
+    def in_flight(self, group: GroupId | None = None) -> list[str]:
+        """Starts and stops that run here now, in words."""
+        return [
+            text
+            for name, child in self._children.items()
+            if group is None or name == group
+            for text in child.in_flight
+        ]
+
+    def tokens_held(self) -> list[ResourceToken]:
+        """Every token this host holds, for the audit."""
+        waiting = [e.token for e in self._inbox if isinstance(e, TokenArrived | ChildLeft)]
+        return waiting + list(self._tokens.values())
+
+    async def wait_idle(self) -> None:
+        """Return when no child is left. The caller sets the deadline."""
+        await self._idle.wait()
+
+    def _post(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._wake.set()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle messages until cancelled."""
+        link = self._context.spawn(self.link.run())
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._inbox:
+                    for action in self._machine.handle(self._inbox.popleft()):
+                        self._carry_out(action)
+        finally:
+            link.cancel()
+            if self._surveyor is not None:
+                self._surveyor.stop()
+            for task in self._child_tasks:
+                task.cancel()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartChild():
+                self._start_child(action)
+            case RevokeChild():
+                self._children[action.group].revoke(action.why)
+            case SendHome():
+                if action.why is not Left.REVOKED:
+                    log.info("left", host=self.host, group=action.token.group, why=action.detail)
+                self._state.groups[action.token.group].managed_on = None
+                self._context.desk.accept(action.token, action.detail, action.since)
+            case Released():
+                self.link.release()
+
+    def _start_child(self, action: StartChild) -> None:
+        group = self._state.cluster.groups[action.token.group]
+        connection = self.link.connection
+        if connection is None:  # it closed, and the message that says so is behind this one
+            self._machine.children.discard(group.id)
+            detail = f"{self.host} is not connected any more"
+            self._context.desk.accept(action.token, detail, action.order.since)
+            return
+        self._tokens[group.id] = action.token.hand_to(f"host {self.host}, task {group.id}")
+        child = GroupTask(
+            self._context, group, self.host, connection, action.order, poke_siblings=self.poke
+        )
+        self._children[group.id] = child
+        self._state.groups[group.id].managed_on = self.host
+        self._idle.clear()
+        task = self._context.spawn(self._run_child(group.id, child))
+        self._child_tasks.add(task)
+        task.add_done_callback(self._child_tasks.discard)
+        log.info("managing", host=self.host, group=group.id)
+
+    async def _run_child(self, group: GroupId, child: GroupTask) -> None:
+        """Run a child; its token comes back as a message, whatever way it ended."""
+        why, detail, since = await child.run()
+        del self._children[group]
+        token = self._tokens.pop(group).hand_to(f"host {self.host}, inbox")
+        if not self._children:
+            self._idle.set()
+        self._post(ChildLeft(token, why, detail, since))
+
+    # --- what the link tells (LinkOwner) -----------------------------------------------------
+
+    def link_up(self, connection: AgentConnection) -> None:
+        """A connection stands: nothing is known over it yet, so look through everything."""
+        now = self._loop.time()
+        epoch = self._state.host_connected(self.host, connection.identity, now)
+        memory = self._state.memory_of_host(self.host)
+        if not memory.connected:
+            log.info("connected", host=self.host, version=connection.identity.version)
+        self._context.journal.note(self._context.journal.make(Journaled.CONNECT, self.host))
+        self._post(LinkUp(epoch))
+        self._surveyor = Surveyor(
+            self._context, self.host, connection, epoch, self._children.__contains__
+        )
+        self._surveyor.start()
+        self._context.device_check.check_device(self.host)
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+    def link_down(self, loss: Loss) -> None:
+        """The connection is gone."""
+        log.warning("disconnected", host=self.host, reason=str(loss))
+        self._state.host_disconnected(self.host, loss, self._loop.time())
+        if self._surveyor is not None:
+            self._surveyor.stop()
+            self._surveyor = None
+        make = self._context.journal.make
+        self._context.journal.note(make(Journaled.DISCONNECT, self.host, str(loss)))
+        self._post(LinkDown(f"{self.host} is disconnected: {loss}"))
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+    def link_alive(self, loss: Loss) -> None:
+        """Its kernel answers and its agent does not: wait, and say so."""
+        self._say_loss(loss)
+        self._state.host_alive(self.host)
+        proof = self._state.hosts[self.host].power_proof
+        if proof is not None:
+            proof.verified_at = float("-inf")  # something answered: ask the device again
+
+    def link_missed(self, loss: Loss) -> None:
+        """No sign of life, but no verdict either."""
+        self._say_loss(loss)
+
+    def _say_loss(self, loss: Loss) -> None:
+        at = self._state.hosts[self.host]
+        if at.loss is None or at.loss.kind is not loss.kind:
+            log.info("not connected", host=self.host, reason=str(loss))
+            at.loss = loss
+            self._context.desk.learnt(self._context.groups_of(self.host))
+
+    def link_answered(self, sent_at: float) -> None:
+        """A heartbeat was answered."""
+        at = self._state.hosts[self.host]
+        if at.suspect_at is not None:
+            log.info("answers again", host=self.host)
+            self._state.host_alive(self.host)
+        waited_for = at.answered_at <= self._state.last_verdict_at < sent_at
+        at.answered_at = max(at.answered_at, sent_at)
+        if waited_for:
+            self._context.desk.learnt(self._context.groups_of(self.host))
+
+    def link_suspect(self, since: float) -> None:
+        """An answer is overdue."""
+        at = self._state.hosts[self.host]
+        if at.suspect_at is None:
+            at.suspect_at = since
+            log.warning("suspect", host=self.host)
+
+    def link_lost(self, loss: Loss) -> None:
+        """The verdict."""
+        at = self._state.hosts[self.host]
+        at.lost_at = self._state.last_verdict_at = self._loop.time()
+        at.loss = loss
+        log.error("declared lost", host=self.host, reason=str(loss))
+        self._context.desk.changed(self._context.groups_of(self.host))

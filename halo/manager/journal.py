@@ -1,0 +1,170 @@
+"""The one way to the journal: written to the medium first, then folded into memory, then answered.
+
+Records are flushed in groups: whatever has gathered while the last write was under way goes out in
+the next. An administrator's record that cannot be written changes nothing (S7). A rescue's record
+is waited for a second at most, then taken as said; it is kept, and written before anything else as
+soon as the medium works again, and the status says so all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from halo.core.errors import HaloError, RecordError
+from halo.core.journal import Event, Record, Remembered
+from halo.ports import JournalMedium, WallClock
+
+COMMAND_DEADLINE_S = 10.0
+RESCUE_DEADLINE_S = 1.0
+RETRY_S = 1.0
+BACKLOG_LIMIT = 10_000
+
+log = structlog.get_logger("halo.journal")
+
+
+@dataclass(slots=True)
+class _Entry:
+    records: tuple[Record, ...]
+    done: asyncio.Future[None]
+    keep: bool  # a rescue's: retried until it is written
+    applied: bool = False
+
+
+class Journal:
+    """Writes records and folds them. `on_trouble` is told of every change of its health."""
+
+    def __init__(
+        self,
+        medium: JournalMedium,
+        remembered: Remembered,
+        clock: WallClock,
+        on_trouble: Callable[[str | None], None],
+    ) -> None:
+        self._medium = medium
+        self._remembered = remembered
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._queue: list[_Entry] = []
+        self._wake = asyncio.Event()
+        self._trouble: str | None = None
+
+    def make(self, event: Event, obj: str, comment: str = "", **data: object) -> Record:
+        """A record of now."""
+        return Record(self._clock.now(), event, obj, comment, data)
+
+    async def command(self, *records: Record) -> None:
+        """Write an administrator's records; on return they are durable and folded.
+
+        Raises RecordError when they could not be written: then nothing was changed."""
+        entry = self._enqueue(records, keep=False)
+        try:
+            await asyncio.wait_for(asyncio.shield(entry.done), COMMAND_DEADLINE_S)
+        except TimeoutError:
+            if entry in self._queue:  # not begun: take it back, nothing happened
+                self._queue.remove(entry)
+                raise RecordError(
+                    f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; nothing was "
+                    "changed. Look at the disk under the state file, then try again"
+                ) from None
+            raise RecordError(
+                f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; the command takes "
+                "effect if the disk completes the write. Look at `halo status` before trying again"
+            ) from None
+
+    async def rescue(self, *records: Record) -> None:
+        """Write the manager's own records; after a second it goes on without the disk."""
+        entry = self._enqueue(records, keep=True)
+        try:
+            await asyncio.wait_for(asyncio.shield(entry.done), RESCUE_DEADLINE_S)
+        except TimeoutError:
+            self._say(f"the journal gave no answer within {RESCUE_DEADLINE_S:g} s")
+        self._apply(entry)
+
+    def note(self, *records: Record) -> None:
+        """Like :meth:`rescue`, without waiting at all: memory first, the disk follows."""
+        self._apply(self._enqueue(records, keep=True))
+
+    def _enqueue(self, records: tuple[Record, ...], *, keep: bool) -> _Entry:
+        entry = _Entry(records, asyncio.get_running_loop().create_future(), keep)
+        self._queue.append(entry)
+        if keep and len(self._queue) > BACKLOG_LIMIT:
+            self._shorten_backlog()
+        self._wake.set()
+        return entry
+
+    def _shorten_backlog(self) -> None:
+        """The disk has been gone for very long: fold the oldest half into one snapshot-less gap."""
+        dropped = self._queue[: BACKLOG_LIMIT // 2]
+        self._queue = [e for e in dropped if not e.keep] + self._queue[BACKLOG_LIMIT // 2 :]
+        snapshot = self._remembered.snapshot(self._clock.now())
+        entry = _Entry((snapshot,), asyncio.get_running_loop().create_future(), keep=True)
+        entry.applied = True
+        self._queue.insert(0, entry)
+
+    def _apply(self, entry: _Entry) -> None:
+        if not entry.applied:
+            entry.applied = True
+            self._remembered.apply_all(entry.records)
+
+    async def run(self) -> None:
+        """Write until cancelled; what is queued at shutdown is written by :meth:`close`."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                if not await self._flush():
+                    await asyncio.sleep(RETRY_S)
+
+    async def _flush(self) -> bool:
+        """Write all that is queued in one go; False when the medium failed."""
+        batch, self._queue = self._queue, []
+        try:
+            await self._medium.append([r.to_json() for entry in batch for r in entry.records])
+        except RecordError as error:
+            self._failed(batch, error)
+            return False
+        except asyncio.CancelledError:
+            self._queue = batch + self._queue
+            raise
+        for entry in batch:
+            self._apply(entry)
+            if not entry.done.done():
+                entry.done.set_result(None)
+        self._say(None)
+        return True
+
+    def _failed(self, batch: list[_Entry], error: RecordError) -> None:
+        self._say(str(error))
+        kept = [entry for entry in batch if entry.keep]
+        self._queue = kept + self._queue
+        for entry in batch:
+            if entry.keep:
+                self._apply(entry)
+                if not entry.done.done():
+                    entry.done.set_result(None)
+            elif not entry.done.done():
+                entry.done.set_exception(
+                    RecordError(f"the journal could not be written, nothing was changed: {error}")
+                )
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble is None:
+                log.info("journal works again")
+            else:
+                log.error("journal trouble", problem=trouble)
+            self._on_trouble(trouble)
+
+    async def close(self) -> None:
+        """Write what is still queued, as far as the medium lets us, and release it."""
+        try:
+            if self._queue:
+                await asyncio.wait_for(self._flush(), RESCUE_DEADLINE_S)
+        except (HaloError, TimeoutError) as error:
+            log.error("journal not flushed at shutdown", problem=str(error))
+        await self._medium.close()

@@ -1,0 +1,283 @@
+"""The connection to one agent: made, watched by heartbeats, lost, made again.
+
+A link knows nothing of groups. It reports four things to its owner, in order and in plain calls:
+up, down, alive (a sign of life while there is no connection) and lost (the silence became a
+verdict). After `down` it does not connect again before :meth:`HostLink.release` is called, so that
+no token of the old connection can meet the new one; and while it is stood down (the host is being
+fenced) it does nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.losing_sight import LossDetector, heartbeat_period_s
+from halo.core.model import Host, Settings
+from halo.ports import AgentConnection, AgentConnector
+
+log = structlog.get_logger("halo.link")
+
+_PROVES_NOTHING = frozenset({LossKind.NO_ROUTE_TO_NETWORK, LossKind.DNS, LossKind.LOCAL})
+HEARTBEATS_IN_FLIGHT = 8
+
+
+class LinkOwner(Protocol):
+    """Who is told what happens on a link. None of these may block or await."""
+
+    def link_up(self, connection: AgentConnection) -> None: ...
+
+    def link_down(self, loss: Loss) -> None: ...
+
+    def link_alive(self, loss: Loss) -> None:
+        """Something answered for a host that is not connected, such as a refusal."""
+        ...
+
+    def link_missed(self, loss: Loss) -> None:
+        """A connection attempt failed without a sign of life."""
+        ...
+
+    def link_answered(self, sent_at: float) -> None:
+        """A heartbeat sent at `sent_at` was answered."""
+        ...
+
+    def link_suspect(self, since: float) -> None:
+        """An answer is overdue; the silence began at `since`."""
+        ...
+
+    def link_lost(self, loss: Loss) -> None:
+        """The silence became a verdict."""
+        ...
+
+
+class HostLink:
+    """Keeps one connection to one agent, for ever."""
+
+    def __init__(
+        self,
+        host: Host,
+        connector: AgentConnector,
+        settings: Settings,
+        owner: LinkOwner,
+        grace_s: float = 0.0,
+    ) -> None:
+        self._host = host
+        self._connector = connector
+        self._settings = settings
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._period_s = heartbeat_period_s(settings)
+        self._detector = LossDetector(settings, self._loop.time(), grace_s)
+        self._connection: AgentConnection | None = None
+        self._pings: set[asyncio.Task[None]] = set()
+        self._released = asyncio.Event()
+        self._released.set()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
+        self._attempt: asyncio.Task[AgentConnection] | None = None
+        self._declared_lost = False
+
+    @property
+    def connection(self) -> AgentConnection | None:
+        """The standing connection, if any."""
+        return self._connection
+
+    def release(self) -> None:
+        """Every token of the old connection is home: connect again."""
+        self._released.set()
+
+    def stand_down(self) -> None:
+        """Drop the connection and stay away until :meth:`resume`."""
+        self._allowed.clear()
+        if self._connection is not None:
+            self._connection.close()
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    def resume(self) -> None:
+        """Come back after :meth:`stand_down`; silence is counted from now."""
+        self._detector = LossDetector(self._settings, self._loop.time())
+        self._declared_lost = False
+        self._allowed.set()
+
+    async def run(self) -> None:
+        """Connect, watch, and connect again, until cancelled."""
+        try:
+            while True:
+                await self._allowed.wait()
+                await self._released.wait()
+                began = self._loop.time()
+                connection = await self._connect()
+                if connection is not None:
+                    await self._serve(connection)
+                    continue
+                pause = self._settings.reconnect_interval_s - (self._loop.time() - began)
+                await self._sleep(max(pause, 0.01))
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+            for task in self._pings:
+                task.cancel()
+
+    async def probe(self, deadline_s: float) -> bool:
+        """While stood down: does the agent answer a fresh connection? (S3)"""
+        try:
+            connection = await self._connector.connect(self._host, deadline_s)
+        except LinkError as error:
+            return error.loss.kind in (LossKind.BUSY, LossKind.PROTOCOL)
+        connection.close()
+        return True
+
+    def ping(self) -> None:
+        """Send a heartbeat now, out of turn; `link_answered` tells when it is answered."""
+        if self._connection is not None and not self._connection.identity.legacy:
+            self._send_heartbeat(self._connection)
+
+    # --- disconnected ------------------------------------------------------------------------
+
+    async def _connect(self) -> AgentConnection | None:
+        """One attempt. It is judged while it hangs, so that a verdict is never late."""
+        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
+        self._detector.sent()
+        self._attempt = self._loop.create_task(self._connector.connect(self._host, deadline_s))
+        attempt = self._attempt
+        try:
+            while True:
+                done, _ = await asyncio.wait({attempt}, timeout=self._until_verdict())
+                if done:
+                    break
+                self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
+            if attempt.cancelled():
+                return None
+            error = attempt.exception()
+            if error is None:
+                return attempt.result()
+            if not isinstance(error, LinkError):
+                raise error
+            self._missed(error.loss)
+            return None
+        finally:
+            if not attempt.done():
+                attempt.cancel()
+            self._attempt = None
+
+    def _until_verdict(self) -> float | None:
+        """How long until a hanging attempt could complete a verdict; None: it cannot."""
+        left = self._detector.verdict_at() - self._loop.time()
+        return None if self._declared_lost or left <= 0 else left + 0.001
+
+    def _missed(self, loss: Loss) -> None:
+        now = self._loop.time()
+        if loss.kind in _PROVES_NOTHING:
+            self._detector.begin_afresh(now)
+            self._owner.link_missed(loss)
+        elif loss.kind.is_silence:
+            self._owner.link_missed(loss)
+            self._judge(loss)
+        elif loss.kind.is_closed_port and self._settings.fence_on_connection_close:
+            self._owner.link_missed(loss)
+            self._declare_lost(loss)
+        else:
+            self._detector.alive(now)
+            self._declared_lost = False
+            self._owner.link_alive(loss)
+
+    def _judge(self, loss: Loss) -> None:
+        now = self._loop.time()
+        if self._detector.is_suspect(now, self._settings.reconnect_interval_s):
+            self._owner.link_suspect(self._detector.silent_since)
+        if self._detector.is_lost(now):
+            self._declare_lost(loss)
+
+    def _declare_lost(self, loss: Loss) -> None:
+        if not self._declared_lost:
+            self._declared_lost = True
+            self._owner.link_suspect(min(self._detector.silent_since, self._loop.time()))
+            self._owner.link_lost(loss)
+
+    async def _sleep(self, seconds: float) -> None:
+        due = self._loop.time() + seconds
+        await asyncio.sleep(seconds)
+        self._detector.woke(self._loop.time(), due)
+
+    # --- connected ---------------------------------------------------------------------------
+
+    async def _serve(self, connection: AgentConnection) -> None:
+        """Watch a connection until it ends."""
+        if not self._allowed.is_set():
+            connection.close()
+            return
+        self._connection = connection
+        self._released.clear()
+        self._declared_lost = False
+        self._detector.alive(self._loop.time())
+        self._owner.link_up(connection)
+        loss = await self._watch(connection)
+        self._connection = None
+        connection.close()
+        for task in self._pings:
+            task.cancel()
+        self._owner.link_down(loss)
+        self._after_loss(loss)
+
+    def _after_loss(self, loss: Loss) -> None:
+        """What the end of a connection says of the host."""
+        now = self._loop.time()
+        if loss.kind.is_silence:
+            self._judge(loss)
+        elif loss.kind.is_closed_port and self._settings.fence_on_connection_close:
+            self._declare_lost(loss)
+        elif loss.kind is not LossKind.STALE:
+            self._detector.alive(now)
+
+    async def _watch(self, connection: AgentConnection) -> Loss:
+        """Send heartbeats until the connection closes or the silence is a verdict."""
+        closed = self._loop.create_task(connection.wait_closed())
+        try:
+            due = self._loop.time()
+            while True:
+                now = self._loop.time()
+                if not connection.identity.legacy:
+                    self._detector.woke(now, due)
+                    if self._detector.is_lost(now):
+                        return Loss(
+                            LossKind.SILENT,
+                            f"heartbeats unanswered for {now - self._detector.silent_since:.1f} s",
+                        )
+                    if self._detector.is_suspect(now, self._period_s):
+                        self._owner.link_suspect(self._detector.silent_since)
+                    self._send_heartbeat(connection)
+                due = self._next_due(now)
+                done, _ = await asyncio.wait({closed}, timeout=due - now)
+                if done:
+                    return closed.result()
+        finally:
+            if not closed.done():
+                closed.cancel()
+
+    def _next_due(self, now: float) -> float:
+        """The next heartbeat, or the moment of the verdict if that comes first."""
+        due = now + self._period_s
+        verdict = self._detector.verdict_at()
+        return verdict if now < verdict < due else due
+
+    def _send_heartbeat(self, connection: AgentConnection) -> None:
+        self._detector.sent()
+        if len(self._pings) >= HEARTBEATS_IN_FLIGHT:
+            return
+        task = self._loop.create_task(self._heartbeat(connection))
+        self._pings.add(task)
+        task.add_done_callback(self._pings.discard)
+
+    async def _heartbeat(self, connection: AgentConnection) -> None:
+        sent_at = self._loop.time()
+        try:
+            await connection.heartbeat()
+        except LinkError:
+            return  # the watcher learns of the end by itself
+        if connection is self._connection:
+            self._detector.alive(self._loop.time())
+            self._owner.link_answered(sent_at)

@@ -1,0 +1,253 @@
+"""The program `halo_manager`: decides where resource groups run, and fences lost hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import capnp
+import click
+import structlog
+from aiohttp import web
+
+from halo import __version__
+from halo.adapters import logs, tls
+from halo.adapters.fence import FencePrograms
+from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.rpc import CapnpConnector
+from halo.adapters.systemd import Notifier
+from halo.adapters.unix_socket import UnixSite, open_unix_site
+from halo.config import check_warnings, load
+from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
+from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager.http_api import make_app
+from halo.manager.manager import Manager
+
+EXIT_FATAL = 70
+"""Exit status for a defect of the manager itself (EX_SOFTWARE); systemd restarts it."""
+
+log = structlog.get_logger("halo.manager")
+
+
+class SystemClock:
+    """The machine's time of day."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line and the environment say."""
+
+    config: Path
+    socket: str
+    socket_group: str | None
+    statefile: Path
+    manage_resources: bool
+    mtls: bool
+    fence_on_connection_close: bool
+    sleep_time_ms: int | None
+    port: int
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    envvar="HALO_CONFIG",
+    default="/etc/halo/halo.conf",
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="Config file of the cluster.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    envvar="HALO_SOCKET",
+    default="/var/run/halo.socket",
+    show_default=True,
+    show_envvar=True,
+    help="Unix socket of the HTTP API.",
+)
+@click.option("--socket-group", default=None, help="Let members of this group use the socket.")
+@click.option(
+    "--statefile",
+    envvar="HALO_STATEFILE",
+    default="/etc/halo/halo.state",
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="Journal of what must survive a restart.",
+)
+@click.option(
+    "--manage-resources",
+    is_flag=True,
+    help="Start, stop, move and fence. Without it: only observe, no action is ever taken.",
+)
+@click.option("--mtls", is_flag=True, help="Use mutual TLS with the agents.")
+@click.option("-v", "--verbose", is_flag=True, help="Log at level debug, unless HALO_LOG is set.")
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.LOG_FORMATS),
+    default="auto",
+    show_default=True,
+    help="For people, or one JSON object a line.",
+)
+@click.option(
+    "--fence-on-connection-close",
+    is_flag=True,
+    help="For test environments: a refused or reset connection counts as a dead host.",
+)
+@click.option(
+    "--sleep-time",
+    type=click.IntRange(min=10),
+    default=None,
+    metavar="MS",
+    help="Time between two monitors of a resource, in milliseconds. [default: 5000]",
+)
+@click.option(
+    "--port",
+    envvar="HALO_PORT",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT_AGENT_PORT,
+    show_default=True,
+    show_envvar=True,
+    help="Port of agents for which the config names none.",
+)
+@click.version_option(__version__, prog_name="halo_manager")
+def main(
+    config: Path,
+    socket_path: str,
+    socket_group: str | None,
+    statefile: Path,
+    manage_resources: bool,
+    mtls: bool,
+    verbose: bool,
+    log_format: str,
+    fence_on_connection_close: bool,
+    sleep_time: int | None,
+    port: int,
+) -> None:
+    """Keep every resource group of a cluster running on exactly one host."""
+    logs.configure(verbose, log_format)
+    options = Options(
+        config=config,
+        socket=socket_path,
+        socket_group=socket_group,
+        statefile=statefile,
+        manage_resources=manage_resources,
+        mtls=mtls,
+        fence_on_connection_close=fence_on_connection_close,
+        sleep_time_ms=sleep_time,
+        port=port,
+    )
+    sys.exit(run(options))
+
+
+def run(options: Options) -> int:
+    """Manage until SIGTERM or SIGINT; returns the exit status."""
+    try:
+        cluster = load(
+            options.config,
+            monitor_interval_s=options.sleep_time_ms / 1000 if options.sleep_time_ms else None,
+            fence_on_connection_close=options.fence_on_connection_close,
+            default_port=options.port,
+        )
+        for warning in check_warnings(cluster, options.config):
+            log.warning("config", problem=warning)
+        context = tls.manager_context(tls.TlsFiles.of_manager()) if options.mtls else None
+        medium = SqliteMedium.open(options.statefile)
+        asyncio.run(_serve(options, cluster, context, medium))
+    except AdministratorError as error:
+        print(f"halo_manager: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
+        return EXIT_ADMINISTRATOR
+    except InvariantError as error:
+        log.critical("invariant broken: ending, a restart is safe", problem=str(error))
+        return EXIT_FATAL
+    except Exception:
+        log.critical("unexpected error: ending, a restart is safe", exc_info=True)
+        return EXIT_FATAL
+    return 0
+
+
+def _identity(options: Options, cluster: Cluster) -> str:
+    """Names this manager to agents, the same after every restart."""
+    return f"{cluster.name}@{socket.gethostname()}:{options.statefile.resolve()}"
+
+
+async def _serve(
+    options: Options, cluster: Cluster, context: ssl.SSLContext | None, medium: SqliteMedium
+) -> None:
+    fence_programs = FencePrograms()
+    connector = CapnpConnector(
+        _identity(options, cluster),
+        cluster.name,
+        tls=context,
+        server_name=tls.expected_name() if context is not None else None,
+    )
+    async with capnp.kj_loop():
+        manager = Manager(
+            cluster,
+            connector,
+            fence_programs,
+            medium,
+            SystemClock(),
+            observe_only=not options.manage_resources,
+        )
+        runner = web.AppRunner(make_app(manager.operations), access_log=None)
+        await runner.setup()
+        site = None
+        try:
+            site = await open_unix_site(runner, options.socket, options.socket_group)
+            await _manage(manager, options, cluster)
+        finally:
+            await _close(site, runner)
+            connector.close()
+            await fence_programs.close()
+
+
+async def _close(site: UnixSite | None, runner: web.AppRunner) -> None:
+    if site is not None:
+        await site.close()
+    await runner.cleanup()
+
+
+async def _manage(manager: Manager, options: Options, cluster: Cluster) -> None:
+    """Run the manager until a signal comes."""
+    loop = asyncio.get_running_loop()
+    work = loop.create_task(manager.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    notifier = Notifier()
+    mode = "managing" if options.manage_resources else "observing"
+    log.info(
+        f"{mode}",
+        version=__version__,
+        pid=os.getpid(),
+        cluster=cluster.name,
+        hosts=len(cluster.hosts),
+        groups=len(cluster.groups),
+        socket=options.socket,
+        statefile=str(options.statefile),
+    )
+    notifier.ready(f"{mode} {len(cluster.hosts)} hosts, {len(cluster.groups)} groups")
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("ending", reason="signal")
+    finally:
+        notifier.stopping()
+        notifier.close()
+
+
+if __name__ == "__main__":
+    main()

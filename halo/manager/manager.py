@@ -1,0 +1,145 @@
+"""The manager put together: state, tasks, commands. No flags, signals or sockets: see `main`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from halo.core.errors import InvariantError
+from halo.core.journal import Event, Record, Remembered
+from halo.core.knowledge import Presence
+from halo.core.model import Cluster
+from halo.core.state import ClusterState
+from halo.manager.commands import Commands
+from halo.manager.context import Context
+from halo.manager.desk import PlacementDesk
+from halo.manager.fence_desk import FenceDesk
+from halo.manager.host_task import HostTask
+from halo.manager.journal import Journal
+from halo.manager.second_copy import SecondCopies
+from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
+
+AUDIT_INTERVAL_S = 5.0
+COMPACT_ABOVE_RECORDS = 5_000
+
+log = structlog.get_logger("halo.manager")
+
+
+class Manager:
+    """One manager of one cluster. Create it in a running loop, then :meth:`run` it once."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        connector: AgentConnector,
+        fence_devices: FenceDevices,
+        medium: JournalMedium,
+        clock: WallClock,
+        *,
+        observe_only: bool = False,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._medium = medium
+        self._clock = clock
+        remembered = Remembered()
+        self._records_read = 0
+        for raw in medium.read():
+            remembered.apply(Record.from_json(raw))
+            self._records_read += 1
+        now = self._loop.time()
+        self.state = ClusterState(cluster, remembered, observe_only, started_at=now)
+        self._show_remembered_failures()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        journal = Journal(medium, remembered, clock, self._journal_trouble)
+        self._journal = journal
+        self._context = Context(self.state, journal, connector, fence_devices, self._fatal)
+        grace_s = cluster.settings.restart_grace_s
+        self.hosts = {host: HostTask(self._context, host, grace_s) for host in cluster.hosts}
+        self.fence_desk = FenceDesk(self._context, self.hosts)
+        copies = SecondCopies(self._context, self.hosts, self.fence_desk)
+        self.desk = PlacementDesk(self._context, self.hosts, self.fence_desk, copies)
+        self._context.desk = self.desk
+        self._context.device_check = self.fence_desk
+        self.operations = Commands(self._context, self.hosts, self.desk, self.fence_desk, clock)
+
+    def _show_remembered_failures(self) -> None:
+        for group in self.state.cluster.groups.values():
+            for host, text in self.state.memory_of(group).start_failures.items():
+                if host in group.candidates:
+                    self.state.knowledge.mark_failure(group.root, host, text)
+
+    async def run(self) -> None:
+        """Manage until cancelled. Raises what was fatal; a restart is always safe."""
+        if self._records_read > COMPACT_ABOVE_RECORDS:
+            snapshot = self.state.remembered.snapshot(self._clock.now())
+            await self._medium.compact([snapshot.to_json()])
+        self.desk.mint()
+        self.fence_desk.resolve_open_intents()
+        self.fence_desk.watch_devices()
+        tasks = [
+            self._context.spawn(self._journal.run()),
+            self._context.spawn(self.desk.run()),
+            self._context.spawn(self._upkeep()),
+            *(self._context.spawn(host.run()) for host in self.hosts.values()),
+        ]
+        try:
+            await self._failure
+        finally:
+            self.fence_desk.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._journal.close()
+
+    def _fatal(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _journal_trouble(self, trouble: str | None) -> None:
+        self.state.journal_trouble = trouble
+
+    async def _upkeep(self) -> None:
+        """What has to be looked at by the clock: the tokens, and moves that cannot end."""
+        unreachable_since: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(AUDIT_INTERVAL_S)
+            self.check_invariants()
+            self._give_up_moves(unreachable_since)
+
+    def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:
+        """A target that stays away ends the move: nothing moves by itself when it comes back."""
+        settings = self.state.settings
+        patience_s = settings.loss_budget_s + settings.restart_grace_s
+        now = self._loop.time()
+        for group in self.state.cluster.groups.values():
+            target = self.state.memory_of(group).move_target
+            reason = None
+            if target is not None and self.state.groups[group.id].managed_on != target:
+                reason = (
+                    self.state.unavailable(group, target)
+                    if target in group.candidates
+                    else f"{target} is no candidate any more"
+                )
+            if reason is None:
+                unreachable_since.pop(group.id, None)
+            elif now - unreachable_since.setdefault(group.id, now) >= patience_s:
+                text = f"the move to {target} was given up: {reason}"
+                self._journal.note(self._journal.make(Event.MOVE_FAILED, group.id, text))
+                del unreachable_since[group.id]
+
+    def check_invariants(self) -> None:
+        """Raise InvariantError unless every token is held once, and starts rest on tokens."""
+        held = self.desk.tokens_held()
+        for host in self.hosts.values():
+            held += host.tokens_held()
+        self.state.ledger.audit(held)
+        for group in self.state.cluster.groups.values():
+            on = self.state.groups[group.id].managed_on
+            if on is not None and self.desk.holds(group.id):
+                raise InvariantError(f"{group.id} is managed on {on}, and its token is at the desk")
+
+    def where(self, group: str) -> dict[str, Presence]:
+        """What is known of a group on each of its candidates."""
+        found = self.state.cluster.groups[group]
+        return {host: self.state.knowledge.presence(found, host) for host in found.candidates}

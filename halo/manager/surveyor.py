@@ -1,0 +1,131 @@
+"""Looking at what runs on a host: monitors outside of any group task. Probes need no token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from halo.core.errors import LinkError
+from halo.core.knowledge import Presence
+from halo.core.model import GroupId, HostId, Operation, Resource, ResourceGroup
+from halo.manager.context import Context
+from halo.manager.operations import operate
+from halo.ports import AgentConnection
+
+log = structlog.get_logger("halo.survey")
+
+PROBES_AT_ONCE = 64
+"""Groups probed side by side on one host; a hung script holds its own place only."""
+
+
+class Surveyor:
+    """Probes the groups of one host over one connection, when asked and by the clock."""
+
+    def __init__(
+        self,
+        context: Context,
+        host: HostId,
+        connection: AgentConnection,
+        epoch: int,
+        is_managed_here: Callable[[GroupId], bool],
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._host = host
+        self._connection = connection
+        self._epoch = epoch
+        self._is_managed_here = is_managed_here
+        self._loop = asyncio.get_running_loop()
+        self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._in_flight: dict[GroupId, asyncio.Task[None]] = {}
+        self._looked_at: dict[GroupId, float] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look through everything once, then keep looking."""
+        self._watch = self._context.spawn(self._run())
+
+    def stop(self) -> None:
+        """The connection is gone."""
+        for task in (self._watch, *self._in_flight.values()):
+            if task is not None:
+                task.cancel()
+
+    def probe(self, group_id: GroupId) -> None:
+        """Monitor a group's resources now, unless that is under way."""
+        if group_id not in self._in_flight:
+            self._spawn(self._state.cluster.groups[group_id])
+
+    def _spawn(self, group: ResourceGroup) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._look(group))
+        self._in_flight[group.id] = task
+        task.add_done_callback(lambda done: self._ended(group.id, done))
+        return task
+
+    def _ended(self, group: GroupId, task: asyncio.Task[None]) -> None:
+        self._in_flight.pop(group, None)
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._context.fatal(error)
+            return
+        self._context.desk.learnt([group])
+
+    async def _run(self) -> None:
+        """The first full report, then the rounds."""
+        groups = list(self._state.groups_of(self._host))
+        first = [self._spawn(group) for group in groups]
+        if first:
+            await asyncio.wait(first)
+        log.info("looked through", host=self._host, groups=len(groups))
+        tick_s = self._state.settings.monitor_interval_s
+        while True:
+            await asyncio.sleep(tick_s)
+            for group in groups:
+                if self._is_due(group):
+                    self.probe(group.id)
+
+    def _is_due(self, group: ResourceGroup) -> bool:
+        """Groups without a home are looked at each period; those of others now and then."""
+        if self._is_managed_here(group.id):
+            return False
+        if self._state.groups[group.id].managed_on is None:
+            return True
+        age = self._loop.time() - self._looked_at.get(group.id, float("-inf"))
+        return age >= self._state.settings.survey_interval_s
+
+    async def _look(self, group: ResourceGroup) -> None:
+        async with self._slots:
+            began = self._looked_at[group.id] = self._loop.time()
+            copies_before = len(self._state.knowledge.running_on(group))
+            results = await asyncio.gather(
+                *(self._monitor(group, resource) for resource in group.resources),
+                return_exceptions=True,
+            )
+        for error in results:
+            if isinstance(error, LinkError):
+                return
+            if isinstance(error, BaseException):
+                raise error
+        at = self._state.hosts[self._host]
+        if at.epoch == self._epoch:
+            at.answered_at = max(at.answered_at, began)
+        if copies_before < 2 and self._is_second_copy(group):
+            self._context.desk.second_copy(group.id)
+
+    async def _monitor(self, group: ResourceGroup, resource: Resource) -> None:
+        await operate(
+            self._state,
+            self._connection,
+            group,
+            resource,
+            self._host,
+            Operation.MONITOR,
+            epoch=self._epoch,
+        )
+
+    def _is_second_copy(self, group: ResourceGroup) -> bool:
+        here = self._state.knowledge.presence(group, self._host) is Presence.RUNNING
+        return here and len(self._state.knowledge.running_on(group)) > 1
