@@ -53,7 +53,7 @@ def _shared_options(read_environment: bool) -> list[click.Option]:
             ["--config"],
             metavar="FILE",
             envvar=environment("HALO_CONFIG"),
-            type=click.Path(),
+            type=click.Path(readable=False),  # else an unreadable one is a usage error
             expose_value=False,
             callback=_store,
             help=f"The cluster's config file (HALO_CONFIG; default {DEFAULT_CONFIG}).",
@@ -62,7 +62,7 @@ def _shared_options(read_environment: bool) -> list[click.Option]:
             ["--socket"],
             metavar="FILE",
             envvar=environment("HALO_SOCKET"),
-            type=click.Path(),
+            type=click.Path(readable=False),
             expose_value=False,
             callback=_store,
             help=f"The manager's socket (HALO_SOCKET; default {DEFAULT_SOCKET}).",

@@ -8,7 +8,7 @@ from halo.cli.context import Context
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=click.Path(readable=False))
 @click.pass_obj
 def validate(context: Context, file: str | None) -> None:
     """Check the config FILE (default: that of --config) and summarise it.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -429,3 +431,13 @@ def test_no_json_body_makes_the_manager_fail(
 def test_no_bytes_for_a_body_make_the_manager_fail(lasting_server: Server, raw: bytes) -> None:
     status = int(send_raw(lasting_server, post("/hosts/h", raw)).split(b" ", 2)[1])
     assert status < 500
+
+
+def test_the_reference_names_every_route() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "http_api.md").read_text()
+    app = http_api.make_app(FakeOperations())
+    for route in app.router.routes():
+        assert route.resource is not None
+        path = re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.resource.canonical)
+        if route.method != "HEAD":
+            assert f"`{route.method} {path}`" in reference
