@@ -1,8 +1,8 @@
 """YAML text to nodes that know their place, and the accessors that collect mistakes.
 
-The text is composed to PyYAML's node graph and never constructed: no tag can make an object, and
-every scalar stays as it was written (`0755`, `yes` and `1:30` are text until a key says
-otherwise), which YAML 1.1's implicit types would spoil.
+The text becomes nodes and is never constructed: no tag can make an object, and every scalar stays
+as it was written (`0755`, `yes` and `1:30` are text until a key says otherwise), which YAML 1.1's
+implicit types would spoil.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from halo.config import nodes
+from halo.config.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from halo.core.errors import ConfigError, Mistake
 
 MAX_DEPTH = 64
-"""Nesting beyond this is refused: the library's composer recurses and would crash the process."""
+"""Nesting beyond this is refused: no config needs it."""
 
 _MAX_HINTS = 10
-_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _STANDARD_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
 )
@@ -76,7 +76,7 @@ class Entry:
 
 def place(node: Node) -> tuple[int, int]:
     """Line and column of a node, both counted from 1."""
-    return _position(node.start_mark)
+    return node.line, node.column
 
 
 def _position(mark: Any) -> tuple[int, int]:
@@ -86,9 +86,11 @@ def _position(mark: Any) -> tuple[int, int]:
 def compose(text: str, mistakes: MistakeList) -> Node | None:
     """The root node of a document; None, with the mistake noted, where there is none."""
     try:
-        if not _depth_is_sane(text, mistakes):
-            return None
-        root: Node | None = yaml.compose(text, Loader=_LOADER)
+        root = nodes.compose(text, MAX_DEPTH)
+    except nodes.TooDeep as error:
+        message = f"nested more than {MAX_DEPTH} levels deep"
+        mistakes.add_at(error.line, error.column, message)
+        return None
     except yaml.MarkedYAMLError as error:
         position = _position(error.problem_mark or error.context_mark)
         mistakes.add_at(*position, f"not valid YAML: {_problem(error)}")
@@ -102,21 +104,6 @@ def compose(text: str, mistakes: MistakeList) -> Node | None:
         mistakes.add_at(1, 1, "the config is empty; expected at least the key hosts")
         return None
     return root
-
-
-def _depth_is_sane(text: str, mistakes: MistakeList) -> bool:
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                mistakes.add_at(
-                    *_position(event.start_mark), f"nested more than {MAX_DEPTH} levels deep"
-                )
-                return False
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-    return True
 
 
 @contextmanager
@@ -148,7 +135,7 @@ def _first_unprintable(text: str) -> tuple[int, int]:
 
 def is_null(node: Node) -> bool:
     """True for an empty value, `~` and `null`, where they are not quoted."""
-    return isinstance(node, ScalarNode) and not node.style and node.value in _NULLS
+    return isinstance(node, ScalarNode) and node.is_plain and node.value in _NULLS
 
 
 def found(node: Node, *, secret: bool = False) -> str:
@@ -161,7 +148,7 @@ def found(node: Node, *, secret: bool = False) -> str:
         return "nothing"
     if secret:
         return "a value"
-    return f'"{shortened(str(node.value))}"'
+    return f'"{shortened(node.value)}"' if isinstance(node, ScalarNode) else "a value"
 
 
 def shortened(text: str) -> str:
@@ -217,7 +204,7 @@ def _merged(
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
             mistakes.add(key, f"{what}: expected a key, found {found(key)}")
-        elif key.value == "<<" and not key.style:
+        elif key.value == "<<" and key.is_plain:
             for name, entry in _merge_sources(value, what, mistakes, (*within, node)):
                 inherited.setdefault(name, entry)
         elif key.value in own:
@@ -247,7 +234,7 @@ def _merge_sources(
 
 
 def _tag_is_known(node: Node, what: str, mistakes: MistakeList) -> bool:
-    if node.tag in _STANDARD_TAGS or node.tag == "!":
+    if node.tag in (None, "!") or node.tag in _STANDARD_TAGS:
         return True
     mistakes.add(node, f"{what}: YAML tags are not supported; quote a value that begins with !")
     return False

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from yaml.nodes import MappingNode, Node, SequenceNode
-
 from halo.config.document import (
     Entry,
     MistakeList,
@@ -21,6 +19,7 @@ from halo.config.document import (
     place,
     text_of,
 )
+from halo.config.nodes import MappingNode, Node, SequenceNode
 from halo.config.programs import BUNDLED_AGENTS, find_fence_program
 from halo.config.values import normal_address
 from halo.core.model import FenceDevice

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from yaml.nodes import Node, ScalarNode
-
 from halo.config.document import MistakeList, Section, found, place, shortened, text_of
 from halo.config.fencing import DEVICE_KEYS, Fencing, FencingReader
+from halo.config.nodes import Node, ScalarNode
 from halo.config.nodeset import expand, is_nodeset
 from halo.config.values import address, choice, is_plain_component, normal_address, split_port
 from halo.core.model import Host, HostId, LossPolicy

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yaml.nodes import Node
-
 from halo.config.document import (
     MistakeList,
     Section,
@@ -16,6 +14,7 @@ from halo.config.document import (
 )
 from halo.config.groups import Groups
 from halo.config.hosts import Hosts
+from halo.config.nodes import Node, SequenceNode
 from halo.config.resources import Resources
 from halo.config.settings import read_settings
 from halo.config.values import is_plain_component
@@ -127,7 +126,7 @@ def _required_items(top: Section, key: str, mistakes: MistakeList) -> list[Node]
     if node is None:
         return []
     items = top.items(key)
-    if not items and node.value == []:
+    if not items and isinstance(node, SequenceNode):
         mistakes.add(node, f"{key}: expected at least one host, found an empty list")
     return items
 

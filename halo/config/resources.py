@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from yaml.nodes import Node, ScalarNode
-
 from halo.config.document import MistakeList, Section, place, shortened, text_of
+from halo.config.nodes import Node, ScalarNode
 from halo.config.values import MAX_PARAMETER_BYTES, duration, flag, kind, name, ocf_parameter_name
 from halo.core.model import Resource, ResourceId
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from yaml.nodes import Node
-
 from halo.config.document import MistakeList, Section
+from halo.config.nodes import Node
 from halo.config.values import duration, flag, fraction, whole_number
 from halo.core.model import Settings
 

@@ -8,9 +8,8 @@ import re
 from enum import StrEnum
 from typing import TypeVar
 
-from yaml.nodes import Node
-
 from halo.config.document import MistakeList, found, nearest, text_of
+from halo.config.nodes import Node
 
 MAX_DURATION_S = 31 * 86400.0
 """No duration of a config may be longer."""

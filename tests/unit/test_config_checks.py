@@ -167,6 +167,7 @@ def test_a_fence_program_on_path_comes_before_a_bundled_one(
     program.write_text("#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_fence_program("fence_test") != program  # not executable yet
+    assert find_fence_program(str(program)) is None
     program.chmod(0o755)
     assert find_fence_program("fence_test") == program
     assert find_fence_program(str(program)) == program

@@ -90,6 +90,11 @@ def test_an_empty_config_is_called_empty(text: str) -> None:
     assert mistakes_of(text) == ["1:1: the config is empty; expected at least the key hosts"]
 
 
+def test_a_second_document_is_located() -> None:
+    (message,) = mistakes_of("hosts: [{hostname: a}]\n---\nname: b\n")
+    assert message == "2:1: not valid YAML: expected one document, but found another"
+
+
 def test_control_characters_are_located() -> None:
     (message,) = mistakes_of("hosts:\n- \x07\n")
     assert message.startswith("2:3: not valid YAML: ")
@@ -101,7 +106,7 @@ def test_control_characters_are_located() -> None:
     ids=["lists", "mappings", "block lists", "keys"],
 )
 def test_absurd_nesting_is_refused_and_does_not_crash(text: str) -> None:
-    """The library's composer recurses in C: unguarded, this ends the process."""
+    """A composer that recurses ends the process on this (PyYAML's, in C, does)."""
     (message,) = mistakes_of(text)
     assert message.endswith("nested more than 64 levels deep")
 
