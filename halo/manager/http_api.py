@@ -148,8 +148,7 @@ class _Commands:
         task = asyncio.create_task(work, name=f"command {command}")
         self._running.add(task)
         task.add_done_callback(self._finished)
-        fencing = command.name in ("fence", "confirm-off", "cancel-fence")
-        deadline_s = self._fence_deadline_s if fencing else self._command_deadline_s
+        deadline_s = self._fence_deadline_s if command.name == "fence" else self._command_deadline_s
         # wait() neither cancels the task at the deadline nor when this request is cancelled.
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done():
