@@ -79,11 +79,11 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
     unmanaged = _unmanaged_on(state, host)
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
-    if not state.reboot_is_due(host) and not any(
-        takers(state, group, host)
-        for group in state.groups_of(host)
-        if _is_bereft(state, group, host)
-    ):
+    bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
+    if not state.reboot_is_due(host) and not any(takers(state, g, host) for g in bereft):
+        asked = {other for group in bereft for other in awaiting_ping(state, group, host)}
+        if asked:
+            return f"waiting for an answer of {', '.join(sorted(asked))}"
         return f"no other host could take a group of {host} now"
     return _storm_or_rate(state, host, now) or _retry_pause(state, host, now)
 

@@ -169,7 +169,7 @@ class PlacementDesk:
     def _say(self, group: GroupId, text: str, *, failed: bool) -> None:
         at = self._state.groups[group]
         if at.comment != text:
-            log.info("waits", group=group, reason=text)
+            log.debug("waits", group=group, reason=text)
         at.comment, at.failed = text, failed
 
     def _say_not_fenced(self, host: HostId, refusal: str) -> None:

@@ -150,7 +150,6 @@ class FenceDesk:
         task = self._loop.create_task(self._attempt(host, comment, automatic))
         self._attempts[host] = task
         task.add_done_callback(lambda done: self._ended(host, done))
-        self._hosts_changed(host)
         return task
 
     def _ended(self, host: HostId, task: asyncio.Task[str | None]) -> None:
@@ -181,7 +180,7 @@ class FenceDesk:
                 at.fence_phase = FencePhase.IDLE
             self._hosts[host].link.stand_down()  # what it said meanwhile was not acted on
             self._hosts[host].link.resume()
-            self._hosts_changed(host)
+            self._context.desk.learnt(self._context.groups_of(host))
 
     async def _tokens_home(self, host: HostId) -> None:
         """Every child of the host has given its token back."""

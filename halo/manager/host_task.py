@@ -240,6 +240,8 @@ class HostTask:
     def link_lost(self, loss: Loss) -> None:
         """The verdict."""
         at = self._state.hosts[self.host]
+        if at.power_proof is not None:
+            return  # it is off, as it should be
         at.lost_at = self._state.last_verdict_at = self._loop.time()
         at.loss = loss
         log.error("declared lost", host=self.host, reason=str(loss))
