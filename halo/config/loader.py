@@ -126,7 +126,7 @@ def _required_items(top: Section, key: str, mistakes: MistakeList) -> list[Node]
     if node is None:
         return []
     items = top.items(key)
-    if not items and isinstance(node, SequenceNode):
+    if not items and isinstance(node, SequenceNode) and not node.value:
         mistakes.add(node, f"{key}: expected at least one host, found an empty list")
     return items
 
