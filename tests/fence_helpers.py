@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from halo.config import find_fence_program
 from halo.core.model import FenceDevice
 
 DEADLINE_S = 20.0
+
+HALO = (sys.executable, "-c", "from halo.cli.main import main; main()")
+"""The command `halo` of this checkout."""
 
 
 def make_program(path: Path, body: str, interpreter: str = "/bin/sh") -> str:
