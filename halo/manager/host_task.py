@@ -232,7 +232,9 @@ class HostTask:
 
     def link_suspect(self, since: float) -> None:
         """An answer is overdue."""
-        at = self._state.hosts[self.host]
+        at, memory = self._state.hosts[self.host], self._state.memory_of_host(self.host)
+        if not memory.seen or not memory.active or at.power_proof is not None:
+            return  # its silence tells nothing new, and counts for nothing
         if at.suspect_at is None:
             at.suspect_at = since
             log.warning("suspect", host=self.host)

@@ -27,7 +27,7 @@ from halo.adapters.unix_socket import UnixSite, open_unix_site
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
-from halo.manager.http_api import make_app
+from halo.manager.http_api import make_app, make_runner
 from halo.manager.manager import Manager
 
 EXIT_FATAL = 70
@@ -203,7 +203,7 @@ async def _serve(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
-        runner = web.AppRunner(make_app(manager.operations), access_log=None)
+        runner = make_runner(make_app(manager.operations, on_defect=manager.fatal))
         await runner.setup()
         site = None
         try:

@@ -53,7 +53,7 @@ class Manager:
         self._failure: asyncio.Future[None] = self._loop.create_future()
         journal = Journal(medium, remembered, clock, self._journal_trouble)
         self._journal = journal
-        self._context = Context(self.state, journal, connector, fence_devices, self._fatal)
+        self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s
         self.hosts = {host: HostTask(self._context, host, grace_s) for host in cluster.hosts}
         self.fence_desk = FenceDesk(self._context, self.hosts)
@@ -92,7 +92,8 @@ class Manager:
             await asyncio.wait(tasks)
             await self._journal.close()
 
-    def _fatal(self, error: BaseException) -> None:
+    def fatal(self, error: BaseException) -> None:
+        """End :meth:`run` with this error."""
         if not self._failure.done():
             self._failure.set_exception(error)
 
