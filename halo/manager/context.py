@@ -53,14 +53,17 @@ class Context:
     fatal: Callable[[BaseException], None]
     desk: Desk = field(init=False)
     device_check: DeviceCheck = field(init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop keeps weak ones only
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a background task; if it fails, the manager ends: a restart is always safe."""
         task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
         task.add_done_callback(self._check)
         return task
 
     def _check(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fatal(error)
 
