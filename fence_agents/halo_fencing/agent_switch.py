@@ -63,7 +63,9 @@ class AgentSwitch(Device):
             self._clean()
 
     def shows(self, on: bool) -> bool:
-        return "lie" in self._faults or "blind" in self._faults or super().shows(on)
+        if "lie" in self._faults or "blind" in self._faults:
+            return True
+        return (self._agent() is not None) == on
 
     def _agent(self) -> int | None:
         """The living agent of the PID file; None too where that PID is another's by now."""

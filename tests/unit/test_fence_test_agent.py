@@ -285,7 +285,7 @@ async def test_the_fault_slow_takes_its_seconds(bench: Bench) -> None:
 
 async def test_the_fault_missing_status(bench: Bench) -> None:
     bench.start("mds00")
-    bench.fault("status missing-status")
+    bench.fault("missing-status")
     assert (await bench.fence(STATUS)).power is PowerState.UNKNOWN
     assert (await bench.fence(OFF)).succeeded
 
