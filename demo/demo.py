@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -265,7 +266,7 @@ class Demo:
 
     async def show(self, *command: str) -> None:
         """Run a command as an operator would, and show what it says."""
-        say(f"{SHELL}$ {' '.join(command)}")
+        say(f"{SHELL}$ {shlex.join(command)}")
         process = await asyncio.create_subprocess_exec(
             str(PROGRAMS / command[0]),
             *("--config", str(self.config), "--socket", str(self.socket), *command[1:]),

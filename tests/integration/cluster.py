@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +30,12 @@ from tests.integration.layout import GroupSpec, ResourceSpec, group, service
 from tests.integration.site import DEADLINE_S, ROOT, Site
 
 _POLL_S = 0.02
-_DEFECTS = ("invariant", "traceback (most recent call last)", "was never ")
+_DEFECTS = (
+    "invariant",
+    "traceback (most recent call last)",
+    "was never awaited",
+    "was never retrieved",
+)
 
 Status: TypeAlias = Mapping[str, Any]
 
@@ -191,25 +195,40 @@ class ClusterHarness(Site):
     async def finish(self) -> None:
         """End everything, then raise AssertionError for every rule that was broken."""
         problems = []
-        if self.manager is not None and self.manager.poll() is None:
-            self.manager.send_signal(signal.SIGCONT)
-            problems += await self._token_problems()
-            code = self.stop_manager()
-            if code != 0:
-                problems.append(f"the manager ended with exit status {code} on SIGTERM")
-        for host in self.ports:
-            self.thaw_process(host)
-            if self.is_on(host):
-                self.stop_agent(host)
-        for process in self.agents:
-            process.poll()
-        problems += await self._processes_left()
-        problems += double_starts(self.actions(), self._exclusive())
-        problems += self._defects_in_logs()
-        if self.socket_folder is not None:
-            self.socket_folder.cleanup()
+        try:
+            problems += await self._end_manager()
+            for host in self.ports:
+                self.thaw_process(host)
+                if self.is_on(host):
+                    self.stop_agent(host)
+            for process in self.agents:
+                process.poll()
+            problems += await self._processes_left()
+            problems += double_starts(self.actions(), self._exclusive())
+            problems += self._defects_in_logs()
+        finally:
+            processes.kill_all(lambda: processes.marked(self.folder))
+            self.close()
         if problems:
             raise AssertionError(self._report("\n".join(["when the test ended:", *problems])))
+
+    async def _end_manager(self) -> list[str]:
+        if self.manager is None:
+            return []
+        code = self.manager.poll()
+        if code is not None:
+            # Ended in order, or killed by the test.
+            return [] if code in (0, -9) else [f"the manager ended with exit status {code}"]
+        self.thaw_manager()
+        problems = await self._token_problems()
+        try:
+            code = self.stop_manager()
+        except subprocess.TimeoutExpired:
+            self.kill_manager()
+            return [*problems, f"the manager did not end within {DEADLINE_S:g} s of SIGTERM"]
+        if code != 0:
+            problems.append(f"the manager ended with exit status {code} on SIGTERM")
+        return problems
 
     async def _token_problems(self) -> list[str]:
         try:

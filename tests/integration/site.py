@@ -7,6 +7,7 @@ Everything here happens at once and says nothing of the manager's view; for that
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -36,6 +37,7 @@ DEADLINE_S = 30.0
 DEFAULT_FLAGS = ("--manage-resources", "--fence-on-connection-close", "--sleep-time", "500")
 
 _SOCKET_PATH_LIMIT = 100
+_LOCK = ".lock"
 _SURVIVES_POWER_OFF = (".cmd", ".fence-fault")
 
 
@@ -58,9 +60,7 @@ class Site:
         mtls: bool = False,
     ) -> None:
         """`settings` add to SHORT_SETTINGS; `host_options` are keys of a host's config entry."""
-        self.folder = OUTPUT / name
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        self.folder, self._folder_lock = _claim_folder(name)
         if groups is None:
             groups = [group("g1", "h1", ["h2"]), group("g2", "h2", ["h1"])]
         self.groups = {spec.id: spec for spec in groups}
@@ -101,6 +101,14 @@ class Site:
             "PYTHONASYNCIODEBUG": "0",
             **(write_certificates(self.folder) if self.mtls else {}),
         }
+
+    def close(self) -> None:
+        """Give up the folder, which stays for whoever wants to look at it."""
+        if self.socket_folder is not None:
+            self.socket_folder.cleanup()
+        if self._folder_lock >= 0:
+            os.close(self._folder_lock)
+            self._folder_lock = -1
 
     def write_config(self) -> None:
         """Write config.yaml anew, after a change of `settings`, `groups` or `host_options`."""
@@ -288,3 +296,23 @@ class Site:
             and host in (None, a.host)
             for a in self.actions()
         )
+
+
+def _claim_folder(name: str) -> tuple[Path, int]:
+    """An empty folder and its lock: another run of the same test may be in progress elsewhere."""
+    for number in range(1, 100):
+        folder = OUTPUT / (name if number == 1 else f"{name}.{number}")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+        return folder, lock
+    raise RuntimeError(f"99 runs of {name} are in progress")
