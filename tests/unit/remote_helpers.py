@@ -93,6 +93,21 @@ class AgentProcess:
 
     async def start(self, *extra: str, **environment: str) -> AgentProcess:
         """Start it, and return when it listens. A second start uses the same port."""
+        seen = len(self._ports()) if self.log.exists() else 0
+        self.spawn(*extra, **environment)
+        await until(
+            lambda: (
+                self.process is not None
+                and (self.process.poll() is not None or len(self._ports()) > seen)
+            ),
+            "the agent to listen",
+        )
+        assert self.process is not None and self.process.poll() is None, self.log.read_text()
+        self.port = int(self._ports()[-1])
+        return self
+
+    def spawn(self, *extra: str, **environment: str) -> None:
+        """Start it without waiting."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HALO_", "OCF_"))}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -102,15 +117,6 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
             )
-        seen = len(_LISTENING.findall(self.log.read_text()))
-        await until(
-            lambda: self.process is not None
-            and (self.process.poll() is not None or len(self._ports()) > seen),
-            "the agent to listen",
-        )
-        assert self.process.poll() is None, self.log.read_text()
-        self.port = int(self._ports()[-1])
-        return self
 
     def _ports(self) -> list[str]:
         return _LISTENING.findall(self.log.read_text())

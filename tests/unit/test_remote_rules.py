@@ -1,0 +1,185 @@
+"""The agent's plain rules: names, timeouts, whom it serves, lanes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from halo.core.agent import Busy, Request, StaleTerm
+from halo.core.model import Operation
+from halo.remote.arbiter import SILENCE_S, Arbiter
+from halo.remote.lanes import QUEUE_LIMIT, LaneFull, Lanes
+from halo.remote.ocf import ScriptError, locate, parse_timeouts
+
+ROOT = Path("/usr/lib/ocf")
+
+
+def request(kind: str = "heartbeat/Dummy", **parameters: str) -> Request:
+    return Request(kind, Operation.MONITOR, parameters)
+
+
+class TestNames:
+    @pytest.mark.parametrize("kind", ["heartbeat/ZFS", "lustre/Lustre", "a.b-c_d/1", "..a/b.."])
+    def test_two_plain_names_are_a_script(self, kind: str) -> None:
+        assert locate(ROOT, request(kind)).path == ROOT / "resource.d" / kind
+
+    @pytest.mark.parametrize("kind", ["..", "../..", "a/../b", "a/b\0", "ä/b", "a//b", "/a/b"])
+    def test_anything_else_is_refused(self, kind: str) -> None:
+        with pytest.raises(ScriptError, match="PROVIDER/TYPE"):
+            locate(ROOT, request(kind))
+
+    def test_a_value_with_a_zero_byte_is_refused_without_showing_it(self) -> None:
+        with pytest.raises(ScriptError, match="password") as caught:
+            locate(ROOT, request(password="hunter2\0"))
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_request_shows_no_parameters(self) -> None:
+        assert "hunter2" not in repr(request(password="hunter2"))
+
+    def test_the_key_is_of_kind_and_parameters_alone(self) -> None:
+        key = request(a="1", b="2").resource_key
+        assert request(b="2", a="1", CRM_meta_timeout="9").resource_key == key
+        assert request(a="1", b="3").resource_key != key
+        assert request("heartbeat/Other", a="1", b="2").resource_key != key
+        assert request(a="1b", c="2").resource_key != request(a="1", bc="2").resource_key
+
+
+class TestMetadata:
+    def test_timeouts_are_read_with_their_units(self) -> None:
+        text = b"""<?xml version="1.0"?>
+        <!DOCTYPE resource-agent SYSTEM "ra-api-1.dtd">
+        <resource-agent name="x"><actions>
+        <action name="start" timeout="2m"/><action name="stop" timeout="1500 ms"/>
+        <action name="monitor" depth="0" timeout="20"/><action name="monitor" timeout="30s"/>
+        <action name="validate-all" timeout="5s"/>
+        </actions></resource-agent>"""
+        assert parse_timeouts(text) == {
+            Operation.START: 120.0,
+            Operation.STOP: 1.5,
+            Operation.MONITOR: 30.0,
+        }
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"",
+            b"not xml",
+            b"<resource-agent/>",
+            b"<a><actions><action name='start' timeout='soon'/></actions></a>",
+            b"<a><actions><action name='start' timeout='0'/></actions></a>",
+            b"<!DOCTYPE a [<!ENTITY x 'y'>]><a><actions>"
+            b"<action name='start' timeout='5'/></actions></a>",
+            b"\xff\xfe\x00",
+            b"<?xml version='1.0' encoding='nonsense'?><a/>",
+        ],
+    )
+    def test_malformed_meta_data_advertises_nothing(self, text: bytes) -> None:
+        assert parse_timeouts(text) == {}
+
+
+class TestArbiter:
+    def test_one_manager_at_a_time(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        assert arbiter.claim("s1", "one", 0, 0.0) is None
+        assert arbiter.claim("s2", "two", 0, SILENCE_S - 0.1) == Busy("one")
+        assert arbiter.is_served("s1")
+        assert not arbiter.is_served("s2")
+
+    def test_a_newer_connection_of_the_same_manager_replaces_the_older(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", 0, 0.0)
+        assert arbiter.claim("s2", "one", 0, 0.1) == "s1"
+        assert arbiter.is_served("s2")
+        assert not arbiter.call("s1", 0.2)
+        arbiter.forget("s1")
+        assert arbiter.is_served("s2")
+
+    def test_a_repeated_greeting_replaces_nothing(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", 0, 0.0)
+        assert arbiter.claim("s1", "one", 0, 0.1) is None
+
+    def test_a_manager_silent_for_ten_seconds_gives_way(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", 0, 0.0)
+        arbiter.call("s1", 5.0)
+        assert arbiter.claim("s2", "two", 0, 14.9) == Busy("one")
+        assert arbiter.claim("s2", "two", 0, 15.0) == "s1"
+        assert arbiter.manager == "two"
+
+    def test_a_manager_that_waits_for_an_answer_and_sends_no_heartbeats_is_not_silent(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "old", 0, 0.0)
+        arbiter.hold("s1", 1, 0.0)
+        assert arbiter.claim("s2", "two", 0, 60.0) == Busy("old")
+        arbiter.hold("s1", -1, 61.0)
+        assert arbiter.claim("s2", "two", 0, 70.0) == Busy("old")
+        assert arbiter.claim("s2", "two", 0, 71.0) == "s1"
+
+    def test_an_ended_connection_frees_the_agent(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", 0, 0.0)
+        arbiter.forget("s1")
+        assert arbiter.claim("s2", "two", 0, 0.1) is None
+
+    def test_a_term_below_the_highest_seen_is_refused(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        assert arbiter.claim("s1", "one", 3, 0.0) is None
+        assert arbiter.check_term(4) is None
+        assert arbiter.check_term(3) == StaleTerm(4)
+        arbiter.forget("s1")
+        assert arbiter.claim("s2", "one", 3, 1.0) == StaleTerm(4)
+        assert arbiter.claim("s2", "one", 4, 1.0) is None
+
+
+class TestLanes:
+    async def test_turns_come_in_order_and_the_cancelled_are_passed_over(self) -> None:
+        lanes = Lanes()
+        order: list[str] = []
+
+        async def use(name: str) -> None:
+            await lanes.enter("k")
+            order.append(name)
+            await asyncio.sleep(0)
+            lanes.leave("k")
+
+        await lanes.enter("k")
+        tasks = {name: asyncio.create_task(use(name)) for name in "abc"}
+        await asyncio.sleep(0)
+        tasks["a"].cancel()
+        await asyncio.sleep(0)
+        lanes.leave("k")
+        await asyncio.wait(tasks.values())
+        assert order == ["b", "c"]
+        assert lanes.busy == 0
+
+    async def test_a_turn_that_comes_as_its_holder_is_cancelled_is_passed_on(self) -> None:
+        lanes = Lanes()
+        await lanes.enter("k")
+        first, second = (asyncio.create_task(lanes.enter("k")) for _ in "ab")
+        await asyncio.sleep(0)
+        lanes.leave("k")  # the turn of the first is set, but it has not run yet
+        first.cancel()
+        await asyncio.wait_for(second, 1)
+        assert first.cancelled()
+        lanes.leave("k")
+        assert lanes.busy == 0
+
+    async def test_lanes_do_not_wait_for_each_other(self) -> None:
+        lanes = Lanes()
+        await lanes.enter("k")
+        await asyncio.wait_for(lanes.enter("other"), 1)
+        assert lanes.busy == 2
+
+    async def test_a_queue_has_an_end(self) -> None:
+        lanes = Lanes()
+        await lanes.enter("k")
+        waiting = [asyncio.create_task(lanes.enter("k")) for _ in range(QUEUE_LIMIT)]
+        await asyncio.sleep(0)
+        with pytest.raises(LaneFull):
+            await lanes.enter("k")
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
