@@ -113,7 +113,7 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # The process id makes an address of its own for each demo that runs at the same time.
-        self.address = f"127.77.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF | 1}"
+        self.address = f"127.77.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF or 1}"
         self.client = WebClient(self.address)
         self.config = folder / "halo.conf"
         self.socket = folder / "halo.socket"
