@@ -181,6 +181,11 @@ class GroupMachine:
         return None if self._left or self._revoked or not times else min(times)
 
     @property
+    def is_revoked(self) -> bool:
+        """Was it told to leave?"""
+        return self._revoked is not None
+
+    @property
     def in_flight(self) -> list[str]:
         """What runs now, in words, without monitors."""
         return [

@@ -254,7 +254,11 @@ class ClusterState:
         if memory.error_kind is not None:
             return None
         target = memory.move_target
-        if target is not None and target != host and self.unavailable(group, target) is None:
+        if (
+            target in group.candidates
+            and target != host
+            and self.unavailable(group, target) is None
+        ):
             return f"moving to {target}"
         if not self.memory_of_host(host).active:
             others = self.available_candidates(group, besides=host)

@@ -136,6 +136,8 @@ class PlacementDesk:
         self._say(group, decision.reason, failed=decision.failed)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
+        if decision.start_on is not None:
+            self._release_needs_elsewhere(group, decision.start_on)
         if target is not None:
             self._hand_out(group, target)
             return
@@ -159,6 +161,12 @@ class PlacementDesk:
     def _hand_out(self, group: GroupId, host: HostId) -> None:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
         self._hosts[host].manage(self._tokens.pop(group), order)
+
+    def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:
+        """It is proven stopped on every other candidate, so it needs nothing shared there."""
+        for host in self._state.cluster.groups[group].candidates:
+            if host != target:
+                self._state.needs.drop_group(group, host)
 
     def _ping(self, host: HostId, now: float) -> None:
         """At most one ping a verdict: its answer wakes every group that waits for it."""

@@ -178,7 +178,9 @@ class GroupTask:
             )
 
     def _show_failures(self) -> None:
-        """Let the status show what the machine has given up on."""
+        """Let the status show what the machine has given up on, until a cleanup recalls it."""
+        if self._machine.is_revoked:
+            return
         for name, state in self._machine.resources.items():
             if self._state.knowledge.of(name, self._host).failure != state.failed:
                 self._state.knowledge.mark_failure(name, self._host, state.failed)

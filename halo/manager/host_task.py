@@ -72,8 +72,9 @@ class HostTask:
         self._post(TokenArrived(token.hand_to(f"host {self.host}, inbox"), order))
 
     def recall(self, group: GroupId, why: str) -> None:
-        """Have a group's token sent home, to be decided afresh."""
-        self._post(Recall(group, why))
+        """Have a group's token sent home, to be decided afresh; begins nothing from now on."""
+        for action in self._machine.handle(Recall(group, why)):
+            self._carry_out(action)
 
     def probe(self, group: GroupId) -> None:
         """Look at a group here now."""

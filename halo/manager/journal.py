@@ -22,6 +22,7 @@ COMMAND_DEADLINE_S = 10.0
 RESCUE_DEADLINE_S = 1.0
 RETRY_S = 1.0
 BACKLOG_LIMIT = 10_000
+COMPACT_AFTER_RECORDS = 20_000
 
 log = structlog.get_logger("halo.journal")
 
@@ -51,6 +52,7 @@ class Journal:
         self._queue: list[_Entry] = []
         self._wake = asyncio.Event()
         self._trouble: str | None = None
+        self._written = 0
 
     def make(self, event: Event, obj: str, comment: str = "", **data: object) -> Record:
         """A record of now."""
@@ -118,6 +120,17 @@ class Journal:
             while self._queue:
                 if not await self._flush():
                     await asyncio.sleep(RETRY_S)
+            if self._written > COMPACT_AFTER_RECORDS:
+                await self._compact()
+
+    async def _compact(self) -> None:
+        """Replace what was written by what it comes to. Nothing is queued at this moment."""
+        snapshot = self._remembered.snapshot(self._clock.now())
+        self._written = 0
+        try:
+            await self._medium.compact([snapshot.to_json()])
+        except RecordError as error:
+            log.error("journal not compacted", problem=str(error))
 
     async def _flush(self) -> bool:
         """Write all that is queued in one go; False when the medium failed."""
@@ -132,6 +145,7 @@ class Journal:
             raise
         for entry in batch:
             self._apply(entry)
+            self._written += len(entry.records)
             if not entry.done.done():
                 entry.done.set_result(None)
         self._say(None)
