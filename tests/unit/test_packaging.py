@@ -1,0 +1,44 @@
+"""The systemd units say what systemd understands, and what the programs rely on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from halo.core.errors import EXIT_ADMINISTRATOR
+
+UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
+NAMES = ("halo.service", "halo-remote.service")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_systemd_finds_no_fault(name: str, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    # Programs and manual pages need not be installed for this.
+    text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", (UNITS / name).read_text())
+    (tmp_path / name).write_text(re.sub(r"Documentation=.*\n", "", text))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_administrator_must_mend_does_not_loop(name: str) -> None:
+    settings = (UNITS / name).read_text().splitlines()
+    assert "Restart=on-failure" in settings
+    assert f"RestartPreventExitStatus={EXIT_ADMINISTRATOR}" in settings
+
+
+def test_a_restart_of_the_agent_stops_no_service() -> None:
+    assert "KillMode=process" in (UNITS / "halo-remote.service").read_text().splitlines()
+    # Fence programs die with the manager, which must not leave one behind.
+    assert "KillMode" not in (UNITS / "halo.service").read_text()
