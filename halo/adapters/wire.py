@@ -4,7 +4,7 @@ pycapnp's own stream pauses and resumes the socket around every read, reads a me
 three pieces, writes it in as many, and forgets why a connection was lost. :class:`Wire` stands
 between: to asyncio it is the protocol, to pycapnp's protocol the transport. It reads whatever has
 arrived at once, hands it on as asked, gathers the writes of one turn of the event loop, and keeps
-the reason of the loss. This about halves the cost of a call.
+the reason of the loss. A heartbeat costs a quarter less for it.
 
 Rejected: pycapnp's public `AsyncIoStream.create_connection` and `create_server`. They show neither
 the peer's address nor the reason of a loss. The one private name used here is
@@ -40,6 +40,10 @@ def set_socket_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+class ProtocolError(Exception):
+    """What arrived is not the protocol that was expected."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -169,7 +173,20 @@ class Wire(asyncio.BufferedProtocol):
         return self.lost or self._transport is None or self._transport.is_closing()
 
     def can_write_eof(self) -> bool:
-        return False
+        return True
+
+    def write_eof(self) -> None:
+        """The RPC system gave the connection up, over something that is no Cap'n Proto.
+
+        It is in the middle of its work here, so the connection is dropped in a turn of its own.
+        """
+        self._flush()
+        self._loop.call_soon(self._drop, ProtocolError("the peer does not speak Cap'n Proto RPC"))
+
+    def _drop(self, reason: ProtocolError) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._lose(reason)
 
     def close(self) -> None:
         if self._transport is not None and not self.lost:

@@ -130,14 +130,40 @@ class Operations:
             deadline_unix_s=time.time() + timeout_s,
         )
         began = time.monotonic()
-        process = await self._runner.start(
-            [str(script.path), request.operation.value], environment, record=record
-        )
+        process, in_time = await self._start(script, request, environment, record, answer)
+        if not in_time:
+            timeout_s = 0.0
         try:
             result = await self._see_through(process, request, timeout_s, answer)
         finally:
             await self._remove(record)
         _log_end(request, result, time.monotonic() - began)
+
+    async def _start(
+        self,
+        script: Script,
+        request: Request,
+        environment: Mapping[str, str],
+        record: RunningScript,
+        answer: asyncio.Future[OperationResult],
+    ) -> tuple[ScriptProcess, bool]:
+        """Start the script; returns also whether that took less than its whole time.
+
+        On a dead file system it may take for ever. The caller learns of it at the deadline; a
+        script that starts later than that must not run.
+        """
+        starting = asyncio.get_running_loop().create_task(
+            self._runner.start(
+                [str(script.path), request.operation.value], environment, record=record
+            )
+        )
+        remaining_s = record.deadline_boot_s - sessions.boot_clock()
+        done, _ = await asyncio.wait([starting], timeout=remaining_s)
+        if not done:
+            why = f"{script.path} could not be read in time; does its file system answer?"
+            _answer(answer, OperationResult(Outcome.TIMED_OUT, message=why))
+            log.error("a script cannot be read", path=str(script.path))
+        return await starting, bool(done)
 
     def _environment(self, script: Script, request: Request, timeout_s: float) -> dict[str, str]:
         return ocf.environment(

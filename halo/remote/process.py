@@ -5,8 +5,10 @@ when the agent dies, a script in the middle of its work is not killed by SIGPIPE
 message, and a daemon that it started never is. While the agent lives it drains the pipe.
 Rejected: a plain pipe (kills both), and a file (grows without bound under a talkative daemon).
 
-Scripts are started in worker threads, by a plain fork: a vfork would hold all threads of the agent
-while an `exec` hangs on a dead file system, and with them the answer to heartbeats.
+Scripts are started in worker threads, which first read what will be executed: on a dead file system
+that read hangs, in its own thread alone. Python starts a child by vfork, which holds *all* threads
+until the `exec` is through, and with them the answer to heartbeats. Rejected: a plain fork, which
+makes an operation cost the agent half as much again.
 """
 
 from __future__ import annotations
@@ -30,9 +32,6 @@ from halo.remote.shield import Shield
 
 T = TypeVar("T")
 
-# See above. The switch is documented for this purpose, although typeshed calls it final.
-subprocess._USE_VFORK = False  # type: ignore[misc]
-
 STDERR_TAIL_BYTES = 16 * 1024
 STDOUT_LIMIT_BYTES = 256 * 1024
 TERM_GRACE_S = 1.0
@@ -41,6 +40,7 @@ _WALK_INTERVAL_S = 0.1
 _UNKILLABLE_INTERVAL_S = 2.0
 _READ_BYTES = 64 * 1024
 _FLOOD_REST_S = 0.005
+_FIRST_LINE_BYTES = 256  # as many as Linux looks at
 _FINAL_DRAIN_BYTES = 1024 * 1024
 _PIPE_BYTES = 256 * 1024
 # One thread is taken for the millisecond of a start, or for as long as an `exec` hangs.
@@ -224,6 +224,7 @@ class ScriptRunner:
     def _fork(
         self, argv: Sequence[str], environment: Mapping[str, str], keep_stdout: bool
     ) -> _Started:
+        _read_ahead(argv[0])
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as childs:
             stderr_fd, childs_stderr = _pipe(on_failure, childs)
             stdout_fd, childs_stdout = -1, subprocess.DEVNULL
@@ -238,11 +239,17 @@ class ScriptRunner:
                     stderr=childs_stderr,
                     start_new_session=True,
                 )
-            on_failure.pop_all()
             stat = sessions.stat_of(process.pid)
+            try:
+                pidfd = os.pidfd_open(process.pid)
+            except OSError:  # nobody could wait for it
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+            on_failure.pop_all()
             return _Started(
                 process,
-                os.pidfd_open(process.pid),
+                pidfd,
                 stat.start_ticks if stat else 0,
                 Tail(stderr_fd, STDERR_TAIL_BYTES, keep_last=True),
                 Tail(stdout_fd, STDOUT_LIMIT_BYTES, keep_last=False) if keep_stdout else None,
@@ -305,6 +312,16 @@ def _pipe(on_failure: contextlib.ExitStack, childs: contextlib.ExitStack) -> tup
         os.close(write_fd)
     childs.callback(os.close, both_ways)
     return read_fd, both_ways
+
+
+def _read_ahead(path: str) -> None:
+    """Bring a script and its interpreter near, or hang here and not in the `exec`."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, "rb") as script:
+            first_line = script.readline(_FIRST_LINE_BYTES)
+        if first_line.startswith(b"#!") and (words := first_line[2:].split()):
+            with open(words[0], "rb") as interpreter:
+                interpreter.read(1)
 
 
 def _why_not_run(path: str, error: Exception) -> str:

@@ -49,7 +49,8 @@ class RunningScript:
             if process is not None and process.start_ticks != self.start_ticks:
                 process = None
         else:
-            process = sessions.find_by_environment(f"{OPERATION_VARIABLE}={self.id}")
+            marker = f"{OPERATION_VARIABLE}={self.id}"
+            process = sessions.find_started(f"/{self.kind}", self.operation, marker)
         if process is None or not process.is_running:
             return None
         return replace(self, pid=process.pid, start_ticks=process.start_ticks)

@@ -46,6 +46,7 @@ class AgentService:
         self.arbiter: Arbiter[Session] = Arbiter()
         self.welcome = Welcome(__version__, boot_id(), uuid.uuid4().hex, FEATURES)
         self._sessions: dict[Session, None] = {}
+        self._last_refusal: tuple[str, str, Busy | StaleTerm] | None = None
 
     def open_session(self, link: Link) -> Session:
         """A connection stands. It costs an idle one where there are too many."""
@@ -63,6 +64,13 @@ class AgentService:
         if self.arbiter.is_served(session):
             log.info("manager disconnected", manager=self.arbiter.manager)
         self.arbiter.forget(session)
+
+    def note_refusal(self, manager: str, peer: str, why: Busy | StaleTerm) -> None:
+        """Say it once: a refused manager tries again twice a second."""
+        refusal = (manager, peer, why)
+        write = log.debug if refusal == self._last_refusal else log.warning
+        write("refused a manager", manager=manager, peer=peer, why=str(why))
+        self._last_refusal = refusal
 
     def close(self) -> None:
         """Drop all connections. Running scripts are not touched."""
@@ -125,7 +133,7 @@ class Session:
         before = arbiter.manager
         answer = arbiter.claim(self, manager, term, _now())
         if isinstance(answer, Busy | StaleTerm):
-            log.warning("refused a manager", manager=manager, peer=self._link.peer, why=str(answer))
+            self._service.note_refusal(manager, self._link.peer, answer)
             return answer
         if answer is not None:
             answer.close("a newer connection took over")

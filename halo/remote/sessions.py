@@ -86,16 +86,26 @@ def signal_session(session: int, start_ticks: int, number: signal.Signals) -> in
     return len(found)
 
 
-def find_by_environment(marker: str) -> ProcessStat | None:
-    """The session leader that was started with `marker` (NAME=value) in its environment."""
-    wanted = marker.encode()
+def find_started(script: str, action: str, marker: str) -> ProcessStat | None:
+    """The session leader that runs `script action` with `marker` (NAME=value) in its environment.
+
+    The marker alone is not enough: a daemon that the script started inherits it.
+    """
     for process in _all_processes():
-        if process.pid != process.session:
+        if process.pid != process.session or not process.is_running:
             continue
         with contextlib.suppress(OSError):
-            if wanted in (PROC / str(process.pid) / "environ").read_bytes().split(b"\0"):
+            arguments = _strings(process.pid, "cmdline")
+            if arguments[-1:] != [action] or not any(a.endswith(script) for a in arguments):
+                continue
+            if marker in _strings(process.pid, "environ"):
                 return process
     return None
+
+
+def _strings(pid: int, name: str) -> list[str]:
+    data = (PROC / str(pid) / name).read_bytes()
+    return [part.decode(errors="replace") for part in data.rstrip(b"\0").split(b"\0")]
 
 
 def _all_processes() -> Iterator[ProcessStat]:

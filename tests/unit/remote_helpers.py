@@ -102,7 +102,8 @@ class AgentProcess:
             ),
             "the agent to listen",
         )
-        assert self.process is not None and self.process.poll() is None, self.log.read_text()
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
         self.port = int(self._ports()[-1])
         return self
 

@@ -185,6 +185,27 @@ async def test_a_script_that_outlives_its_deadline_dies_with_its_whole_session(
     assert not any(is_running(pid) for pid in pids)
 
 
+async def test_a_script_that_cannot_even_be_read_is_answered_at_its_deadline(
+    agent: AgentProcess,
+) -> None:
+    """A pipe nobody writes to stands for a file system that does not answer."""
+    path = agent.script("exit 0")
+    agent.script("exit 0", "test/Other")
+    path.unlink()
+    os.mkfifo(path)
+    await agent.start()
+    async with connected(agent) as connection:
+        result = await run(connection, timeout_s=0.3)
+        assert result.outcome is Outcome.TIMED_OUT
+        assert str(path) in result.message
+        waiting = asyncio.create_task(run(connection))
+        assert (await run(connection, kind="test/Other")).code == 0
+        assert not waiting.done()
+        path.write_text("")  # the file system is back
+        agent.script("exit 5")
+        assert (await waiting).code == 5
+
+
 async def test_a_script_that_obeys_sigterm_is_given_the_time(agent: AgentProcess) -> None:
     agent.script("trap 'echo bye > $OUT/bye; exit 0' TERM; sleep 60 & wait")
     await agent.start()
@@ -440,7 +461,7 @@ async def test_a_record_of_a_reused_pid_is_not_taken_for_the_script(agent: Agent
 async def test_a_script_whose_agent_died_before_it_knew_the_pid_is_found(
     agent: AgentProcess,
 ) -> None:
-    agent.script('[ "$1" = monitor ] && exit 7; echo $$ >> $OUT/pids; exec sleep 600')
+    agent.script('[ "$1" = monitor ] && exit 7; echo $$ >> $OUT/pids; sleep 600; exit 0')
     await agent.start()
     async with connector() as made:
         first = await made.connect(agent.host, PATIENCE_S)

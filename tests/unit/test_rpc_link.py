@@ -374,6 +374,27 @@ class TestEnds:
             with pytest.raises(LinkError):
                 await connection.operation(resource(), MONITOR, 1)
 
+    async def test_nonsense_from_the_agents_side_ends_the_connection(self) -> None:
+        agent = Agent()
+        async with served(agent) as host, link(host) as connection:
+            agent.links[0].wire.write(b"\xff" * 4096)
+            lost = await asyncio.wait_for(connection.wait_closed(), 2)
+            assert lost.kind is LossKind.PROTOCOL
+            with pytest.raises(LinkError):
+                await connection.heartbeat()
+
+    async def test_nonsense_from_the_managers_side_ends_the_connection(self) -> None:
+        agent = Agent()
+        async with served(agent) as host:
+            reader, writer = await asyncio.open_connection(host.address, host.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n" * 10)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), 2)
+            assert reader.at_eof() or reader.exception() is not None
+            writer.close()
+            async with link(host) as connection:
+                await connection.heartbeat()
+
     async def test_a_waiter_can_be_cancelled_and_the_connection_stands(self) -> None:
         agent = Agent()
         async with served(agent) as host, link(host) as connection:
