@@ -98,7 +98,7 @@ class Site:
             "HALO_TEST_DIRECTORY": str(self.folder),
             "HALO_TEST_LOG": str(self.folder / "test_log"),
             "HALO_LOG": "debug",
-            "PYTHONASYNCIODEBUG": "0",
+            "PYTHONASYNCIODEBUG": "",  # asyncio takes any word for yes, "0" too
             **(write_certificates(self.folder) if self.mtls else {}),
         }
 
