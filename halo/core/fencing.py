@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
-from halo.core.state import ClusterState, FencePhase
+from halo.core.state import ClusterState, FencePhase, HostState
 
 FIRST_RETRY_FACTOR = 2.0
 
@@ -59,6 +59,8 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
     if state.remembered.frozen is not None:
         return f"frozen: {state.remembered.frozen}"
     at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced"
     if at.connected:
         return f"{host} answers"
     if config.on_loss is LossPolicy.WAIT:
@@ -73,9 +75,12 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
     if memory.distrusted:
         return f"the fence device of {host} is not trusted: {memory.distrusted}"
     if not memory.seen:
-        return f"{host} was never seen since its last reset"
+        return (
+            f"{host} was never seen since its last reset; start it, or power it off for certain "
+            f"by `halo fence {host}`"
+        )
     if at.lost_at is None:
-        return f"{host} is not declared lost" + (f" ({at.loss})" if at.loss else "")
+        return _not_lost(at)
     unmanaged = _unmanaged_on(state, host)
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
@@ -84,8 +89,28 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
         asked = {other for group in bereft for other in awaiting_ping(state, group, host)}
         if asked:
             return f"waiting for an answer of {', '.join(sorted(asked))}"
-        return f"no other host could take a group of {host} now"
+        return _nobody_takes(state, bereft, host)
     return _storm_or_rate(state, host, now) or _retry_pause(state, host, now)
+
+
+def _not_lost(at: HostState) -> str:
+    if at.loss is not None and at.loss.kind.is_closed_port:
+        return (
+            f"{at.id} answers, but its agent does not run; start halo_remote there, or power the "
+            f"host off by `halo fence {at.id}`"
+        )
+    return f"{at.id} is not declared lost"
+
+
+def _nobody_takes(state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId) -> str:
+    why = [
+        reason
+        for group in bereft
+        for other in group.candidates
+        if other != lost and (reason := state.unavailable(group, other)) is not None
+    ]
+    text = f"no other host could take a group of {lost} now"
+    return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
 
 
 def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
@@ -101,17 +126,16 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
         )
     recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
     if len(recent) >= limits.fence_limit:
+        were = "1 automatic fence" if len(recent) == 1 else f"{len(recent)} automatic fences"
         return (
-            f"{len(recent)} automatic fences within {limits.fence_limit_window_s:g} s are the "
-            f"limit; `halo fence {host}` does it by hand"
+            f"{were} within {limits.fence_limit_window_s:g} s is the limit; `halo fence {host}` "
+            "does it by hand"
         )
     return None
 
 
 def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
     at = state.hosts[host]
-    if at.fence_phase is FencePhase.RUNNING:
-        return f"{host} is being fenced"
     if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
         return (
             f"fencing {host} ended without success ({at.fence_error}); `halo fence {host} --force` "

@@ -41,7 +41,8 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
     if len(running) > 1:
         hosts = " and ".join(running)
         return Decision(
-            f"running on {hosts} at once; stop one copy, then `halo cleanup {group.id}`",
+            f"running on {hosts} at once; see that no more than one copy runs, "
+            f"then `halo cleanup {group.id}`",
             second_copy=tuple(running),
             failed=True,
         )
@@ -108,12 +109,16 @@ def _seek_proof(
         return Decision(reason, probe=probe, verify=verify, recheck_s=RECHECK_S)
 
     fence: list[HostId] = []
+    under_way: list[HostId] = []
     ping: list[HostId] = []
     refusals: list[tuple[HostId, str]] = []
     failed = False
     others_proven = all(host in silent or _known_stopped(state, group, host) for host in lacks)
     for host in silent:
         at = state.hosts[host]
+        if at.fence_phase is FencePhase.RUNNING:
+            under_way.append(host)
+            continue
         if at.lost_at is not None:
             ping.extend(h for h in fencing.awaiting_ping(state, group, host) if h not in ping)
         refusal = fencing.automatic_refusal(state, host, now)
@@ -122,13 +127,16 @@ def _seek_proof(
         else:
             refusals.append((host, refusal))
             failed = failed or at.fence_phase is FencePhase.FAILED
-    if refusals or not others_proven:
+    if refusals or under_way or not others_proven:
         # Powering off one host proves nothing while another stays unproven.
         fence = []
-    notes = "; ".join(text for _, text in refusals)
-    text = f"{reason}; not fenced: {notes}" if notes else reason
+    text = reason
+    if under_way or fence:
+        text += f"; fencing {', '.join([*under_way, *fence])}"
+    if refusals:
+        text += f"; not fenced: {'; '.join(why for _, why in refusals)}"
     return Decision(
-        text if not fence else f"{reason}; fencing {', '.join(fence)}",
+        text,
         probe=probe,
         verify=verify,
         ping=tuple(ping),

@@ -29,7 +29,9 @@ ANSWER_GRACE_S = 0.03
 PROBE_DEADLINE_S = 1.0
 TOKENS_HOME_DEADLINE_S = 30.0
 DEVICE_CHECKS_AT_ONCE = 8
-REBOOT_AFTER_S = 12.0
+REBOOT_PAUSE_S = 2.0
+"""How long after the power proof has aged a host is powered on again by `on_loss: reboot`."""
+
 VERIFY_PAUSE_S = 5.0
 
 log = structlog.get_logger("halo.fence")
@@ -265,7 +267,7 @@ class FenceDesk:
 
     async def _power_on_again(self, host: HostId) -> None:
         """`on_loss: reboot`: on again, once nothing rests on its being off any more."""
-        await asyncio.sleep(REBOOT_AFTER_S)
+        await asyncio.sleep(self._state.settings.power_proof_age_s + REBOOT_PAUSE_S)
         at = self._state.hosts[host]
         if at.connected or at.power_proof is None:
             return
