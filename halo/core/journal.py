@@ -91,10 +91,14 @@ class Record:
                 data=dict(raw.get("data") or {}),
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise StateError(
-                f"the journal holds a record that this version does not understand: {raw!r} "
-                f"({error!r}); start the version that wrote it, or restore an older copy"
-            ) from error
+            raise _not_understood(raw, error) from error
+
+
+def _not_understood(raw: Mapping[str, Any], error: Exception) -> StateError:
+    return StateError(
+        f"the journal holds a record that this version does not understand: {raw!r} "
+        f"({error!r}); start the version that wrote it, or restore an older copy"
+    )
 
 
 class ErrorKind(StrEnum):
@@ -151,8 +155,11 @@ class Remembered:
         return self.groups.setdefault(group, RememberedGroup())
 
     def apply(self, record: Record) -> None:
-        """Fold one record in."""
-        _FOLDS[record.event](self, record)
+        """Fold one record in. Raises StateError for data this version does not understand."""
+        try:
+            _FOLDS[record.event](self, record)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise _not_understood(record.to_json(), error) from error
         if record.event not in _NOT_SHOWN:
             self.events.append(record)
 

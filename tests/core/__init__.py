@@ -1,0 +1,1 @@
+"""Tests of the deciding core: events in, actions out; no loop, socket or clock."""

@@ -1,0 +1,319 @@
+"""The one fold: what each record does to what is remembered, and that a snapshot loses nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halo.core.errors import StateError
+from halo.core.journal import (
+    _FOLDS,
+    EVENTS_KEPT,
+    ErrorKind,
+    Event,
+    Record,
+    Remembered,
+    RememberedGroup,
+    RememberedHost,
+)
+
+
+def fold(*records: Record) -> Remembered:
+    remembered = Remembered()
+    remembered.apply_all(records)
+    return remembered
+
+
+def rec(event: Event, name: str = "", comment: str = "", at: float = 1.0, **data: Any) -> Record:
+    return Record(at, event, name, comment, data)
+
+
+def test_every_event_is_folded() -> None:
+    assert set(_FOLDS) == set(Event)
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+GROUP_FOLDS: list[tuple[str, list[Record], RememberedGroup]] = [
+    ("nothing recorded", [], RememberedGroup()),
+    ("managed by default, wanted by default", [], RememberedGroup(managed=True, wanted=True)),
+    (
+        "unmanage keeps the reason",
+        [rec(Event.UNMANAGE, "g", "disk swap")],
+        RememberedGroup(managed=False, comment="disk swap"),
+    ),
+    (
+        "manage ends it",
+        [rec(Event.UNMANAGE, "g", "disk swap"), rec(Event.MANAGE, "g", "done")],
+        RememberedGroup(managed=True, comment="done"),
+    ),
+    ("stop", [rec(Event.STOP, "g")], RememberedGroup(wanted=False)),
+    ("start after stop", [rec(Event.STOP, "g"), rec(Event.START, "g")], RememberedGroup()),
+    ("a move is under way", [rec(Event.MOVE, "g", to="h2")], RememberedGroup(move_target="h2")),
+    (
+        "the last move counts",
+        [rec(Event.MOVE, "g", to="h2"), rec(Event.MOVE, "g", to="h3")],
+        RememberedGroup(move_target="h3"),
+    ),
+    (
+        "it arrived",
+        [rec(Event.MOVE, "g", to="h2"), rec(Event.MOVED, "g", host="h2")],
+        RememberedGroup(),
+    ),
+    (
+        "it was given up",
+        [rec(Event.MOVE, "g", to="h2"), rec(Event.MOVE_FAILED, "g", "no")],
+        RememberedGroup(),
+    ),
+    (
+        "a stop ends a move",
+        [rec(Event.MOVE, "g", to="h2"), rec(Event.STOP, "g")],
+        RememberedGroup(wanted=False),
+    ),
+    (
+        "an error with its kind",
+        [rec(Event.ERROR, "g", "two copies", kind="second-copy")],
+        RememberedGroup(error="two copies", error_kind=ErrorKind.SECOND_COPY),
+    ),
+    (
+        "failed starts, host by host",
+        [
+            rec(Event.START_FAILED, "g", "exit 1", host="h1"),
+            rec(Event.START_FAILED, "g", "exit 2", host="h2"),
+        ],
+        RememberedGroup(start_failures={"h1": "exit 1", "h2": "exit 2"}),
+    ),
+    (
+        "cleanup forgives both",
+        [
+            rec(Event.START_FAILED, "g", "exit 1", host="h1"),
+            rec(Event.ERROR, "g", "stop failed", kind="stop-failed"),
+            rec(Event.CLEANUP, "g"),
+        ],
+        RememberedGroup(),
+    ),
+    (
+        "cleanup leaves unmanaged and stopped alone",
+        [rec(Event.UNMANAGE, "g"), rec(Event.STOP, "g"), rec(Event.CLEANUP, "g")],
+        RememberedGroup(managed=False, wanted=False),
+    ),
+    ("a stopped copy is for people", [rec(Event.STOP_COPY, "g", "on h2")], RememberedGroup()),
+    ("another group's record", [rec(Event.STOP, "other")], RememberedGroup()),
+]
+
+
+@pytest.mark.parametrize(("story", "records", "expected"), GROUP_FOLDS)
+def test_what_is_remembered_of_a_group(
+    story: str, records: list[Record], expected: RememberedGroup
+) -> None:
+    assert fold(*records).group("g") == expected, story
+
+
+# --- hosts ------------------------------------------------------------------------------------
+
+CONNECT = rec(Event.CONNECT, "h")
+DISCONNECT = rec(Event.DISCONNECT, "h", "silent")
+INTENT = rec(Event.FENCE_INTENT, "h", "why")
+FENCE = rec(Event.FENCE, "h", "why", at=7.0)
+
+HOST_FOLDS: list[tuple[str, list[Record], RememberedHost]] = [
+    ("nothing recorded", [], RememberedHost()),
+    ("deactivated", [rec(Event.DEACTIVATE, "h")], RememberedHost(active=False)),
+    (
+        "activated again",
+        [rec(Event.DEACTIVATE, "h"), rec(Event.ACTIVATE, "h")],
+        RememberedHost(),
+    ),
+    ("connected: seen", [CONNECT], RememberedHost(connected=True, seen=True)),
+    ("gone, and still seen", [CONNECT, DISCONNECT], RememberedHost(seen=True)),
+    ("an intent without outcome", [INTENT], RememberedHost(fence_intent="why")),
+    (
+        "an intent without a reason",
+        [rec(Event.FENCE_INTENT, "h")],
+        RememberedHost(fence_intent="unknown"),
+    ),
+    (
+        "fenced",
+        [CONNECT, INTENT, FENCE],
+        RememberedHost(fenced=True, fenced_at=7.0, powered_off=True, seen=True),
+    ),
+    (
+        "fenced, and heard of since: the power proof is gone, the fence is not",
+        [INTENT, FENCE, CONNECT],
+        RememberedHost(fenced=True, fenced_at=7.0, connected=True, seen=True),
+    ),
+    ("failed", [INTENT, rec(Event.FENCE_FAILED, "h", "no answer")], RememberedHost()),
+    ("cancelled", [INTENT, rec(Event.FENCE_CANCEL, "h")], RememberedHost()),
+    ("an intent, and it answers", [INTENT, CONNECT], RememberedHost(connected=True, seen=True)),
+    (
+        "reset of a dark host: not seen any more, and still proven off",
+        [CONNECT, FENCE, rec(Event.RESET, "h")],
+        RememberedHost(powered_off=True),
+    ),
+    (
+        "reset of a host that is back",
+        [FENCE, CONNECT, rec(Event.RESET, "h")],
+        RememberedHost(connected=True, seen=True),
+    ),
+    (
+        "power on voids the proof, not the fence",
+        [FENCE, rec(Event.POWER_ON, "h")],
+        RememberedHost(fenced=True, fenced_at=7.0),
+    ),
+    (
+        "power on by policy is used up",
+        [FENCE, rec(Event.POWER_ON, "h", policy="reboot")],
+        RememberedHost(fenced=True, fenced_at=7.0, rebooted=True),
+    ),
+    (
+        "and stays so after one by hand, until reset",
+        [rec(Event.POWER_ON, "h", policy="reboot"), rec(Event.POWER_ON, "h")],
+        RememberedHost(rebooted=True),
+    ),
+    (
+        "reset allows it again",
+        [rec(Event.POWER_ON, "h", policy="reboot"), rec(Event.RESET, "h")],
+        RememberedHost(),
+    ),
+    (
+        "a lying device proves nothing",
+        [FENCE, rec(Event.DISTRUST, "h", "it lies")],
+        RememberedHost(fenced=True, fenced_at=7.0, distrusted="it lies"),
+    ),
+    (
+        "reset trusts it again",
+        [rec(Event.DISTRUST, "h", "it lies"), rec(Event.RESET, "h")],
+        RememberedHost(),
+    ),
+]
+
+
+@pytest.mark.parametrize(("story", "records", "expected"), HOST_FOLDS)
+def test_what_is_remembered_of_a_host(
+    story: str, records: list[Record], expected: RememberedHost
+) -> None:
+    assert fold(*records).host("h") == expected, story
+
+
+# --- the cluster and its events ---------------------------------------------------------------
+
+
+def test_freeze_and_thaw() -> None:
+    assert fold(rec(Event.FREEZE, "c", "migration")).frozen == "migration"
+    assert fold(rec(Event.FREEZE, "c")).frozen == "no reason given"
+    assert fold(rec(Event.FREEZE, "c"), rec(Event.THAW, "c")).frozen is None
+
+
+def test_what_an_operator_sees_as_events() -> None:
+    shown = {
+        event
+        for event in Event
+        if event not in (Event.SNAPSHOT, Event.CLEAR_EVENTS)
+        and fold(rec(event, "x", to="h", kind="stop-failed", host="h")).events
+    }
+    assert set(Event) - shown == {
+        Event.CONNECT,
+        Event.DISCONNECT,
+        Event.FENCE_INTENT,
+        Event.CLEAR_EVENTS,
+        Event.SNAPSHOT,
+    }
+
+
+def test_events_are_cleared_and_nothing_else() -> None:
+    remembered = fold(rec(Event.STOP, "g"), rec(Event.CLEAR_EVENTS), rec(Event.START, "other"))
+    assert [record.object for record in remembered.events] == ["other"]
+    assert not remembered.group("g").wanted
+
+
+def test_events_are_bounded() -> None:
+    remembered = fold(*(rec(Event.STOP, f"g{n}") for n in range(EVENTS_KEPT + 5)))
+    assert [len(remembered.events), remembered.events[0].object] == [EVENTS_KEPT, "g5"]
+
+
+def test_a_record_survives_json() -> None:
+    record = rec(Event.MOVE, "g", 'a "comment"\nof two lines', to="h2")
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"at": 1, "event": "teleport", "object": "g", "comment": ""},
+        {"at": 1, "event": "manage", "object": "g"},
+        {"event": "manage", "object": "g", "comment": ""},
+        {"at": "soon", "event": "manage", "object": "g", "comment": ""},
+        {"at": 1, "event": "manage", "object": "g", "comment": "", "data": 3},
+    ],
+)
+def test_a_record_of_another_version_stops_the_start(raw: dict[str, Any]) -> None:
+    with pytest.raises(StateError, match="does not understand"):
+        Record.from_json(raw)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        rec(Event.MOVE, "g"),
+        rec(Event.ERROR, "g", kind="gremlins"),
+        rec(Event.ERROR, "g"),
+        rec(Event.START_FAILED, "g"),
+        rec(Event.SNAPSHOT),
+        rec(Event.SNAPSHOT, hosts={"h": {"horns": 2}}, groups={}, frozen=None, events=[]),
+    ],
+)
+def test_a_record_with_data_of_another_version_stops_the_start(record: Record) -> None:
+    with pytest.raises(StateError, match="does not understand"):
+        Remembered().apply(record)
+
+
+# --- properties -------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["a", "b"])
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    event = draw(st.sampled_from([e for e in Event if e is not Event.SNAPSHOT]))
+    data: dict[str, Any] = {}
+    if event is Event.MOVE:
+        data["to"] = draw(NAMES)
+    if event is Event.ERROR:
+        data["kind"] = draw(st.sampled_from([kind.value for kind in ErrorKind]))
+    if event is Event.START_FAILED:
+        data["host"] = draw(NAMES)
+    if event is Event.POWER_ON and draw(st.booleans()):
+        data["policy"] = "reboot"
+    return Record(draw(st.integers(0, 99)), event, draw(NAMES), draw(st.text(max_size=4)), data)
+
+
+def everything(remembered: Remembered) -> tuple[Any, ...]:
+    return (remembered.hosts, remembered.groups, remembered.frozen, list(remembered.events))
+
+
+@given(st.lists(records()), st.lists(records()))
+def test_a_snapshot_stands_for_all_that_went_before(
+    before: list[Record], after: list[Record]
+) -> None:
+    snapshot = fold(*before).snapshot(at=5.0)
+    through_json = Record.from_json(json.loads(json.dumps(snapshot.to_json())))
+    assert everything(fold(through_json, *after)) == everything(fold(*before, *after))
+
+
+@given(st.lists(records()))
+def test_a_snapshot_wipes_what_stood_there(before: list[Record]) -> None:
+    empty = Remembered().snapshot(at=5.0)
+    assert everything(fold(*before, empty)) == everything(Remembered())
+
+
+@given(st.lists(records()))
+def test_looking_at_the_memory_does_not_change_the_past(before: list[Record]) -> None:
+    remembered = fold(*before)
+    snapshot = remembered.snapshot(at=5.0)
+    kept = json.dumps(snapshot.to_json())
+    remembered.apply_all(before)
+    assert json.dumps(snapshot.to_json()) == kept
