@@ -43,10 +43,32 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    _take_in_libraries(level, format, environment)
     if wanted and wanted not in _LEVELS:
         structlog.get_logger().warning(
             "HALO_LOG names no level; using the default", known=", ".join(_LEVELS)
         )
+
+
+def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) -> None:
+    """What asyncio and aiohttp log looks like our own lines, so that JSON stays JSON.
+
+    Their debug lines are for those who mend them: warnings and worse alone.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    processors = _processors(format, environment)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors[:-1]],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                processors[-1],
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
 
 
 def _processors(format: str, environment: Mapping[str, str]) -> list[Any]:
