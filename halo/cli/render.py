@@ -132,10 +132,13 @@ def _resource_line(
         line += f" on {state.host}"
     if verbose:
         line += _parameters(resource)
-    comments = [state.comment]
+    comment = state.comment
     if group is not None:
-        comments.append(view.text(group, "comment"))
-    comment = "; ".join(dict.fromkeys(c for c in comments if c))
+        of_group = view.text(group, "comment")
+        if comment in of_group:
+            comment = of_group  # it says the same and more
+        elif of_group and of_group not in comment:
+            comment += f"; {of_group}"
     if comment:
         line += f": {comment}"
     if (verbose or not comment) and not state.runs and state.status != view.STOPPED:

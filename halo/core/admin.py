@@ -54,7 +54,11 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> Non
     _require_movable(state, group)
     reason = state.unavailable(group, target)
     if reason is not None:
-        raise CommandRefused(f"{group.id} cannot move to {target}: {reason}")
+        way_out = f"; mend it, then `halo cleanup {group.id}`"
+        failed = target in state.memory_of(group).start_failures
+        raise CommandRefused(
+            f"{group.id} cannot move to {target}: {reason}{way_out if failed else ''}"
+        )
     if where(state, group) == target:
         raise CommandRefused(f"{group.id} is on {target} already")
 
@@ -150,9 +154,10 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
     if state.remembered.frozen is not None:
         raise CommandRefused(f"cannot {verb} {group.id}: frozen: {state.remembered.frozen}")
     if memory.wanted == wanted:
-        if wanted and memory.error:
+        trouble = memory.error or "; ".join(memory.start_failures.values())
+        if wanted and trouble:
             raise CommandRefused(
-                f"{group.id} is to run already, and is held by an error: {memory.error}; "
+                f"{group.id} is to run already, and is held by an error: {trouble}; "
                 f"mend it, then `halo cleanup {group.id}`"
             )
         raise CommandRefused(f"{group.id} is {'to run' if wanted else 'stopped'} already")

@@ -211,7 +211,10 @@ class ClusterState:
         if self.remembered.frozen is not None:
             return f"frozen: {self.remembered.frozen}"
         if memory.error_kind is ErrorKind.SECOND_COPY:
-            return f"{memory.error}; mend it, then `halo cleanup {group.id}`"
+            return (
+                f"{memory.error}; see that no more than one copy runs, "
+                f"then `halo cleanup {group.id}`"
+            )
         copies = self.knowledge.running_on(group)
         if len(copies) > 1:
             return f"running on {' and '.join(copies)} at once"

@@ -67,14 +67,14 @@ def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> 
     copies = state.knowledge.running_on(group)
     comment = at.comment if at.managed_on is None else ""
     if len(copies) > 1 and not resource.shared:
-        status, comment = ERROR, f"group {group.id} runs on {' and '.join(copies)} at once"
+        status, comment = ERROR, f"running on {' and '.join(copies)} at once"
     elif status == UNKNOWN and at.failed:
         status = ERROR
     if status in (RUNNING, FAILED_OVER):
         comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
     elif not comment or status == ERROR:
         reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
-        comment = "; ".join(dict.fromkeys(filter(None, [*reasons, comment])))
+        comment = _joined([*reasons, comment])
     return {
         "id": resource.id,
         "group": group.id,
@@ -116,24 +116,17 @@ def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -
 def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
     statuses = {row["status"] for row in rows}
-    if ERROR in statuses:
+    if ERROR in statuses or memory.error is not None:
         status = ERROR
     elif len(statuses) == 1:
         status = statuses.pop()
     else:
         status = UNKNOWN
-    comments = [at.comment if at.managed_on is None else "", memory.error or ""]
-    if at.managed_on is not None:
-        comments.append(state.hold_reason(group) or "")
-        if status == UNKNOWN:
-            not_running = [row["id"] for row in rows if not row["status"].startswith(RUNNING)]
-            comments.append(f"not running: {', '.join(not_running)}")
-        comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
     return {
         "id": group.id,
         "status": status,
         "host": at.managed_on or next((row["host"] for row in rows if row["host"]), None),
-        "comment": "; ".join(dict.fromkeys(filter(None, comments))) or None,
+        "comment": _joined(_group_comments(state, group, rows, status)) or None,
         "managed": memory.managed,
         "wanted": "started" if memory.wanted else "stopped",
         "move_target": memory.move_target,
@@ -146,6 +139,34 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
     }
+
+
+def _group_comments(
+    state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]], status: str
+) -> list[str]:
+    """What an operator has to know of a group: why it waits, what failed, and the way out."""
+    memory, at = state.memory_of(group), state.groups[group.id]
+    failures = [memory.error or "", *memory.start_failures.values()]
+    if at.managed_on is None:
+        comments = [at.comment, *failures]
+    else:
+        comments = [state.hold_reason(group) or "", *failures]
+        comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
+        if status in (UNKNOWN, ERROR):
+            down = [row["id"] for row in rows if not row["status"].startswith(RUNNING)]
+            if down:
+                comments.append(f"not running: {', '.join(down)}")
+    if any(failures) and not any("halo cleanup" in comment for comment in comments):
+        comments.append(f"mend it, then `halo cleanup {group.id}`")
+    return comments
+
+
+def _joined(parts: list[str]) -> str:
+    """Sentences as one text; what another of them says already is left out."""
+    said = list(dict.fromkeys(filter(None, parts)))
+    return "; ".join(
+        part for part in said if not any(part in other for other in said if other != part)
+    )
 
 
 def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dict[str, Any]:
