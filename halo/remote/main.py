@@ -59,7 +59,21 @@ class Options:
         return DEFAULT_RUN_DIRECTORY / name
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _WrongUsage(click.UsageError):
+    exit_code = EXIT_ADMINISTRATOR
+
+
+class _Command(click.Command):
+    """A wrong flag or HALO_PORT is the administrator's to mend: systemd shall not try again."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise _WrongUsage(error.format_message(), error.ctx) from error
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--network",
     envvar="HALO_NET",

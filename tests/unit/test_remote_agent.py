@@ -589,3 +589,20 @@ async def test_the_pid_file_is_there_before_the_agent_listens(agent: AgentProces
     assert agent.read("agent.pid").strip() == str(agent.pid)
     with socket.socket() as probe:
         probe.connect(("127.0.0.1", agent.port))
+
+
+async def test_a_crowd_of_idle_connections_does_not_cost_the_served_manager(
+    agent: AgentProcess,
+) -> None:
+    await agent.start()
+    async with connected(agent) as connection:
+        before = agent.descriptors
+        crowd = [socket.create_connection(("127.0.0.1", agent.port)) for _ in range(200)]
+        try:
+            await connection.heartbeat()
+            await until(lambda: agent.descriptors <= before + 64, "the oldest to be dropped")
+            await connection.heartbeat()
+        finally:
+            for sock in crowd:
+                sock.close()
+        await until(lambda: agent.descriptors <= before, "descriptors to be closed")

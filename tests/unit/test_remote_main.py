@@ -46,6 +46,11 @@ def test_no_address_in_the_network_is_an_error_that_names_it(agent: AgentProcess
     assert not (agent.folder / "agent.pid").exists()
 
 
+def test_a_wrong_flag_or_variable_is_an_error_of_the_same_kind(agent: AgentProcess) -> None:
+    assert "http" in refusal(agent, "--port=http")
+    assert "--nonsense" in refusal(agent, "--nonsense")
+
+
 def test_a_port_in_use_is_an_error_that_names_it(agent: AgentProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         agent.port = other.getsockname()[1]
