@@ -113,6 +113,21 @@ def _nobody_takes(state: ClusterState, bereft: Sequence[ResourceGroup], lost: Ho
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
 
 
+def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
+    """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
+
+    Asked again in the step that sends each off: sign of life, freeze and unmanage come first."""
+    at = state.hosts[host]
+    if at.connected or verdict_at is None or at.lost_at != verdict_at:
+        return "it answered again"
+    if state.remembered.frozen is not None:
+        return f"frozen: {state.remembered.frozen}"
+    unmanaged = _unmanaged_on(state, host)
+    if unmanaged:
+        return f"it may hold unmanaged groups: {', '.join(unmanaged)}"
+    return None
+
+
 def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
     limits = state.settings
     together = state.suspects_with(host)

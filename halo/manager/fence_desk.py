@@ -18,7 +18,7 @@ from halo.core.errors import CommandFailed, CommandRefused, InvariantError
 from halo.core.journal import Event
 from halo.core.model import FenceDevice, HostId
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
-from halo.core.state import FencePhase
+from halo.core.state import ClusterState, FencePhase
 from halo.manager.context import Context
 from halo.manager.host_task import HostTask
 
@@ -43,6 +43,21 @@ class _Failed:
 
     why: str
     distrust: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Warrant:
+    """What an attempt was decided on. An administrator's holds whatever happens meanwhile."""
+
+    host: HostId
+    verdict_at: float | None
+    automatic: bool
+
+    def expired(self, state: ClusterState) -> str | None:
+        """Why the host may not be powered off any more; None while it may."""
+        if not self.automatic:
+            return None
+        return fencing.abandon_reason(state, self.host, self.verdict_at)
 
 
 class FenceDesk:
@@ -166,11 +181,7 @@ class FenceDesk:
         try:
             await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
             await self._tokens_home(host)
-            if automatic and (verdict_at is None or at.lost_at != verdict_at):
-                outcome: _Failed | float = _Failed("it answered again before it was powered off")
-            else:  # no await between this look at the connection and the first off
-                self._hosts[host].link.stand_down()
-                outcome = await self._switch_off(host)
+            outcome = await self._switch_off(host, _Warrant(host, verdict_at, automatic))
             if isinstance(outcome, _Failed):
                 await self._failed(host, outcome, automatic)
                 return outcome.why
@@ -194,12 +205,20 @@ class FenceDesk:
                 f"the tokens of {host} did not come home within {TOKENS_HOME_DEADLINE_S:g} s"
             ) from None
 
-    async def _switch_off(self, host: HostId) -> _Failed | float:
-        """Try the levels in order. Returns when the confirming status was asked for."""
+    async def _switch_off(self, host: HostId, warrant: _Warrant) -> _Failed | float:
+        """Try the levels in order. Returns when the confirming status was asked for.
+
+        No await stands between a look at the warrant and the off that follows it: the host may
+        have answered, and the administrator may have frozen the cluster, since the decision."""
         problems: list[str] = []
         left_off: list[str] = []
         levels = self._state.host_config(host).fence_levels
         for number, devices in enumerate(levels, start=1):
+            abandoned = warrant.expired(self._state)
+            if abandoned is not None:
+                problems.append(f"abandoned: {abandoned}")
+                break
+            self._hosts[host].link.stand_down()
             outcome = await self._one_level(host, devices, left_off)
             if not isinstance(outcome, _Failed):
                 return outcome
