@@ -9,6 +9,6 @@ import capnp
 
 capnp.remove_import_hook()
 
-schema: Any = capnp.load(str(files("halo") / "halo.capnp"))
+schema: Any = capnp.load(str(files("halo") / "share" / "halo.capnp"))
 OcfResourceAgent: Any = schema.OcfResourceAgent
 HaloAgent: Any = schema.HaloAgent
