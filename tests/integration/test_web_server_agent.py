@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ class Web:
         done = subprocess.run(
             [str(AGENTS / "WebServer"), action],
             env={
-                "PATH": os.environ["PATH"],
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "HALO_TEST_DIRECTORY": str(self.folder),
                 "HALO_TEST_ID": host,
                 "OCF_RESKEY_ip": IP,
