@@ -1,0 +1,147 @@
+"""Simulated fence devices: implements the port FenceDevices.
+
+A `bmc` switches its host as such and reports the host's own power; a `pdu` has an outlet of its
+own, and a host with several is off when all of its outlets are.
+
+The axiom without which no fencing is safe is kept here: a device that says off for a host that is
+on says so only while that host's agent would answer a fresh connection at once (else it says
+nothing), and no fault silences that agent for the next seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from halo.core.model import FenceDevice
+from halo.core.outcomes import FenceAction, FenceResult, PowerState
+from tests.simulation.hosts import SimHost
+
+if TYPE_CHECKING:
+    from tests.simulation.loop import VirtualLoop
+    from tests.simulation.world import World
+
+AXIOM_S = 3.0
+
+
+class Outlet:
+    """One device as it stands in the world."""
+
+    __slots__ = ("fault", "host", "is_pdu", "miswired_to", "on", "time_s")
+
+    def __init__(self, host: SimHost, is_pdu: bool) -> None:
+        self.host = host
+        self.is_pdu = is_pdu
+        self.on = True
+        self.fault = ""  # fail, hang, late, no-effect, unplugged
+        self.miswired_to: SimHost | None = None
+        self.time_s = 0.5
+
+
+class Outlets:
+    """All devices of the world, by name."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.by_name: dict[str, Outlet] = {}
+        self.of_host: dict[str, list[Outlet]] = {}
+        for name, config in world.cluster.hosts.items():
+            host = world.hosts[name]
+            for level in config.fence_levels:
+                for device in level:
+                    outlet = Outlet(host, device.agent == "pdu")
+                    outlet.time_s = world.random.uniform(0.1, 2.0)
+                    self.by_name[device.parameters["device"]] = outlet
+                    self.of_host.setdefault(name, []).append(outlet)
+
+    def switch(self, outlet: Outlet, on: bool, why: str) -> None:
+        """Turn an outlet; the host follows."""
+        host = outlet.miswired_to or outlet.host
+        if outlet.is_pdu and outlet.miswired_to is None:
+            outlet.on = on
+            pdus = [o for o in self.of_host[outlet.host.id] if o.is_pdu]
+            if not on and any(o.on for o in pdus):
+                return
+        if on:
+            host.power_on(why)
+        else:
+            host.power_off(why)
+
+    def state(self, outlet: Outlet) -> PowerState:
+        """What the device says of its outlet."""
+        if outlet.miswired_to is not None:
+            shown = outlet.miswired_to.powered
+        else:
+            shown = outlet.on if outlet.is_pdu else outlet.host.powered
+        return PowerState.ON if shown else PowerState.OFF
+
+    def repair(self) -> None:
+        """Every device works, is wired right, and every outlet shows its host's power."""
+        for outlet in self.by_name.values():
+            outlet.fault = ""
+            outlet.miswired_to = None
+            outlet.on = outlet.host.powered
+
+
+class SimFenceDevices:
+    """The devices as one incarnation of the manager reaches them."""
+
+    def __init__(self, world: World, loop: VirtualLoop) -> None:
+        self._world = world
+        self._loop = loop
+        self.dead = False
+
+    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+        world = self._world
+        outlet = world.outlets.by_name[device.parameters["device"]]
+        world.fence_begins(device, action)
+        began = world.clock.now
+        fault = outlet.fault
+        duration = outlet.time_s * world.random.uniform(0.5, 1.5)
+        if fault in ("hang", "late"):
+            duration = deadline_s
+        waiter = self._loop.create_future()
+        world.clock.after(duration, self._ends, outlet, action, fault, waiter)
+        try:
+            result: FenceResult = await waiter
+        except asyncio.CancelledError:
+            # The program is killed: what it told the device may have its effect all the same.
+            if not self.dead and action is not FenceAction.STATUS and world.random.random() < 0.5:
+                world.clock.after(0.1, self._acts, outlet, action)
+            world.fence_ends(device, action, None, began)
+            raise
+        world.fence_ends(device, action, result, began)
+        return result
+
+    def _acts(self, outlet: Outlet, action: FenceAction) -> None:
+        name = "off" if action is FenceAction.OFF else "on"
+        self._world.outlets.switch(outlet, action is FenceAction.ON, f"fence device: {name}")
+
+    def _ends(
+        self, outlet: Outlet, action: FenceAction, fault: str, waiter: asyncio.Future[FenceResult]
+    ) -> None:
+        if waiter.done():
+            return
+        if self.dead:  # its program died with the manager; it may have reached the device
+            if action is not FenceAction.STATUS and not fault and self._world.random.random() < 0.3:
+                self._acts(outlet, action)
+            return
+        waiter.set_result(self._result(outlet, action, fault))
+
+    def _result(self, outlet: Outlet, action: FenceAction, fault: str) -> FenceResult:
+        world = self._world
+        if fault == "late" and action is not FenceAction.STATUS:
+            world.clock.after(world.random.uniform(0.0, 8.0), self._acts, outlet, action)
+        if fault in ("fail", "hang", "late", "unplugged") or outlet.fault == "unplugged":
+            return FenceResult(False, message=f"simulated: {fault or outlet.fault}")
+        if action is FenceAction.STATUS:
+            state = world.outlets.state(outlet)
+            host = outlet.host
+            if state is PowerState.OFF and host.powered:
+                if not host.answers_promptly:
+                    return FenceResult(False, message="simulated: no word (the axiom)")
+                host.calm_until = world.clock.now + AXIOM_S
+            return FenceResult(True, state, "simulated")
+        if fault != "no-effect":
+            self._acts(outlet, action)
+        return FenceResult(True, message="simulated: done")

@@ -1,0 +1,275 @@
+"""The rules of fencing, written a second time: proof of a fence (S3), and leave to fence (S5)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from halo.core.model import LossPolicy, SecondCopyPolicy
+from halo.core.outcomes import FenceAction
+from tests.simulation.orders import DiskFold
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+
+PROOF_AGE_S = 10.05
+"""A device's word that a host is off holds so long (S1b), and a step of the loop longer."""
+
+PLAINLY_SILENT_S = 4.0
+"""A host silent for so long is suspect by any reckoning."""
+
+SECOND_COPY_S = 60.0
+
+
+class FenceOracle:
+    """Watches fence programs, and the records of fences on the disk."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+        self.world = oracle.world
+        self.clock = oracle.clock
+        self.disk = DiskFold()
+        self._disk_read = 0
+        self._off_ended: dict[str, float] = {}  # device -> when its last off succeeded
+        self._status_off: dict[str, float] = {}  # device -> when a status that said off was asked
+        self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
+        self.vouched_at: dict[str, float] = {}
+        self._attempts: dict[str, Any] = {}
+        self.automatic: deque[float] = deque()
+
+    def begin(self) -> None:
+        """A new incarnation: only the disk and the devices still count."""
+        self.read_disk()
+        self._status_off.clear()
+        self.confirmed_at.clear()
+        self._attempts.clear()
+        self.automatic.clear()
+
+    def read_disk(self) -> None:
+        """Fold in what was written since."""
+        texts = self.world.disk.texts
+        if len(texts) < self._disk_read:  # compacted
+            self._disk_read = 0
+        while self._disk_read < len(texts):
+            host = self.disk.take(texts[self._disk_read])
+            self._disk_read += 1
+            if host:
+                self._check_record(host)
+
+    # --- S3 ----------------------------------------------------------------------------------
+
+    def run_ends(
+        self, host: str, device: str, action: FenceAction, ok: bool, says_off: bool, began: float
+    ) -> None:
+        """A fence program ended."""
+        now = self.clock.now
+        if action is FenceAction.OFF and ok:
+            self._off_ended[device] = now
+        elif action is FenceAction.ON:
+            self._off_ended.pop(device, None)
+        elif action is FenceAction.STATUS:
+            if says_off:
+                self._status_off[device] = began
+                self._maybe_confirmed(host)
+            elif ok:
+                self._status_off.pop(device, None)
+                self._off_ended.pop(device, None)
+
+    def _maybe_confirmed(self, host: str) -> None:
+        for devices in self._levels(host):
+            offs = [self._off_ended.get(d) for d in devices]
+            states = [self._status_off.get(d) for d in devices]
+            last_off = max((off for off in offs if off is not None), default=0.0)
+            if None not in offs and all(s is not None and s >= last_off for s in states):
+                self.confirmed_at[host] = min(s for s in states if s is not None)
+
+    def _levels(self, host: str) -> list[list[str]]:
+        config = self.world.cluster.hosts[host]
+        return [[d.parameters["device"] for d in level] for level in config.fence_levels]
+
+    def _check_record(self, host: str) -> None:
+        """A record says that a fence was confirmed: was it?"""
+        if host in self.confirmed_at or host in self.vouched_at:
+            return
+        if any(all(d in self._status_off for d in devices) for devices in self._levels(host)):
+            return  # an open intent, settled at a restart
+        if host in self.oracle.orders.confirming:
+            return
+        if not any(all(d in self._off_ended for d in devices) for devices in self._levels(host)):
+            self.world.violated("S3", f"a fence of {host} is recorded without proof")
+
+    def lacks_power_proof(self, host: str) -> str:
+        """Why nothing proves that the host is off now; empty when something does (S1b)."""
+        self.read_disk()
+        now, watch = self.clock.now, self.oracle.hosts[host]
+        vouched = self.vouched_at.get(host, self.oracle.orders.confirming.get(host))
+        recorded = host in self.confirmed_at or vouched is not None or self.disk.off.get(host)
+        if not recorded:
+            return f"{host} is silent, and no fence of it was confirmed"
+        shown = max(
+            (
+                min(self._status_off.get(d, float("-inf")) for d in devices)
+                for devices in self._levels(host)
+            ),
+            default=float("-inf"),
+        )
+        if vouched is not None:
+            shown = max(shown, vouched)
+        if now - shown > PROOF_AGE_S:
+            return f"{host} was shown to be off {now - shown:.1f} s ago"
+        if watch.life_at > shown:
+            return f"{host} gave a sign of life after it was shown to be off"
+        return ""
+
+    # --- S5 ----------------------------------------------------------------------------------
+
+    def run_begins(self, host: str, device: str, action: FenceAction) -> None:
+        """A fence program begins: may it?"""
+        if action is FenceAction.STATUS:
+            return
+        orders = self.oracle.orders
+        if action is FenceAction.ON:
+            if orders.frozen.surely(True) or self.oracle.observe_only:
+                self.world.violated("S4", f"{host} is powered on while frozen or observing")
+            return
+        attempt = self.oracle.manager.fence_desk._attempts.get(host)
+        if self._attempts.get(host) is attempt:
+            return  # a further device or level of the same attempt
+        self._attempts[host] = attempt
+        self.confirmed_at.pop(host, None)
+        watch = self.oracle.hosts[host]
+        watch.attempts += 1
+        self.read_disk()
+        if self.oracle.observe_only:
+            self.world.violated("S4", f"{host} is fenced in observe mode")
+        if orders.fencing[host]:
+            self.world.counts["fences by command"] += 1
+            return
+        self.world.counts["fences by the manager"] += 1
+        second = self._is_second_copy(host)
+        self.automatic.append(self.clock.now)
+        refusal = self._common_refusal(host) or ("" if second else self._refusal(host))
+        if refusal:
+            self.world.violated("S5", f"{host} is fenced by the manager: {refusal}")
+
+    def _is_second_copy(self, host: str) -> bool:
+        for name, (seen_at, hosts) in self.oracle.copies_seen.items():
+            group = self.world.cluster.groups[name]
+            if (
+                group.second_copy is SecondCopyPolicy.FENCE
+                and host in hosts
+                and self.clock.now - seen_at < SECOND_COPY_S
+                and not self.oracle.orders.managed[name].surely(False)
+            ):
+                return True
+        return False
+
+    def _common_refusal(self, host: str) -> str:
+        """What forbids any fence that nobody asked for."""
+        if self.oracle.orders.frozen.surely(True):
+            return "frozen"
+        if self.disk.fenced.get(host):
+            return "it was fenced, and not reset since"
+        if self.disk.distrusted.get(host):
+            return "its device is not trusted"
+        unmanaged = self._unmanaged(host)
+        if unmanaged:
+            return f"it may hold the unmanaged {unmanaged}"
+        return ""
+
+    def _refusal(self, host: str) -> str:
+        """What forbids a fence for a lost host."""
+        watch, settings = self.oracle.hosts[host], self.world.cluster.settings
+        config, now = self.world.cluster.hosts[host], self.clock.now
+        if config.on_loss is LossPolicy.WAIT:
+            return "on_loss: wait"
+        if watch.connection is not None:
+            return "it is connected"
+        if not (self.disk.seen.get(host) or watch.connected_now):
+            return "it was never seen since its reset"
+        closed = settings.fence_on_connection_close and watch.closed_at > float("-inf")
+        quiet_s = now - max(watch.sign_at, self.oracle.fresh_at)
+        if quiet_s < settings.loss_budget_s - 0.001 and not closed:
+            return f"it gave a sign, or nothing could be sent, {quiet_s:.3f} s ago"
+        if watch.sign_at == float("-inf") and watch.attempts == 1:
+            patience_s = settings.loss_budget_s + settings.restart_grace_s
+            if now - self.oracle.started_at < patience_s - 0.001 and not self.disk.off.get(host):
+                return f"the manager started {now - self.oracle.started_at:.1f} s ago"
+        if not self._has_taker(host, closed):
+            return "no other host could take a group of it"
+        return self._storm(host) or self._rate()
+
+    def _unmanaged(self, host: str) -> str:
+        watch = self.oracle.hosts[host]
+        for group in self.world.cluster.groups_of_host[host]:
+            if not self.oracle.orders.managed[group.id].surely(False):
+                continue
+            if all(watch.last_seen.get(r.id) == 7 for r in group.exclusive):
+                continue
+            if host in self.confirmed_at:
+                continue
+            elsewhere = any(
+                self.oracle.hosts[other].word(r.id) == 0
+                for other in group.candidates
+                if other != host
+                for r in group.exclusive
+            )
+            if not elsewhere:
+                return group.id
+        return ""
+
+    def _has_taker(self, host: str, closed: bool) -> bool:
+        orders, watch = self.oracle.orders, self.oracle.hosts[host]
+        config, settings = self.world.cluster.hosts[host], self.world.cluster.settings
+        if config.on_loss is LossPolicy.REBOOT and not self.disk.rebooted.get(host):
+            return True
+        silent_since = max(watch.sign_at, self.oracle.fresh_at)
+        verdict = silent_since if closed else silent_since + settings.loss_budget_s
+        for group in self.world.cluster.groups_of_host[host]:
+            if orders.managed[group.id].surely(False) or orders.wanted[group.id].surely(False):
+                continue
+            failures = self.disk.start_failures.get(group.id, set())
+            for other in group.candidates:
+                at = self.oracle.hosts[other]
+                if (
+                    other != host
+                    and at.connection is not None
+                    and not orders.active[other].surely(False)
+                    and other not in (() if orders.cleanups[group.id] else failures)
+                    and all(r.id in at.words for r in group.exclusive)
+                    and at.answered_sent_at >= verdict - 0.001
+                ):
+                    return True
+        return False
+
+    def _storm(self, host: str) -> str:
+        settings, now = self.world.cluster.settings, self.clock.now
+        onsets = sorted(
+            max(watch.sign_at, self.oracle.fresh_at)
+            for name, watch in self.oracle.hosts.items()
+            if name == host or self._is_plainly_silent(name)
+        )
+        own = max(self.oracle.hosts[host].sign_at, self.oracle.fresh_at)
+        most = 0
+        for start in onsets:
+            within = [t for t in onsets if start <= t <= start + settings.storm_window_s - 1.0]
+            if own in within:
+                most = max(most, len(within))
+        limit = max(settings.storm_hosts, settings.storm_fraction * len(self.oracle.hosts))
+        return f"{most} hosts fell silent together at {now:.1f}" if most > limit else ""
+
+    def _is_plainly_silent(self, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        since = max(watch.sign_at, self.oracle.fresh_at)
+        if self.world.hosts[host].legacy or self.world.hosts[host].local_trouble:
+            return False
+        return self.clock.now - since > PLAINLY_SILENT_S
+
+    def _rate(self) -> str:
+        settings = self.world.cluster.settings
+        recent = [
+            at for at in self.automatic if self.clock.now - at < settings.fence_limit_window_s - 2.0
+        ]
+        if len(recent) > settings.fence_limit:
+            return f"{len(recent)} fences within {settings.fence_limit_window_s:g} s"
+        return ""

@@ -1,0 +1,325 @@
+"""The rules S1, S3, S4, S5 and S9, written a second time: from what crosses the ports alone.
+
+It reads no decision of the manager and calls none of `halo.core`'s: only operations sent and
+answered, heartbeats, fence programs, records on the disk, and commands with their answers. Where it
+cannot know what the manager knew at that instant, it gives it the benefit of the doubt, so that
+each violation is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halo.core.errors import Loss, LossKind
+from halo.core.model import Operation, ResourceGroup
+from halo.core.outcomes import FenceAction, FenceResult, OperationResult, Outcome, PowerState
+from tests.simulation.fences import FenceOracle
+from tests.simulation.hosts import Script, SimCall, SimHost
+from tests.simulation.orders import Orders
+
+if TYPE_CHECKING:
+    from tests.simulation.network import SimConnection
+    from tests.simulation.world import World
+
+SAMPLE_AGE_S = 30.0
+"""A monitor older than this is no proof, however the decision went."""
+
+PROOF_AGE_S = 10.05
+"""A device's word that a host is off holds so long (S1b), and a step of the loop longer."""
+
+_PRESENT = (0, 8, 190, 191)
+_PROVE_NOTHING = (LossKind.DNS, LossKind.LOCAL, LossKind.NO_ROUTE_TO_NETWORK)
+
+
+class Word:
+    """The last answer about one resource on one host."""
+
+    __slots__ = ("code", "connection", "sent_at")
+
+    def __init__(self, code: int, sent_at: float, connection: SimConnection) -> None:
+        self.code = code
+        self.sent_at = sent_at
+        self.connection = connection
+
+
+class HostWatch:
+    """What crossed the ports of one host."""
+
+    def __init__(self) -> None:
+        self.connection: SimConnection | None = None
+        self.words: dict[str, Word] = {}
+        self.changed_at: dict[str, float] = {}  # when the last start or stop was sent
+        self.last_seen: dict[str, int] = {}  # the last 0 or 7, over any connection
+        self.sign_at = float("-inf")  # the last sign of life, or a reason to count afresh
+        self.life_at = float("-inf")  # the last sign of life alone
+        self.answered_sent_at = float("-inf")  # when the last answered probe was sent
+        self.closed_at = float("-inf")  # when its port was last found closed
+        self.connected_now = False  # was connected by this incarnation since its last reset
+        self.attempts = 0
+
+    def word(self, resource: str) -> int | None:
+        """The last code over the standing connection; None without one."""
+        found = self.words.get(resource)
+        if found is None or found.connection is not self.connection or self.connection is None:
+            return None
+        return found.code
+
+
+class Oracle:
+    """Watches every start, stop and fence."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = world.clock
+        self.cluster = world.cluster
+        self.orders = Orders(world)
+        self.manager: Any = None
+        self.observe_only = False
+        self.started_at = 0.0
+        self.fresh_at = 0.0  # start of the manager, or the end of its last long standstill
+        self.checks = 0
+        self.hosts = {host: HostWatch() for host in self.cluster.hosts}
+        self.fences = FenceOracle(self)
+        self.root_seen: dict[str, SimConnection] = {}
+        self.copies_seen: dict[str, tuple[float, set[str]]] = {}
+        self.groups_with: dict[str, list[ResourceGroup]] = {}
+        for group in self.cluster.groups.values():
+            for resource in group.resources:
+                self.groups_with.setdefault(resource.id, []).append(group)
+
+    def begin(self, manager: Any, observe_only: bool) -> None:
+        """A new incarnation of the manager."""
+        self.manager = manager
+        self.observe_only = observe_only
+        self.started_at = self.fresh_at = self.clock.now
+        for host in list(self.hosts):
+            self.hosts[host] = HostWatch()
+        self.root_seen.clear()
+        self.copies_seen.clear()
+        self.fences.begin()
+
+    # --- signs of life -----------------------------------------------------------------------
+
+    def probe_sent(self, host: str) -> None:
+        """A probe leaves."""
+
+    def answered(self, host: str, sent_at: float) -> None:
+        """A probe that was sent at `sent_at` was answered."""
+        watch = self.hosts[host]
+        watch.sign_at = watch.life_at = self.clock.now
+        if sent_at > watch.answered_sent_at:
+            watch.answered_sent_at = sent_at
+
+    def connect_failed(self, host: str, loss: Loss) -> None:
+        """An attempt failed: a sign of life, or of nothing."""
+        watch = self.hosts[host]
+        if loss.kind.is_silence:
+            return
+        watch.sign_at = self.clock.now
+        if loss.kind not in _PROVE_NOTHING:
+            watch.life_at = self.clock.now
+        if loss.kind in (LossKind.REFUSED, LossKind.RESET):
+            watch.closed_at = self.clock.now
+
+    def connected(self, connection: SimConnection) -> None:
+        """A connection stands: all words of the host are void."""
+        watch = self.hosts[connection.host.id]
+        watch.connection = connection
+        watch.words.clear()
+        watch.connected_now = True
+        self.answered(connection.host.id, connection.opened_at)
+
+    def disconnected(self, connection: SimConnection) -> None:
+        """A connection is gone."""
+        watch = self.hosts[connection.host.id]
+        if watch.connection is connection:
+            watch.connection = None
+        if connection.loss is not None and connection.loss.kind in (LossKind.RESET,):
+            watch.sign_at = watch.life_at = watch.closed_at = self.clock.now
+
+    # --- operations --------------------------------------------------------------------------
+
+    def may_lie(self, call: SimCall) -> bool:
+        """May this monitor say 7 of a running resource? Only on the host that has the token."""
+        state = self.manager.state
+        for group in self.groups_with[call.resource.id]:
+            host = call.connection.host.id
+            if state.groups[group.id].managed_on == host and call.resource.id in group.by_id:
+                if self.orders.is_settled(group.id, host):
+                    return True
+        return False
+
+    def operation_sent(self, call: SimCall) -> None:
+        """A start or stop leaves the manager."""
+        self.checks += 1
+        host, resource = call.connection.host.id, call.resource
+        self._check_hands_off(call)
+        self.manager.check_invariants()
+        if call.operation is Operation.START and not resource.shared:
+            self._check_start(self.groups_with[resource.id][0], host, call.connection)
+        self.hosts[host].changed_at[resource.id] = self.clock.now
+
+    def operation_answered(self, call: SimCall, result: OperationResult) -> None:
+        """An answer: what is known now."""
+        host, name = call.connection.host.id, call.resource.id
+        watch = self.hosts[host]
+        self.answered(host, call.sent_at)
+        old = watch.words.get(name)
+        if call.operation is Operation.MONITOR:
+            code = result.code if result.outcome is Outcome.COMPLETED else -1
+            if old is not None and old.sent_at > call.sent_at:
+                return
+        elif call.operation is Operation.START and result.code == 0:
+            code = 0
+        else:
+            code = -1
+        watch.words[name] = Word(code, call.sent_at, call.connection)
+        if code in _PRESENT:
+            watch.last_seen[name] = 0
+            if not call.resource.shared:
+                self._seen_running(self.groups_with[name][0], name, host)
+        elif code == 7:
+            watch.last_seen[name] = 7
+
+    def operation_late(self, call: SimCall) -> None:
+        """No answer within the deadline: it proves nothing."""
+        watch = self.hosts[call.connection.host.id]
+        watch.words[call.resource.id] = Word(-1, call.sent_at, call.connection)
+
+    def _seen_running(self, group: ResourceGroup, resource: str, host: str) -> None:
+        connection = self.hosts[host].connection
+        elsewhere = [c for c in group.candidates if c != host and self._is_seen(group, c)]
+        known = self.root_seen.get(group.id)
+        if elsewhere:
+            self.copies_seen[group.id] = (self.clock.now, {host, *elsewhere})
+            self.root_seen.pop(group.id, None)
+        elif resource == group.root and connection is not None:
+            self.root_seen[group.id] = connection
+        elif known is not None and known.host.id != host:
+            del self.root_seen[group.id]
+
+    def _is_seen(self, group: ResourceGroup, host: str) -> bool:
+        return any(self.hosts[host].word(r.id) in _PRESENT for r in group.exclusive)
+
+    # --- S4 ----------------------------------------------------------------------------------
+
+    def _check_hands_off(self, call: SimCall) -> None:
+        what = f"{call.operation.value} of {call.resource.id} on {call.connection.host.id}"
+        if self.observe_only:
+            self.world.violated("S4", f"{what} in observe mode")
+        if self.orders.frozen.surely(True):
+            self.world.violated("S4", f"{what} while frozen")
+        groups = self.groups_with[call.resource.id]
+        if all(self.orders.managed[group.id].surely(False) for group in groups):
+            self.world.violated("S4", f"{what} while {groups[0].id} is unmanaged")
+        if call.operation is Operation.START and all(
+            self.orders.wanted[group.id].surely(False) and self._stop_is_old(group) for group in groups
+        ):
+            self.world.violated("orders", f"{what} while {groups[0].id} is stopped")
+
+    def _stop_is_old(self, group: ResourceGroup) -> bool:
+        return not self.orders.error_may_hold(group.id)
+
+    # --- S1 ----------------------------------------------------------------------------------
+
+    def _check_start(self, group: ResourceGroup, host: str, connection: SimConnection) -> None:
+        holder = self.manager.state.groups[group.id].managed_on
+        if holder != host:
+            self.world.violated("S2", f"{group.id} is started on {host} without its token")
+        elsewhere = [c for c in group.candidates if c != host and self._is_seen(group, c)]
+        if elsewhere:
+            self.world.violated("S1", f"{group.id} starts on {host}, and is seen on {elsewhere}")
+        if self.root_seen.get(group.id) is connection:
+            return  # in place
+        for other in group.candidates:
+            if other != host:
+                lack = self._lack(group, other)
+                if lack:
+                    self.world.violated("S1", f"{group.id} starts on {host} without proof: {lack}")
+
+    def _lack(self, group: ResourceGroup, host: str) -> str:
+        watch, now = self.hosts[host], self.clock.now
+        if watch.connection is None:
+            return self.fences.lacks_power_proof(host)
+        for resource in group.exclusive:
+            word = watch.words.get(resource.id)
+            if word is None or word.connection is not watch.connection:
+                return f"{resource.id} was not looked at on {host} over this connection"
+            if word.code != 7:
+                return f"{resource.id} on {host} answered {word.code}"
+            if word.sent_at < watch.changed_at.get(resource.id, -1.0):
+                return f"{resource.id} on {host} was changed after it was looked at"
+            if now - max(word.sent_at, self.fresh_at) > SAMPLE_AGE_S:
+                return f"{resource.id} on {host} was last looked at {now - word.sent_at:.1f} s ago"
+        return ""
+
+    # --- the world's truth -------------------------------------------------------------------
+
+    def start_begins(self, host: SimHost, script: Script) -> None:
+        """A start script begins: nothing else may run, or start, on another host."""
+        self.checks += 1
+        name = script.resource.id
+        if script.resource.shared:
+            return
+        for other in self.world.hosts.values():
+            if other is host or not other.powered:
+                continue
+            copy = other.running.get(name)
+            if copy is not None and not copy.by_hand:
+                self.world.violated("second start", f"{name} starts on {host.id}, runs on {other.id}")
+            running = other.scripts.get(name)
+            if running is not None and running.operation is Operation.START and not running.done:
+                self.world.violated(
+                    "second start", f"{name} starts on {host.id} and on {other.id} at once"
+                )
+
+    def stop_begins(self, host: SimHost, script: Script) -> None:
+        """A stop script begins: a shared resource must not be needed by another group."""
+        self.checks += 1
+        if not script.resource.shared or self.manager is None:
+            return
+        state = self.manager.state
+        users = [
+            group.id
+            for group in self.groups_with[script.resource.id]
+            if host.id in group.candidates
+            and state.groups[group.id].managed_on == host.id
+            and self.orders.is_settled(group.id, host.id)
+            and any(r.id in host.running for r in group.exclusive)
+            and all(
+                p.id in host.running for p in group.parents_of(group.by_id[script.resource.id])
+            )
+        ]
+        if len(users) > 1 and script.resource.id in host.running:
+            self.world.counts["shared restarts"] += 1
+        stopping = [
+            group.id
+            for group in self.groups_with[script.resource.id]
+            if state.groups[group.id].managed_on == host.id
+            and not self.orders.is_settled(group.id, host.id)
+        ]
+        if users and stopping and script.resource.id in host.running:
+            self.world.violated(
+                "shared",
+                f"{script.resource.id} is stopped on {host.id} for {stopping}, needed by {users}",
+            )
+
+    # --- fences ------------------------------------------------------------------------------
+
+    def fence_begins(self, host: str, device: str, action: FenceAction) -> None:
+        """A fence program begins."""
+        self.checks += 1
+        self.fences.run_begins(host, device, action)
+
+    def fence_ends(
+        self,
+        host: str,
+        device: str,
+        action: FenceAction,
+        result: FenceResult | None,
+        began: float,
+    ) -> None:
+        """A fence program ended."""
+        succeeded = result is not None and result.succeeded
+        says_off = result is not None and result.power is PowerState.OFF
+        self.fences.run_ends(host, device, action, succeeded, says_off, began)

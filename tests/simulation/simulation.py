@@ -1,0 +1,202 @@
+"""One run of one scenario: the driver that lets the world and the manager step on one clock."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Coroutine
+from heapq import heappop
+from typing import Any
+
+from halo.core.errors import InvariantError
+from halo.manager.manager import Manager
+from tests.simulation.devices import SimFenceDevices
+from tests.simulation.disk import SimMedium
+from tests.simulation.loop import Clock, VirtualLoop
+from tests.simulation.model import Scenario
+from tests.simulation.network import SimConnector
+from tests.simulation.world import World
+
+NEVER = float("inf")
+
+
+class Incarnation:
+    """One life of the manager, from its start to its crash."""
+
+    def __init__(self, world: World, observe_only: bool) -> None:
+        self.world = world
+        self.loop = VirtualLoop(world.clock, self._loop_error)
+        self.connector = SimConnector(world, self.loop)
+        self.devices = SimFenceDevices(world, self.loop)
+        self.medium = SimMedium(world, self.loop)
+        self.dead = False
+        self.kept: list[Any] = []
+        self.loop.enter()
+        try:
+            self.manager = Manager(
+                world.cluster,
+                self.connector,
+                self.devices,
+                self.medium,
+                world.wall,
+                observe_only=observe_only,
+            )
+            world.oracle.begin(self.manager, observe_only)
+            self.task = self.loop.create_task(self.manager.run())
+        finally:
+            self.loop.leave()
+        self.task.add_done_callback(self._ended)
+
+    def _loop_error(self, text: str) -> None:
+        if not self.dead:
+            self.world.violated("defect", text)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.dead or task.cancelled():
+            return
+        error = task.exception()
+        rule = "fatal" if isinstance(error, InvariantError) else "defect"
+        self.world.violated(rule, f"the manager ended: {error!r}")
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in the manager's loop, as its HTTP server would."""
+        return self.loop.create_task(work)
+
+    def kill(self) -> None:
+        """The process is gone between two steps; nothing of it runs any more."""
+        self.dead = True
+        self.connector.dead = self.devices.dead = True
+        # Coroutines that are dropped now would run their `finally` parts when collected.
+        self.kept.append((asyncio.all_tasks(self.loop), self.loop.ready, self.loop.timers))
+        self.loop.ready, self.loop.timers = type(self.loop.ready)(), []
+        self.medium.crash()
+        for host in self.world.hosts.values():
+            for connection in list(host.connections):
+                if connection.connector is self.connector:
+                    connection.manager_gone()
+        self.loop.shut()
+
+
+class Simulation:
+    """Drives one scenario to its end, or to the first violation."""
+
+    def __init__(self, scenario: Scenario, timeline: bool = False) -> None:
+        self.scenario = scenario
+        self.clock = Clock()
+        self.world = World(scenario, self.clock)
+        if timeline:
+            self.world.timeline = []
+        self.current: Incarnation | None = None
+        self.graveyard: list[Incarnation] = []
+        self.steps = 0
+        self.kill_in: int | None = None  # steps left to the next crash
+        self.stalled_until = 0.0
+        self.observe_only = False
+
+    # --- the manager's lives -----------------------------------------------------------------
+
+    def start_manager(self) -> None:
+        """Start an incarnation, unless one runs."""
+        if self.current is None and not self.world.violations:
+            self.world.say("manager", "starts" + (" (observing)" if self.observe_only else ""))
+            self.current = Incarnation(self.world, self.observe_only)
+            self.clock.after(0.05, self.compare_orders, self.current)
+
+    def compare_orders(self, incarnation: Incarnation) -> None:
+        """Does the manager remember what it told the operator?"""
+        if self.current is incarnation and not incarnation.dead:
+            self.world.oracle.orders.compare(incarnation.manager.operations.status())
+
+    def kill_manager(self) -> None:
+        """The manager dies at once, between two steps."""
+        if self.current is not None:
+            self.world.say("manager", "crashes")
+            self.current.kill()
+            self.graveyard.append(self.current)
+            self.current = None
+            self.kill_in = None
+            self.world.tell("crash")
+
+    def stall_manager(self, seconds: float) -> None:
+        """The manager's process stands still."""
+        self.world.say("manager", f"stands still for {seconds:g} s")
+        self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
+        self.clock.at(self.stalled_until, self._goes_on)
+
+    def _goes_on(self) -> None:
+        if self.clock.now >= self.stalled_until:
+            self.world.oracle.fresh_at = self.clock.now
+
+    def dispose(self) -> None:
+        """Let go of all incarnations. What was left suspended cannot end well any more, and the
+        interpreter need not say so."""
+        if self.current is not None:
+            self.kill_manager()
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            self.graveyard.clear()
+            self.world.oracle.manager = None
+            self.clock.heap.clear()
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook
+
+    # --- the driver --------------------------------------------------------------------------
+
+    def run_until(self, end: float) -> None:
+        """Let time pass; returns early at the first violation."""
+        clock, world = self.clock, self.world
+        heap = clock.heap
+        while not world.violations:
+            current = self.current
+            if current is not None and clock.now >= self.stalled_until:
+                if current.loop.ready:
+                    self._steps(current)
+                    continue
+                timer = current.loop.next_timer()
+            elif current is not None:
+                timer = max(self.stalled_until, clock.now)
+                if not current.loop.ready:
+                    timer = max(timer, current.loop.next_timer())
+            else:
+                timer = NEVER
+            event = heap[0][0] if heap else NEVER
+            if event <= timer:
+                if event > end:
+                    break
+                clock.now = event
+                _, _, function, args = heappop(heap)
+                function(*args)
+            else:
+                if timer > end:
+                    break
+                clock.now = max(clock.now, timer)
+                if current is not None and clock.now >= self.stalled_until:
+                    current.loop.wake_timers()
+        clock.now = max(clock.now, end) if not world.violations else clock.now
+
+    def _steps(self, current: Incarnation) -> None:
+        """Run what is ready, step by step; a crash may come between any two."""
+        loop, world = current.loop, self.world
+        ready = loop.ready
+        loop.enter()
+        try:
+            while ready:
+                handle = ready.popleft()
+                if handle.cancelled_flag:
+                    continue
+                self.steps += 1
+                handle.callback(*handle.args)
+                if self.kill_in is not None:
+                    self.kill_in -= 1
+                    if self.kill_in < 0:
+                        break
+                if world.violations:
+                    return
+        except InvariantError as error:
+            world.violated("fatal", str(error))
+        finally:
+            loop.leave()
+        if self.kill_in is not None and self.kill_in < 0:
+            self.kill_manager()

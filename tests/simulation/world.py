@@ -1,0 +1,181 @@
+"""The simulated world: hosts, network, devices and disk, and everyone who watches them.
+
+Whatever happens is told here once: to the timeline (for people), to the watchers (the oracles),
+and to the faults that wait for such a moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from halo.core.errors import Loss
+from halo.core.model import FenceDevice, Operation
+from halo.core.outcomes import FenceAction, FenceResult, OperationResult
+from tests.simulation.devices import Outlets
+from tests.simulation.disk import SimDisk
+from tests.simulation.hosts import Script, SimCall, SimHost
+from tests.simulation.loop import Clock
+from tests.simulation.model import Scenario
+from tests.simulation.oracle import Oracle
+
+if TYPE_CHECKING:
+    from tests.simulation.network import SimConnection, SimConnector
+
+
+class WallTime:
+    """The manager's time of day, which faults may step."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.offset_s = 1_700_000_000.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._clock.now + self.offset_s
+
+
+class World:
+    """Everything but the manager."""
+
+    def __init__(self, scenario: Scenario, clock: Clock) -> None:
+        self.scenario = scenario
+        self.clock = clock
+        self.random = Random(scenario.seed * 2 + 1)
+        self.cluster = scenario.cluster()
+        self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
+        self.outlets = Outlets(self)
+        self.disk = SimDisk()
+        self.wall = WallTime(clock)
+        self.script_time_s = 1.0
+        self.script_faults: dict[tuple[str, str, str], list[Any]] = {}
+        self.counts: Counter[str] = Counter()
+        self.violations: list[str] = []
+        self.timeline: list[str] | None = None
+        self.waiting: dict[str, list[Callable[[], None]]] = {}  # armed faults, by trigger
+        self.oracle = Oracle(self)
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def say(self, who: str, what: str) -> None:
+        """A line for people."""
+        if self.timeline is not None:
+            self.timeline.append(f"{self.clock.now:10.3f}  {who:<10} {what}")
+
+    def violated(self, rule: str, text: str) -> None:
+        """An invariant is broken: the run ends."""
+        line = f"{rule}: {text}"
+        self.violations.append(line)
+        self.say("CHECK", f"VIOLATION {line}")
+
+    def tell(self, event: str, **_: Any) -> None:
+        """Something happened that a fault may wait for."""
+        armed = self.waiting.pop(event, None) if self.waiting else None
+        if armed is not None:
+            for act in armed:
+                act()
+
+    def latency(self, host: SimHost) -> float:
+        """One way to a host or back, in seconds."""
+        return self.random.random() * 0.002 + 0.0002 + host.delay_s
+
+    def take_script_fault(self, host: str, call: SimCall) -> str:
+        """The fault that this run of a script meets, if any."""
+        name, operation = call.resource.id, call.operation.value
+        for key in ((host, name, operation), ("", name, operation), (host, "", operation)):
+            entry = self.script_faults.get(key)
+            if entry is None:
+                continue
+            kind: str = entry[0]
+            if kind == "says-7" and not call.lie:
+                continue
+            entry[1] -= 1
+            if entry[1] <= 0:
+                del self.script_faults[key]
+            self.say(host, f"{operation} of {name} meets: {kind}")
+            return kind
+        return ""
+
+    # --- what the ports tell -----------------------------------------------------------------
+
+    def probe_sent(self, connector: SimConnector, host: str) -> None:
+        """A heartbeat or a connection attempt leaves the manager."""
+        self.oracle.probe_sent(host)
+
+    def beat_answered(self, connection: SimConnection, sent_at: float) -> None:
+        """A heartbeat was answered."""
+        self.oracle.answered(connection.host.id, sent_at)
+
+    def connect_failed(self, connector: SimConnector, host: str, loss: Loss) -> None:
+        """A connection attempt failed."""
+        self.oracle.connect_failed(host, loss)
+
+    def connected(self, connection: SimConnection) -> None:
+        """A connection stands."""
+        self.say("manager", f"connected to {connection.host.id}")
+        self.oracle.connected(connection)
+        self.tell("connected")
+
+    def disconnected(self, connection: SimConnection) -> None:
+        """A connection is gone, as the manager sees it."""
+        self.say("manager", f"disconnected from {connection.host.id}: {connection.loss}")
+        self.oracle.disconnected(connection)
+        self.tell("disconnected")
+
+    def operation_sent(self, call: SimCall) -> None:
+        """The manager asks an agent for something."""
+        if call.operation is Operation.MONITOR:
+            call.lie = bool(self.script_faults) and self.oracle.may_lie(call)
+            return
+        host = call.connection.host.id
+        self.say("manager", f"{call.operation.value} {call.resource.id} on {host}")
+        self.counts[call.operation.value] += 1
+        self.oracle.operation_sent(call)
+        self.tell(call.operation.value)
+
+    def operation_answered(self, call: SimCall, result: OperationResult) -> None:
+        """The answer reaches the manager."""
+        if call.operation is not Operation.MONITOR:
+            text = f"{result.outcome.value} {result.code}"
+            host = call.connection.host.id
+            self.say("manager", f"{call.operation.value} {call.resource.id} on {host}: {text}")
+            self.tell(f"{call.operation.value}-answered")
+        self.oracle.operation_answered(call, result)
+
+    def operation_late(self, call: SimCall) -> None:
+        """The manager gave up waiting for an answer."""
+        self.oracle.operation_late(call)
+
+    def script_begins(self, host: SimHost, script: Script) -> None:
+        """A start or stop script begins."""
+        self.say(host.id, f"{script.operation.value} script of {script.resource.id} begins")
+        if script.operation is Operation.START:
+            self.oracle.start_begins(host, script)
+        else:
+            self.oracle.stop_begins(host, script)
+        self.tell(f"{script.operation.value}-script")
+
+    def script_ended(self, host: SimHost, script: Script, result: OperationResult) -> None:
+        """A start or stop script ended."""
+        text = f"{result.outcome.value} {result.code}"
+        self.say(host.id, f"{script.operation.value} script of {script.resource.id} ends: {text}")
+
+    def fence_begins(self, device: FenceDevice, action: FenceAction) -> None:
+        """The manager runs a fence program."""
+        plug, name = device.parameters["plug"], device.parameters["device"]
+        self.say("manager", f"fence device {name} ({plug}): {action.value}")
+        self.counts[f"fence {action.value}"] += 1
+        self.oracle.fence_begins(plug, name, action)
+        self.tell(f"fence-{action.value}")
+
+    def fence_ends(
+        self, device: FenceDevice, action: FenceAction, result: FenceResult | None, began: float
+    ) -> None:
+        """A fence program ended; without a result it was killed."""
+        name = device.parameters["device"]
+        what = "killed" if result is None else f"{result.succeeded} {result.power.value}"
+        self.say("manager", f"fence device {name}: {action.value} ended: {what}")
+        self.oracle.fence_ends(device.parameters["plug"], name, action, result, began)
+        self.tell(f"fence-{action.value}-ended")
