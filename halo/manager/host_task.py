@@ -204,9 +204,10 @@ class HostTask:
     def link_alive(self, loss: Loss) -> None:
         """Its kernel answers and its agent does not: wait, and say so."""
         self._say_loss(loss)
-        self._state.host_alive(self.host)
         proof = self._state.hosts[self.host].power_proof
-        if proof is not None:
+        if proof is None:
+            self._state.host_alive(self.host)
+        else:  # it stays among those that fell silent together: its end did not heal the network
             proof.verified_at = float("-inf")  # something answered: ask the device again
 
     def link_missed(self, loss: Loss) -> None:
