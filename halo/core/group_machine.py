@@ -21,7 +21,13 @@ from typing import TypeAlias
 
 from halo.core.journal import ErrorKind
 from halo.core.knowledge import Presence
-from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
+from halo.core.model import (
+    Operation,
+    Resource,
+    ResourceGroup,
+    ResourceId,
+    StartFailurePolicy,
+)
 from halo.core.ocf import OcfCode, is_present
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.state import ClusterState
@@ -60,6 +66,7 @@ class Report:
 
     kind: ErrorKind
     text: str
+    resource: ResourceId  # left alone on this host until cleanup
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class ReportStartFailure:
     """Write a failed start into the journal: the host is no candidate until `cleanup`."""
 
     text: str
+    resource: ResourceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +244,7 @@ class GroupMachine:
         text = f"start of {state.resource.id} on {self._host}: {describe(result)}"
         if self._revoked is not None:
             return []
-        actions: list[Action] = [ReportStartFailure(text)]
+        actions: list[Action] = [ReportStartFailure(text, state.resource.id)]
         move = self._group.on_start_failure is StartFailurePolicy.MOVE
         if move and self._state.available_candidates(self._group, besides=self._host):
             self._leaving = (Left.START_FAILED, text)
@@ -270,7 +278,9 @@ class GroupMachine:
             state.presence = Presence.RUNNING
         self._leaving = None
         self._needs_proof = False
-        return [Report(ErrorKind.STOP_FAILED, text)] if self._revoked is None else []
+        if self._revoked is not None:
+            return []
+        return [Report(ErrorKind.STOP_FAILED, text, state.resource.id)]
 
     # --- planning ----------------------------------------------------------------------------
 
@@ -361,7 +371,7 @@ class GroupMachine:
                     f"{limits.restart_window_s:g} s on {self._host}"
                 )
                 state.failed = text
-                return [Report(ErrorKind.RESTART_LIMIT, text)]
+                return [Report(ErrorKind.RESTART_LIMIT, text, state.resource.id)]
             state.restarts.append(now)
             state.crashed = False
         return [self._run(state, Operation.START)]

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from halo.core.errors import StateError
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceId
 
 EVENTS_KEPT = 1000
 """How many events an operator can look back on."""
@@ -134,6 +134,7 @@ class RememberedGroup:
     error: str | None = None
     error_kind: ErrorKind | None = None
     start_failures: dict[HostId, str] = field(default_factory=dict)
+    left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # why, where
     comment: str = ""  # the administrator's last word on it
 
 
@@ -221,6 +222,8 @@ class Remembered:
         host.fenced_at = record.at
         host.fence_intent = None
         host.connected = False
+        for group in self.groups.values():
+            group.left_alone.pop(record.object, None)  # whatever hung there is gone
 
     def _fold_fence_ended(self, record: Record) -> None:
         self.host(record.object).fence_intent = None
@@ -258,14 +261,25 @@ class Remembered:
         group = self.group(record.object)
         group.error = record.comment
         group.error_kind = ErrorKind(record.data["kind"])
+        self._leave_alone(group, record)
 
     def _fold_start_failed(self, record: Record) -> None:
-        self.group(record.object).start_failures[record.data["host"]] = record.comment
+        group = self.group(record.object)
+        group.start_failures[record.data["host"]] = record.comment
+        self._leave_alone(group, record)
+
+    @staticmethod
+    def _leave_alone(group: RememberedGroup, record: Record) -> None:
+        """A record that names a resource and a host: it is not started there until cleanup."""
+        resource = record.data.get("resource")
+        if resource:
+            group.left_alone.setdefault(record.data["host"], {})[resource] = record.comment
 
     def _fold_cleanup(self, record: Record) -> None:
         group = self.group(record.object)
         group.error = group.error_kind = None
         group.start_failures = {}
+        group.left_alone = {}
 
     def _fold_freeze(self, record: Record) -> None:
         self.frozen = (

@@ -118,7 +118,7 @@ class GroupTask:
                 case Report():
                     self._report(action)
                 case ReportStartFailure():
-                    self._report_start_failure(action.text)
+                    self._report_start_failure(action)
                 case ReportMoved():
                     self._report_moved()
 
@@ -189,7 +189,12 @@ class GroupTask:
         log.error("error", group=self._group.id, host=self._host, reason=action.text)
         records = [
             self._context.journal.make(
-                Event.ERROR, self._group.id, action.text, kind=action.kind.value
+                Event.ERROR,
+                self._group.id,
+                action.text,
+                kind=action.kind.value,
+                host=self._host,
+                resource=action.resource,
             )
         ]
         if self._state.memory_of(self._group).move_target is not None:
@@ -199,10 +204,12 @@ class GroupTask:
         self._context.journal.note(*records)
         self._show_failures()
 
-    def _report_start_failure(self, text: str) -> None:
+    def _report_start_failure(self, action: ReportStartFailure) -> None:
+        text = action.text
         log.error("start failed", group=self._group.id, host=self._host, reason=text)
         make = self._context.journal.make
-        records = [make(Event.START_FAILED, self._group.id, text, host=self._host)]
+        about = {"host": self._host, "resource": action.resource}
+        records = [make(Event.START_FAILED, self._group.id, text, **about)]
         if self._state.memory_of(self._group).move_target == self._host:
             records.append(make(Event.MOVE_FAILED, self._group.id, text))
         self._context.journal.note(*records)

@@ -65,9 +65,10 @@ class Manager:
 
     def _show_remembered_failures(self) -> None:
         for group in self.state.cluster.groups.values():
-            for host, text in self.state.memory_of(group).start_failures.items():
-                if host in group.candidates:
-                    self.state.knowledge.mark_failure(group.root, host, text)
+            for host, failures in self.state.memory_of(group).left_alone.items():
+                for resource, text in failures.items():
+                    if host in group.candidates and resource in group.by_id:
+                        self.state.knowledge.mark_failure(resource, host, text)
 
     async def run(self) -> None:
         """Manage until cancelled. Raises what was fatal; a restart is always safe."""
