@@ -349,7 +349,10 @@ async def _open_one(family: int, address: Any, deadline: float) -> socket.socket
         raise LinkError(Loss(LossKind.SILENT, detail)) from None
     except OSError as error:
         sock.close()
-        raise LinkError(loss_of(error)) from error
+        loss = loss_of(error)
+        if loss.kind is not LossKind.LOCAL:  # asyncio's words name the address as a tuple
+            loss = Loss(loss.kind, f"{address[0]} port {address[1]}")
+        raise LinkError(loss) from error
     except BaseException:
         sock.close()
         raise
