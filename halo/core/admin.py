@@ -150,9 +150,11 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
     memory = state.memory_of(group)
     verb = "start" if wanted else "stop"
     if not memory.managed:
-        raise CommandRefused(f"cannot {verb} {group.id}: it is unmanaged")
+        raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
     if state.remembered.frozen is not None:
-        raise CommandRefused(f"cannot {verb} {group.id}: frozen: {state.remembered.frozen}")
+        raise CommandRefused(
+            f"cannot {verb} {group.id}: frozen: {state.remembered.frozen}; `halo thaw` first"
+        )
     if memory.wanted == wanted:
         trouble = memory.error or "; ".join(memory.start_failures.values())
         if wanted and trouble:

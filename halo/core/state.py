@@ -165,6 +165,7 @@ class ClusterState:
         at.epoch += 1
         at.connected, at.since, at.loss, at.identity = True, now, None, identity
         at.power_proof = None
+        at.fence_held = ""
         at.answered_at = now
         if at.fence_phase is FencePhase.FAILED:
             at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
@@ -176,7 +177,7 @@ class ClusterState:
         """The connection is gone: what was known over it is unknown now."""
         at = self.hosts[host]
         at.connected, at.since, at.loss = False, now, loss
-        self.knowledge.drop_host(host, f"{host} is disconnected: {loss}")
+        self.knowledge.drop_host(host, f"{host} is disconnected")
 
     def host_alive(self, host: HostId) -> None:
         """Any sign of life: it is neither suspect nor lost."""

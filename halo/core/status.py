@@ -72,7 +72,7 @@ def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> 
         status = ERROR
     if status in (RUNNING, FAILED_OVER):
         comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
-    elif not comment or status == ERROR:
+    elif not comment or status in (ERROR, UNKNOWN):
         reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
         comment = _joined([*reasons, comment])
     return {
@@ -149,13 +149,21 @@ def _group_comments(
     failures = [memory.error or "", *memory.start_failures.values()]
     if at.managed_on is None:
         comments = [at.comment, *failures]
+        if status == UNKNOWN:  # a group that is held says why, not what is unknown
+            comments += [row["comment"] or "" for row in rows if row["status"] == UNKNOWN]
     else:
-        comments = [state.hold_reason(group) or "", *failures]
+        # Of a group that runs well, what holds the whole cluster stands elsewhere already.
+        is_well = status in (RUNNING, FAILED_OVER)
+        held = state.hold_reason(group) or ""
+        comments = ["" if is_well and memory.managed else held, *failures]
         comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
-        if status in (UNKNOWN, ERROR):
-            down = [row["id"] for row in rows if not row["status"].startswith(RUNNING)]
-            if down:
-                comments.append(f"not running: {', '.join(down)}")
+        down = [
+            resource.id
+            for resource in group.resources
+            if state.knowledge.of(resource.id, at.managed_on).presence is Presence.STOPPED
+        ]
+        if down:
+            comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
     if any(failures) and not any("halo cleanup" in comment for comment in comments):
         comments.append(f"mend it, then `halo cleanup {group.id}`")
     return comments

@@ -97,7 +97,9 @@ class Commands:
         )
         self._changed(group)
         verb = "will be started" if wanted else "will be stopped, and stay so"
-        return f"{group.id} {verb}{self._still_running(group)}"
+        held = self._state.hold_reason(group)
+        waits = f", but not before this ends: {held}" if held else ""
+        return f"{group.id} {verb}{waits}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
         admin.require_host(self._state, target)
@@ -116,6 +118,7 @@ class Commands:
         self._state.knowledge.drop_group(group, "being looked at afresh")
         for host in group.candidates:
             self._hosts[host].recall(group.id, "cleanup: to be looked at afresh")
+            self._hosts[host].probe(group.id)
         self._desk.changed([group.id])
         return f"{group.id} is looked at afresh{self._still_running(group)}"
 
@@ -197,19 +200,28 @@ class Commands:
         self._hosts[host].poke()
         if active:
             return f"{host} is active"
-        running = [
-            group.id
+        return f"{host} is deactivated{self._what_leaves(host)}"
+
+    def _what_leaves(self, host: HostId) -> str:
+        """Which groups leave a deactivated host, and which stay, in words."""
+        here = [
+            group
             for group in self._state.groups_of(host)
             if self._state.groups[group.id].managed_on == host
         ]
-        moving = f"; moving away: {', '.join(running)}" if running else ""
-        return f"{host} is deactivated{moving}"
+        held = {group.id: self._state.hold_reason(group) for group in here}
+        leaving = [group.id for group in here if held[group.id] is None]
+        staying = [f"{group} ({why})" for group, why in held.items() if why is not None]
+        return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
+            f"; staying here: {', '.join(staying)}" if staying else ""
+        )
 
     # --- the cluster -------------------------------------------------------------------------
 
     async def cluster_command(self, command: str, *, comment: str | None) -> str:
         """`freeze`, `thaw`, `clear_events`."""
-        admin.require_acting(self._state)
+        if command != "clear_events":  # which acts on nothing
+            admin.require_acting(self._state)
         event = {
             "freeze": Event.FREEZE,
             "thaw": Event.THAW,
