@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
@@ -221,7 +222,7 @@ def _host_detail(host: Item, verbose: bool) -> str:
     """What an operator must know of a host beyond its place in the lists."""
     state = view.text(host, "state")
     comment = view.text(host, "comment")
-    since = view.text(host, "since")
+    since = _time_of(host.get("since"))
     parts = []
     if comment:
         parts.append(comment)
@@ -230,6 +231,13 @@ def _host_detail(host: Item, verbose: bool) -> str:
     if verbose and since:
         parts.append(f"{state or 'unchanged'} since {since}")
     return "; ".join(parts)
+
+
+def _time_of(value: object) -> str:
+    """Seconds since the epoch as local time; a text as it is."""
+    if isinstance(value, int | float):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return view.clean(value)
 
 
 def _events(status: Item, count: int) -> Iterator[str]:

@@ -50,8 +50,10 @@ def event(record: Record) -> dict[str, str]:
     }
 
 
-def _on_host(sighting: Sighting) -> tuple[str, str]:
+def _on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
     """The status of a resource on one host, and its reason."""
+    if sighting.presence is Presence.UNKNOWN and sighting.failure is None and not at.connected:
+        return UNKNOWN, f"{at.id} is disconnected"
     if sighting.presence is Presence.RUNNING:
         return RUNNING, sighting.failure or sighting.reason
     if sighting.failure is not None:
@@ -61,7 +63,10 @@ def _on_host(sighting: Sighting) -> tuple[str, str]:
 
 def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
-    per_host = {host: _on_host(state.knowledge.of(resource.id, host)) for host in group.candidates}
+    per_host = {
+        host: _on_host(state.hosts[host], state.knowledge.of(resource.id, host))
+        for host in group.candidates
+    }
     running = [host for host, (status, _) in per_host.items() if status == RUNNING]
     status = _overall(group, [status for status, _ in per_host.values()], running)
     copies = state.knowledge.running_on(group)
