@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-hosts check format clean
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
+	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what the other targets made"
@@ -27,6 +28,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/pytest -q -n auto $(PYTEST_ARGS)
+
+# Mostly waiting, so more of them at once than there are cores. A missing part fails here.
+test-hosts: $(STAMP)
+	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 4 $(PYTEST_ARGS) tests/hosts
 
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .
