@@ -12,10 +12,27 @@ from typing import Any, Protocol, TypeAlias
 
 from halo.core.errors import Loss
 from halo.core.model import FenceDevice, Host, Operation, Resource
-from halo.core.outcomes import AgentIdentity, FenceAction, FenceResult, OperationResult
+from halo.core.outcomes import (
+    AgentIdentity,
+    FenceAction,
+    FenceResult,
+    OperationResult,
+    ReportBatch,
+    WatchItem,
+)
 
 JournalRecord: TypeAlias = dict[str, Any]
 """One journal record as JSON-ready data."""
+
+
+class ReportSink(Protocol):
+    """Where the reports of a watching agent go."""
+
+    def report(self, batch: ReportBatch) -> bool:
+        """Take a batch; False: not accepted, and the agent starts again with a full report after
+        the next heartbeat. Called on the event loop, in the order of `sequence`; never after the
+        connection ended or a later `watch` was taken."""
+        ...
 
 
 class AgentConnection(Protocol):
@@ -32,6 +49,18 @@ class AgentConnection(Protocol):
 
     async def heartbeat(self) -> None:
         """Return when the agent answered; the caller sets the deadline."""
+        ...
+
+    async def watch(
+        self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
+    ) -> None:
+        """Have the agent monitor `items` by itself and report to `sink`, at least every
+        `digest_interval_s`; returns when the agent has taken this over, mostly before the first
+        report. Ends an earlier watch of this connection at once. The caller sets the deadline.
+
+        Only where `identity.features` has "watch". Raises LinkError when the connection is gone
+        (its `loss` says why) or the agent refused (PROTOCOL or BUSY; the connection stands).
+        """
         ...
 
     async def wait_closed(self) -> Loss:

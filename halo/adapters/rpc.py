@@ -13,7 +13,7 @@ import errno
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,8 @@ from halo.adapters.schema import HaloAgent
 from halo.adapters.wire import Wire, set_socket_options
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
-from halo.core.outcomes import AgentIdentity, OperationResult, Outcome
+from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
+from halo.ports import ReportSink
 
 _KIND_OF_ERRNO = {
     errno.ECONNREFUSED: LossKind.REFUSED,
@@ -313,6 +314,12 @@ class CapnpConnection:
         answer = await request.send()
         return _result_of_legacy(answer.result)
 
+    async def watch(
+        self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
+    ) -> None:
+        """Have the agent monitor `items` by itself and report to `sink`. Raises LinkError."""
+        raise LinkError(Loss(LossKind.PROTOCOL, "not implemented yet"))
+
     def _require_open(self) -> None:
         if self._loss is not None:
             raise LinkError(self._loss)
@@ -363,7 +370,12 @@ def _identity(greeting: Any) -> AgentIdentity:
     kind = greeting.which()
     if kind == "welcome":
         welcome = greeting.welcome
-        return AgentIdentity(version=welcome.version, boot_id=welcome.bootId)
+        return AgentIdentity(
+            version=welcome.version,
+            boot_id=welcome.bootId,
+            features=frozenset(welcome.features),
+            start_id=welcome.startId,
+        )
     if kind == "busy":
         raise LinkError(Loss(LossKind.BUSY, greeting.busy))
     if kind == "staleTerm":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from halo.core.model import Resource, ResourceId
+
 
 class Outcome(Enum):
     """How one operation on a resource ended."""
@@ -27,12 +29,50 @@ class OperationResult:
 class AgentIdentity:
     """Who answers at the other end.
 
-    `legacy`: it knows `operation` alone (no heartbeats). `boot_id` changes when the host boots.
+    `legacy`: it knows `operation` alone (no heartbeats). `boot_id` changes when the host boots,
+    `start_id` when the agent starts. `features` names what it can do besides.
     """
 
     version: str = ""
     boot_id: str = ""
     legacy: bool = False
+    features: frozenset[str] = frozenset()
+    start_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchItem:
+    """One resource for an agent to watch: a monitor every `period_s` seconds, ended after
+    `timeout_s` (None: the timeout that the script advertises)."""
+
+    resource: Resource
+    period_s: float
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedResult:
+    """What a watching agent's monitor found. `operations` is how many starts and stops of the
+    resource, sent over this connection, had ended at the agent when the monitor began."""
+
+    resource: ResourceId
+    operations: int
+    result: OperationResult
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBatch:
+    """One report of a watching agent; `docs/watching.md` says what each part means.
+
+    `sequence` counts from 1 within a watch. `complete`: the full report ends with this batch.
+    `digest` is :func:`halo.core.watching.digest_of` over the last reported result of every item,
+    those of this batch included.
+    """
+
+    sequence: int
+    complete: bool
+    digest: int
+    results: tuple[ReportedResult, ...]
 
 
 class FenceAction(StrEnum):

@@ -8,12 +8,14 @@ after the hole is mended, unless the sender closed the connection meanwhile.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from halo import __version__
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
-from halo.core.outcomes import AgentIdentity, OperationResult, Outcome
+from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
+from halo.ports import ReportSink
 from tests.simulation.hosts import SimCall, SimHost
 
 if TYPE_CHECKING:
@@ -129,6 +131,11 @@ class SimConnection:
             await waiter
         finally:
             self._beats.pop(waiter, None)
+
+    async def watch(
+        self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
+    ) -> None:
+        raise LinkError(Loss(LossKind.PROTOCOL, "the simulated agents do not watch"))
 
     async def wait_closed(self) -> Loss:
         return await asyncio.shield(self._closed)
