@@ -73,7 +73,7 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
     if memory.fenced:
         return f"{host} was fenced already; mend it, then `halo reset {host}`"
     if memory.distrusted:
-        return f"the fence device of {host} is not trusted: {memory.distrusted}"
+        return f"the fence device of {host} is not trusted; mend it, then `halo reset {host}`"
     if not memory.seen:
         return (
             f"{host} was never seen since its last reset; start it, or power it off for certain "
@@ -102,14 +102,17 @@ def _not_lost(at: HostState) -> str:
     return f"{at.id} is not declared lost"
 
 
-def _nobody_takes(state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId) -> str:
+def _nobody_takes(
+    state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
+) -> str:
+    """No candidate can take `what` from `lost`, and of each candidate why."""
     why = [
         reason
         for group in bereft
         for other in group.candidates
         if other != lost and (reason := state.unavailable(group, other)) is not None
     ]
-    text = f"no other host could take a group of {lost} now"
+    text = f"no other host could take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
 
 
@@ -198,17 +201,15 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force overrides"
     stranded = [
-        group.id
+        group
         for group in state.groups_of(host)
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
         and not state.available_candidates(group, besides=host)
     ]
     if stranded:
-        return (
-            f"no other host could take {', '.join(stranded)} from {host} now "
-            "(partner deactivated or disconnected); --force overrides"
-        )
+        names = ", ".join(group.id for group in stranded)
+        return f"{_nobody_takes(state, stranded, host, names)}; --force overrides"
     return None
 
 

@@ -119,7 +119,13 @@ class FenceDesk:
         if host in self._attempts:
             raise CommandRefused(f"{host} is being fenced already")
         log.warning("fencing", host=host, by="administrator")
-        failure = await self._begin(host, comment, automatic=False)
+        attempt = self._begin(host, comment, automatic=False)
+        await asyncio.wait({attempt})
+        if attempt.cancelled():
+            raise CommandFailed(
+                f"the fencing of {host} was cancelled; whether it is off is not known"
+            )
+        failure = attempt.result()
         if failure is not None:
             raise CommandFailed(f"fencing {host} failed: {failure}")
 

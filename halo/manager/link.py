@@ -127,7 +127,7 @@ class HostLink:
         try:
             connection = await self._connector.connect(self._host, deadline_s)
         except LinkError as error:
-            return error.loss.kind in (LossKind.BUSY, LossKind.PROTOCOL)
+            return error.loss.kind in (LossKind.BUSY, LossKind.PROTOCOL, LossKind.TLS)
         connection.close()
         return True
 
