@@ -178,6 +178,9 @@ class GroupMachine:
     def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
         """An operation got no answer because the connection ended: leave."""
         state = self.resources[resource_id]
+        if state.resource.shared and state.busy is Operation.STOP:
+            # The agent runs the script to its end before it begins the resource's next operation.
+            self._state.needs.stop_ended(resource_id, self._host)
         state.busy = None
         state.presence = Presence.UNKNOWN
         self.revoke(why)
@@ -185,8 +188,12 @@ class GroupMachine:
 
     def next_due(self) -> float | None:
         """When the next monitor is due, if nothing happens before."""
-        times = [s.due_at for s in self.resources.values() if s.busy is None]
-        return None if self._left or self._revoked or not times else min(times)
+        times = [
+            state.due_at
+            for state in self.resources.values()
+            if state.busy is None and not self._waits_for_stop(state)
+        ]
+        return None if self._left or self._revoked is not None or not times else min(times)
 
     @property
     def is_revoked(self) -> bool:
@@ -218,20 +225,23 @@ class GroupMachine:
             return []
         if result.code == OcfCode.NOT_RUNNING:
             state.bad_monitors = 0
-            state.crashed = state.crashed or state.presence is Presence.RUNNING
+            state.crashed = state.crashed or state.presence in (Presence.RUNNING, Presence.ERROR)
             state.presence = Presence.STOPPED
             state.stopped_by_script = False
             state.wants_restart = False
             return []
         state.bad_monitors += 1
-        if (
-            state.bad_monitors >= BAD_MONITORS_BEFORE_RESTART
-            and state.failed is None
-            and not self._needed_by_others(state)
-        ):
-            state.wants_restart = state.crashed = True
         if state.presence is not Presence.RUNNING:
             state.presence = Presence.ERROR
+        if state.bad_monitors < BAD_MONITORS_BEFORE_RESTART or state.failed is not None:
+            return []
+        if state.stopped_by_script:
+            # Another stop would tell no more: without this, a broken monitor stops it for ever.
+            return self._stop_failed(
+                state, f"reported success, but its monitor cannot tell: {describe(result)}"
+            )
+        if not self._needed_by_others(state):
+            state.wants_restart = state.crashed = True
         return []
 
     def _started(self, state: ResourceState, result: OperationResult) -> list[Action]:
@@ -344,20 +354,40 @@ class GroupMachine:
         self, state: ResourceState, parents_up: bool, doomed: bool, now: float
     ) -> list[Action]:
         """One idle resource of a group that is to run here."""
-        if state.resource.shared and self._state.needs.is_stopping(state.resource.id, self._host):
-            state.presence = Presence.UNKNOWN  # another group's stop of it is under way
+        if self._waits_for_stop(state):
+            state.presence = Presence.UNKNOWN
             state.due_at = now
             return []
         dependents_down = all(
-            self.resources[d.id].is_down for d in self._group.dependents_of(state.resource)
+            self._is_out_of_the_way(self.resources[d.id])
+            for d in self._group.dependents_of(state.resource)
         )
         present = state.presence in (Presence.RUNNING, Presence.ERROR)
-        if state.wants_restart or (doomed and present and state.failed is None):
-            return [self._run(state, Operation.STOP)] if dependents_down else []
-        startable = state.presence is Presence.STOPPED and state.failed is None
+        has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
+        if has_to_stop and dependents_down and not self._needed_by_others(state):
+            return self._stop_to_restart(state)
+        startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
         if startable and parents_up and dependents_down:
             return self._start(state, now)
         return self._monitors_due([state], now)
+
+    def _waits_for_stop(self, state: ResourceState) -> bool:
+        """Is another group's stop of this shared resource under way? Its end is told by a poke."""
+        return (
+            state.resource.shared
+            and state.busy is None
+            and self._state.needs.is_stopping(state.resource.id, self._host)
+        )
+
+    def _is_out_of_the_way(self, state: ResourceState) -> bool:
+        """May a parent be stopped or started? What another group holds up does not stand in it."""
+        return state.is_down or (state.busy is None and self._needed_by_others(state))
+
+    def _stop_to_restart(self, state: ResourceState) -> list[Action]:
+        """Stop a resource that will be started again; other groups' starts of it wait."""
+        if state.resource.shared:
+            self._state.needs.release(state.resource.id, self._host, self._group.id)
+        return [self._run(state, Operation.STOP)]
 
     def _start(self, state: ResourceState, now: float) -> list[Action]:
         """Start a stopped resource, unless it was restarted too often by now."""

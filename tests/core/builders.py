@@ -148,6 +148,7 @@ class World:
         """Connections stand, and nothing was looked at yet."""
         for host in hosts:
             self.state.host_connected(host, AgentIdentity("1"), self.now)
+            self.state.hosts[host].accepted = True  # its first heartbeat was answered
             self.journal(Event.CONNECT, host)
 
     def up(self, *hosts: str, running: Iterable[str] = ()) -> None:
