@@ -167,6 +167,14 @@ class GroupMachine:
             return self._started(state, result) + self.step(now)
         return self._stopped(state, result, now) + self.step(now)
 
+    def reported(self, resource_id: str, result: OperationResult, now: float) -> list[Action]:
+        """Take in what a watching agent reported; no start or stop of it is under way."""
+        state = self.resources[resource_id]
+        if state.busy is not None or state.stopped_by_script:
+            return []  # what was asked for is on its way, and younger
+        state.due_at = now + self._interval_s(state.resource)
+        return self._monitored(state, result) + self.step(now)
+
     def start_refused(self, resource_id: str, now: float) -> list[Action]:
         """A start was not sent: it lacks proof. Stop what runs, and have it decided afresh."""
         state = self.resources[resource_id]
@@ -191,7 +199,9 @@ class GroupMachine:
         times = [
             state.due_at
             for state in self.resources.values()
-            if state.busy is None and not self._waits_for_stop(state)
+            if state.busy is None
+            and not self._waits_for_stop(state)
+            and not self._is_watched(state)
         ]
         return None if self._left or self._revoked is not None or not times else min(times)
 
@@ -477,8 +487,17 @@ class GroupMachine:
         return [
             self._run(state, Operation.MONITOR)
             for state in states
-            if state.busy is None and state.due_at <= now
+            if state.busy is None and state.due_at <= now and not self._is_watched(state)
         ]
+
+    def _is_watched(self, state: ResourceState) -> bool:
+        """Does the agent look at it by itself, so that there is nothing to ask?"""
+        return (
+            self._state.hosts[self._host].watched
+            and state.presence is not Presence.UNKNOWN
+            and not state.stopped_by_script
+            and state.bad_monitors == 0
+        )
 
     def _run(self, state: ResourceState, operation: Operation) -> Run:
         state.busy = operation

@@ -122,6 +122,7 @@ class RememberedHost:
     seen: bool = False  # was connected since its last reset
     rebooted: bool = False  # `on_loss: reboot` was used up
     distrusted: str | None = None  # why its fence device is not believed
+    boot_id: str = ""  # of its last connection
 
 
 @dataclass
@@ -207,6 +208,7 @@ class Remembered:
     def _fold_connect(self, record: Record) -> None:
         host = self.host(record.object)
         host.connected = host.seen = True
+        host.boot_id = str(record.data.get("boot_id") or host.boot_id)
         host.powered_off = False
         host.fence_intent = None
 

@@ -75,6 +75,24 @@ class Knowledge:
             entry.last_seen = presence
         return changed
 
+    def report(
+        self, resource: Resource, host: HostId, presence: Presence, *, epoch: int, reason: str
+    ) -> bool:
+        """Write down what a watching agent reported; True when the presence changed.
+
+        A report was not asked for, so it is never proof: where it changes what was known, it
+        leaves nothing that a start could rest on."""
+        entry = self._entry(resource.id, host)
+        changed = entry.presence is not presence or entry.epoch != epoch
+        if changed:
+            entry.begun_at = float("-inf")
+        entry.presence = presence
+        entry.reason = reason
+        entry.epoch = epoch
+        if presence in (Presence.RUNNING, Presence.STOPPED):
+            entry.last_seen = presence
+        return changed
+
     def note_starting(
         self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
     ) -> None:

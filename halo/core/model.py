@@ -151,6 +151,8 @@ class Settings:
 
     monitor_interval_s: float = 5.0
     survey_interval_s: float = 30.0
+    watch_interval_s: float = 1.0
+    digest_interval_s: float = 5.0
     heartbeat_interval_s: float = 1.0
     loss_budget_s: float = 3.0
     connect_timeout_s: float = 2.0

@@ -22,6 +22,7 @@ from halo.core.model import (
     LossPolicy,
     Resource,
     ResourceGroup,
+    ResourceId,
     Settings,
 )
 from halo.core.outcomes import AgentIdentity
@@ -42,6 +43,14 @@ class PowerProof:
     """A confirmed fence without a sign of life since. Monotonic seconds."""
 
     verified_at: float  # when the device last said off; -inf: not asked by this manager yet
+
+
+@dataclass(slots=True)
+class OperationCount:
+    """How many starts and stops were sent over this connection, and how many were answered."""
+
+    sent: int = 0
+    answered: int = 0
 
 
 @dataclass
@@ -65,11 +74,19 @@ class HostState:
     verifying: bool = False  # its fence device is being asked for its state
     verify_retry_at: float = float("-inf")
     power_proof: PowerProof | None = None
+    accepted: bool = False  # a heartbeat was answered over this connection
+    watched: bool = False  # its agent reports changes by itself, and nothing was missed so far
+    operations: dict[ResourceId, OperationCount] = field(default_factory=dict)
+    counts_certain: bool = True  # no start or stop is without an answer after its deadline
 
     @property
     def ready(self) -> bool:
-        """Connected, and its word may be acted on."""
-        return self.connected and self.fence_phase is not FencePhase.RUNNING
+        """Connected, greeted, heard: its word may be acted on."""
+        return self.connected and self.accepted and self.fence_phase is not FencePhase.RUNNING
+
+    def operation_count(self, resource: ResourceId) -> OperationCount:
+        """The starts and stops of one resource over this connection."""
+        return self.operations.setdefault(resource, OperationCount())
 
 
 @dataclass
@@ -143,6 +160,37 @@ class ClusterState:
         changed = self.knowledge.observe(
             resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
         )
+        self._note_where(group, resource, host, presence, epoch)
+        return changed
+
+    def observe_report(
+        self,
+        group: ResourceGroup,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        *,
+        epoch: int,
+        reason: str = "",
+    ) -> bool:
+        """Take in what a watching agent reported; never proof. True when the presence changed."""
+        at = self.hosts[host]
+        if not at.ready or at.epoch != epoch:
+            return False
+        changed = self.knowledge.report(resource, host, presence, epoch=epoch, reason=reason)
+        if changed:
+            self._note_where(group, resource, host, presence, epoch)
+        return changed
+
+    def _note_where(
+        self,
+        group: ResourceGroup,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        epoch: int,
+    ) -> None:
+        """Keep account of where the root may be restarted in place (S1)."""
         if presence is Presence.RUNNING and not resource.shared:
             if any(
                 self.knowledge.presence(group, other) is Presence.RUNNING
@@ -155,7 +203,6 @@ class ClusterState:
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)
-        return changed
 
     def host_connected(self, host: HostId, identity: AgentIdentity, now: float) -> int:
         """A new connection stands: a sign of life, and nothing is known over it yet.
@@ -167,6 +214,10 @@ class ClusterState:
         at.power_proof = None
         at.fence_held = ""
         at.answered_at = now
+        at.accepted = identity.legacy  # such an agent knows no heartbeat
+        at.watched = False
+        at.operations = {}
+        at.counts_certain = True
         if at.fence_phase is FencePhase.FAILED:
             at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         self.host_alive(host)
@@ -177,6 +228,7 @@ class ClusterState:
         """The connection is gone: what was known over it is unknown now."""
         at = self.hosts[host]
         at.connected, at.since, at.loss = False, now, loss
+        at.accepted = at.watched = False
         self.knowledge.drop_host(host, f"{host} is disconnected")
 
     def host_alive(self, host: HostId) -> None:
@@ -228,6 +280,8 @@ class ClusterState:
             return f"{host} is being fenced"
         if not at.connected:
             return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
+        if not at.accepted:
+            return f"{host} is reconnecting"
         if not self.memory_of_host(host).active:
             return f"{host} is deactivated"
         if not self.has_reported(group, host):
@@ -284,10 +338,10 @@ class ClusterState:
             if age > self.settings.power_proof_age_s:
                 return f"{host} was fenced; its fence device has to confirm that it is still off"
             return None
+        if not at.connected:
+            return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
         if not at.ready:
-            return f"{host} is {'being fenced' if at.connected else 'disconnected'}" + (
-                f" ({at.loss})" if at.loss and not at.connected else ""
-            )
+            return f"{host} is {'being fenced' if at.accepted else 'reconnecting'}"
         sampled = self.knowledge.stopped_since(group, host, at.epoch)
         if sampled is not None and sampled >= since:
             return None

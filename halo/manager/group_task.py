@@ -45,6 +45,7 @@ class GroupTask:
         connection: AgentConnection,
         order: ManageOrder,
         poke_siblings: Callable[[], None],
+        operation_ended: Callable[[str], None],
     ) -> None:
         self._context = context
         self._state = context.state
@@ -53,6 +54,7 @@ class GroupTask:
         self._connection = connection
         self._order = order
         self._poke_siblings = poke_siblings
+        self._operation_ended = operation_ended
         self._loop = asyncio.get_running_loop()
         self._machine = GroupMachine(context.state, group, host, order.epoch, self._loop.time())
         self._wake = asyncio.Event()
@@ -69,6 +71,13 @@ class GroupTask:
     def poke(self) -> None:
         """The cluster's state changed: look at it."""
         self._wake.set()
+
+    def reported(self, resource: str, result: OperationResult) -> None:
+        """A watching agent reported a result of one of the group's resources."""
+        if self._leave is None:
+            self._carry_out(self._machine.reported(resource, result, self._loop.time()))
+            self._show_failures()
+            self._wake.set()
 
     def revoke(self, why: str) -> None:
         """Begin nothing more, and leave when what is in flight has ended."""
@@ -158,6 +167,8 @@ class GroupTask:
         actions = self._machine.finished(name, operation, result, self._loop.time())
         self._show_failures()
         self._carry_out(actions)
+        if operation is not Operation.MONITOR:
+            self._operation_ended(name)
         if operation is Operation.STOP and resource.shared:
             self._poke_siblings()
         if copies_before < 2 and len(self._state.knowledge.running_on(self._group)) > 1:

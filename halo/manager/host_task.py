@@ -29,7 +29,8 @@ from halo.core.host_machine import (
     TokenArrived,
 )
 from halo.core.journal import Event as Journaled
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.outcomes import OperationResult
 from halo.core.tokens import ResourceToken
 from halo.manager.context import Context
 from halo.manager.group_task import GroupTask
@@ -152,7 +153,13 @@ class HostTask:
             return
         self._tokens[group.id] = action.token.hand_to(f"host {self.host}, task {group.id}")
         child = GroupTask(
-            self._context, group, self.host, connection, action.order, poke_siblings=self.poke
+            self._context,
+            group,
+            self.host,
+            connection,
+            action.order,
+            poke_siblings=self.poke,
+            operation_ended=self._operation_ended,
         )
         self._children[group.id] = child
         self._state.groups[group.id].managed_on = self.host
@@ -161,6 +168,10 @@ class HostTask:
         self._child_tasks.add(task)
         task.add_done_callback(self._child_tasks.discard)
         log.info("managing", host=self.host, group=group.id)
+
+    def _operation_ended(self, resource: str) -> None:
+        if self._surveyor is not None:
+            self._surveyor.operation_ended(resource)
 
     async def _run_child(self, group: GroupId, child: GroupTask) -> None:
         """Run a child; its token comes back as a message, whatever way it ended."""
@@ -174,20 +185,41 @@ class HostTask:
     # --- what the link tells (LinkOwner) -----------------------------------------------------
 
     def link_up(self, connection: AgentConnection) -> None:
-        """A connection stands: nothing is known over it yet, so look through everything."""
-        now = self._loop.time()
-        epoch = self._state.host_connected(self.host, connection.identity, now)
-        memory = self._state.memory_of_host(self.host)
-        if not memory.connected:
-            log.info("connected", host=self.host, version=connection.identity.version)
-        self._context.journal.note(self._context.journal.make(Journaled.CONNECT, self.host))
+        """A connection stands; the host is ready when it has answered a heartbeat over it."""
+        epoch = self._state.host_connected(self.host, connection.identity, self._loop.time())
         self._post(LinkUp(epoch))
+        if self._state.hosts[self.host].accepted:
+            self._begin_to_look(connection)
+
+    def _begin_to_look(self, connection: AgentConnection) -> None:
+        """The host is ready. Nothing is known over this connection yet: look through everything."""
+        identity, at = connection.identity, self._state.hosts[self.host]
+        memory = self._state.memory_of_host(self.host)
+        rebooted = bool(memory.boot_id) and memory.boot_id != identity.boot_id
+        if not memory.connected:
+            log.info("connected", host=self.host, version=identity.version, rebooted=rebooted)
+        make = self._context.journal.make
+        self._context.journal.note(make(Journaled.CONNECT, self.host, boot_id=identity.boot_id))
         self._surveyor = Surveyor(
-            self._context, self.host, connection, epoch, self._children.__contains__
+            self._context,
+            self.host,
+            connection,
+            at.epoch,
+            self._children.__contains__,
+            self._take_report,
+            self.poke,
         )
         self._surveyor.start()
         self._context.device_check.check_device(self.host)
         self._context.desk.changed(self._context.groups_of(self.host))
+
+    def _take_report(self, group: ResourceGroup, resource: str, result: OperationResult) -> None:
+        """A watching agent saw something new."""
+        child = self._children.get(group.id)
+        if child is not None:
+            child.reported(resource, result)
+        else:
+            self._context.desk.learnt([group.id])
 
     def link_down(self, loss: Loss) -> None:
         """The connection is gone."""
@@ -227,6 +259,9 @@ class HostTask:
         if at.suspect_at is not None:
             log.info("answers again", host=self.host)
             self._state.host_alive(self.host)
+        if not at.accepted and self.link.connection is not None:
+            at.accepted = True
+            self._begin_to_look(self.link.connection)
         waited_for = at.answered_at <= self._state.last_verdict_at < sent_at
         at.answered_at = max(at.answered_at, sent_at)
         if waited_for:

@@ -46,13 +46,21 @@ async def operate(
     deadline_s = state.settings.operation_deadline_s
     if configured is not None:
         deadline_s = configured + DEADLINE_MARGIN_S
+    count = None
+    if operation is not Operation.MONITOR:
+        count = state.hosts[host].operation_count(resource.id)
+        count.sent += 1
     result = await connection.operation(resource, operation, deadline_s)
-    presence, reason = _taught(operation, result)
+    if count is not None:
+        count.answered += 1
+        if asyncio.get_running_loop().time() - now >= deadline_s:
+            state.hosts[host].counts_certain = False  # it may still run, and end uncounted
+    presence, reason = taught(operation, result)
     state.observe(group, resource, host, presence, epoch=epoch, begun_at=now, reason=reason)
     return result
 
 
-def _taught(operation: Operation, result: OperationResult) -> tuple[Presence, str]:
+def taught(operation: Operation, result: OperationResult) -> tuple[Presence, str]:
     """What a result says of the resource."""
     succeeded = result.outcome is Outcome.COMPLETED and result.code == OcfCode.SUCCESS
     if operation is Operation.START:

@@ -9,9 +9,10 @@ import structlog
 
 from halo.core.errors import LinkError
 from halo.core.knowledge import Presence
-from halo.core.model import GroupId, HostId, Operation, Resource, ResourceGroup
+from halo.core.model import GroupId, HostId, Operation, Resource, ResourceGroup, ResourceId
 from halo.manager.context import Context
 from halo.manager.operations import operate
+from halo.manager.watcher import FEATURE, ReportTaker, Watcher
 from halo.ports import AgentConnection
 
 log = structlog.get_logger("halo.survey")
@@ -30,6 +31,8 @@ class Surveyor:
         connection: AgentConnection,
         epoch: int,
         is_managed_here: Callable[[GroupId], bool],
+        take_report: ReportTaker,
+        sight_changed: Callable[[], None],
     ) -> None:
         self._context = context
         self._state = context.state
@@ -41,15 +44,26 @@ class Surveyor:
         self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
         self._in_flight: dict[GroupId, asyncio.Task[None]] = {}
         self._looked_at: dict[GroupId, float] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._rounds: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._watcher: Watcher | None = None
+        if FEATURE in connection.identity.features:
+            self._watcher = Watcher(context, host, connection, epoch, take_report, sight_changed)
 
     def start(self) -> None:
         """Look through everything once, then keep looking."""
-        self._watch = self._context.spawn(self._run())
+        self._rounds = self._context.spawn(self._run())
+        if self._watcher is not None:
+            self._watching = self._context.spawn(self._watcher.run())
+
+    def operation_ended(self, resource: ResourceId) -> None:
+        """A start or stop was answered."""
+        if self._watcher is not None:
+            self._watcher.operation_ended(resource)
 
     def stop(self) -> None:
         """The connection is gone."""
-        for task in (self._watch, *self._in_flight.values()):
+        for task in (self._rounds, self._watching, *self._in_flight.values()):
             if task is not None:
                 task.cancel()
 
@@ -76,10 +90,10 @@ class Surveyor:
     async def _run(self) -> None:
         """The first full report, then the rounds."""
         groups = list(self._state.groups_of(self._host))
-        first = [self._spawn(group) for group in groups]
+        first = [self._spawn(group) for group in groups if self._watcher is None]
         if first:
             await asyncio.wait(first)
-        log.info("looked through", host=self._host, groups=len(groups))
+            log.info("looked through", host=self._host, groups=len(groups))
         tick_s = self._state.settings.monitor_interval_s
         while True:
             await asyncio.sleep(tick_s)
@@ -89,7 +103,7 @@ class Surveyor:
 
     def _is_due(self, group: ResourceGroup) -> bool:
         """Groups without a home are looked at each period; those of others now and then."""
-        if self._is_managed_here(group.id):
+        if self._is_managed_here(group.id) or self._state.hosts[self._host].watched:
             return False
         if self._state.groups[group.id].managed_on is None:
             return True

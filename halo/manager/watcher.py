@@ -1,0 +1,195 @@
+"""The manager's end of watching: takes the batches that an agent reports over one connection.
+
+See `docs/watching.md`. A report shows, restarts, adopts and reveals; it never proves (S1). Whatever
+makes the picture doubtful (a gap, another digest, no batch for too long, an operation whose end is
+uncertain) ends the watch: polling takes over in the same step, and a new watch is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from halo.core.errors import LinkError
+from halo.core.knowledge import Presence
+from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
+from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult, WatchItem
+from halo.core.state import ClusterState
+from halo.core.watching import DigestKeeper
+from halo.manager.context import Context
+from halo.manager.operations import taught
+from halo.ports import AgentConnection
+
+FEATURE = "watch"
+BATCHES_MISSED = 3
+"""Digest intervals without a batch after which sight is lost."""
+
+RETRY_S = 10.0
+
+log = structlog.get_logger("halo.watch")
+
+ReportTaker = Callable[[ResourceGroup, ResourceId, OperationResult], None]
+
+
+def watch_period_s(state: ClusterState, resource: Resource) -> float:
+    """How often an agent looks at a resource by itself."""
+    settings = state.settings
+    return resource.monitor_interval_s or min(
+        settings.watch_interval_s, settings.monitor_interval_s
+    )
+
+
+class _Sight:
+    """What came in over one watch. Implements :class:`halo.ports.ReportSink`."""
+
+    def __init__(self, take: Callable[[ReportBatch], bool], now: float) -> None:
+        self._take = take
+        self.last: dict[ResourceId, ReportedResult] = {}
+        self.sequence = 0
+        self.complete = False
+        self.digest = DigestKeeper()
+        self.heard_at = now
+        self.lost: str | None = None
+        self.was_refused = False
+
+    def report(self, batch: ReportBatch) -> bool:
+        """One batch; False when the host is not ready, and the agent has to begin afresh."""
+        return self._take(batch)
+
+
+class Watcher:
+    """Watches one host's resources through its agent, as long as one connection stands."""
+
+    def __init__(
+        self,
+        context: Context,
+        host: HostId,
+        connection: AgentConnection,
+        epoch: int,
+        take_report: ReportTaker,
+        sight_changed: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._host = host
+        self._connection = connection
+        self._epoch = epoch
+        self._take_report = take_report
+        self._sight_changed = sight_changed
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._sight: _Sight | None = None
+        self._owners: dict[ResourceId, list[ResourceGroup]] = {}  # several of a shared one
+        for group in self._state.groups_of(host):
+            for resource in group.resources:
+                self._owners.setdefault(resource.id, []).append(group)
+
+    async def run(self) -> None:
+        """Watch until cancelled; whenever sight is lost, poll for a while and try again."""
+        while self._state.hosts[self._host].counts_certain:
+            try:
+                await self._watch()
+            except LinkError as error:
+                log.warning("not watched", host=self._host, reason=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _watch(self) -> None:
+        """One watch, from the call to the loss of sight."""
+        interval_s = self._state.settings.digest_interval_s
+        sight = _Sight(self._batch, self._loop.time())
+        self._sight = sight
+        items = [
+            WatchItem(resource, watch_period_s(self._state, resource), resource.monitor_timeout_s)
+            for resource in (owners[0].by_id[name] for name, owners in self._owners.items())
+        ]
+        try:
+            await self._connection.watch(items, sink=sight, digest_interval_s=interval_s)
+            while sight.lost is None:
+                self._wake.clear()
+                left = sight.heard_at + BATCHES_MISSED * interval_s - self._loop.time()
+                if left <= 0:
+                    sight.lost = f"no report for {BATCHES_MISSED * interval_s:g} s"
+                    break
+                try:
+                    async with asyncio.timeout(left):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+            log.warning("sight lost", host=self._host, reason=sight.lost)
+        finally:
+            self._sight = None
+            self._set_watched(False)
+
+    def _set_watched(self, watched: bool) -> None:
+        at = self._state.hosts[self._host]
+        if at.epoch == self._epoch and at.watched is not watched:
+            at.watched = watched
+            self._sight_changed()
+
+    def _batch(self, batch: ReportBatch) -> bool:
+        """Take a batch in. Nothing is believed of a host that is not ready."""
+        at, sight = self._state.hosts[self._host], self._sight
+        if sight is None or not at.ready or at.epoch != self._epoch:
+            if sight is not None:
+                sight.was_refused = True
+            return False
+        problem = self._doubt(sight, batch)
+        if problem is not None:
+            sight.lost = problem
+            self._set_watched(False)
+            self._wake.set()
+            return True
+        sight.heard_at = self._loop.time()
+        for reported in batch.results:
+            sight.last[reported.resource] = reported
+            self._take(reported)
+        if batch.complete and not sight.complete:
+            sight.complete = True
+            log.info("watching", host=self._host, resources=len(sight.last))
+            self._set_watched(True)
+            self._context.desk.changed(self._context.groups_of(self._host))
+        return True
+
+    def _doubt(self, sight: _Sight, batch: ReportBatch) -> str | None:
+        """Why this batch shows that something was missed; None when nothing was."""
+        if not self._state.hosts[self._host].counts_certain:
+            return "a start or stop did not end in time"
+        if sight.was_refused:  # it begins afresh, with a full report
+            sight.was_refused = sight.complete = False
+            sight.sequence, sight.digest = batch.sequence - 1, DigestKeeper()
+        if batch.sequence != sight.sequence + 1:
+            return f"batch {batch.sequence} came after {sight.sequence}"
+        sight.sequence = batch.sequence
+        for reported in batch.results:
+            if reported.resource not in self._owners:
+                return f"it reports {reported.resource}, which it was not asked to watch"
+            sight.digest.set(reported.resource, reported.result)
+        if sight.digest.value != batch.digest:
+            return "its picture is another than ours"
+        return None
+
+    def operation_ended(self, resource: ResourceId) -> None:
+        """A start or stop was answered: a report that was ahead of the answer counts now."""
+        if self._sight is not None and resource in self._sight.last:
+            self._take(self._sight.last[resource])
+
+    def _take(self, reported: ReportedResult) -> None:
+        """Act on a result that was sampled after the last answered operation, and no other."""
+        count = self._state.hosts[self._host].operation_count(reported.resource)
+        if not count.sent == count.answered == reported.operations:
+            return
+        for group in self._owners[reported.resource]:
+            self._take_for(group, group.by_id[reported.resource], reported.result)
+
+    def _take_for(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> None:
+        presence, reason = taught(Operation.MONITOR, result)
+        copies_before = len(self._state.knowledge.running_on(group))
+        self._state.observe_report(
+            group, resource, self._host, presence, epoch=self._epoch, reason=reason
+        )
+        self._take_report(group, resource.id, result)
+        revealing = copies_before < 2 and presence is Presence.RUNNING
+        if revealing and len(self._state.knowledge.running_on(group)) > 1:
+            self._context.desk.second_copy(group.id)
