@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from halo.core.errors import LossKind
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
@@ -94,6 +95,8 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
 
 
 def _not_lost(at: HostState) -> str:
+    if at.loss is not None and at.loss.kind is LossKind.RESET:
+        return f"{at.id} answers, but its agent ends the connection; see the agent's log there"
     if at.loss is not None and at.loss.kind.is_closed_port:
         return (
             f"{at.id} answers, but its agent does not run; start halo_remote there, or power the "
