@@ -137,8 +137,10 @@ class Knowledge:
         for key in [key for key in self._root_seen if key[1] == host]:
             del self._root_seen[key]
 
-    def drop_group(self, group: ResourceGroup, reason: str) -> None:
-        """Look at a group afresh: what is known of it does not count, and failures are forgiven."""
+    def drop_group(self, group: ResourceGroup, reason: str, *, forgive: bool = True) -> None:
+        """Look at a group afresh: what is known of it does not count.
+
+        `forgive`: nor do its failures."""
         for host in group.candidates:
             for resource in group.resources:
                 entry = self._sightings.get(host, {}).get(resource.id)
@@ -146,7 +148,8 @@ class Knowledge:
                     entry.presence = Presence.UNKNOWN
                     entry.reason = reason
                     entry.begun_at = float("-inf")
-                    entry.failure = None
+                    if forgive:
+                        entry.failure = None
             self._root_seen.pop((group.id, host), None)
 
     def host_fenced(self, host: HostId, resources: list[Resource]) -> None:

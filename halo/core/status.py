@@ -120,17 +120,13 @@ def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -
 
 def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
-    statuses = {row["status"] for row in rows}
-    if ERROR in statuses or memory.error is not None:
-        status = ERROR
-    elif len(statuses) == 1:
-        status = statuses.pop()
-    else:
-        status = UNKNOWN
+    exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
+    host = at.managed_on or next(iter(exclusive), None)
+    status = ERROR if memory.error is not None else _status_of_all(rows, host)
     return {
         "id": group.id,
         "status": status,
-        "host": at.managed_on or next((row["host"] for row in rows if row["host"]), None),
+        "host": host,
         "comment": _joined(_group_comments(state, group, rows, status)) or None,
         "managed": memory.managed,
         "wanted": "started" if memory.wanted else "stopped",
@@ -144,6 +140,20 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
     }
+
+
+def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
+    """A group's status; what it shares counts on its own host alone, and only while it runs."""
+    statuses = {row["status"] for row in rows if not row["shared"]}
+    if ERROR in statuses:
+        return ERROR
+    status = str(statuses.pop()) if len(statuses) == 1 else UNKNOWN
+    if status not in (RUNNING, FAILED_OVER) or host is None:
+        return status
+    shared = {row["candidates"][host]["status"] for row in rows if row["shared"]} - {RUNNING}
+    if ERROR in shared:
+        return ERROR
+    return UNKNOWN if shared else status
 
 
 def _group_comments(

@@ -62,13 +62,19 @@ class Commands:
         found = admin.group_named(self._state, group)
         admin.require_acting(self._state)
         event = Event.MANAGE if managed else Event.UNMANAGE
+
+        def records() -> list[Record]:
+            if managed:
+                self._forget(found)
+            return [self._make(event, group, comment)]
+
         await self._record(
-            lambda: admin.check_managed(self._state, found, managed=managed),
-            lambda: [self._make(event, group, comment)],
+            lambda: admin.check_managed(self._state, found, managed=managed), records
         )
-        self._changed(found)
         if managed:
+            self._look_afresh(found)
             return f"{group} is managed"
+        self._changed(found)
         return f"{group} is unmanaged: nothing is done to it{self._still_running(found)}"
 
     async def group_command(
@@ -115,11 +121,7 @@ class Commands:
             lambda: admin.cleanup_records(self._state, group),
             lambda: [self._make(Event.CLEANUP, group.id, comment)],
         )
-        self._state.knowledge.drop_group(group, "being looked at afresh")
-        for host in group.candidates:
-            self._hosts[host].recall(group.id, "cleanup: to be looked at afresh")
-            self._hosts[host].probe(group.id)
-        self._desk.changed([group.id])
+        self._look_afresh(group, forgive=True)
         return f"{group.id} is looked at afresh{self._still_running(group)}"
 
     # --- hosts -------------------------------------------------------------------------------
@@ -238,7 +240,16 @@ class Commands:
                 raise CommandRefused("not frozen")
 
         name = "" if event is Event.CLEAR_EVENTS else self._state.cluster.name
-        await self._record(check, lambda: [self._make(event, name, comment)])
+        thawed = self._state.cluster.groups.values() if event is Event.THAW else ()
+
+        def records() -> list[Record]:
+            for group in thawed:
+                self._forget(group)
+            return [self._make(event, name, comment)]
+
+        await self._record(check, records)
+        for group in thawed:
+            self._look_afresh(group)
         self._desk.changed(self._state.cluster.groups)
         for host in self._hosts.values():
             host.poke()
@@ -273,6 +284,21 @@ class Commands:
             await work
         except RecordError as error:
             raise CommandFailed(str(error)) from error
+
+    def _forget(self, group: ResourceGroup, *, forgive: bool = False) -> None:
+        """What is known of a group counts no more, nor the right to restart it in place (S1).
+
+        While it was held, people may have stopped it here and started it elsewhere. Therefore
+        forget once before the record that ends the hold, so that no step can come between."""
+        self._state.knowledge.drop_group(group, "being looked at afresh", forgive=forgive)
+
+    def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
+        """Have a group decided afresh, from what all its candidates say now."""
+        self._forget(group, forgive=forgive)
+        for host in group.candidates:
+            self._hosts[host].recall(group.id, "to be looked at afresh")
+            self._hosts[host].probe(group.id)
+        self._desk.changed([group.id])
 
     def _changed(self, group: ResourceGroup) -> None:
         """Have whoever holds the group's token look at it again."""

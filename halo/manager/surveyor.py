@@ -102,10 +102,13 @@ class Surveyor:
                     self.probe(group.id)
 
     def _is_due(self, group: ResourceGroup) -> bool:
-        """Groups without a home are looked at each period; those of others now and then."""
+        """Groups without a home are looked at each period, and so are those that people may be
+        moving about by hand; others' now and then."""
         if self._is_managed_here(group.id) or self._state.hosts[self._host].watched:
             return False
         if self._state.groups[group.id].managed_on is None:
+            return True
+        if not self._state.memory_of(group).managed:
             return True
         age = self._loop.time() - self._looked_at.get(group.id, float("-inf"))
         return age >= self._state.settings.survey_interval_s
