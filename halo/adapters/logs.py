@@ -20,7 +20,7 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
-    "off": logging.CRITICAL + 10,
+    "off": logging.CRITICAL,  # the last words of a program that ends are always said
 }
 
 
