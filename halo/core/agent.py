@@ -37,6 +37,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """One resource that an agent is to watch: the monitor to run, every `period_s` seconds."""
+
+    request: Request
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """The manager is served. `start_id` changes when the agent starts, `boot_id` with its host."""
 

@@ -40,8 +40,12 @@ class Event(StrEnum):
     START_FAILED = "start-failed"
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
 
-    CONNECT = "connect"
+    CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
     DISCONNECT = "disconnect"
+    RECONNECT = "reconnect"  # greeted; its word does not count yet
+    SUSPECT = "suspect"  # an answer is overdue
+    ANSWERS = "answers"  # it does again
+    RETURN = "return"  # it was away, and is ready again: told once
     FENCE_INTENT = "fence-intent"
     FENCE_FAILED = "fence-failed"
     FENCE_CANCEL = "fence-cancel"
@@ -55,7 +59,16 @@ class Event(StrEnum):
 
 
 _NOT_SHOWN = frozenset(
-    {Event.CONNECT, Event.DISCONNECT, Event.FENCE_INTENT, Event.CLEAR_EVENTS, Event.SNAPSHOT}
+    {
+        Event.CONNECT,
+        Event.DISCONNECT,
+        Event.RECONNECT,
+        Event.SUSPECT,
+        Event.ANSWERS,
+        Event.FENCE_INTENT,
+        Event.CLEAR_EVENTS,
+        Event.SNAPSHOT,
+    }
 )
 
 
@@ -109,6 +122,39 @@ class ErrorKind(StrEnum):
     RESTART_LIMIT = "restart-limit"  # the resource is left alone
 
 
+class Lifecycle(StrEnum):
+    """Where a host stands, as far as was written down."""
+
+    UNSEEN = "unseen"
+    READY = "ready"
+    SUSPECT = "suspect"
+    DISCONNECTED = "disconnected"
+    RECONNECTING = "reconnecting"
+    FENCED = "fenced"
+    FENCE_FAILED = "fence-failed"
+
+
+_LIFECYCLE_OF = {
+    Event.CONNECT: Lifecycle.READY,
+    Event.ANSWERS: Lifecycle.READY,
+    Event.SUSPECT: Lifecycle.SUSPECT,
+    Event.DISCONNECT: Lifecycle.DISCONNECTED,
+    Event.RECONNECT: Lifecycle.RECONNECTING,
+    Event.FENCE: Lifecycle.FENCED,
+    Event.FENCE_FAILED: Lifecycle.FENCE_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostTransition:
+    """The last transition of a host's lifecycle. `at` is seconds since the epoch."""
+
+    state: Lifecycle = Lifecycle.UNSEEN
+    at: float = 0.0
+    reason: str = ""
+    away: bool = False  # it was lost from sight, and is not ready again
+
+
 @dataclass
 class RememberedHost:
     """What is remembered of one host across restarts of the manager."""
@@ -145,6 +191,7 @@ class Remembered:
     def __init__(self) -> None:
         self.hosts: dict[HostId, RememberedHost] = {}
         self.groups: dict[GroupId, RememberedGroup] = {}
+        self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
 
@@ -156,10 +203,16 @@ class Remembered:
         """The memory of one group, new when nothing was recorded of it."""
         return self.groups.setdefault(group, RememberedGroup())
 
+    def lifecycle(self, host: HostId) -> HostTransition:
+        """The last transition of one host."""
+        return self.lifecycles.get(host, HostTransition())
+
     def apply(self, record: Record) -> None:
         """Fold one record in. Raises StateError for data this version does not understand."""
         try:
             _FOLDS[record.event](self, record)
+            if record.event in _LIFECYCLE_OF:
+                self._fold_lifecycle(record)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise _not_understood(record.to_json(), error) from error
         if record.event not in _NOT_SHOWN:
@@ -179,6 +232,7 @@ class Remembered:
             data={
                 "hosts": {name: asdict(host) for name, host in self.hosts.items()},
                 "groups": {name: asdict(group) for name, group in self.groups.items()},
+                "lifecycles": {name: asdict(last) for name, last in self.lifecycles.items()},
                 "frozen": self.frozen,
                 "events": [record.to_json() for record in self.events],
             },
@@ -194,6 +248,10 @@ class Remembered:
             group = RememberedGroup(**raw)
             group.error_kind = ErrorKind(group.error_kind) if group.error_kind else None
             self.groups[name] = group
+        self.lifecycles = {
+            name: HostTransition(**{**last, "state": Lifecycle(last["state"])})
+            for name, last in data.get("lifecycles", {}).items()
+        }
         self.frozen = data["frozen"]
         self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
 
@@ -204,6 +262,14 @@ class Remembered:
 
     def _fold_active(self, record: Record) -> None:
         self.host(record.object).active = record.event is Event.ACTIVATE
+
+    def _fold_lifecycle(self, record: Record) -> None:
+        state, away = _LIFECYCLE_OF[record.event], self.lifecycle(record.object).away
+        if state is Lifecycle.READY:
+            away = False
+        elif state in (Lifecycle.DISCONNECTED, Lifecycle.FENCED):
+            away = self.host(record.object).seen
+        self.lifecycles[record.object] = HostTransition(state, record.at, record.comment, away)
 
     def _fold_connect(self, record: Record) -> None:
         host = self.host(record.object)
@@ -311,6 +377,10 @@ _FOLDS = {
     Event.CLEANUP: Remembered._fold_cleanup,
     Event.START_FAILED: Remembered._fold_start_failed,
     Event.STOP_COPY: Remembered._fold_nothing,
+    Event.RECONNECT: Remembered._fold_nothing,
+    Event.SUSPECT: Remembered._fold_nothing,
+    Event.ANSWERS: Remembered._fold_nothing,
+    Event.RETURN: Remembered._fold_nothing,
     Event.CONNECT: Remembered._fold_connect,
     Event.DISCONNECT: Remembered._fold_disconnect,
     Event.FENCE_INTENT: Remembered._fold_fence_intent,

@@ -52,6 +52,13 @@ class Knowledge:
     def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
         return self._sightings.setdefault(host, {}).setdefault(resource, Sighting())
 
+    def is_outdated(
+        self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
+    ) -> bool:
+        """Is this a slow answer to an older question than the last one answered?"""
+        entry = self.of(resource.id, host)
+        return entry.epoch == epoch and begun_at < entry.begun_at
+
     def observe(
         self,
         resource: Resource,
@@ -63,9 +70,9 @@ class Knowledge:
         reason: str = "",
     ) -> bool:
         """Write down what a monitor, start or stop told; True when the presence changed."""
+        if self.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
+            return False
         entry = self._entry(resource.id, host)
-        if entry.epoch == epoch and begun_at < entry.begun_at:
-            return False  # a slow answer to an older question
         changed = entry.presence is not presence
         entry.presence = presence
         entry.reason = reason

@@ -157,6 +157,8 @@ class ClusterState:
         at = self.hosts[host]
         if not at.ready or at.epoch != epoch:
             return False
+        if self.knowledge.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
+            return False  # nor may the root be restarted here on its account
         changed = self.knowledge.observe(
             resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
         )

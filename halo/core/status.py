@@ -202,6 +202,7 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
         "connected": at.connected,
         "fenced": memory.fenced,
         "state": _host_state(state, at),
+        "lifecycle": _lifecycle(state, config.id),
         "comment": _host_comment(at, memory.distrusted),
         "version": at.identity.version or None,
         "legacy": at.identity.legacy,
@@ -210,6 +211,12 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
         "fence_held": at.fence_held or None,
         "fence_agents": [device.agent for level in config.fence_levels for device in level],
     }
+
+
+def _lifecycle(state: ClusterState, host: HostId) -> dict[str, Any]:
+    """The last journaled transition of a host."""
+    last = state.remembered.lifecycle(host)
+    return {"state": last.state.value, "since": last.at or None, "reason": last.reason or None}
 
 
 def _host_state(state: ClusterState, at: HostState) -> str:

@@ -190,6 +190,8 @@ class HostTask:
         self._post(LinkUp(epoch))
         if self._state.hosts[self.host].accepted:
             self._begin_to_look(connection)
+        else:
+            self._note(Journaled.RECONNECT)
 
     def _begin_to_look(self, connection: AgentConnection) -> None:
         """The host is ready. Nothing is known over this connection yet: look through everything."""
@@ -198,8 +200,14 @@ class HostTask:
         rebooted = bool(memory.boot_id) and memory.boot_id != identity.boot_id
         if not memory.connected:
             log.info("connected", host=self.host, version=identity.version, rebooted=rebooted)
-        make = self._context.journal.make
-        self._context.journal.note(make(Journaled.CONNECT, self.host, boot_id=identity.boot_id))
+        if self._state.remembered.lifecycle(self.host).away:
+            self._note(
+                Journaled.RETURN,
+                "it has booted: nothing of before runs on"
+                if rebooted
+                else "the same boot: what ran there may run on",
+            )
+        self._note(Journaled.CONNECT, boot_id=identity.boot_id)
         self._surveyor = Surveyor(
             self._context,
             self.host,
@@ -212,6 +220,10 @@ class HostTask:
         self._surveyor.start()
         self._context.device_check.check_device(self.host)
         self._context.desk.changed(self._context.groups_of(self.host))
+
+    def _note(self, event: Journaled, comment: str = "", **data: object) -> None:
+        """Write a transition of the host into the journal, without waiting for the disk."""
+        self._context.journal.note(self._context.journal.make(event, self.host, comment, **data))
 
     def _take_report(self, group: ResourceGroup, resource: str, result: OperationResult) -> None:
         """A watching agent saw something new."""
@@ -228,8 +240,7 @@ class HostTask:
         if self._surveyor is not None:
             self._surveyor.stop()
             self._surveyor = None
-        make = self._context.journal.make
-        self._context.journal.note(make(Journaled.DISCONNECT, self.host, str(loss)))
+        self._note(Journaled.DISCONNECT, str(loss))
         self._post(LinkDown(f"{self.host} is disconnected: {loss}"))
         self._context.desk.changed(self._context.groups_of(self.host))
 
@@ -258,6 +269,7 @@ class HostTask:
         at = self._state.hosts[self.host]
         if at.suspect_at is not None:
             log.info("answers again", host=self.host)
+            self._note(Journaled.ANSWERS)
             self._state.host_alive(self.host)
         if not at.accepted and self.link.connection is not None:
             at.accepted = True
@@ -275,6 +287,8 @@ class HostTask:
         if at.suspect_at is None:
             at.suspect_at = since
             log.warning("suspect", host=self.host)
+            if at.connected:
+                self._note(Journaled.SUSPECT, "a heartbeat is overdue")
 
     def link_lost(self, loss: Loss) -> None:
         """The verdict."""

@@ -66,6 +66,7 @@ def make_app(
     operations: Operations,
     *,
     on_defect: DefectHandler | None = None,
+    debug: Callable[[], Mapping[str, Any]] | None = None,
     command_deadline_s: float = COMMAND_DEADLINE_S,
     fence_deadline_s: float = FENCE_DEADLINE_S,
     body_deadline_s: float = BODY_DEADLINE_S,
@@ -75,13 +76,16 @@ def make_app(
 
     Commands run in tasks of their own: neither a client that goes away nor an answer deadline
     ends one. `app.cleanup()` (the runner's) cancels those that still run. `on_defect` is told of
-    an InvariantError that a command raised, since the manager must not go on after one.
+    an InvariantError that a command raised, since the manager must not go on after one. `debug`
+    gives what `GET /debug` answers; without it there is no such route.
     """
     commands = _Commands(on_defect, command_deadline_s, fence_deadline_s, commands_limit)
     api = _Api(operations, commands, body_deadline_s)
     app = web.Application(middlewares=[_answer_errors_as_json], client_max_size=BODY_LIMIT_BYTES)
     app.router.add_get("/status", api.status)
     app.router.add_get("/version", api.version)
+    if debug is not None:
+        app.router.add_get("/debug", _debug_handler(debug))
     # Ids may hold slashes (mds00e0/mgt); clients send them quoted or as they are.
     app.router.add_patch("/resources/{id:.+}", api.set_managed)
     app.router.add_post("/hosts/{id:.+}", api.host)
@@ -90,6 +94,13 @@ def make_app(
     app.router.add_post("/clear_events", api.clear_events)
     app.on_cleanup.append(commands.cancel_all)
     return app
+
+
+def _debug_handler(figures: Callable[[], Mapping[str, Any]]) -> Handler:
+    async def answer(_request: web.Request) -> web.Response:
+        return _json(figures())
+
+    return answer
 
 
 def make_runner(app: web.Application) -> web.AppRunner:

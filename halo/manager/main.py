@@ -28,6 +28,7 @@ from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager.http_api import make_app, make_runner
+from halo.manager.loop_lag import LoopLag
 from halo.manager.manager import Manager
 
 EXIT_FATAL = 70
@@ -203,13 +204,21 @@ async def _serve(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
-        runner = make_runner(make_app(manager.operations, on_defect=manager.fatal))
+        lag = LoopLag()
+        lag.start()
+        app = make_app(
+            manager.operations,
+            on_defect=manager.fatal,
+            debug=lambda: {"loop_lag": lag.figures(), "tasks": len(asyncio.all_tasks())},
+        )
+        runner = make_runner(app)
         await runner.setup()
         site = None
         try:
             site = await open_unix_site(runner, options.socket, options.socket_group)
             await _manage(manager, options, cluster)
         finally:
+            lag.stop()
             await _close(site, runner)
             connector.close()
             await fence_programs.close()

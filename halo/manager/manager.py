@@ -72,7 +72,7 @@ class Manager:
 
     async def run(self) -> None:
         """Manage until cancelled. Raises what was fatal; a restart is always safe."""
-        self.desk.mint()  # before any await: the status, asked meanwhile, names every token's holder
+        self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
         if self._records_read > COMPACT_ABOVE_RECORDS:
             snapshot = self.state.remembered.snapshot(self._clock.now())
             await self._medium.compact([snapshot.to_json()])
