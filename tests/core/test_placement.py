@@ -1,0 +1,482 @@
+"""Golden scenarios: what is known of a waiting group, and what is done about it.
+
+Each scenario reads from left to right: the candidates as they are (first the home host), what the
+administrator said, and the decision. `up`: connected and seen stopped; `runs`: connected and seen
+running; `fresh`: connected and not looked at; `errs`: connected, and its monitor fails; `gone`:
+disconnected, no verdict; `lost`: declared lost; `refused`: its kernel answers for an agent that
+is not there; `off`: fenced just now; `off, old`: fenced long ago; `never`: never seen at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from halo.core.errors import Loss, LossKind
+from halo.core.journal import ErrorKind, Event
+from halo.core.model import LossPolicy, StartFailurePolicy
+from halo.core.placement import Decision, decide
+from halo.core.state import FencePhase
+
+from .builders import ERROR, RUNNING, World, make_group
+
+Step = Callable[[World], object]
+
+
+def arrange_host(world: World, host: str, condition: str) -> None:
+    """Bring a host into one of the conditions named above."""
+    match condition:
+        case "up":
+            world.up(host)
+        case "runs":
+            world.up(host, running=["g"])
+        case "fresh":
+            world.connect(host)
+        case "errs":
+            world.connect(host)
+            world.see("g", host, ERROR, reason="monitor: timed out")
+        case "gone":
+            world.up(host)
+            world.disconnect(host)
+        case "refused":
+            world.up(host)
+            world.disconnect(host, Loss(LossKind.REFUSED))
+        case "lost":
+            world.up(host)
+            world.lose(host)
+        case "off":
+            world.up(host)
+            world.fenced(host)
+        case "off, old":
+            world.up(host)
+            world.fenced(host, verified_at=0.0)
+        case "never":
+            pass
+        case _:
+            raise ValueError(condition)
+
+
+def arrange(conditions: list[str], *steps: Step, **options: Any) -> World:
+    """g on h1, h2, ... in these conditions; whoever is lost is lost after the others were heard."""
+    hosts = [f"h{number}" for number in range(1, len(conditions) + 1)]
+    group_options = {k: options.pop(k) for k in ("on_start_failure",) if k in options}
+    groups = [make_group("g", hosts, **group_options), make_group("u", hosts[:1])]
+    world = World(*groups, **options)
+    late = {"lost", "off"}
+    for host, condition in sorted(
+        zip(hosts, conditions, strict=True), key=lambda pair: pair[1] in late
+    ):
+        arrange_host(world, host, condition)
+    for host, condition in zip(hosts, conditions, strict=True):
+        if condition in ("up", "errs", "fresh", "runs"):
+            world.answers(host)
+    for step in steps:
+        step(world)
+    return world
+
+
+def set_last_seen_running(world: World) -> None:
+    """The group u ran on h1 when it was last looked at."""
+    world.up("h1", running=["u"])
+    world.lose("h1")
+    world.answers("h2")
+
+
+def decided(world: World, since: float = 100.0) -> Decision:
+    return decide(world.state, world.group(), since, world.now)
+
+
+def says(event: Event, name: str = "g", comment: str = "", **data: Any) -> Step:
+    return lambda world: world.journal(event, name, comment, **data)
+
+
+@dataclass
+class Scenario:
+    """One line of the table."""
+
+    name: str
+    hosts: list[str]
+    start: str | None = None
+    manage: str | None = None
+    fence: list[str] = field(default_factory=list)
+    probe: list[str] = field(default_factory=list)
+    verify: list[str] = field(default_factory=list)
+    words: str = ""
+    given: list[Step] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    failed: bool = False
+
+
+S = Scenario
+SCENARIOS = [
+    # --- everything in sight
+    S("both up, all stopped: home", ["up", "up"], start="h1", words="starting on h1"),
+    S("a single candidate", ["up"], start="h1"),
+    S("it runs at home: manage it there", ["runs", "up"], manage="h1"),
+    S("it runs on the partner: adopt it there", ["up", "runs"], manage="h2", words="running on h2"),
+    S(
+        "it runs on the partner, and home is gone: adopt it all the same",
+        ["lost", "runs"],
+        manage="h2",
+    ),
+    S("it runs on the third of three", ["up", "up", "runs"], manage="h3"),
+    S(
+        "two copies: nothing is started, both are named",
+        ["runs", "runs"],
+        words="running on h1 and h2 at once",
+        failed=True,
+    ),
+    S("two copies of four", ["up", "runs", "lost", "runs"], words="h2 and h4", failed=True),
+    # --- what the administrator said
+    S(
+        "home is deactivated: the partner",
+        ["up", "up"],
+        start="h2",
+        given=[says(Event.DEACTIVATE, "h1")],
+    ),
+    S(
+        "the second of four is deactivated",
+        ["off", "up", "up", "up"],
+        start="h3",
+        given=[says(Event.DEACTIVATE, "h2")],
+    ),
+    S(
+        "all are deactivated",
+        ["up", "up"],
+        words="h1 is deactivated; h2 is deactivated",
+        given=[says(Event.DEACTIVATE, "h1"), says(Event.DEACTIVATE, "h2")],
+    ),
+    S(
+        "a move's target comes first",
+        ["up", "up", "up"],
+        start="h3",
+        given=[says(Event.MOVE, to="h3")],
+    ),
+    S(
+        "a target that cannot take it does not hold it up",
+        ["up", "up", "off"],
+        start="h1",
+        given=[says(Event.MOVE, to="h3")],
+    ),
+    S(
+        "a target of an older config is ignored",
+        ["up", "up"],
+        start="h1",
+        given=[says(Event.MOVE, to="h9")],
+    ),
+    S(
+        "stopped by the administrator",
+        ["up", "up"],
+        words="stopped by the administrator",
+        given=[says(Event.STOP)],
+    ),
+    S(
+        "stopped, and yet running: managed, so that it is stopped",
+        ["up", "runs"],
+        manage="h2",
+        given=[says(Event.STOP)],
+    ),
+    S(
+        "unmanaged: nothing, with the reason",
+        ["up", "up"],
+        words="unmanaged: disk swap",
+        given=[says(Event.UNMANAGE, "g", "disk swap")],
+    ),
+    S(
+        "unmanaged and running: watched there",
+        ["runs", "up"],
+        manage="h1",
+        given=[says(Event.UNMANAGE)],
+    ),
+    S(
+        "unmanaged, and its host is lost: not fenced",
+        ["lost", "up"],
+        words="unmanaged",
+        given=[says(Event.UNMANAGE)],
+    ),
+    S(
+        "frozen",
+        ["up", "up"],
+        words="frozen: migration",
+        given=[says(Event.FREEZE, "test", "migration")],
+    ),
+    S(
+        "frozen, and its host is lost: not fenced",
+        ["lost", "up"],
+        words="frozen",
+        given=[says(Event.FREEZE, "test")],
+    ),
+    S("observing", ["up", "up"], words="observe", options={"observe_only": True}),
+    S(
+        "observing, and its host is lost",
+        ["lost", "up"],
+        words="observe",
+        options={"observe_only": True},
+    ),
+    S(
+        "a second copy was reported: until cleanup",
+        ["up", "up"],
+        words="halo cleanup g",
+        failed=True,
+        given=[lambda w: w.error("g", ErrorKind.SECOND_COPY)],
+    ),
+    # --- failed starts
+    S(
+        "the start failed at home: the partner",
+        ["up", "up"],
+        start="h2",
+        given=[lambda w: w.start_failed("g", "h1")],
+    ),
+    S(
+        "it failed on all: wait for cleanup",
+        ["up", "up"],
+        words="halo cleanup g",
+        failed=True,
+        given=[
+            lambda w: w.start_failed("g", "h1", "exit 1"),
+            lambda w: w.start_failed("g", "h2", "exit 5"),
+        ],
+    ),
+    S(
+        "policy stay: wait for cleanup",
+        ["up", "up"],
+        words="exit 1",
+        failed=True,
+        options={"on_start_failure": StartFailurePolicy.STAY},
+        given=[lambda w: w.start_failed("g", "h1", "exit 1")],
+    ),
+    S(
+        "after cleanup: home again",
+        ["up", "up"],
+        start="h1",
+        given=[lambda w: w.start_failed("g", "h1"), says(Event.CLEANUP)],
+    ),
+    # --- proof is missing, and asking brings it
+    S("just connected: look first", ["fresh", "up"], probe=["h1"]),
+    S(
+        "a monitor that fails proves nothing, and is not asked again at once",
+        ["errs", "up"],
+        words="g on h1: monitor: timed out",
+    ),
+    S("the partner's monitor fails", ["up", "errs"], words="g on h2: monitor: timed out"),
+    S("one of four was not looked at", ["up", "up", "fresh", "up"], probe=["h3"]),
+    # --- out of sight
+    S("one out of sight, no verdict: Unknown, wait", ["up", "gone"], words="h2 is disconnected"),
+    S("its agent is not running: wait", ["refused", "up"], words="h1"),
+    S("both gone: wait", ["gone", "gone"], words="h1 is disconnected"),
+    S("never seen since its reset: not fenced", ["up", "never"], words="never seen"),
+    # --- lost
+    S("home is lost: fenced", ["lost", "up"], fence=["h1"], words="fencing h1"),
+    S("the idle partner is lost before the start: fenced", ["up", "lost"], fence=["h2"]),
+    S(
+        "two of three are lost: both are fenced",
+        ["lost", "lost", "up"],
+        fence=["h1", "h2"],
+        options={"storm_hosts": 5},
+    ),
+    S("one of four is lost", ["lost", "up", "up", "up"], fence=["h1"]),
+    S("both are lost: nobody could take it", ["lost", "lost"], words="no other host could take"),
+    S(
+        "a single candidate is lost: fencing would bring nothing",
+        ["lost"],
+        words="no other host could take",
+    ),
+    S(
+        "a single candidate with on_loss: reboot",
+        ["lost"],
+        fence=["h1"],
+        options={"on_loss": {"h1": LossPolicy.REBOOT}},
+    ),
+    S(
+        "on_loss: wait",
+        ["lost", "up"],
+        words="on_loss: wait",
+        options={"on_loss": {"h1": LossPolicy.WAIT}},
+    ),
+    S(
+        "lost, and another's monitor fails: fencing alone would prove nothing",
+        ["lost", "up", "errs"],
+        words="h1 is disconnected",
+    ),
+    S(
+        "lost, and another was never seen: fencing alone would prove nothing",
+        ["lost", "up", "never"],
+        words="never seen",
+    ),
+    S("lost, and another has no verdict yet", ["lost", "up", "gone"], words="h3"),
+    S(
+        "lost, and the only other is deactivated",
+        ["lost", "up"],
+        words="no other host could take",
+        given=[says(Event.DEACTIVATE, "h2")],
+    ),
+    S(
+        "lost, and the start failed on the only other",
+        ["lost", "up"],
+        words="no other host could take",
+        given=[lambda w: w.start_failed("g", "h2")],
+    ),
+    S(
+        "lost, without a fence agent: the operator is asked",
+        ["lost", "up"],
+        words="--confirm-off",
+        options={"no_device": ["h1"]},
+    ),
+    S(
+        "lost, fenced before and not reset",
+        ["lost", "up"],
+        words="halo reset h1",
+        given=[says(Event.FENCE, "h1")],
+    ),
+    S(
+        "lost, and its device lies",
+        ["lost", "up"],
+        words="not trusted",
+        given=[says(Event.DISTRUST, "h1", "it lies")],
+    ),
+    S(
+        "lost, and it may hold an unmanaged group",
+        ["lost", "up"],
+        words="unmanaged groups: u",
+        given=[lambda w: w.unmanage("u"), set_last_seen_running],
+    ),
+    # --- fenced
+    S("home was fenced just now: the partner", ["off", "up"], start="h2"),
+    S(
+        "home was fenced long ago: ask its device",
+        ["off, old", "up"],
+        verify=["h1"],
+        words="confirm that it is still off",
+    ),
+    S("both were fenced just now", ["off", "off"], words="no host can take it"),
+    S("one fenced, one lost: the lost one too", ["off", "lost", "up"], fence=["h2"]),
+    S(
+        "one fenced long ago, one lost: both are looked after",
+        ["off, old", "lost", "up"],
+        verify=["h1"],
+        fence=["h2"],
+    ),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_scenario(scenario: Scenario) -> None:
+    world = arrange_with_unmanaged(scenario)
+    decision = decided(world)
+    assert (decision.start_on, decision.manage_on) == (scenario.start, scenario.manage)
+    assert list(decision.fence) == scenario.fence, decision.reason
+    assert list(decision.probe) == scenario.probe
+    assert list(decision.verify) == scenario.verify
+    assert scenario.words in decision.reason
+    assert decision.failed == scenario.failed
+
+
+def arrange_with_unmanaged(scenario: Scenario) -> World:
+    return arrange(scenario.hosts, *scenario.given, **scenario.options)
+
+
+# --- what the table cannot show -----------------------------------------------------------------
+
+
+def test_it_waits_with_a_verdict_for_candidates_that_answer_a_ping_sent_after_it() -> None:
+    world = arrange(["lost", "up", "up"])
+    for host in ("h2", "h3"):
+        world.state.hosts[host].answered_at = world.now - 0.1
+    decision = decided(world)
+    assert decision.ping == ("h2", "h3")
+    assert decision.fence == ()
+    assert "waiting for an answer of h2, h3" in decision.reason
+    world.answers("h3")  # one that can take it is enough
+    assert decided(world).fence == ("h1",)
+
+
+def test_a_decision_that_waits_is_asked_again_by_the_clock() -> None:
+    assert decided(arrange(["lost", "up"])).recheck_s is not None
+    assert decided(arrange(["up", "gone"])).recheck_s is not None
+    assert decided(arrange(["errs", "up"])).recheck_s is not None
+
+
+def test_a_sample_from_before_the_decision_is_taken_again() -> None:
+    world = arrange(["up", "up"])
+    decision = decided(world, since=100.5)
+    assert decision.start_on is None
+    assert decision.probe == ("h1", "h2")
+
+
+def test_an_older_sample_of_the_taker_is_enough_to_begin_the_fence_and_not_to_start() -> None:
+    world = arrange(["lost", "up"])
+    decision = decided(world, since=100.5)
+    assert decision.fence == ("h1",)
+    assert decision.probe == ("h2",)
+    world.fenced("h1")
+    assert decided(world, since=100.5).start_on is None
+
+
+def test_while_it_is_being_fenced_nothing_else_is_begun() -> None:
+    world = arrange(["lost", "up"])
+    world.state.hosts["h1"].fence_phase = FencePhase.RUNNING
+    decision = decided(world)
+    assert (decision.fence, decision.start_on, decision.not_fenced) == ((), None, ())
+    assert "fencing h1" in decision.reason
+
+
+def test_a_group_seen_on_a_host_that_is_being_fenced_is_not_managed_there() -> None:
+    world = arrange(["runs", "up"])
+    world.state.hosts["h1"].fence_phase = FencePhase.RUNNING
+    decision = decided(world)
+    assert (decision.manage_on, decision.start_on) == (None, None)
+    assert "h1 is being fenced" in decision.reason
+
+
+def test_after_a_failed_fence_it_waits_in_error_and_tries_again_later() -> None:
+    world = arrange(["lost", "up"])
+    at = world.state.hosts["h1"]
+    at.fence_phase, at.fence_error, at.fence_retry_at = FencePhase.FAILED, "no answer", 130.0
+    decision = decided(world)
+    assert decision.failed
+    assert decision.fence == ()
+    assert "no answer" in decision.reason
+    assert "30 s" in decision.reason
+    world.now = 130.0
+    assert decided(world).fence == ("h1",)
+
+
+def test_a_verification_under_way_or_just_failed_is_not_asked_again() -> None:
+    world = arrange(["off, old", "up"])
+    world.state.hosts["h1"].verifying = True
+    assert decided(world).verify == ()
+    world.state.hosts["h1"].verifying = False
+    world.state.hosts["h1"].verify_retry_at = 105.0
+    assert decided(world).verify == ()
+    world.now = 105.0
+    assert decided(world).verify == ("h1",)
+
+
+def test_the_refusals_are_told_host_by_host() -> None:
+    world = arrange(["lost", "lost", "up"], on_loss={"h1": LossPolicy.WAIT}, storm_hosts=5)
+    decision = decided(world)
+    assert decision.fence == ()
+    [(host, why)] = decision.not_fenced
+    assert host == "h1"
+    assert "on_loss: wait" in why
+    assert "not fenced: " in decision.reason
+
+
+def test_a_decision_never_asks_to_start_and_to_fence_at_once() -> None:
+    for scenario in SCENARIOS:
+        decision = decided(arrange_with_unmanaged(scenario))
+        doing = [bool(decision.start_on), bool(decision.manage_on), bool(decision.fence)]
+        assert sum(doing) <= 1, scenario.name
+
+
+def test_no_scenario_starts_over_a_copy_that_runs() -> None:
+    for scenario in SCENARIOS:
+        world = arrange_with_unmanaged(scenario)
+        if decided(world).start_on:
+            assert RUNNING not in [
+                world.state.knowledge.presence(world.group(), host)
+                for host in world.group().candidates
+            ], scenario.name
