@@ -75,6 +75,11 @@ class Outlets:
             shown = outlet.on if outlet.is_pdu else outlet.host.powered
         return PowerState.ON if shown else PowerState.OFF
 
+    def reconnect(self, host: str) -> None:
+        """Whoever boots a host sees to its outlets."""
+        for outlet in self.of_host.get(host, []):
+            outlet.on = True
+
     def repair(self) -> None:
         """Every device works, is wired right, and every outlet shows its host's power."""
         for outlet in self.by_name.values():

@@ -211,7 +211,11 @@ class SimHost:
         self.agent = None
         self.scripts.clear()
         self.running.clear()
-        self.world.tell("off", host=self.id)
+        self.world.tell("off", self.id)
+        repair_s = self.world.scenario.options.get("repair_s", 0.0)
+        if repair_s:
+            delay = repair_s * self.world.random.uniform(0.5, 1.5)
+            self.world.clock.after(delay, self._repaired, self.boot)
 
     def power_on(self, why: str) -> None:
         """Boot: nothing runs, then what the host starts by itself, then the agent."""
@@ -224,6 +228,11 @@ class SimHost:
         for name in self.boot_services:
             clock.after(random.uniform(0.1, 3.0), self._boot_service, self.boot, name)
         clock.after(random.uniform(0.5, 5.0), self._boot_agent, self.boot)
+
+    def _repaired(self, boot: int) -> None:
+        if self.boot == boot:
+            self.world.outlets.reconnect(self.id)
+            self.power_on("repaired")
 
     def _boot_service(self, boot: int, name: str) -> None:
         if self.boot == boot and self.powered:
@@ -291,7 +300,7 @@ class SimHost:
         if self.powered and name not in self.running:
             self.world.say(self.id, f"{name} started by {why}")
             self.running[name] = Copy(self.world.clock.now, by_hand=True)
-            self.world.tell("hand-start", host=self.id, resource=name)
+            self.world.tell("hand-start", self.id)
 
     def stop_by_itself(self, name: str) -> None:
         """A resource dies, or somebody stops it."""
@@ -341,10 +350,10 @@ class SimHost:
             if self._has_running_dependents(script.resource):
                 return
             if self.running.pop(name, None) is not None:
-                self.world.tell("stopped", host=self.id, resource=name)
+                self.world.tell("stopped", self.id)
         elif name not in self.running and self._parents_run(script.resource):
             self.running[name] = Copy(self.world.clock.now, by_hand=False)
-            self.world.tell("started", host=self.id, resource=name)
+            self.world.tell("started", self.id)
 
     def _has_running_dependents(self, resource: Resource) -> bool:
         return any(name in self.running for name in resource.dependents)

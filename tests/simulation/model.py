@@ -79,6 +79,7 @@ class Scenario:
     actions: tuple[Action, ...]
     duration_s: float = 120.0
     monitor_interval_s: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # of the people around it: see `plan`
 
     def to_json(self) -> str:
         """One line that `--replay` takes."""
@@ -99,6 +100,7 @@ class Scenario:
                 "settings": self.settings,
                 "duration_s": self.duration_s,
                 "monitor_interval_s": self.monitor_interval_s,
+                "options": self.options,
                 "actions": [action.to_json() for action in self.actions],
             }
         )
@@ -124,7 +126,8 @@ class Scenario:
             raw["settings"],
             tuple(Action.from_json(a) for a in raw["actions"]),
             raw["duration_s"],
-            raw["monitor_interval_s"],
+            raw.get("monitor_interval_s", {}),
+            raw.get("options", {}),
         )
 
     def cluster(self) -> Cluster:

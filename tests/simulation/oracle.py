@@ -163,7 +163,8 @@ class Oracle:
         """An answer: what is known now."""
         host, name = call.connection.host.id, call.resource.id
         watch = self.hosts[host]
-        self.answered(host, call.sent_at)
+        watch.life_at = self.clock.now  # but no heartbeat: the count of silence goes on
+        watch.answered_sent_at = max(watch.answered_sent_at, call.sent_at)
         old = watch.words.get(name)
         if call.operation is Operation.MONITOR:
             code = result.code if result.outcome is Outcome.COMPLETED else -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from heapq import heappop
 from typing import Any
 
@@ -13,19 +13,23 @@ from halo.core.errors import InvariantError
 from halo.manager.manager import Manager
 from tests.simulation.devices import SimFenceDevices
 from tests.simulation.disk import SimMedium
+from tests.simulation.faults import Faults
 from tests.simulation.loop import Clock, VirtualLoop
 from tests.simulation.model import Scenario
 from tests.simulation.network import SimConnector
+from tests.simulation.operator import Operator
 from tests.simulation.world import World
 
 NEVER = float("inf")
+STEPS_AT_ONCE = 100_000
 
 
 class Incarnation:
     """One life of the manager, from its start to its crash."""
 
-    def __init__(self, world: World, observe_only: bool) -> None:
+    def __init__(self, world: World, observe_only: bool, on_end: Callable[[], None]) -> None:
         self.world = world
+        self.on_end = on_end
         self.loop = VirtualLoop(world.clock, self._loop_error)
         self.connector = SimConnector(world, self.loop)
         self.devices = SimFenceDevices(world, self.loop)
@@ -53,7 +57,10 @@ class Incarnation:
             self.world.violated("defect", text)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if self.dead or task.cancelled():
+        if self.dead:
+            return
+        if task.cancelled():
+            self.world.clock.after(0.0, self.on_end)
             return
         error = task.exception()
         rule = "fatal" if isinstance(error, InvariantError) else "defect"
@@ -90,9 +97,24 @@ class Simulation:
         self.current: Incarnation | None = None
         self.graveyard: list[Incarnation] = []
         self.steps = 0
+        self._stepped_at = -1.0
+        self._steps_before = 0
         self.kill_in: int | None = None  # steps left to the next crash
         self.stalled_until = 0.0
-        self.observe_only = False
+        self.observe_only = bool(scenario.options.get("observe"))
+        self.down_s = 1.0
+        self.operator = Operator(self)
+        self.faults = Faults(self)
+
+    def tick(self) -> None:
+        """Once a virtual second: what has to be looked at by the clock."""
+        self.operator.check_deadlines()
+        self.world.oracle.fences.read_disk()
+        current = self.current
+        if current is not None:
+            self.world.oracle.checks += 1
+            current.manager.check_invariants()
+        self.clock.after(1.0, self.tick)
 
     # --- the manager's lives -----------------------------------------------------------------
 
@@ -100,12 +122,16 @@ class Simulation:
         """Start an incarnation, unless one runs."""
         if self.current is None and not self.world.violations:
             self.world.say("manager", "starts" + (" (observing)" if self.observe_only else ""))
-            self.current = Incarnation(self.world, self.observe_only)
+            self.current = Incarnation(self.world, self.observe_only, self.kill_manager)
             self.clock.after(0.05, self.compare_orders, self.current)
 
     def compare_orders(self, incarnation: Incarnation) -> None:
         """Does the manager remember what it told the operator?"""
-        if self.current is incarnation and not incarnation.dead:
+        if self.current is not incarnation or incarnation.dead:
+            return
+        if self.clock.now < self.stalled_until:
+            self.clock.at(self.stalled_until + 0.05, self.compare_orders, incarnation)
+        else:
             self.world.oracle.orders.compare(incarnation.manager.operations.status())
 
     def kill_manager(self) -> None:
@@ -116,7 +142,24 @@ class Simulation:
             self.graveyard.append(self.current)
             self.current = None
             self.kill_in = None
+            self.operator.manager_gone(self.graveyard[-1])
+            self.clock.after(self.down_s, self.start_manager)
             self.world.tell("crash")
+
+    def terminate_manager(self) -> None:
+        """SIGTERM: the manager ends in order."""
+        current = self.current
+        if current is not None and not current.dead:
+            self.world.say("manager", "is told to end")
+            current.task.cancel()
+            self.clock.after(5.0, self._must_have_ended, current)
+
+    def _must_have_ended(self, incarnation: Incarnation) -> None:
+        if self.current is incarnation:
+            if self.stalled_until == 0.0 or self.clock.now - self.stalled_until > 5.0:
+                self.world.violated("API", "the manager did not end within 5 s of SIGTERM")
+            else:
+                self.clock.after(5.0, self._must_have_ended, incarnation)
 
     def stall_manager(self, seconds: float) -> None:
         """The manager's process stands still."""
@@ -150,6 +193,8 @@ class Simulation:
         heap = clock.heap
         while not world.violations:
             current = self.current
+            if clock.now > self._stepped_at:
+                self._stepped_at, self._steps_before = clock.now, self.steps
             if current is not None and clock.now >= self.stalled_until:
                 if current.loop.ready:
                     self._steps(current)
@@ -187,6 +232,9 @@ class Simulation:
                 if handle.cancelled_flag:
                     continue
                 self.steps += 1
+                if self.steps > self._steps_before + STEPS_AT_ONCE:
+                    world.violated("livelock", f"{STEPS_AT_ONCE} steps, and no time passes")
+                    return
                 handle.callback(*handle.args)
                 if self.kill_in is not None:
                     self.kill_in -= 1

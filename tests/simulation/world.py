@@ -49,12 +49,12 @@ class World:
         self.outlets = Outlets(self)
         self.disk = SimDisk()
         self.wall = WallTime(clock)
-        self.script_time_s = 1.0
+        self.script_time_s = scenario.options.get("script_time_s", 1.0)
         self.script_faults: dict[tuple[str, str, str], list[Any]] = {}
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
         self.timeline: list[str] | None = None
-        self.waiting: dict[str, list[Callable[[], None]]] = {}  # armed faults, by trigger
+        self.waiting: dict[str, list[Callable[[str], None]]] = {}  # armed faults, by trigger
         self.oracle = Oracle(self)
 
     # --- telling -----------------------------------------------------------------------------
@@ -70,12 +70,12 @@ class World:
         self.violations.append(line)
         self.say("CHECK", f"VIOLATION {line}")
 
-    def tell(self, event: str, **_: Any) -> None:
+    def tell(self, event: str, host: str = "") -> None:
         """Something happened that a fault may wait for."""
         armed = self.waiting.pop(event, None) if self.waiting else None
         if armed is not None:
             for act in armed:
-                act()
+                act(host)
 
     def latency(self, host: SimHost) -> float:
         """One way to a host or back, in seconds."""
@@ -116,13 +116,13 @@ class World:
         """A connection stands."""
         self.say("manager", f"connected to {connection.host.id}")
         self.oracle.connected(connection)
-        self.tell("connected")
+        self.tell("connected", connection.host.id)
 
     def disconnected(self, connection: SimConnection) -> None:
         """A connection is gone, as the manager sees it."""
         self.say("manager", f"disconnected from {connection.host.id}: {connection.loss}")
         self.oracle.disconnected(connection)
-        self.tell("disconnected")
+        self.tell("disconnected", connection.host.id)
 
     def operation_sent(self, call: SimCall) -> None:
         """The manager asks an agent for something."""
@@ -133,7 +133,7 @@ class World:
         self.say("manager", f"{call.operation.value} {call.resource.id} on {host}")
         self.counts[call.operation.value] += 1
         self.oracle.operation_sent(call)
-        self.tell(call.operation.value)
+        self.tell(call.operation.value, host)
 
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
         """The answer reaches the manager."""
@@ -141,7 +141,7 @@ class World:
             text = f"{result.outcome.value} {result.code}"
             host = call.connection.host.id
             self.say("manager", f"{call.operation.value} {call.resource.id} on {host}: {text}")
-            self.tell(f"{call.operation.value}-answered")
+            self.tell(f"{call.operation.value}-answered", host)
         self.oracle.operation_answered(call, result)
 
     def operation_late(self, call: SimCall) -> None:
@@ -155,7 +155,7 @@ class World:
             self.oracle.start_begins(host, script)
         else:
             self.oracle.stop_begins(host, script)
-        self.tell(f"{script.operation.value}-script")
+        self.tell(f"{script.operation.value}-script", host.id)
 
     def script_ended(self, host: SimHost, script: Script, result: OperationResult) -> None:
         """A start or stop script ended."""
@@ -168,7 +168,7 @@ class World:
         self.say("manager", f"fence device {name} ({plug}): {action.value}")
         self.counts[f"fence {action.value}"] += 1
         self.oracle.fence_begins(plug, name, action)
-        self.tell(f"fence-{action.value}")
+        self.tell(f"fence-{action.value}", plug)
 
     def fence_ends(
         self, device: FenceDevice, action: FenceAction, result: FenceResult | None, began: float
@@ -178,4 +178,4 @@ class World:
         what = "killed" if result is None else f"{result.succeeded} {result.power.value}"
         self.say("manager", f"fence device {name}: {action.value} ended: {what}")
         self.oracle.fence_ends(device.parameters["plug"], name, action, result, began)
-        self.tell(f"fence-{action.value}-ended")
+        self.tell(f"fence-{action.value}-ended", device.parameters["plug"])

@@ -1,0 +1,315 @@
+"""From a seed to a scenario: a cluster, an operator's commands, and faults.
+
+Swarm testing: each seed switches most kinds of faults off, so that rare ones meet each other
+undisturbed (Groce et al., "Swarm Testing", 2012).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from tests.simulation.model import Action, GroupPlan, Scenario
+
+SITES = (1, 2, 2, 2, 2, 3, 3, 4)
+
+FAULTS = {
+    # kind: weight
+    "power_off": 6,
+    "agent_crash": 4,
+    "agent_hang": 4,
+    "hole": 6,
+    "delay": 3,
+    "handshake": 2,
+    "refuse": 2,
+    "reset": 3,
+    "local": 2,
+    "busy": 1,
+    "script": 8,
+    "die": 5,
+    "hand_start": 2,
+    "boot_services": 1,
+    "device": 5,
+    "miswire": 1,
+    "manager_crash": 5,
+    "manager_term": 1,
+    "manager_stall": 2,
+    "disk_full": 2,
+    "disk_slow": 2,
+    "disk_hang": 2,
+    "clock_step": 1,
+}
+
+COMMANDS = {
+    "manage": 4,
+    "unmanage": 3,
+    "start": 3,
+    "stop": 3,
+    "move": 5,
+    "cleanup": 3,
+    "failback": 3,
+    "fence": 3,
+    "confirm-off": 2,
+    "cancel-fence": 2,
+    "activate": 3,
+    "deactivate": 3,
+    "reset": 4,
+    "freeze": 1,
+    "thaw": 2,
+    "clear_events": 1,
+}
+
+TRIGGERS = (
+    "start", "stop", "start-script", "stop-script", "started", "stopped", "start-answered",
+    "stop-answered", "fence-off", "fence-off-ended", "fence-status", "fence-status-ended",
+    "connected", "disconnected", "off", "command", "crash",
+)  # fmt: skip
+
+TRIGGERED = frozenset(
+    {"power_off", "agent_crash", "agent_hang", "hole", "manager_crash", "manager_stall", "reset",
+     "disk_hang", "disk_full", "command", "die", "local"}
+)  # fmt: skip
+
+
+def scenario(seed: int, duration_s: float = 120.0, sparse: bool = False) -> Scenario:
+    """The scenario of a seed. `sparse`: a fault every few minutes instead of every few seconds."""
+    return _Planner(seed, duration_s, sparse).make()
+
+
+class _Planner:
+    def __init__(self, seed: int, duration_s: float, sparse: bool) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.duration_s = duration_s
+        self.sparse = sparse
+        self.hosts: dict[str, dict[str, Any]] = {}
+        self.groups: list[GroupPlan] = []
+        self.resources: list[tuple[str, tuple[str, ...]]] = []
+
+    def make(self) -> Scenario:
+        random = self.random
+        self._cluster()
+        settings: dict[str, Any] = {
+            "monitor_interval_s": random.choice([2.0, 5.0, 5.0, 10.0]),
+            "loss_budget_s": random.choice([0.5, 1.0, 3.0, 3.0, 3.0]),
+            "operation_deadline_s": 30.0,
+            "fence_timeout_s": random.choice([4.0, 8.0, 15.0]),
+            "fence_retry_min_s": 2.0,
+            "fence_retry_max_s": 15.0,
+            "device_check_interval_s": random.choice([30.0, 3600.0]),
+            "restart_limit": random.choice([2, 5]),
+            "restart_window_s": 60.0,
+            "fence_limit": random.choice([2, 10, 10]),
+            "fence_limit_window_s": random.choice([60.0, 600.0]),
+            "fence_on_connection_close": random.random() < 0.08,
+            "survey_interval_s": random.choice([10.0, 30.0]),
+        }
+        if self.sparse:
+            settings.update(fence_limit=10, fence_limit_window_s=600.0, restart_limit=5)
+        intervals = {
+            name: random.choice([1.0, 3.0, 20.0])
+            for name, _ in self.resources
+            if random.random() < 0.1
+        }
+        actions = sorted(self._actions(), key=lambda action: action.at)
+        extra: dict[str, Any] = {
+            "repair_s": random.choice([0.0, 15.0, 30.0]) if not self.sparse else 120.0,
+            "operator_s": random.choice([0.0, 0.0, 20.0]) if not self.sparse else 120.0,
+            "leave_off": random.random() < 0.5,
+            "observe": random.random() < 0.03 and not self.sparse,
+            "script_time_s": random.choice([0.2, 1.0, 3.0]),
+        }
+        return Scenario(
+            self.seed,
+            self.hosts,
+            tuple(self.groups),
+            settings,
+            tuple(actions),
+            self.duration_s,
+            intervals,
+            extra,
+        )
+
+    # --- the cluster -------------------------------------------------------------------------
+
+    def _cluster(self) -> None:
+        random = self.random
+        wanted = random.choice([2, 2, 2, 3, 4, 4, 5, 6, 8, 12])
+        while len(self.hosts) < wanted:
+            size = min(random.choice(SITES), 12 - len(self.hosts))
+            members = [f"h{len(self.hosts) + n}" for n in range(size)]
+            for name in members:
+                self.hosts[name] = self._host()
+            self._site(members)
+
+    def _host(self) -> dict[str, Any]:
+        random = self.random
+        options: dict[str, Any] = {}
+        fence = random.random()
+        if fence < 0.1:
+            options["fence"] = [["pdu", "pdu"]]
+        elif fence < 0.2:
+            options["fence"] = [["bmc"], ["pdu"]]
+        elif fence < 0.24:
+            options["fence"] = []
+        loss = random.random()
+        if loss < 0.08:
+            options["on_loss"] = "reboot"
+        elif loss < 0.14:
+            options["on_loss"] = "wait"
+        if random.random() < 0.05:
+            options["legacy"] = True
+        return options
+
+    def _site(self, members: list[str]) -> None:
+        random = self.random
+        shared = f"s{len(self.groups)}" if random.random() < 0.3 else ""
+        for home in members:
+            for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
+                others = [host for host in members if host != home]
+                random.shuffle(others)
+                if len(others) > 1 and random.random() < 0.3:
+                    others = others[: random.randrange(1, len(others))]
+                name = f"g{len(self.groups)}"
+                tree = [(name, "")]
+                for number in range(random.choice([0, 1, 2, 2, 3, 4])):
+                    tree.append((f"{name}.{number}", random.choice(tree)[0]))
+                leaves = ((shared, name),) if shared and random.random() < 0.7 else ()
+                self.groups.append(
+                    GroupPlan(
+                        (home, *others),
+                        tuple(tree),
+                        leaves,
+                        random.choice(["move", "move", "move", "stay"]),
+                        random.choice(["report", "stop", "fence"]),
+                    )
+                )
+                self.resources += [(r, (home, *others)) for r, _ in (*tree, *leaves)]
+        if not self.groups:
+            self._site(members)
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def _actions(self) -> list[Action]:
+        random = self.random
+        share = 0.5 if self.sparse else random.choice([0.15, 0.3, 0.3, 0.5])
+        faults = {kind: weight for kind, weight in FAULTS.items() if random.random() < share}
+        if not faults:
+            faults = {"power_off": 1}
+        commands = {kind: weight for kind, weight in COMMANDS.items() if random.random() < 0.5}
+        pause_s = random.choice([2.0, 4.0, 8.0, 15.0]) * (60.0 if self.sparse else 1.0)
+        command_share = random.choice([0.0, 0.2, 0.5, 0.8]) if commands else 0.0
+        at = random.choice([0.0, 8.0])
+        actions: list[Action] = []
+        while True:
+            at += random.expovariate(1 / pause_s)
+            if at >= self.duration_s:
+                return actions
+            for _ in range(random.choice([1, 1, 1, 2, 3])):
+                if random.random() < command_share:
+                    actions.append(self._command(at, _pick(random, commands)))
+                else:
+                    actions.append(self._fault(at, _pick(random, faults)))
+
+    def _shaped(self, at: float, kind: str, args: dict[str, Any]) -> Action:
+        random = self.random
+        at = round(at, 3)
+        if kind in TRIGGERED and random.random() < 0.35:
+            if "host" in args and random.random() < 0.7:
+                args["host"] = "*"
+            delay = random.choice([0.0, 0.0, 0.001, 0.01, 0.3, 1.0])
+            return Action(at, kind, args, random.choice(TRIGGERS), delay)
+        return Action(at, kind, args)
+
+    def _command(self, at: float, name: str) -> Action:
+        random = self.random
+        args: dict[str, Any] = {"name": name, "force": random.random() < 0.2}
+        if name in ("manage", "unmanage", "start", "stop", "move", "cleanup"):
+            group = random.choice(self.groups)
+            args["object"] = group.tree[0][0]
+            if name == "move":
+                every = group.candidates if random.random() < 0.9 else tuple(self.hosts)
+                args["to"] = random.choice(every)
+        elif name not in ("freeze", "thaw", "clear_events"):
+            args["object"] = random.choice(list(self.hosts))
+        if name == "freeze":
+            args["for_s"] = random.choice([0.5, 5.0, 20.0])
+        return self._shaped(at, "command", args)
+
+    def _fault(self, at: float, kind: str) -> Action:
+        return self._shaped(at, kind, self._fault_args(kind))
+
+    def _fault_args(self, kind: str) -> dict[str, Any]:
+        random = self.random
+        host = random.choice(list(self.hosts))
+        lasts_s = round(random.choice([0.3, 1.0, 2.5, 4.0, 10.0, 30.0]) * random.uniform(0.7, 1.3), 3)
+        resource, candidates = random.choice(self.resources)
+        match kind:
+            case "power_off":
+                back_s = random.choice([0.0, 0.0, 5.0, 20.0, 40.0])
+                return {"host": host, "back_s": back_s}
+            case "agent_crash" | "agent_hang" | "refuse" | "busy":
+                return {"host": host, "for_s": lasts_s}
+            case "hole":
+                every = random.random() < 0.25
+                names = list(self.hosts)
+                chosen = names if every else random.sample(names, random.randint(1, len(names)))
+                if not every and random.random() < 0.6:
+                    return {"host": host, "way": random.choice(["to", "from", "both"]),
+                            "for_s": lasts_s}  # fmt: skip
+                return {"hosts": sorted(chosen), "way": random.choice(["to", "from", "both"]),
+                        "for_s": lasts_s}  # fmt: skip
+            case "delay":
+                return {"host": host, "delay_s": random.choice([0.02, 0.2, 0.9, 2.0]),
+                        "for_s": lasts_s}  # fmt: skip
+            case "handshake":
+                return {"host": host, "delay_s": random.choice([0.5, 1.2, 3.0]), "for_s": lasts_s}
+            case "reset":
+                return {"host": host}
+            case "local":
+                loss = random.choice(["DNS", "LOCAL", "NO_ROUTE_TO_NETWORK", "TLS", "PROTOCOL"])
+                return {"host": host, "loss": loss, "for_s": lasts_s}
+            case "script":
+                operation = random.choice(["start", "start", "stop", "monitor", "monitor"])
+                faults = {
+                    "start": ["fail", "no-effect-fail", "hang", "slow", "not-run"],
+                    "stop": ["fail", "no-effect-fail", "hang", "slow", "not-run"],
+                    "monitor": ["fail", "hang", "slow", "not-run", "says-7", "says-7"],
+                }
+                where = random.choice([random.choice(candidates), ""])
+                name = resource if where == "" or random.random() < 0.6 else ""
+                return {"host": where, "resource": name, "operation": operation,
+                        "fault": random.choice(faults[operation]),
+                        "count": random.choice([1, 1, 2, 3, 8])}  # fmt: skip
+            case "die":
+                return {"resource": resource}
+            case "hand_start":
+                return {"resource": resource, "host": random.choice(candidates)}
+            case "boot_services":
+                mine = [r for r, hosts in self.resources if host in hosts]
+                return {"host": host, "resources": random.sample(mine, min(len(mine), 2))}
+            case "device":
+                return {"host": host, "level": random.randrange(2), "number": random.randrange(2),
+                        "fault": random.choice(["fail", "hang", "late", "no-effect", "unplugged"]),
+                        "for_s": lasts_s}  # fmt: skip
+            case "miswire":
+                return {"host": host, "to": random.choice(list(self.hosts)), "for_s": 30.0}
+            case "manager_crash":
+                return {"steps": random.choice([0, 0, 1, 2, 3, 5, 8, 13, 30]),
+                        "down_s": random.choice([0.1, 1.0, 5.0, 20.0]),
+                        "observe": random.random() < 0.05}  # fmt: skip
+            case "manager_term":
+                return {"down_s": random.choice([0.1, 2.0])}
+            case "manager_stall":
+                return {"for_s": random.choice([0.3, 1.0, 2.0, 4.0, 12.0])}
+            case "disk_slow":
+                return {"delay_s": random.choice([0.2, 0.9, 3.0]), "for_s": lasts_s}
+            case "disk_full" | "disk_hang":
+                return {"for_s": lasts_s}
+            case "clock_step":
+                return {"by_s": random.choice([-3600.0, -1.0, 1.0, 86400.0])}
+        raise ValueError(f"unknown fault {kind}")
+
+
+def _pick(random: Random, weights: dict[str, int]) -> str:
+    return random.choices(list(weights), list(weights.values()))[0]

@@ -1,0 +1,197 @@
+"""What must come true once faults end: groups run, in the right place, and the status says so.
+
+Three stages, each until all is as expected or its bound has passed:
+
+1. faults end, hosts without power stay without it: groups whose hosts may be fenced run elsewhere;
+2. every host is up: what was neither stopped, unmanaged nor in error runs, without any command;
+3. the operator mends what only an operator may: everything runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halo.core.model import LossPolicy, ResourceGroup
+from tests.simulation.hosts import SimHost
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+STAGE_BOUND_S = 150.0
+POLL_S = 3.0
+
+
+class Settling:
+    """Lets one simulation come to rest, and checks that it does."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.orders = simulation.world.oracle.orders
+        self.stage = 1
+
+    def run(self) -> None:
+        """All three stages; a violation ends it early."""
+        self.simulation.faults.heal()
+        if not self.simulation.scenario.options.get("leave_off"):
+            self._power_up()
+        self._wait(1)
+        self._power_up()
+        self._wait(2)
+        self._repair()
+        self._wait(3)
+
+    def _power_up(self) -> None:
+        self.world.outlets.repair()
+        for host in self.world.hosts.values():
+            host.hold_off_until = 0.0
+            self.world.outlets.reconnect(host.id)
+            host.power_on("the end of all faults")
+
+    def _wait(self, stage: int) -> None:
+        self.stage = stage
+        self.world.say("CHECK", f"stage {stage} of coming to rest")
+        began = self.world.clock.now
+        wrong = ["not looked yet"]
+        while wrong and not self.world.violations:
+            if self.world.clock.now - began > STAGE_BOUND_S:
+                self.world.violated("liveness", f"stage {stage}: {'; '.join(wrong[:4])}")
+                return
+            self.simulation.run_until(self.world.clock.now + POLL_S)
+            if stage == 3 and (self.world.clock.now - began) % 15.0 < POLL_S:
+                self._mend()
+            wrong = self._wrong()
+            self.world.oracle.checks += 1
+
+    # --- the operator's part -----------------------------------------------------------------
+
+    def _repair(self) -> None:
+        """In an order that an operator would take; refusals do no harm."""
+        self._give("thaw", "")
+        self._mend()
+        for host in self.world.hosts:
+            self._give("activate", host)
+        for group in self.world.cluster.groups:
+            self._give("manage", group)
+            self._give("start", group)
+
+    def _mend(self) -> None:
+        for group in self.world.cluster.groups:
+            self.simulation.operator.remove_copies(group)
+        current = self.simulation.current
+        if current is None:
+            return
+        for host in self.world.hosts:
+            memory = current.manager.state.memory_of_host(host)
+            if memory.fenced or memory.distrusted:
+                self._give("reset", host)
+        for group in self.world.cluster.groups.values():
+            remembered = current.manager.state.memory_of(group)
+            if remembered.error is not None or remembered.start_failures:
+                self._give("cleanup", group.id)
+
+    def _give(self, name: str, object: str) -> None:
+        while self.simulation.operator.pending and not self.world.violations:
+            self.simulation.run_until(self.world.clock.now + 0.1)
+        self.simulation.operator.command(name, object)
+
+    # --- what is expected --------------------------------------------------------------------
+
+    def _wrong(self) -> list[str]:
+        current = self.simulation.current
+        if current is None:
+            return ["no manager runs"]
+        status = current.manager.operations.status()
+        shown = {group["id"]: group for group in status["groups"]}
+        wrong = [
+            f"{host['id']} is shown as connected={host['connected']}"
+            for host in status["hosts"]
+            if host["connected"] != self.world.hosts[host["id"]].powered
+        ]
+        for group in self.world.cluster.groups.values():
+            if self._is_expected(group):
+                wrong += self._problems(group, shown[group.id])
+            elif self.stage == 3:
+                wrong.append(f"{group.id} is not expected to run: {shown[group.id]['comment']}")
+        return wrong
+
+    def _problems(self, group: ResourceGroup, shown: dict[str, Any]) -> list[str]:
+        complete = [
+            host
+            for host in self._candidates(group)
+            if all(r.id in host.running for r in group.resources)
+        ]
+        if len(complete) != 1:
+            where = {
+                h.id: [r.id for r in group.resources if r.id in h.running]
+                for h in self._candidates(group)
+            }
+            return [f"{group.id} does not run: {where}; {shown['status']}: {shown['comment']}"]
+        host = complete[0]
+        if not shown["status"].startswith("Running") or shown["host"] != host.id:
+            return [f"{group.id} runs on {host.id}, shown {shown['status']} on {shown['host']}"]
+        at_home = host.id == group.home_host
+        if (shown["status"] == "Running") != at_home:
+            return [f"{group.id} runs on {host.id}, shown as {shown['status']}"]
+        if not self._memory_active(host.id) and self._better(group, host):
+            return [f"{group.id} still runs on {host.id}, which is deactivated"]
+        return []
+
+    def _candidates(self, group: ResourceGroup) -> list[SimHost]:
+        return [self.world.hosts[host] for host in group.candidates]
+
+    def _memory_active(self, host: str) -> bool:
+        return self.orders.active[host].possible == [True]
+
+    def _better(self, group: ResourceGroup, than: SimHost) -> list[str]:
+        return [
+            host.id
+            for host in self._candidates(group)
+            if host is not than and host.powered and self._memory_active(host.id)
+        ]
+
+    def _is_expected(self, group: ResourceGroup) -> bool:
+        """May and should this group run by now?"""
+        current = self.simulation.current
+        assert current is not None
+        state = current.manager.state
+        memory = state.memory_of(group)
+        name = group.id
+        if not (
+            self.orders.managed[name].possible == [True]
+            and self.orders.wanted[name].possible == [True]
+            and self.orders.frozen.possible == [False]
+        ):
+            return False
+        if memory.error is not None or memory.start_failures:
+            return False
+        hosts = self._candidates(group)
+        if sum(any(r.id in h.running for r in group.exclusive) for h in hosts) > 1:
+            return False  # copies by hand
+        if not any(h.powered and self._memory_active(h.id) for h in hosts):
+            return False
+        return all(h.powered or self._may_be_fenced(h) for h in hosts)
+
+    def _may_be_fenced(self, host: SimHost) -> bool:
+        """Is it plain that a dead host is, or will be, proven off?"""
+        fences, state = self.world.oracle.fences, self.simulation.current.manager.state  # type: ignore[union-attr]  # checked by the caller
+        at, memory = state.hosts[host.id], state.memory_of_host(host.id)
+        config = self.world.cluster.hosts[host.id]
+        if not config.fence_levels:
+            return False
+        if at.power_proof is not None:
+            return True  # confirmed already, and the device works
+        dark = [h for h in self.world.hosts.values() if not h.powered]
+        return (
+            config.on_loss is LossPolicy.FENCE
+            and not memory.fenced
+            and not memory.distrusted
+            and memory.seen
+            and len(dark) <= 2
+            and not fences.automatic
+            and at.fence_retry_at != float("inf")
+            and all(
+                self.orders.managed[g.id].possible == [True]
+                for g in self.world.cluster.groups_of_host[host.id]
+            )
+        )
