@@ -470,7 +470,11 @@ class GroupMachine:
         return last
 
     def _needed_by_others(self, state: ResourceState) -> bool:
-        """Does another group need this shared resource here, registered or seen running?"""
+        """Does another group need this shared resource here, registered or seen running?
+
+        What is seen counts for groups alone that nobody acts on here. One that is acted on has
+        registered, or let go: of two that stop side by side, the last would else leave it running
+        for the sake of the first, whose root is still being stopped."""
         if not state.resource.shared:
             return False
         needed = self._state.needs.needed_by(state.resource.id, self._host)
@@ -480,8 +484,13 @@ class GroupMachine:
             group.id != self._group.id
             and state.resource.id in group.by_id
             and self._state.knowledge.presence(group, self._host) is Presence.RUNNING
+            and not self._is_acted_on_here(group)
             for group in self._state.groups_of(self._host)
         )
+
+    def _is_acted_on_here(self, group: ResourceGroup) -> bool:
+        managed_here = self._state.groups[group.id].managed_on == self._host
+        return managed_here and self._state.hold_reason(group) is None
 
     def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
         return [

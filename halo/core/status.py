@@ -121,7 +121,7 @@ def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -
 def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
     exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
-    host = at.managed_on or next(iter(exclusive), None)
+    host = next(iter(exclusive), at.managed_on)  # what is held may run where nobody manages it
     status = ERROR if memory.error is not None else _status_of_all(rows, host)
     return {
         "id": group.id,
