@@ -70,6 +70,32 @@ interface HaloAgent extends(OcfResourceAgent) {
         }
     }
 
+    struct Item {
+        resource @0 :Text;          # as in `operation`
+        args @1 :List(OcfResourceAgent.Argument);
+        instance @2 :Text;          # the resource's id: each once
+        periodMs @3 :UInt32;
+        timeoutMs @4 :UInt32;       # 0: the timeout that the script advertises
+    }
+
+    # Serves the manager's side of a watch; implemented by the manager.
+    interface Observer {
+        struct Report {
+            instance @0 :Text;
+            operations @1 :UInt32;  # starts and stops of this connection that had ended before
+            outcome @2 :Outcome;    # completed, notRun or timedOut
+        }
+
+        struct Batch {
+            sequence @0 :UInt64;    # 1, 2, 3, ...
+            complete @1 :Bool;      # the full report ends with this batch
+            digest @2 :UInt64;      # see halo.core.watching
+            reports @3 :List(Report);
+        }
+
+        report @0 (batch :Batch) -> (accepted :Bool);
+    }
+
     # First call on a connection. `manager` names the manager, the same after its restart.
     # `term` is the leader's; 0 where there is one manager only.
     hello @0 (manager :Text, cluster :Text, term :UInt64) -> (greeting :Greeting);
@@ -81,4 +107,9 @@ interface HaloAgent extends(OcfResourceAgent) {
     # (0: the timeout that the script advertises).
     run @2 (resource :Text, op :OcfResourceAgent.Operation, args :List(OcfResourceAgent.Argument),
             instance :Text, timeoutMs :UInt32, term :UInt64) -> (outcome :Outcome);
+
+    # Feature `watch`: monitor these resources without being asked, and report what changes.
+    # Ends the watch before. `refused` is empty, or says why nothing is watched.
+    watch @3 (items :List(Item), observer :Observer, digestMs :UInt32, term :UInt64)
+            -> (refused :Text);
 }

@@ -59,7 +59,7 @@ class AgentConnection(Protocol):
         report. Ends an earlier watch of this connection at once. The caller sets the deadline.
 
         Only where `identity.features` has "watch". Raises LinkError when the connection is gone
-        (its `loss` says why) or the agent refused (PROTOCOL or BUSY; the connection stands).
+        (its `loss` says why) or the agent refused (PROTOCOL; the connection stands).
         """
         ...
 

@@ -19,6 +19,15 @@ from typing import Any
 
 import capnp
 
+from halo.adapters.rpc_values import (
+    Observer,
+    identity_of,
+    result_of_legacy,
+    result_of_outcome,
+    set_arguments,
+    set_items,
+    timeout_ms,
+)
 from halo.adapters.schema import HaloAgent
 from halo.adapters.wire import Wire, set_socket_options
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
@@ -40,7 +49,6 @@ _KIND_OF_ERRNO = {
 
 _RESOLVER_THREADS = 16
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
-_MAX_TIMEOUT_MS = 2**32 - 1
 
 
 class HeartbeatUnknown(HaloError):
@@ -210,6 +218,7 @@ class CapnpConnection:
         self._closed: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
         self._client: Any = None
         self._agent: Any = None
+        self._observer: Observer | None = None
 
     def __repr__(self) -> str:
         return f"<CapnpConnection {self._host} {self._loss or 'open'}>"
@@ -229,6 +238,7 @@ class CapnpConnection:
         if self._loss is None:
             self._loss = loss
             self._client = self._agent = None
+            self._cut_off_observer()
             if not self._closed.done():
                 self._closed.set_result(loss)
 
@@ -252,7 +262,7 @@ class CapnpConnection:
                 return
             raise self._failure(error) from error
         self._greeted = True
-        self.identity = _identity(answer.greeting)
+        self.identity = identity_of(answer.greeting)
 
     def take_for_legacy(self) -> None:
         """Go on with an agent that knows `operation` alone."""
@@ -299,26 +309,47 @@ class CapnpConnection:
             resource=resource.kind,
             op=_OPERATION_NUMBER[operation],
             instance=resource.id,
-            timeoutMs=_timeout_ms(resource.timeout_s(operation)),
+            timeoutMs=timeout_ms(resource.timeout_s(operation)),
             term=self._term(),
         )
-        _set_arguments(request, resource)
+        set_arguments(request, resource)
         answer = await request.send()
-        return _result_of_outcome(answer.outcome)
+        return result_of_outcome(answer.outcome)
 
     async def _operation(self, resource: Resource, operation: Operation) -> OperationResult:
         request = self._agent.operation_request(
             resource=resource.kind, op=_OPERATION_NUMBER[operation]
         )
-        _set_arguments(request, resource)
+        set_arguments(request, resource)
         answer = await request.send()
-        return _result_of_legacy(answer.result)
+        return result_of_legacy(answer.result)
 
     async def watch(
         self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
     ) -> None:
-        """Have the agent monitor `items` by itself and report to `sink`. Raises LinkError."""
-        raise LinkError(Loss(LossKind.PROTOCOL, "not implemented yet"))
+        """Have the agent monitor `items` by itself and report to `sink`; returns when it has taken
+        this over. The caller sets the deadline. Raises LinkError.
+        """
+        self._require_open()
+        self._cut_off_observer()
+        observer = self._observer = Observer(sink)
+        request = self._agent.watch_request(
+            observer=observer,
+            digestMs=timeout_ms(digest_interval_s),
+            term=self._term(),
+        )
+        set_items(request, items)
+        try:
+            answer = await request.send()
+        except capnp.KjException as error:
+            raise self._failure(error) from error
+        if answer.refused:
+            raise LinkError(Loss(LossKind.PROTOCOL, f"it does not watch: {answer.refused}"))
+
+    def _cut_off_observer(self) -> None:
+        if self._observer is not None:
+            self._observer.sink = None
+            self._observer = None
 
     def _require_open(self) -> None:
         if self._loss is not None:
@@ -364,68 +395,6 @@ async def _open_one(family: int, address: Any, deadline: float) -> socket.socket
         sock.close()
         raise
     return sock
-
-
-def _identity(greeting: Any) -> AgentIdentity:
-    kind = greeting.which()
-    if kind == "welcome":
-        welcome = greeting.welcome
-        return AgentIdentity(
-            version=welcome.version,
-            boot_id=welcome.bootId,
-            features=frozenset(welcome.features),
-            start_id=welcome.startId,
-        )
-    if kind == "busy":
-        raise LinkError(Loss(LossKind.BUSY, greeting.busy))
-    if kind == "staleTerm":
-        raise LinkError(
-            Loss(LossKind.BUSY, f"a leader with the higher term {greeting.staleTerm} was served")
-        )
-    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
-
-
-def _set_arguments(request: Any, resource: Resource) -> None:
-    """Field by field: a list of dicts, which pycapnp takes too, costs five times as much."""
-    arguments = request.init("args", len(resource.parameters))
-    for number, (key, value) in enumerate(resource.parameters.items()):
-        argument = arguments[number]
-        argument.key = key
-        argument.value = value
-
-
-def _timeout_ms(timeout_s: float | None) -> int:
-    if timeout_s is None:
-        return 0
-    return min(max(1, round(timeout_s * 1000)), _MAX_TIMEOUT_MS)
-
-
-def _result_of_outcome(outcome: Any) -> OperationResult:
-    kind = outcome.which()
-    if kind == "completed":
-        completed = outcome.completed
-        return OperationResult(Outcome.COMPLETED, completed.code, completed.message)
-    if kind == "timedOut":
-        return OperationResult(Outcome.TIMED_OUT, message=outcome.timedOut)
-    if kind == "notRun":
-        return OperationResult(Outcome.NOT_RUN, message=outcome.notRun)
-    if kind == "refused":
-        raise LinkError(Loss(LossKind.BUSY, outcome.refused))
-    if kind == "staleTerm":
-        raise LinkError(
-            Loss(LossKind.BUSY, f"a leader with the higher term {outcome.staleTerm} was served")
-        )
-    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
-
-
-def _result_of_legacy(result: Any) -> OperationResult:
-    if result.which() == "err":
-        return OperationResult(Outcome.NOT_RUN, message=result.err)
-    inner = result.ok
-    if inner.which() == "innerOk":
-        return OperationResult(Outcome.COMPLETED, 0)
-    error = inner.innerErr
-    return OperationResult(Outcome.COMPLETED, error.code, error.message)
 
 
 def _first_line(text: str) -> str:

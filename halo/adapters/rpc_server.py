@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import capnp
@@ -18,16 +18,25 @@ import structlog
 from halo.adapters.rpc import loss_of
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.wire import Wire, set_socket_options
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, Welcome
+from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.errors import LossKind
 from halo.core.model import Operation
-from halo.core.outcomes import OperationResult, Outcome
+from halo.core.outcomes import OperationResult, Outcome, ReportBatch
 
 log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_S = 5.0
 
 _OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
+
+
+class Observer(Protocol):
+    """Who is told what a watch finds: the manager at the other end of a connection."""
+
+    async def report(self, batch: ReportBatch) -> bool:
+        """Whether the manager took the batch; False also where the connection is lost. The caller
+        sets the deadline."""
+        ...
 
 
 class AgentSession(Protocol):
@@ -45,6 +54,16 @@ class AgentSession(Protocol):
 
     async def operation(self, request: Request) -> OperationResult | Busy:
         """A call of a manager that knows nothing more. Cancelled as `run` is."""
+        ...
+
+    def watch(
+        self,
+        items: Sequence[WatchRequest],
+        observer: Observer,
+        digest_interval_s: float,
+        term: int,
+    ) -> str:
+        """Watch these resources from now on; returns why not, or nothing."""
         ...
 
     def ended(self) -> None:
@@ -171,6 +190,31 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
         result = await self._session.operation(_request(context.params, "", None))
         _fill_result(context.results.init("result"), result)
 
+    async def watch_context(self, context: Any) -> None:
+        params = context.params
+        items = [_watch_request(item) for item in params.items]
+        observer = _RemoteObserver(params.observer)
+        context.results.refused = self._session.watch(
+            items, observer, params.digestMs / 1000, params.term
+        )
+
+
+class _RemoteObserver:
+    """The manager's observer, as the agent calls it: an :class:`Observer`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def report(self, batch: ReportBatch) -> bool:
+        request = self._client.report_request()
+        _fill_batch(request.init("batch"), batch)
+        try:
+            answer = await request.send()
+        except capnp.KjException as error:
+            log.debug("a report was not taken", error=error.description)
+            return False
+        return bool(answer.accepted)
+
 
 def _request(params: Any, instance: str, timeout_s: float | None) -> Request:
     return Request(
@@ -180,6 +224,29 @@ def _request(params: Any, instance: str, timeout_s: float | None) -> Request:
         instance=instance,
         timeout_s=timeout_s,
     )
+
+
+def _watch_request(item: Any) -> WatchRequest:
+    request = Request(
+        kind=item.resource,
+        operation=Operation.MONITOR,
+        parameters={argument.key: argument.value for argument in item.args},
+        instance=item.instance,
+        timeout_s=item.timeoutMs / 1000 or None,
+    )
+    return WatchRequest(request, item.periodMs / 1000)
+
+
+def _fill_batch(target: Any, batch: ReportBatch) -> None:
+    target.sequence = batch.sequence
+    target.complete = batch.complete
+    target.digest = batch.digest
+    reports = target.init("reports", len(batch.results))
+    for number, reported in enumerate(batch.results):
+        report = reports[number]
+        report.instance = reported.resource
+        report.operations = reported.operations
+        _fill_outcome(report.init("outcome"), reported.result)
 
 
 def _fill_welcome(target: Any, welcome: Welcome) -> None:

@@ -23,7 +23,7 @@ from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.remote import listen
 from halo.remote.operations import Operations
-from halo.remote.process import ScriptRunner
+from halo.remote.process import ScriptRunner, keep_descriptors
 from halo.remote.records import RunDirectory
 from halo.remote.service import AgentService
 from halo.remote.shield import Shield
@@ -134,6 +134,7 @@ def main(
 
 def run(options: Options) -> None:
     """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
+    keep_descriptors()
     context = tls.agent_context(tls.TlsFiles.of_agent()) if options.mtls else None
     sock = listen.bind(listen.parse_network(options.network), options.port)
     _write_pid_file(options)

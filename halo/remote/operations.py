@@ -10,9 +10,10 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -23,7 +24,7 @@ from halo.remote import ocf, sessions
 from halo.remote.lanes import LaneFull, Lanes
 from halo.remote.ocf import Script, ScriptError
 from halo.remote.process import ScriptProcess, ScriptRunner
-from halo.remote.records import RunDirectory, RunningScript
+from halo.remote.records import OPERATION_VARIABLE, RunDirectory, RunningScript, WatchMarker
 from halo.remote.timeouts import METADATA_TIMEOUT_S, AdvertisedTimeouts
 
 log = structlog.get_logger()
@@ -32,6 +33,20 @@ BUSY_LIMIT = 300
 """Resources busy at once. Each takes three descriptors, of the 1,024 that a process usually has;
 no host runs as many scripts and lives. It is a refusal, not a queue, so that no resource ever
 waits for another."""
+
+
+Giver: TypeAlias = Callable[[OperationResult], None]
+"""Takes a result as soon as it is known, and ignores all but the first."""
+
+
+class Monitor:
+    """A monitor that is run again and again, and what of that need not be found out every time."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.key = request.resource_key
+        self.script: Script | None = None
+        self.environments: dict[float, dict[bytes, bytes]] = {}  # by timeout
 
 
 class Operations:
@@ -52,27 +67,77 @@ class Operations:
         self._inherited = dict(environment)
         self._lanes = Lanes()
         self._timeouts = AdvertisedTimeouts(runner)
+        self._marker = WatchMarker(records.path, ocf_root / "resource.d")
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def perform(self, request: Request) -> OperationResult:
+    @property
+    def busy(self) -> int:
+        """How many resources are busy."""
+        return self._lanes.busy
+
+    async def perform(
+        self, request: Request, ended: Callable[[], None] = lambda: None
+    ) -> OperationResult:
         """Run one operation when its resource is free. Never raises for a script's fault.
 
         Cancelling drops the operation if its script has not begun, and otherwise only the answer.
+        `ended` is called once, when it was dropped or refused, or when it is over and before the
+        resource's next operation begins.
         """
-        try:
-            script = ocf.locate(self._ocf_root, request)
-        except ScriptError as error:
-            return _not_run(request, str(error))
-        if self._lanes.busy >= BUSY_LIMIT:
-            return _not_run(request, f"this agent already runs {BUSY_LIMIT} operations")
         key = request.resource_key
         try:
+            script = ocf.locate(self._ocf_root, request)
+            if self._lanes.busy >= BUSY_LIMIT:
+                raise ScriptError(f"this agent already runs {BUSY_LIMIT} operations")
             await self._lanes.enter(key)
-        except LaneFull as error:
+        except (ScriptError, LaneFull) as error:
+            ended()
             return _not_run(request, str(error))
+        except asyncio.CancelledError:
+            ended()
+            raise
         answer: asyncio.Future[OperationResult] = asyncio.get_running_loop().create_future()
-        self._keep(self._occupy_lane(key, script, request, answer))
+        self._keep(self._occupy_lane(key, script, request, answer, ended))
         return await asyncio.shield(answer)
+
+    async def monitor(self, monitor: Monitor, begin: Callable[[], bool], found: Giver) -> None:
+        """Run a monitor of a watch when its resource is free. Never raises for a script's fault.
+
+        `begin` is called when the resource is free, and may call it off with False; `found` as
+        soon as the result is known, and not at all where it was called off, or where too many
+        operations wait for the resource. Returns when the resource is free again.
+        """
+        try:
+            await self._lanes.enter(monitor.key)
+        except LaneFull:
+            return
+        try:
+            if begin():
+                monitor.script = monitor.script or ocf.locate(self._ocf_root, monitor.request)
+                await self._run_monitor(monitor, monitor.script, found)
+        except ScriptError as error:
+            found(OperationResult(Outcome.NOT_RUN, message=str(error)))
+        finally:
+            self._lanes.leave(monitor.key)
+
+    async def _run_monitor(self, monitor: Monitor, script: Script, found: Giver) -> None:
+        request = monitor.request
+        timeout_s = await self._timeout_s(script, request)
+        environment = monitor.environments.get(timeout_s)
+        if environment is None:
+            marker = self._marker.operation_id(monitor.key, timeout_s)
+            text = self._environment(script, request, timeout_s, marker)
+            environment = {os.fsencode(name): os.fsencode(text[name]) for name in text}
+            monitor.environments = {timeout_s: environment}
+        starting = self._runner.start([str(script.path), "monitor"], environment)
+        process, left_s = await self._await_start(starting, script, timeout_s, found)
+        await self._see_through(process, request, left_s, found)
+
+    async def _timeout_s(self, script: Script, request: Request) -> float:
+        if request.timeout_s is not None:
+            return request.timeout_s
+        bare = self._environment(script, replace(request, parameters={}), METADATA_TIMEOUT_S)
+        return await self._timeouts.of(script, request.operation, bare)
 
     async def resume(self) -> None:
         """Take over what a crashed predecessor left running. Call it before serving."""
@@ -92,7 +157,7 @@ class Operations:
                 self._records.remove(record.id)
             else:
                 running.append(found)
-        return running
+        return running + self._marker.find()
 
     def _keep(self, work: asyncio._CoroutineLike[None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -100,28 +165,34 @@ class Operations:
         task.add_done_callback(self._tasks.discard)
 
     async def _occupy_lane(
-        self, key: str, script: Script, request: Request, answer: asyncio.Future[OperationResult]
+        self,
+        key: str,
+        script: Script,
+        request: Request,
+        answer: asyncio.Future[OperationResult],
+        ended: Callable[[], None],
     ) -> None:
+        def give(result: OperationResult) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
         try:
-            await self._run(key, script, request, answer)
+            await self._run(key, script, request, give)
         except ScriptError as error:
-            _answer(answer, _not_run(request, str(error)))
+            give(_not_run(request, str(error)))
         except Exception as error:
             log.exception("an operation failed inside the agent", kind=request.kind)
-            _answer(answer, _not_run(request, f"internal error of the agent: {error!r}"))
+            give(_not_run(request, f"internal error of the agent: {error!r}"))
         finally:
+            ended()
             self._lanes.leave(key)
 
-    async def _run(
-        self, key: str, script: Script, request: Request, answer: asyncio.Future[OperationResult]
-    ) -> None:
-        timeout_s = request.timeout_s
-        if timeout_s is None:
-            bare = self._environment(script, replace(request, parameters={}), METADATA_TIMEOUT_S)
-            timeout_s = await self._timeouts.of(script, request.operation, bare)
-        environment = self._environment(script, request, timeout_s)
+    async def _run(self, key: str, script: Script, request: Request, give: Giver) -> None:
+        timeout_s = await self._timeout_s(script, request)
+        id = uuid.uuid4().hex
+        environment = self._environment(script, request, timeout_s, id)
         record = RunningScript(
-            id=uuid.uuid4().hex,
+            id=id,
             resource_key=key,
             kind=request.kind,
             operation=request.operation.value,
@@ -130,43 +201,40 @@ class Operations:
             deadline_unix_s=time.time() + timeout_s,
         )
         began = time.monotonic()
-        process, in_time = await self._start(script, request, environment, record, answer)
-        if not in_time:
-            timeout_s = 0.0
+        argv = [str(script.path), request.operation.value]
+        starting = self._runner.start(argv, environment, record=record)
+        process, left_s = await self._await_start(starting, script, timeout_s, give)
         try:
-            result = await self._see_through(process, request, timeout_s, answer)
+            result = await self._see_through(process, request, left_s, give)
         finally:
             await self._remove(record)
         _log_end(request, result, time.monotonic() - began)
 
-    async def _start(
+    async def _await_start(
         self,
+        starting: Coroutine[Any, Any, ScriptProcess],
         script: Script,
-        request: Request,
-        environment: Mapping[str, str],
-        record: RunningScript,
-        answer: asyncio.Future[OperationResult],
-    ) -> tuple[ScriptProcess, bool]:
-        """Start the script; returns also whether that took less than its whole time.
+        timeout_s: float,
+        give: Giver,
+    ) -> tuple[ScriptProcess, float]:
+        """Wait until the script has started; returns also how much of its time is left.
 
         On a dead file system it may take for ever. The caller learns of it at the deadline; a
         script that starts later than that must not run.
         """
-        starting = asyncio.get_running_loop().create_task(
-            self._runner.start(
-                [str(script.path), request.operation.value], environment, record=record
-            )
-        )
-        remaining_s = record.deadline_boot_s - sessions.boot_clock()
-        done, _ = await asyncio.wait([starting], timeout=remaining_s)
-        if not done:
-            why = f"{script.path} could not be read in time; does its file system answer?"
-            _answer(answer, OperationResult(Outcome.TIMED_OUT, message=why))
-            log.error("a script cannot be read", path=str(script.path))
-        return await starting, bool(done)
+        task = asyncio.get_running_loop().create_task(starting)
+        done, _ = await asyncio.wait([task], timeout=timeout_s)
+        if done:
+            return task.result(), timeout_s
+        why = f"{script.path} could not be read in time; does its file system answer?"
+        give(OperationResult(Outcome.TIMED_OUT, message=why))
+        log.error("a script cannot be read", path=str(script.path))
+        return await task, 0.0
 
-    def _environment(self, script: Script, request: Request, timeout_s: float) -> dict[str, str]:
-        return ocf.environment(
+    def _environment(
+        self, script: Script, request: Request, timeout_s: float, id: str = ""
+    ) -> dict[str, str]:
+        environment = ocf.environment(
             script,
             request,
             timeout_s,
@@ -174,22 +242,25 @@ class Operations:
             test_id=self._test_id,
             inherited=self._inherited,
         )
+        if id:
+            environment[OPERATION_VARIABLE] = id
+        return environment
 
     async def _see_through(
         self,
         process: ScriptProcess,
         request: Request,
         timeout_s: float,
-        answer: asyncio.Future[OperationResult],
+        give: Giver,
     ) -> OperationResult:
         """Wait for the end of the script, by itself or by its deadline; answer as soon as known."""
         try:
             async with asyncio.timeout(timeout_s):
                 status = await asyncio.shield(process.exited)
         except TimeoutError:
-            return await self._end_late(process, request, timeout_s, answer)
+            return await self._end_late(process, request, timeout_s, give)
         result = _completed(status, process.stderr)
-        _answer(answer, result)
+        give(result)
         return result
 
     async def _end_late(
@@ -197,7 +268,7 @@ class Operations:
         process: ScriptProcess,
         request: Request,
         timeout_s: float,
-        answer: asyncio.Future[OperationResult],
+        give: Giver,
     ) -> OperationResult:
         gone = await self._runner.end_session(process.pid, process.start_ticks)
         message = f"{request.operation} of {request.kind} was ended after {timeout_s:g} s"
@@ -207,7 +278,7 @@ class Operations:
         if process.stderr:
             message += f": {process.stderr}"
         result = OperationResult(Outcome.TIMED_OUT, message=message)
-        _answer(answer, result)
+        give(result)
         if not gone:
             await self._runner.end_stubborn_session(process.pid, process.start_ticks)
         await process.exited
@@ -269,11 +340,6 @@ async def _exits_within(record: RunningScript, timeout_s: float) -> bool:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _answer(answer: asyncio.Future[OperationResult], result: OperationResult) -> None:
-    if not answer.done():
-        answer.set_result(result)
 
 
 def _completed(status: int, stderr: str) -> OperationResult:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from halo import __version__
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, Welcome
+from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
+from halo.core.model import Operation, ResourceId
 from halo.core.outcomes import OperationResult
 from halo.remote.arbiter import Arbiter
 from halo.remote.sessions import boot_id
+from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 
 log = structlog.get_logger()
 
-FEATURES = ("heartbeat", "run")
+FEATURES = ("heartbeat", "run", "watch")
 """What this agent can do beyond `operation`."""
+
+COUNTED = 10000
+"""Resources of one connection whose starts and stops are counted, far more than a host has."""
 
 CONNECTION_LIMIT = 64
 """Open connections, served or not; the longest open of those not served gives way to a new one."""
 
 
-class Performer(Protocol):
+class Performer(Monitoring, Protocol):
     """What carries operations out: :class:`halo.remote.operations.Operations`."""
 
-    async def perform(self, request: Request) -> OperationResult: ...
+    async def perform(
+        self, request: Request, ended: Callable[[], None] = ...
+    ) -> OperationResult: ...
 
 
 class Link(Protocol):
@@ -46,6 +54,7 @@ class AgentService:
         self.arbiter: Arbiter[Session] = Arbiter()
         self.welcome = Welcome(__version__, boot_id(), uuid.uuid4().hex, FEATURES)
         self._sessions: dict[Session, None] = {}
+        self._watch: tuple[Session, Watch] | None = None
         self._last_refusal: tuple[str, str, Busy | StaleTerm] | None = None
 
     def open_session(self, link: Link) -> Session:
@@ -61,6 +70,8 @@ class AgentService:
     def dismiss(self, session: Session) -> None:
         """A session has ended."""
         self._sessions.pop(session, None)
+        if (watch := self.watch_of(session)) is not None:
+            watch.disconnected()
         if self.arbiter.is_served(session):
             log.info("manager disconnected", manager=self.arbiter.manager)
         self.arbiter.forget(session)
@@ -72,8 +83,22 @@ class AgentService:
         write("refused a manager", manager=manager, peer=peer, why=str(why))
         self._last_refusal = refusal
 
+    def watch_of(self, session: Session) -> Watch | None:
+        """The watch, if it is this session's."""
+        return self._watch[1] if self._watch and self._watch[0] is session else None
+
+    def replace_watch(self, session: Session, watch: Watch | None) -> None:
+        """End the watch there was, whoever asked for it, and begin another."""
+        if self._watch is not None:
+            self._watch[1].end()
+        self._watch = (session, watch) if watch is not None else None
+        if watch is not None:
+            watch.begin()
+
     def close(self) -> None:
         """Drop all connections. Running scripts are not touched."""
+        if self._watch is not None:
+            self._watch[1].end()
         for session in list(self._sessions):
             session.close("the agent stops")
 
@@ -84,6 +109,7 @@ class Session:
     def __init__(self, service: AgentService, link: Link) -> None:
         self._service = service
         self._link = link
+        self._ended_operations: dict[ResourceId, int] = {}
 
     def close(self, why: str) -> None:
         """Drop the connection. Safe to repeat."""
@@ -105,6 +131,8 @@ class Session:
 
     def heartbeat(self) -> None:
         self._service.arbiter.call(self, _now())
+        if (watch := self._service.watch_of(self)) is not None:
+            watch.heartbeat()
 
     async def run(
         self, request: Request, term: int
@@ -113,7 +141,40 @@ class Session:
         if not self._service.arbiter.call(self, _now()):
             return NotServed()
         stale = self._service.arbiter.check_term(term)
-        return stale or await self._service.operations.perform(request)
+        if stale is not None:
+            return stale
+        return await self._service.operations.perform(request, lambda: self._count(request))
+
+    def _count(self, request: Request) -> None:
+        """An operation has ended; a watch reports how many of each resource did."""
+        counts, id = self._ended_operations, request.instance
+        if request.operation is not Operation.MONITOR and (id in counts or len(counts) < COUNTED):
+            counts[id] = counts.get(id, 0) + 1
+
+    def watch(
+        self,
+        items: Sequence[WatchRequest],
+        observer: Observer,
+        digest_interval_s: float,
+        term: int,
+    ) -> str:
+        """Watch these resources from now on, and no others; returns why not, or nothing."""
+        service = self._service
+        if not service.arbiter.call(self, _now()):
+            return str(NotServed())
+        stale = service.arbiter.check_term(term)
+        if stale is not None:
+            return str(stale)
+        counts = self._ended_operations
+        try:
+            watch = Watch(
+                service.operations, items, observer, digest_interval_s, lambda id: counts.get(id, 0)
+            )
+        except WatchRefused as error:
+            service.replace_watch(self, None)
+            return str(error)
+        service.replace_watch(self, watch)
+        return ""
 
     async def operation(self, request: Request) -> OperationResult | Busy:
         """As :meth:`run`, for a manager that said no hello: its address is its name."""

@@ -27,6 +27,11 @@ class ProcessStat:
     start_ticks: int
 
     @property
+    def started_boot_s(self) -> float:
+        """When it started, on the :func:`boot_clock`."""
+        return self.start_ticks / os.sysconf("SC_CLK_TCK")
+
+    @property
     def is_running(self) -> bool:
         return self.state not in "ZX"
 
@@ -101,6 +106,22 @@ def find_started(script: str, action: str, marker: str) -> ProcessStat | None:
             if marker in _strings(process.pid, "environ"):
                 return process
     return None
+
+
+def find_marked(prefix: str, folder: str, action: str) -> Iterator[tuple[ProcessStat, str, str]]:
+    """The session leaders that run a script below `folder` for `action`, with an environment
+    variable that begins with `prefix`: each with the rest of the variable, and the script."""
+    for process in _all_processes():
+        if process.pid != process.session or not process.is_running:
+            continue
+        with contextlib.suppress(OSError):
+            arguments = _strings(process.pid, "cmdline")
+            script = next((a for a in arguments if a.startswith(folder)), None)
+            if script is None or arguments[-1] != action:
+                continue
+            for variable in _strings(process.pid, "environ"):
+                if variable.startswith(prefix):
+                    yield process, variable.removeprefix(prefix), script
 
 
 def _strings(pid: int, name: str) -> list[str]:

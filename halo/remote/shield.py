@@ -11,13 +11,12 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import structlog
 
 log = structlog.get_logger()
 
-_OOM_FILE = Path("/proc/self/oom_score_adj")
+_OOM_FILE = "/proc/self/oom_score_adj"
 _NEVER_KILL = -1000
 _NICE = -10
 # mlockall(2). ONFAULT locks what is touched, not what is mapped: thread stacks and library pages
@@ -30,6 +29,7 @@ class Shield:
 
     def __init__(self) -> None:
         self._protected = False
+        self._oom_fd = -1
         self._forks = 0
         self._lock = threading.Lock()
 
@@ -40,7 +40,9 @@ class Shield:
         """
         if os.geteuid() != 0:
             return
-        self._protected = _set_oom(_NEVER_KILL)
+        with contextlib.suppress(OSError):  # kept open: it is written twice for every script
+            self._oom_fd = os.open(_OOM_FILE, os.O_WRONLY | os.O_CLOEXEC)
+        self._protected = self._set_oom(_NEVER_KILL)
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         locked = _lock_memory()
@@ -66,22 +68,21 @@ class Shield:
         with self._lock:
             self._forks += 1
             if self._forks == 1:
-                _set_oom(0)
+                self._set_oom(0)
         try:
             yield
         finally:
             with self._lock:
                 self._forks -= 1
                 if self._forks == 0:
-                    _set_oom(_NEVER_KILL)
+                    self._set_oom(_NEVER_KILL)
 
-
-def _set_oom(value: int) -> bool:
-    try:
-        _OOM_FILE.write_text(str(value))
-    except OSError:
-        return False
-    return True
+    def _set_oom(self, value: int) -> bool:
+        try:
+            os.pwrite(self._oom_fd, b"%d" % value, 0)
+        except OSError:
+            return False
+        return True
 
 
 def _lock_memory() -> bool:

@@ -11,17 +11,17 @@ import resource as limits
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import capnp
 import pytest
 
 from halo.adapters.rpc import CapnpConnection, CapnpConnector, HeartbeatUnknown, loss_of
-from halo.adapters.rpc_server import CapnpAgentServer
+from halo.adapters.rpc_server import CapnpAgentServer, Observer
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.wire import USER_TIMEOUT_MS, Wire
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, Welcome
+from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome
@@ -41,6 +41,9 @@ class Agent:
         self.result: OperationResult | Busy | StaleTerm | NotServed = OperationResult(
             Outcome.COMPLETED, 0
         )
+        self.watches: list[tuple[tuple[WatchRequest, ...], float, int]] = []
+        self.observers: list[Observer] = []
+        self.watch_refused = ""
         self.hang = False
         self.cancelled = 0
 
@@ -71,6 +74,17 @@ class Agent:
         result = await self.run(request, 0)
         assert isinstance(result, OperationResult | Busy)
         return result
+
+    def watch(
+        self,
+        items: Sequence[WatchRequest],
+        observer: Observer,
+        digest_interval_s: float,
+        term: int,
+    ) -> str:
+        self.watches.append((tuple(items), digest_interval_s, term))
+        self.observers.append(observer)
+        return self.watch_refused
 
     def ended(self) -> None:
         pass

@@ -1,0 +1,126 @@
+"""Between `halo.capnp` and the manager's values, and what serves an agent's reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from halo.adapters.schema import HaloAgent
+from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.model import Resource
+from halo.core.outcomes import (
+    AgentIdentity,
+    OperationResult,
+    Outcome,
+    ReportBatch,
+    ReportedResult,
+    WatchItem,
+)
+from halo.ports import ReportSink
+
+log = structlog.get_logger()
+
+_MAX_TIMEOUT_MS = 2**32 - 1
+
+
+class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
+    """What a watching agent reports to. Cut off, it accepts nothing."""
+
+    def __init__(self, sink: ReportSink) -> None:
+        self.sink: ReportSink | None = sink
+
+    async def report_context(self, context: Any) -> None:
+        accepted = False
+        if self.sink is not None:
+            try:
+                accepted = self.sink.report(batch_of(context.params.batch))
+            except Exception:  # a defect of ours must reach our log, not the agent
+                log.exception("a report of an agent could not be taken in")
+        context.results.accepted = accepted
+
+
+def identity_of(greeting: Any) -> AgentIdentity:
+    kind = greeting.which()
+    if kind == "welcome":
+        welcome = greeting.welcome
+        return AgentIdentity(
+            version=welcome.version,
+            boot_id=welcome.bootId,
+            features=frozenset(welcome.features),
+            start_id=welcome.startId,
+        )
+    if kind == "busy":
+        raise LinkError(Loss(LossKind.BUSY, greeting.busy))
+    if kind == "staleTerm":
+        raise LinkError(
+            Loss(LossKind.BUSY, f"a leader with the higher term {greeting.staleTerm} was served")
+        )
+    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
+
+
+def set_arguments(request: Any, resource: Resource) -> None:
+    """Field by field: a list of dicts, which pycapnp takes too, costs five times as much."""
+    arguments = request.init("args", len(resource.parameters))
+    for number, (key, value) in enumerate(resource.parameters.items()):
+        argument = arguments[number]
+        argument.key = key
+        argument.value = value
+
+
+def set_items(request: Any, items: Sequence[WatchItem]) -> None:
+    entries = request.init("items", len(items))
+    for number, item in enumerate(items):
+        entry = entries[number]
+        entry.resource = item.resource.kind
+        entry.instance = item.resource.id
+        entry.periodMs = timeout_ms(item.period_s)
+        entry.timeoutMs = timeout_ms(item.timeout_s)
+        set_arguments(entry, item.resource)
+
+
+def batch_of(batch: Any) -> ReportBatch:
+    return ReportBatch(
+        batch.sequence,
+        batch.complete,
+        batch.digest,
+        tuple(
+            ReportedResult(report.instance, report.operations, result_of_outcome(report.outcome))
+            for report in batch.reports
+        ),
+    )
+
+
+def timeout_ms(timeout_s: float | None) -> int:
+    if timeout_s is None:
+        return 0
+    return min(max(1, round(timeout_s * 1000)), _MAX_TIMEOUT_MS)
+
+
+def result_of_outcome(outcome: Any) -> OperationResult:
+    kind = outcome.which()
+    if kind == "completed":
+        completed = outcome.completed
+        return OperationResult(Outcome.COMPLETED, completed.code, completed.message)
+    if kind == "timedOut":
+        return OperationResult(Outcome.TIMED_OUT, message=outcome.timedOut)
+    if kind == "notRun":
+        return OperationResult(Outcome.NOT_RUN, message=outcome.notRun)
+    if kind == "refused":
+        raise LinkError(Loss(LossKind.BUSY, outcome.refused))
+    if kind == "staleTerm":
+        raise LinkError(
+            Loss(LossKind.BUSY, f"a leader with the higher term {outcome.staleTerm} was served")
+        )
+    raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
+
+
+def result_of_legacy(result: Any) -> OperationResult:
+    if result.which() == "err":
+        return OperationResult(Outcome.NOT_RUN, message=result.err)
+    inner = result.ok
+    if inner.which() == "innerOk":
+        return OperationResult(Outcome.COMPLETED, 0)
+    error = inner.innerErr
+    return OperationResult(Outcome.COMPLETED, error.code, error.message)
