@@ -1,0 +1,1 @@
+"""Measurements on loopback with real processes: `python -m benchmarks` prints them all."""
