@@ -1,7 +1,8 @@
 """What the manager costs with many hosts: `python -m benchmarks.scale [--hosts 10,100,300,1000]`.
 
 Hosts stand in failover pairs, each at home to ten groups of three resources, polled every 5 s with
-heartbeats as by default. Their endpoints run in processes of their own (see `endpoints`); all
+heartbeats as by default; `watched`: by agents that report changes, `polled`: by agents that do not.
+Their endpoints run in processes of their own (see `endpoints`); all
 figures are the manager's alone. "Dead" is SIGSTOP of the process that holds the endpoints of the
 hosts that die: their kernel still acknowledges, and nothing answers, as when a host hangs.
 """
@@ -34,12 +35,14 @@ SETTINGS = {
 }
 DYING_FRACTION = 0.05
 STATUS_PAUSE_S = 0.5
+DEADLINE_S = 180.0
 
 
 @dataclass
 class Figures:
     """What one size of cluster came to."""
 
+    mode: str
     hosts: int
     resources: int
     known_s: float = 0.0  # from the manager's start until every host was looked through
@@ -59,13 +62,13 @@ class Figures:
     status_meanwhile_ms: list[float] = field(default_factory=list)
 
 
-def measure(shape: Shape, rest_s: float, folder: Path) -> Figures:
+def measure(shape: Shape, mode: str, rest_s: float, folder: Path) -> Figures:
     """One size of cluster, from start to the death of one host and then of many."""
-    figures = Figures(shape.hosts, shape.resources)
+    figures = Figures(mode, shape.hosts, shape.resources)
     alone = [shape.names[0]]
     many = [shape.names[n] for n in _dying(shape)]
     others = [name for name in shape.names if name not in (*alone, *many)]
-    with Site(shape, folder, SETTINGS) as site:
+    with Site(shape, folder, SETTINGS, polled=mode == "polled") as site:
         for hosts in (alone, many, others):
             if hosts:
                 site.serve(hosts)
@@ -85,13 +88,14 @@ def _dying(shape: Shape) -> list[int]:
 
 def _cold_start(site: Site, figures: Figures) -> None:
     shape = site.shape
-    site.wait(
-        lambda: len(site.log_lines("looked through")) >= shape.hosts, 300, "every host looked at"
-    )
-    figures.known_s = max(
-        _monotonic(line["timestamp"]) for line in site.log_lines("looked through")
-    ) - (site.started_at)
-    site.wait(lambda: len(site.starts()) >= shape.resources, 600, "every resource started")
+
+    def known() -> list[float]:
+        lines = site.log_lines("watching" if figures.mode == "watched" else "looked through")
+        return [_monotonic(line["timestamp"]) for line in lines]
+
+    site.wait(lambda: len(known()) >= shape.hosts, DEADLINE_S, "every host looked at")
+    figures.known_s = max(known()) - site.started_at
+    site.wait(lambda: len(site.starts()) >= shape.resources, DEADLINE_S, "every resource started")
     figures.started_s = max(start.at for start in site.starts()) - site.started_at
     figures.cpu_until_started_s = cpu_s(site.pid)
 
@@ -218,7 +222,7 @@ def exponent(sizes: list[int], costs: list[float]) -> float:
 def show(f: Figures) -> None:
     """Print one size, with the bars that hold for 1,000 hosts."""
     largest = f.hosts >= 1000
-    print(f"\n{f.hosts} hosts, {f.resources // 3} groups, {f.resources} resources")
+    print(f"\n{f.hosts} hosts, {f.resources // 3} groups, {f.resources} resources, {f.mode}")
     rows = [
         ("start -> all known", f.known_s, "s", 10.0),
         ("start -> all started", f.started_s, "s", None),
@@ -243,22 +247,27 @@ def main() -> int:
     """Measure the sizes asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hosts", default="10,100,300,1000", help="sizes, comma-separated")
+    parser.add_argument("--mode", default="watched,polled", help="how agents are looked at")
     parser.add_argument("--rest", type=float, default=60.0, help="seconds measured at rest")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     print(machine())
     sizes = [int(text) for text in options.hosts.split(",")]
-    found = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory(prefix="halo-scale-") as folder:
-            found.append(measure(Shape(size), options.rest, Path(folder)))
-        show(found[-1])
-    if len(sizes) > 1:
-        for name in ("known_s", "started_s", "cpu_per_minute_s", "rss_mb", "verdict_to_last_s"):
-            costs = [getattr(figures, name) for figures in found]
-            print(f"  {name} grows as hosts ** {exponent(sizes, costs):.2f}")
+    everything = []
+    for mode in options.mode.split(","):
+        found = []
+        for size in sizes:
+            with tempfile.TemporaryDirectory(prefix="halo-scale-") as folder:
+                found.append(measure(Shape(size), mode, options.rest, Path(folder)))
+            show(found[-1])
+        if len(sizes) > 1:
+            print()
+            for name in ("known_s", "started_s", "cpu_per_minute_s", "rss_mb", "deaths_last_s"):
+                costs = [getattr(figures, name) for figures in found]
+                print(f"  {mode}: {name} grows as hosts ** {exponent(sizes, costs):.2f}")
+        everything += found
     if options.json:
-        options.json.write_text(json.dumps([asdict(figures) for figures in found], indent=1))
+        options.json.write_text(json.dumps([asdict(figures) for figures in everything], indent=1))
     return 0
 
 

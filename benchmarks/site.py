@@ -90,10 +90,18 @@ class Started:
 class Site:
     """One running cluster. Use as a context manager: every process it started ends with it."""
 
-    def __init__(self, shape: Shape, folder: Path, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        folder: Path,
+        settings: dict[str, Any] | None = None,
+        *,
+        polled: bool = False,
+    ) -> None:
         self.shape = shape
         self.folder = folder
         self._settings = settings or {}
+        self._polled = polled
         self._processes: list[subprocess.Popen[bytes]] = []
         self._journals: list[Path] = []
         self.endpoints: dict[str, subprocess.Popen[bytes]] = {}
@@ -120,7 +128,10 @@ class Site:
         self._journals.append(journal)
         journal.touch()
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.endpoints", str(journal)],
+            [
+                *(sys.executable, "-m", "benchmarks.endpoints", str(journal)),
+                *(["polled"] if self._polled else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / f"{journal.name}.err").open("wb"),
@@ -135,7 +146,7 @@ class Site:
         for host in hosts:
             self.endpoints[host] = process
 
-    def start_manager(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def start_manager(self, *arguments: str) -> None:
         """Write the config and start the manager on it."""
         config = self.folder / "halo.conf"
         config.write_text(config_text(self.shape, self.ports, self.folder, self._settings))
@@ -143,14 +154,19 @@ class Site:
         self.started_at = time.monotonic()
         self.manager = subprocess.Popen(
             [
-                *(environment or {}).get("BENCHMARK_RUN", sys.executable).split(),
-                *("-m", "halo.manager.main", "--manage-resources", "--log-format", "json"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "halo.manager.main",
+                    "--manage-resources",
+                    "--log-format",
+                    "json",
+                ),
                 *("--config", str(config), "--socket", self.socket),
                 *("--statefile", str(self.folder / "halo.state"), *arguments),
             ],
             stdout=log,
             stderr=log,
-            env={**os.environ, **(environment or {})},
         )
         self._processes.append(self.manager)
 
