@@ -162,6 +162,8 @@ class HostLink:
         finally:
             if not attempt.done():
                 attempt.cancel()
+            elif not attempt.cancelled():
+                attempt.exception()  # taken note of, though we end in the very turn it came
             self._attempt = None
 
     def _until_verdict(self) -> float | None:
