@@ -1,0 +1,126 @@
+"""Mutual TLS between processes: who is let in, who is not, and what the operator is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.integration.cluster import ClusterHarness
+from tests.integration.conftest import MakeCluster
+from tests.integration.told import changes, halo_ok, stays_put, until_host_says
+
+SERVER_NAMES = ("halo-test", "127.0.0.1")
+
+
+def certificate(folder: Path, authority: trustme.CA, side: str, *names: str) -> Mapping[str, str]:
+    """Write a certificate with its key; the variables that name them for `side`."""
+    folder.mkdir(exist_ok=True)
+    made = authority.issue_cert(*names)
+    pem, key = folder / f"{side}.pem", folder / f"{side}.key"
+    made.cert_chain_pems[0].write_to_path(str(pem))
+    made.private_key_pem.write_to_path(str(key))
+    return {f"HALO_{side}_CERT": str(pem), f"HALO_{side}_KEY": str(key)}
+
+
+async def start_with(cluster: ClusterHarness, *, host_1: Mapping[str, str]) -> None:
+    """Start everything, the agent of h1 with another environment."""
+    usual = cluster.environment
+    cluster.environment = {**usual, **host_1}
+    cluster.boot("h1")
+    cluster.environment = usual
+    cluster.boot("h2")
+    cluster.start_manager()
+    await cluster.until_host("h2", connected=True)
+
+
+async def assert_shut_out(cluster: ClusterHarness, *words: str) -> None:
+    """h1 is disconnected for these reasons, not fenced for it, and nothing was started."""
+    told = await until_host_says(cluster, "h1", *words)
+    assert "TLS" in told
+    assert "h1: " in await halo_ok(cluster, "status")
+    await stays_put(cluster, seconds=3)  # longer than the loss budget
+    host = await cluster.host("h1")
+    assert (host["connected"], host["fenced"]) == (False, False)
+    assert cluster.is_on("h1")
+    assert changes(cluster) == []  # h1 is a candidate of both groups
+    log = (cluster.folder / "manager_log").read_text()
+    assert "TLS failed" in log
+    assert "fencing" not in log.replace("not fenced", "")
+
+
+async def test_the_right_certificates_work_from_end_to_end(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(mtls=True)
+    await cluster.start()
+    assert (await cluster.host("h1"))["connected"]
+    cluster.kill("h1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    cluster.boot("h1")
+    await cluster.until_host("h1", connected=True)
+    await halo_ok(cluster, "failback", "--onto", "h1", "--wait", "20")
+
+
+async def test_an_agent_of_another_authority_is_shut_out(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(mtls=True)
+    other = certificate(cluster.folder / "other", trustme.CA(), "SERVER", *SERVER_NAMES)
+    await start_with(cluster, host_1=other)
+    await assert_shut_out(cluster, "certificate refused", "issuer")
+
+
+async def test_an_agent_with_the_name_of_another_host_is_shut_out(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(mtls=True)
+    # An authority of our own, to sign one more certificate.
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(cluster.environment["HALO_CA_CERT"])
+    cluster.environment |= certificate(cluster.folder, authority, "SERVER", *SERVER_NAMES)
+    cluster.environment |= certificate(cluster.folder, authority, "CLIENT", "halo-manager")
+    wrong = certificate(cluster.folder / "wrong", authority, "SERVER", "another-host")
+    await start_with(cluster, host_1=wrong)
+    await assert_shut_out(cluster, "certificate refused", "not valid for 'halo-test'")
+
+
+async def test_an_agent_without_tls_is_shut_out(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(mtls=True)
+    cluster.mtls = False
+    cluster.boot("h1")
+    cluster.mtls = True
+    cluster.boot("h2")
+    cluster.start_manager()
+    await cluster.until_host("h2", connected=True)
+    await assert_shut_out(cluster)
+
+
+@pytest.mark.parametrize(
+    ("authority", "words"),
+    [("another authority", "TLS failed"), ("no certificate", "connection reset")],
+)
+async def test_an_agent_shuts_out_a_manager_with(
+    make_cluster: MakeCluster, authority: str, words: str
+) -> None:
+    cluster = make_cluster(mtls=True)
+    usual = cluster.environment
+    for host in cluster.ports:
+        cluster.boot(host)
+    if authority == "another authority":
+        other = certificate(cluster.folder / "other", trustme.CA(), "CLIENT", "halo-manager")
+        cluster.environment = {**usual, **other}
+    else:
+        cluster.mtls = False  # it does not even speak TLS
+    cluster.start_manager()
+    for host in cluster.ports:
+        await until_host_says(cluster, host, words)
+    await stays_put(cluster, seconds=3)
+    for host in ("h1", "h2"):
+        found = await cluster.host(host)
+        assert (found["connected"], found["fenced"]) == (False, False)
+        assert cluster.is_on(host)
+    assert changes(cluster) == []
+    assert words in (cluster.folder / "manager_log").read_text()
+
+    cluster.environment, cluster.mtls = usual, True
+    cluster.restart_manager()
+    await cluster.until(g1="Running on h1", g2="Running on h2")
