@@ -199,7 +199,13 @@ def _act(device: Device, action: str, parameters: Parameters) -> int:
 def _switch(device: Device, on: bool, parameters: Parameters) -> None:
     """Switch, then ask until the device shows it: an acknowledgement alone proves nothing."""
     limit = seconds(parameters, "power_timeout", 20.0)
-    device.switch(on)
+    try:
+        device.switch(on)
+    except AgentError:
+        # Some devices refuse to switch off what is off, and a busy one does it and answers too
+        # late. To look first instead would trust a state that the device may have cached.
+        if not _is_so(device, on):
+            raise
     time.sleep(seconds(parameters, "power_wait", 0.0))
     end = time.monotonic() + limit
     pause = 0.02
@@ -210,6 +216,13 @@ def _switch(device: Device, on: bool, parameters: Parameters) -> None:
             )
         time.sleep(pause)
         pause = min(pause * 2, 0.5)
+
+
+def _is_so(device: Device, on: bool) -> bool:
+    try:
+        return device.shows(on)
+    except AgentError:
+        return False
 
 
 def seconds(parameters: Parameters, name: str, default: float) -> float:

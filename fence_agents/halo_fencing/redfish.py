@@ -269,8 +269,10 @@ class Redfish(Device):
 
     def switch(self, on: bool) -> None:
         system = self._read()
-        if system.get("PowerState") == ("On" if on else "Off"):
-            return  # many devices refuse a reset type that changes nothing
+        if on and system.get("PowerState") == "On":
+            return
+        # Off is told also to one that says off: it may be an old answer. Where a device refuses
+        # what changes nothing, the caller looks once more.
         actions = system.get("Actions")
         reset = actions.get("#ComputerSystem.Reset") if isinstance(actions, dict) else None
         reset = reset if isinstance(reset, dict) else {}

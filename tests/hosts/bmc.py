@@ -243,11 +243,9 @@ class Powermand(Simulator):
         return self._is_listening(10101)
 
     def device(self) -> dict[str, Any]:
-        parameters = {"ip": self.address, "port": self.host, "shell_timeout": "3"}
-        return {
-            "fence_agent": "powerman",
-            "fence_parameters": {**parameters, "power_timeout": "2"},
-        }
+        parameters = {"ip": self.address, "port": self.host, "login_timeout": "2"}
+        parameters |= {"shell_timeout": "3", "power_timeout": "2"}
+        return {"fence_agent": "powerman", "fence_parameters": parameters}
 
     def foreign_device(self) -> dict[str, Any]:
         parameters = {"ip": self.address, "ipport": "10101", "port": self.host}

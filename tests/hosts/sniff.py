@@ -10,11 +10,11 @@ import json
 import socket
 import struct
 import sys
-import time
 from typing import Any
 
 _ETH_P_ALL = 3
 _OUTGOING = 4
+_SO_TIMESTAMPNS = 35
 _FLAGS = "FSRPAU"
 
 
@@ -39,11 +39,13 @@ def parse(frame: bytes) -> dict[str, Any] | None:
 def main() -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as ear:
         ear.bind((sys.argv[1], 0))
+        ear.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)  # when it came, not when it was read
         print(json.dumps({"ready": True}), flush=True)
         while True:
-            frame, address = ear.recvfrom(2048)
+            frame, control, _, address = ear.recvmsg(2048, 64)
             if address[2] != _OUTGOING and (told := parse(frame)):
-                print(json.dumps({"at": time.time(), **told}), flush=True)
+                seconds, nanoseconds = struct.unpack("qq", control[0][2])
+                print(json.dumps({"at": seconds + nanoseconds / 1e9, **told}), flush=True)
 
 
 if __name__ == "__main__":

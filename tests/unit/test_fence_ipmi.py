@@ -239,3 +239,19 @@ async def test_the_distribution_fence_ipmilan_works_through_the_adapter(
     assert bmc.state.read_text() == "0\n"
     assert (await run(programs, foreign, ON)).succeeded
     assert (await run(programs, foreign, STATUS)).power is PowerState.ON
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+async def test_an_off_that_fails_counts_where_the_power_is_off_all_the_same(
+    programs: FencePrograms, tmp_path: Path, state: str
+) -> None:
+    # Some devices refuse to switch off what is off; a busy one does it and answers too late.
+    tool = make_program(
+        tmp_path / "ipmitool",
+        'for word; do :; done\n[ "$word" = status ] || { echo "no answer" >&2; exit 1; }\n'
+        f"echo Chassis Power is {state}",
+    )
+    device = bundled("ipmi", ip="bmc1", username=USER, password=PASSWORD, ipmitool_path=tool)
+    result = await run(programs, device, OFF)
+    assert result.succeeded is (state == "off"), result.message
+    assert result.succeeded or "refused: no answer" in result.message
