@@ -5,7 +5,7 @@ Times are the numbers that a test hands in: nothing here reads a clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -214,3 +214,12 @@ class World:
 
     def group(self, name: str = "g") -> ResourceGroup:
         return self.cluster.groups[name]
+
+
+Step = Callable[[World], object]
+"""Something that happens to a world, as a line of a table tells it."""
+
+
+def then(*steps: Step) -> Step:
+    """One step after the other."""
+    return lambda world: [step(world) for step in steps]

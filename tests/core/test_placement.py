@@ -9,7 +9,6 @@ is not there; `off`: fenced just now; `off, old`: fenced long ago; `never`: neve
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +20,7 @@ from halo.core.model import LossPolicy, StartFailurePolicy
 from halo.core.placement import Decision, decide
 from halo.core.state import FencePhase
 
-from .builders import ERROR, RUNNING, World, make_group
-
-Step = Callable[[World], object]
+from .builders import ERROR, RUNNING, Step, World, make_group
 
 
 def arrange_host(world: World, host: str, condition: str) -> None:

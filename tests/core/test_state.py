@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,15 +12,9 @@ from halo.core.model import LossPolicy
 from halo.core.outcomes import AgentIdentity
 from halo.core.state import FencePhase
 
-from .builders import ERROR, RUNNING, STOPPED, World, make_group
+from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 
 PAIR = {"g": ["x"], "x": []}
-Step = Callable[[World], object]
-
-
-def then(*steps: Step) -> Step:
-    """One step after the other."""
-    return lambda world: [step(world) for step in steps]
 
 
 def a_world(**options: Any) -> World:

@@ -1,0 +1,344 @@
+"""S8: which commands are refused, and that the sentence says what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from halo.core import admin
+from halo.core.errors import BadRequest, CommandError, CommandRefused, UnknownObject
+from halo.core.journal import ErrorKind, Event
+from halo.core.state import FencePhase
+
+from .builders import RUNNING, Step, World, make_group, then
+
+
+def a_world() -> World:
+    """g runs on h1, its home, of h1, h2; s can run on h1 alone, and does not."""
+    world = World(
+        make_group("g", ["h1", "h2"], {"g": ["x"], "x": []}),
+        make_group("s", ["h1"]),
+        hosts=["h9"],
+    )
+    world.up("h1", running=["g"])
+    world.up("h2")
+    world.state.groups["g"].managed_on = "h1"
+    return world
+
+
+def refusal_of(command: Callable[[], object]) -> str | None:
+    try:
+        command()
+    except CommandError as error:
+        return str(error)
+    return None
+
+
+Row = tuple[str, Step, str | None]
+
+
+def check(rows: list[Row]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("story", "arrange", "said"), rows, ids=[row[0] for row in rows])
+
+
+def judge(world: World, arrange: Step, command: Callable[[], object], said: str | None) -> None:
+    arrange(world)
+    for name in world.cluster.hosts:
+        world.state.memory_of_host(name)  # a look makes an empty memory
+    for group in world.cluster.groups.values():
+        world.state.memory_of(group)
+    before = world.state.remembered.snapshot(0.0)
+    refusal = refusal_of(command)
+    assert (refusal is None) == (said is None), refusal
+    assert (said or "") in (refusal or "")
+    assert world.state.remembered.snapshot(0.0) == before, "a check changed something"
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def test_a_group_is_named_by_its_root() -> None:
+    world = a_world()
+    assert admin.group_named(world.state, "g") is world.group()
+    with pytest.raises(UnknownObject, match="x is a resource of group g"):
+        admin.group_named(world.state, "x")
+    with pytest.raises(UnknownObject, match="no resource group y"):
+        admin.group_named(world.state, "y")
+
+
+def test_a_host_has_to_be_in_the_config() -> None:
+    world = a_world()
+    admin.require_host(world.state, "h9")
+    with pytest.raises(UnknownObject, match="no host h7"):
+        admin.require_host(world.state, "h7")
+
+
+def test_observe_mode_takes_no_command() -> None:
+    admin.require_acting(a_world().state)
+    with pytest.raises(CommandRefused, match="--manage-resources"):
+        admin.require_acting(World(make_group(), observe_only=True).state)
+
+
+@pytest.mark.parametrize(
+    ("managed_on", "running", "expected"),
+    [(None, [], None), (None, ["h2"], "h2"), ("h1", ["h2"], "h1"), (None, ["h1", "h2"], None)],
+)
+def test_where_a_group_is(managed_on: str | None, running: list[str], expected: str | None) -> None:
+    world = World(make_group())
+    for host in ("h1", "h2"):
+        world.up(host, running=["g"] if host in running else [])
+    world.state.groups["g"].managed_on = managed_on
+    assert admin.where(world.state, world.group()) == expected
+
+
+# --- move ---------------------------------------------------------------------------------------
+
+
+@check(
+    [
+        ("possible", lambda w: None, None),
+        ("unmanaged", lambda w: w.unmanage("g", "disk swap"), "disk swap"),
+        ("frozen", lambda w: w.journal(Event.FREEZE, "c", "migration"), "migration"),
+        ("stopped", lambda w: w.journal(Event.STOP, "g"), "halo start g"),
+        ("in error", lambda w: w.error("g", ErrorKind.STOP_FAILED, "stuck"), "halo cleanup g"),
+        ("the target is disconnected", lambda w: w.disconnect("h2"), "h2 is disconnected"),
+        ("the target is deactivated", lambda w: w.journal(Event.DEACTIVATE, "h2"), "deactivated"),
+        ("the target is just connected", lambda w: w.connect("h2"), "not looked through yet"),
+        ("the start failed there", lambda w: w.start_failed("g", "h2", "exit 1"), "halo cleanup g"),
+        (
+            "the target is being fenced",
+            lambda w: setattr(w.state.hosts["h2"], "fence_phase", FencePhase.RUNNING),
+            "being fenced",
+        ),
+    ]
+)
+def test_a_move(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    judge(world, arrange, lambda: admin.check_move(world.state, world.group(), "h2"), said)
+
+
+def test_a_move_to_where_it_is_or_cannot_be() -> None:
+    world = a_world()
+    with pytest.raises(CommandRefused, match="g is on h1 already"):
+        admin.check_move(world.state, world.group(), "h1")
+    with pytest.raises(CommandRefused, match="no candidate of g; its candidates are h1, h2"):
+        admin.check_move(world.state, world.group(), "h9")
+
+
+# --- failback -----------------------------------------------------------------------------------
+
+
+def away() -> World:
+    """g and f are at home on h1 and run on h2; k is at home on h2 and runs there."""
+    world = World(make_group("g"), make_group("f"), make_group("k", ["h2", "h1"]))
+    world.up("h1")
+    world.up("h2", running=["g", "f", "k"])
+    return world
+
+
+def names(world: World, target: str = "h1") -> list[str]:
+    return [group.id for group in admin.failback_groups(world.state, target)]
+
+
+def test_a_failback_takes_what_is_at_home_there_and_runs_elsewhere() -> None:
+    assert names(away()) == ["g", "f"]
+    assert names(away(), "h2") == []
+
+
+def test_a_failback_takes_what_it_can() -> None:
+    world = away()
+    world.unmanage("f")
+    assert names(world) == ["g"]
+
+
+@check(
+    [
+        ("all unmanaged", then(lambda w: w.unmanage("g"), lambda w: w.unmanage("f")), "unmanaged"),
+        ("the target is disconnected", lambda w: w.disconnect("h1"), "h1 is disconnected"),
+        ("the target is deactivated", lambda w: w.journal(Event.DEACTIVATE, "h1"), "deactivated"),
+        ("frozen", lambda w: w.journal(Event.FREEZE, "c"), "frozen"),
+    ]
+)
+def test_a_failback_that_can_take_nothing(story: str, arrange: Step, said: str | None) -> None:
+    world = away()
+    judge(world, arrange, lambda: admin.failback_groups(world.state, "h1"), said)
+
+
+def test_a_failback_without_anything_to_take_still_looks_at_its_target() -> None:
+    world = World(make_group("g"))
+    with pytest.raises(CommandRefused, match="h1 is disconnected"):
+        admin.failback_groups(world.state, "h1")
+    world.up("h1", "h2")
+    world.journal(Event.DEACTIVATE, "h1")
+    with pytest.raises(CommandRefused, match="halo activate h1"):
+        admin.failback_groups(world.state, "h1")
+
+
+# --- activate and deactivate --------------------------------------------------------------------
+
+
+def deactivate(world: World, host: str, force: bool = False) -> Callable[[], object]:
+    return lambda: admin.check_activation(world.state, host, active=False, force=force)
+
+
+@check(
+    [
+        ("its only other candidate runs nothing", lambda w: None, None),
+        ("twice", lambda w: w.journal(Event.DEACTIVATE, "h2"), "h2 is deactivated already"),
+        ("the last one", lambda w: w.journal(Event.DEACTIVATE, "h1"), "last active candidate of g"),
+        (
+            "nobody could take what runs there",
+            then(
+                lambda w: w.see("g", "h1", RUNNING),
+                lambda w: setattr(w.state.groups["g"], "managed_on", "h2"),
+                lambda w: w.disconnect("h1"),
+            ),
+            "no other host could take g from h2",
+        ),
+        (
+            "so with an unmanaged group: it stays anyway",
+            then(
+                lambda w: w.unmanage("g"),
+                lambda w: setattr(w.state.groups["g"], "managed_on", "h2"),
+                lambda w: w.disconnect("h1"),
+            ),
+            None,
+        ),
+    ]
+)
+def test_deactivating(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    judge(world, arrange, deactivate(world, "h2"), said)
+
+
+def test_the_only_candidate_is_deactivated_by_force_alone() -> None:
+    world = a_world()
+    with pytest.raises(CommandRefused, match=r"only candidate of s.*halo stop s"):
+        deactivate(world, "h1")()
+    deactivate(world, "h1", force=True)()
+
+
+def test_force_does_not_make_a_deactivation_of_a_deactivated_host() -> None:
+    world = a_world()
+    world.journal(Event.DEACTIVATE, "h2")
+    with pytest.raises(CommandRefused, match="deactivated already"):
+        deactivate(world, "h2", force=True)()
+
+
+def test_activating() -> None:
+    world = a_world()
+    with pytest.raises(CommandRefused, match="h1 is active already"):
+        admin.check_activation(world.state, "h1", active=True, force=False)
+    world.journal(Event.DEACTIVATE, "h1")
+    admin.check_activation(world.state, "h1", active=True, force=False)
+
+
+# --- manage, start, stop, cleanup ---------------------------------------------------------------
+
+
+def test_managing_what_is_managed() -> None:
+    world = a_world()
+    with pytest.raises(CommandRefused, match="g is managed already"):
+        admin.check_managed(world.state, world.group(), managed=True)
+    admin.check_managed(world.state, world.group(), managed=False)
+    world.unmanage("g")
+    with pytest.raises(CommandRefused, match="g is unmanaged already"):
+        admin.check_managed(world.state, world.group(), managed=False)
+    admin.check_managed(world.state, world.group(), managed=True)
+
+
+@check(
+    [
+        ("running", lambda w: None, None),
+        ("stopped already", lambda w: w.journal(Event.STOP, "g"), "stopped already"),
+        ("unmanaged", lambda w: w.unmanage("g"), "unmanaged"),
+        ("frozen", lambda w: w.journal(Event.FREEZE, "c"), "frozen"),
+        ("in error", lambda w: w.error("g", ErrorKind.STOP_FAILED), None),
+    ]
+)
+def test_stopping(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    command = lambda: admin.check_wanted(world.state, world.group(), wanted=False)  # noqa: E731  # one use
+    judge(world, arrange, command, said)
+
+
+@check(
+    [
+        ("stopped", lambda w: w.journal(Event.STOP, "g"), None),
+        ("running", lambda w: None, "is to run already"),
+        (
+            "held by an error",
+            lambda w: w.error("g", ErrorKind.RESTART_LIMIT, "x"),
+            "halo cleanup g",
+        ),
+        ("held by failed starts", lambda w: w.start_failed("g", "h1", "exit 5"), "halo cleanup g"),
+        ("unmanaged", lambda w: w.unmanage("g"), "unmanaged"),
+        (
+            "frozen",
+            then(lambda w: w.journal(Event.STOP, "g"), lambda w: w.journal(Event.FREEZE, "c")),
+            "frozen",
+        ),
+    ]
+)
+def test_starting(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    command = lambda: admin.check_wanted(world.state, world.group(), wanted=True)  # noqa: E731  # one use
+    judge(world, arrange, command, said)
+
+
+def test_cleanup_needs_a_managed_group() -> None:
+    world = a_world()
+    assert admin.cleanup_records(world.state, world.group()) == [Event.CLEANUP]
+    world.unmanage("g")
+    with pytest.raises(CommandRefused, match="halo manage g"):
+        admin.cleanup_records(world.state, world.group())
+
+
+# --- reset and confirm-off ----------------------------------------------------------------------
+
+
+@check(
+    [
+        ("never fenced", lambda w: None, "h1 is not fenced"),
+        ("fenced", lambda w: w.journal(Event.FENCE, "h1"), None),
+        ("its device lies", lambda w: w.journal(Event.DISTRUST, "h1", "x"), None),
+        (
+            "being fenced again",
+            then(
+                lambda w: w.journal(Event.FENCE, "h1"),
+                lambda w: setattr(w.state.hosts["h1"], "fence_phase", FencePhase.RUNNING),
+            ),
+            "wait for the outcome",
+        ),
+    ]
+)
+def test_resetting(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    judge(world, arrange, lambda: admin.check_reset(world.state, "h1"), said)
+
+
+@check(
+    [
+        ("it answers", lambda w: None, "answers, so it is not off"),
+        ("it is suspect", lambda w: w.suspect("h1"), None),
+        ("it is lost", lambda w: w.lose("h1"), None),
+        ("it is disconnected", lambda w: w.disconnect("h1"), None),
+        (
+            "it is being fenced",
+            lambda w: setattr(w.state.hosts["h1"], "fence_phase", FencePhase.RUNNING),
+            "--cancel",
+        ),
+    ]
+)
+def test_vouching_for_a_dark_host(story: str, arrange: Step, said: str | None) -> None:
+    world = a_world()
+    judge(world, arrange, lambda: admin.check_confirm_off(world.state, "h1", "saw it dark"), said)
+
+
+@pytest.mark.parametrize("comment", [None, ""])
+def test_vouching_needs_a_reason(comment: str | None) -> None:
+    world = a_world()
+    world.lose("h1")
+    with pytest.raises(BadRequest, match="--reason"):
+        admin.check_confirm_off(world.state, "h1", comment)
