@@ -24,6 +24,7 @@ from halo.adapters.journal_sqlite import SqliteMedium
 from halo.adapters.rpc import CapnpConnector
 from halo.adapters.systemd import Notifier
 from halo.adapters.unix_socket import UnixSite, open_unix_site
+from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
@@ -60,7 +61,7 @@ class Options:
     port: int
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=DaemonCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     envvar="HALO_CONFIG",

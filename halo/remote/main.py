@@ -19,6 +19,7 @@ from halo import __version__
 from halo.adapters import logs, tls
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
+from halo.adapters.usage import DaemonCommand
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.remote import listen
@@ -59,21 +60,7 @@ class Options:
         return DEFAULT_RUN_DIRECTORY / name
 
 
-class _WrongUsage(click.UsageError):
-    exit_code = EXIT_ADMINISTRATOR
-
-
-class _Command(click.Command):
-    """A wrong flag or HALO_PORT is the administrator's to mend: systemd shall not try again."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            raise _WrongUsage(error.format_message(), error.ctx) from error
-
-
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=DaemonCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--network",
     envvar="HALO_NET",

@@ -1,0 +1,21 @@
+"""Command lines of the daemons: what is wrong with them is for an administrator to mend."""
+
+from __future__ import annotations
+
+import click
+
+from halo.core.errors import EXIT_ADMINISTRATOR
+
+
+class _WrongUsage(click.UsageError):
+    exit_code = EXIT_ADMINISTRATOR
+
+
+class DaemonCommand(click.Command):
+    """A wrong flag or variable, as HALO_PORT, exits 64: systemd shall not try again."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise _WrongUsage(error.format_message(), error.ctx) from error
