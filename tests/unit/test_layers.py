@@ -1,0 +1,162 @@
+"""The arrows between layers: who may import whom, held by a walk over every module's syntax tree.
+
+core is at the bottom and knows no loop, clock, file or socket; ports and config stand on it,
+adapters on ports, the programs on top. Only a program's `main` puts real adapters into it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import halo
+
+ROOT = Path(halo.__file__).parent
+
+# What each layer may import of ours. An entry may be a layer or a single module.
+MAY_IMPORT: dict[str, set[str]] = {
+    "halo.core": {"halo.core"},
+    "halo.ports": {"halo.core"},
+    "halo.config": {"halo.config", "halo.core", "halo.ports"},
+    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports"},
+    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports"},
+    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports"},
+    "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports"},
+    "halo": set(),
+}
+
+# Modules that may import more, each with its reason.
+EXCEPTIONS: dict[str, set[str]] = {
+    "halo.manager.main": {"halo.adapters", "halo.config"},  # puts the program together
+    "halo.remote.main": {"halo.adapters"},  # puts the program together
+    "halo.cli.power": {"halo.adapters.fence", "halo.adapters.host_power"},  # needs no manager
+}
+
+# The standard library is no business of the deciding core, but for these plain data modules.
+CORE_STANDARD = {
+    *("__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum"),
+    *("functools", "hashlib", "itertools", "json", "math", "typing"),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    # What lies under share is shipped, not imported.
+    files = (path for path in ROOT.rglob("*.py") if "share" not in path.relative_to(ROOT).parts)
+    return {module_name(path): path for path in files}
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every module that `name` imports, also inside functions and under TYPE_CHECKING."""
+    path = modules()[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                source = ".".join([*parents, *([source] if source else [])])
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in modules() else source
+
+
+def is_within(name: str, layer: str) -> bool:
+    """Is `name` the layer, or below it? The bare package `halo` holds its version alone."""
+    return name == layer or (layer != "halo" and name.startswith(layer + "."))
+
+
+def layer_of(name: str) -> str:
+    return next(layer for layer in MAY_IMPORT if is_within(name, layer))
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(modules()) > 50
+    assert {"halo.core.state", "halo.manager.main", "halo.ports"} <= set(modules())
+    assert "halo.core.state" in set(imports("halo.core.placement"))
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_downwards(name: str) -> None:
+    allowed = MAY_IMPORT[layer_of(name)] | EXCEPTIONS.get(name, set())
+    wrong = sorted(
+        {
+            imported
+            for imported in imports(name)
+            if is_within(imported, "halo") or imported.startswith("halo.")
+            if not any(is_within(imported, layer) for layer in allowed)
+        }
+    )
+    assert wrong == [], f"{name} may not import {', '.join(wrong)}"
+
+
+def test_every_exception_is_still_needed() -> None:
+    for name, allowed in EXCEPTIONS.items():
+        found = set(imports(name))
+        for layer in allowed:
+            assert any(is_within(imported, layer) for imported in found), f"{name}: {layer}"
+
+
+@pytest.mark.parametrize("name", sorted(n for n in modules() if layer_of(n) == "halo.core"))
+def test_the_core_knows_no_loop_clock_file_or_socket(name: str) -> None:
+    foreign = {i for i in imports(name) if not i.startswith("halo.") and i not in CORE_STANDARD}
+    assert foreign == set(), f"{name} imports {', '.join(sorted(foreign))}"
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_third_party_libraries_stay_where_they_are_translated(name: str) -> None:
+    """capnp and YAML belong to one layer each; the command needs no RPC library to start."""
+    found = {imported.split(".")[0] for imported in imports(name)}
+    third_party = {f for f in found if f not in sys.stdlib_module_names and f != "halo"}
+    homes = {
+        "capnp": ("halo.adapters", "halo.manager.main", "halo.remote.main"),
+        "yaml": ("halo.config", "halo.cli"),
+        "aiohttp": ("halo.manager", "halo.adapters"),
+        "click": ("halo.cli", "halo.manager.main", "halo.remote.main", "halo.adapters.usage"),
+    }
+    for library in third_party & set(homes):
+        assert any(is_within(name, home) for home in homes[library]), f"{name}: {library}"
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {
+        name: sorted({i for i in imports(name) if i in modules() and i != name})
+        for name in modules()
+    }
+    assert cycle_in(graph) == []
+
+
+def cycle_in(graph: dict[str, list[str]]) -> list[str]:
+    """One cycle as a path, or nothing."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for imported in graph[name]:
+            found = visit(imported, [*path, name])
+            if found:
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in graph if (found := visit(name, []))), [])
+
+
+def test_a_cycle_would_be_found() -> None:
+    assert cycle_in({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"]
+    assert cycle_in({"a": ["b", "c"], "b": ["c"], "c": []}) == []
