@@ -119,7 +119,7 @@ class Ipmi(Device):
                 probe.recv(512)
         except OSError as error:
             return explain(error, "no IPMI session").removeprefix("no IPMI session: ")
-        return "it answers, but makes no IPMI session: it is busy, or see its lanplus and user settings"
+        return "it answers, but makes no IPMI session: it is busy, or its lanplus setting is wrong"
 
 
 AGENT = Agent(

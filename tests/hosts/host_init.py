@@ -32,14 +32,18 @@ def main() -> None:
     host: dict[str, Any] = json.loads(sys.argv[1])
     sys.stdin.read()
     socket.sethostname(host["name"])
-    _mounts(host["state"])
+    _mounts(host["state"], host["first_pid"])
     _network(host["interface"], host["address"])
     _run_for_ever(host)
 
 
-def _mounts(state: str) -> None:
+def _mounts(state: str, first_pid: int) -> None:
     kernel.private_mounts()
     kernel.mount("proc", "/proc", "proc")
+    # As on machines that are up for long: the PID of a database that died elsewhere, read in its
+    # PID file on the shared disk, is not by chance that of another process here.
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(first_pid))
     kernel.mount("sysfs", "/sys", "sysfs")
     for folder in VOLATILE:
         kernel.mount("tmpfs", folder, "tmpfs", data="mode=0755")

@@ -53,6 +53,7 @@ class Host:
 
     name: str
     config: Request
+    number: int
     outlet_on: bool = False
     boots: int = 0
     pid: int = 0  # of its init; 0: dead
@@ -217,7 +218,7 @@ class Mains:
 
     async def host(self, request: Request) -> Request:
         """Put a host into its rack: its outlet is off."""
-        self.hosts[request["name"]] = Host(request["name"], request)
+        self.hosts[request["name"]] = Host(request["name"], request, len(self.hosts) + 1)
         self.outlets[request["name"]] = Outlet(request["name"])
         return {}
 
@@ -248,7 +249,7 @@ class Mains:
         return at
 
     def _boot(self, host: Host) -> None:
-        config = host.config
+        config = {**host.config, "first_pid": (len(self.hosts) * host.boots + host.number) * 5000}
         card, power_good = os.pipe()
 
         def alone() -> None:
