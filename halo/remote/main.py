@@ -178,7 +178,7 @@ async def _serve(
         inherited = {k: v for k, v in os.environ.items() if k not in NOTIFY_VARIABLES}
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)
         await operations.resume()
-        service = AgentService(operations)
+        service = AgentService(operations, options.test_id)
         server = CapnpAgentServer(service.open_session, context)
         address, port = sock.getsockname()[:2]
         try:

@@ -14,7 +14,7 @@ from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, W
 from halo.core.model import Operation, ResourceId
 from halo.core.outcomes import OperationResult
 from halo.remote.arbiter import Arbiter
-from halo.remote.sessions import boot_id
+from halo.remote.sessions import boot_identity
 from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 
 log = structlog.get_logger()
@@ -49,10 +49,13 @@ class Link(Protocol):
 class AgentService:
     """All connections of one agent. Needs a running event loop, for the time."""
 
-    def __init__(self, operations: Performer) -> None:
+    def __init__(self, operations: Performer, test_id: str | None = None) -> None:
         self.operations = operations
         self.arbiter: Arbiter[Session] = Arbiter()
-        self.welcome = Welcome(__version__, boot_id(), uuid.uuid4().hex, FEATURES)
+        start_id = uuid.uuid4().hex
+        # An agent in a test stands for a host: its start is the host's boot.
+        boot = start_id if test_id is not None else boot_identity()
+        self.welcome = Welcome(__version__, boot, start_id, FEATURES)
         self._sessions: dict[Session, None] = {}
         self._watch: tuple[Session, Watch] | None = None
         self._last_refusal: tuple[str, str, Busy | StaleTerm] | None = None

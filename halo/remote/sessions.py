@@ -55,6 +55,13 @@ def boot_id() -> str:
         return ""
 
 
+def boot_identity() -> str:
+    """Changes whenever the host boots: the kernel, or the container or namespace that is the host
+    (whose process 1 is then another)."""
+    init = stat_of(1)
+    return f"{boot_id()}-{init.start_ticks if init is not None else 0}"
+
+
 def boot_clock() -> float:
     """Seconds since boot, including suspend; the same for all processes of one boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
