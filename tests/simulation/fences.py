@@ -35,6 +35,7 @@ class FenceOracle:
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
         self.vouched_at: dict[str, float] = {}
         self._attempts: dict[str, Any] = {}
+        self._by_command_at: dict[str, float] = {}
         self.automatic: deque[float] = deque()
 
     def begin(self) -> None:
@@ -144,6 +145,7 @@ class FenceOracle:
             self.world.violated("S4", f"{host} is fenced in observe mode")
         if orders.fencing[host]:
             self.world.counts["fences by command"] += 1
+            self._by_command_at[host] = self.clock.now
             return
         self.world.counts["fences by the manager"] += 1
         second = self._is_second_copy(host)
@@ -224,7 +226,7 @@ class FenceOracle:
         if config.on_loss is LossPolicy.REBOOT and not self.disk.rebooted.get(host):
             return True
         silent_since = max(watch.sign_at, self.oracle.fresh_at)
-        verdict = silent_since if closed else silent_since + settings.loss_budget_s
+        verdict = watch.ended_at if closed else silent_since + settings.loss_budget_s
         for group in self.world.cluster.groups_of_host[host]:
             if orders.managed[group.id].surely(False) or orders.wanted[group.id].surely(False):
                 continue
@@ -244,25 +246,35 @@ class FenceOracle:
 
     def _storm(self, host: str) -> str:
         settings, now = self.world.cluster.settings, self.clock.now
-        onsets = sorted(
-            max(watch.sign_at, self.oracle.fresh_at)
+        onsets = {
+            name: max(watch.sign_at, self.oracle.fresh_at)
             for name, watch in self.oracle.hosts.items()
             if name == host or self._is_plainly_silent(name)
-        )
-        own = max(self.oracle.hosts[host].sign_at, self.oracle.fresh_at)
-        most = 0
-        for start in onsets:
-            within = [t for t in onsets if start <= t <= start + settings.storm_window_s - 1.0]
-            if own in within:
-                most = max(most, len(within))
+        }
+        own = onsets[host]
+        together: list[str] = []
+        for start in onsets.values():
+            end = start + settings.storm_window_s - 1.0
+            within = [name for name, onset in onsets.items() if start <= onset <= end]
+            if start <= own <= end and len(within) > len(together):
+                together = within
         limit = max(settings.storm_hosts, settings.storm_fraction * len(self.oracle.hosts))
-        return f"{most} hosts fell silent together at {now:.1f}" if most > limit else ""
+        return f"{together} fell silent together" if len(together) > limit else ""
 
     def _is_plainly_silent(self, host: str) -> bool:
         watch = self.oracle.hosts[host]
         since = max(watch.sign_at, self.oracle.fresh_at)
         if self.world.hosts[host].legacy or self.world.hosts[host].local_trouble:
             return False
+        if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
+            return False  # its silence tells nothing
+        if self._by_command_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:
+            return False  # it is off because somebody wanted it off
+        if watch.sign_at == float("-inf"):  # never heard of by this manager: it waits for longer
+            settings = self.world.cluster.settings
+            since += settings.loss_budget_s + settings.restart_grace_s
+            if self.disk.off.get(host):
+                return False
         return self.clock.now - since > PLAINLY_SILENT_S
 
     def _rate(self) -> str:

@@ -98,7 +98,7 @@ class Operator:
             answer, outcome = f"{type(error).__name__}: {error}", "refused"
         self.world.say("operator", f"{entry.name} {entry.object}: {answer}")
         self.world.counts[f"commands {outcome}"] += 1
-        self._answered(entry, outcome)
+        self._answered(entry, outcome, answer)
         if outcome == "done":
             self.simulation.compare_orders(current)
 
@@ -129,10 +129,12 @@ class Operator:
         elif entry.name == "cleanup":
             self.orders.cleanups[entry.object] += 1
 
-    def _answered(self, entry: Pending, outcome: str) -> None:
+    def _answered(self, entry: Pending, outcome: str, answer: str = "") -> None:
         self.pending.pop(entry, None)
         told = self._told(entry)
         if told is not None:
+            if outcome == "refused" and ("already" in answer or answer.endswith("not frozen")):
+                outcome = "done"  # the refusal says that it is so
             told[0].settled(told[1], outcome)
         elif entry.name == "fence":
             self.orders.fencing[entry.object] -= 1

@@ -54,6 +54,7 @@ class HostWatch:
         self.life_at = float("-inf")  # the last sign of life alone
         self.answered_sent_at = float("-inf")  # when the last answered probe was sent
         self.closed_at = float("-inf")  # when its port was last found closed
+        self.ended_at = float("-inf")  # when its last connection ended
         self.connected_now = False  # was connected by this incarnation since its last reset
         self.attempts = 0
 
@@ -134,6 +135,7 @@ class Oracle:
         watch = self.hosts[connection.host.id]
         if watch.connection is connection:
             watch.connection = None
+            watch.ended_at = self.clock.now
         if connection.loss is not None and connection.loss.kind in (LossKind.RESET,):
             watch.sign_at = watch.life_at = watch.closed_at = self.clock.now
 
@@ -262,6 +264,9 @@ class Oracle:
         name = script.resource.id
         if script.resource.shared:
             return
+        root = host.running.get(self.groups_with[name][0].root)
+        if root is not None and root.by_hand:
+            return  # S1's exception: a root that somebody started here may be completed here
         for other in self.world.hosts.values():
             if other is host or not other.powered:
                 continue

@@ -112,7 +112,7 @@ class Settling:
             if self._is_expected(group):
                 wrong += self._problems(group, shown[group.id])
             elif self.stage == 3:
-                wrong.append(f"{group.id} is not expected to run: {shown[group.id]['comment']}")
+                wrong.append(f"{group.id} may not run: {self._why_not(group)}")
         return wrong
 
     def _problems(self, group: ResourceGroup, shown: dict[str, Any]) -> list[str]:
@@ -149,6 +149,11 @@ class Settling:
             for host in self._candidates(group)
             if host is not than and host.powered and self._memory_active(host.id)
         ]
+
+    def _why_not(self, group: ResourceGroup) -> str:
+        memory = self.simulation.current.manager.state.memory_of(group)  # type: ignore[union-attr]  # checked by the caller
+        where = {h.id: sorted(h.running) for h in self._candidates(group)}
+        return f"{memory} {self.orders.managed[group.id].possible} {where}"
 
     def _is_expected(self, group: ResourceGroup) -> bool:
         """May and should this group run by now?"""
