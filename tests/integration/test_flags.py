@@ -1,0 +1,304 @@
+"""Flags, variables, files and exit statuses of the two daemons, as existing sites use them."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import processes
+from tests.integration.cluster import ClusterHarness
+from tests.integration.site import DEADLINE_S, ROOT
+from tests.integration.told import halo_ok
+
+OCF_ROOT = ROOT / "tests" / "ocf_resources"
+
+
+class Daemons:
+    """Daemons in a folder of their own, started by hand and ended after the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = processes.free_port()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HALO_", "OCF_"))}
+        path = f"{Path(os.sys.executable).parent}:{kept['PATH']}"  # type: ignore[attr-defined]
+        self.environment = {**kept, "PATH": path, processes.MARK: str(folder)}
+        self.config = folder / "halo.conf"
+        self.config.write_text(
+            "hosts:\n- {hostname: 127.0.0.1, fence_agent: null}\n"
+            "resources:\n- {name: web, kind: test/Service, parameters: {name: web}}\n"
+            "resource_groups:\n- {root: web, home_host: 127.0.0.1, failover_hosts: []}\n"
+        )
+
+    def start(self, *argv: str, **variables: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{argv[0]}_log").open("ab") as log:
+            return subprocess.Popen(
+                argv,
+                cwd=self.folder,
+                env={**self.environment, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def run(self, *argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv,
+            cwd=self.folder,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+
+    def start_agent(self, *flags: str) -> subprocess.Popen[bytes]:
+        return self.start(
+            *("halo_remote", "--network", "127.0.0.1/32", "--port", str(self.port)),
+            *("--ocf-root", str(OCF_ROOT), "--test-id", "h1", *flags),
+            HALO_TEST_DIRECTORY=str(self.folder),
+        )
+
+    def paths(self, **changed: str | Path) -> list[str]:
+        """The manager's flags for its files, some of them changed."""
+        named: dict[str, str | Path] = {
+            "config": self.config,
+            "socket": self.folder / "socket",
+            "statefile": self.folder / "state",
+            "port": str(self.port),
+        }
+        return [str(word) for k, v in (named | changed).items() for word in (f"--{k}", v)]
+
+    def refused(self, *flags: str, **changed: str | Path) -> str:
+        """Start a manager that must refuse to run; what it says."""
+        done = self.run("halo_manager", *self.paths(**changed), *flags)
+        assert done.returncode == 64, done
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return done.stderr
+
+    def log(self, program: str) -> str:
+        return (self.folder / f"{program}_log").read_text()
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Daemons]:
+    found = Daemons(tmp_path)
+    yield found
+    processes.kill_all(lambda: processes.marked(tmp_path))
+
+
+def until(holds: object, what: str) -> None:
+    """Wait until a function returns something true."""
+    end = time.monotonic() + DEADLINE_S
+    while not holds():  # type: ignore[operator]  # any callable
+        assert time.monotonic() < end, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+# Variables -----------------------------------------------------------------------------------
+
+
+def test_everything_can_be_named_by_variables_alone(daemons: Daemons) -> None:
+    folder = daemons.folder
+    common = {"HALO_PORT": str(daemons.port), "HALO_LOG": "debug"}
+    daemons.start(
+        *("halo_remote", "--test-id", "h1"),
+        HALO_NET="127.0.0.1/32",
+        OCF_ROOT=str(OCF_ROOT),
+        HALO_TEST_DIRECTORY=str(folder),
+        **common,
+    )
+    files = {
+        "HALO_CONFIG": str(daemons.config),
+        "HALO_SOCKET": str(folder / "s"),
+        "HALO_STATEFILE": str(folder / "kept"),
+    }
+    daemons.start("halo_manager", "--manage-resources", **files, **common)
+
+    def status() -> str:
+        return daemons.run("halo", "status", **files).stdout
+
+    until(lambda: "web (test/Service): Running on 127.0.0.1" in status(), "web runs")
+    assert (folder / "h1.service.web").exists()
+    assert (folder / "kept").exists()
+    assert "[debug" in daemons.log("halo_manager")
+    assert "[debug" in daemons.log("halo_remote")
+
+
+def test_a_flag_beats_its_variable(daemons: Daemons) -> None:
+    words = daemons.refused(config=daemons.folder / "by-flag")
+    assert "by-flag" in words
+    done = daemons.run(
+        "halo_manager", *daemons.paths(config="/by-flag"), HALO_CONFIG="/by-variable"
+    )
+    assert done.returncode == 64
+    assert "/by-flag" in done.stderr
+    assert "/by-variable" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (
+            "halo_manager",
+            ["/etc/halo/halo.conf", "/var/run/halo.socket", "/etc/halo/halo.state", "5000"],
+        ),
+        ("halo_remote", ["192.168.1.0/24", "8000", "/usr/lib/ocf"]),
+    ],
+)
+def test_help_names_flags_with_their_defaults(
+    daemons: Daemons, program: str, words: list[str]
+) -> None:
+    done = daemons.run(program, "--help", COLUMNS="200")
+    assert done.returncode == 0
+    for word in words:
+        assert word in done.stdout
+    assert re.fullmatch(rf"{program}, version \S+\n", daemons.run(program, "--version").stdout)
+
+
+# What an administrator must mend: exit status 64 ---------------------------------------------
+
+
+def test_a_config_with_mistakes_names_every_place(daemons: Daemons) -> None:
+    daemons.config.write_text(
+        "hosts:\n- {hostname: a, fence_agent: null}\n- {hostnam: b}\n"
+        "resource_groups:\n- {root: x, home_host: nobody}\n"
+    )
+    words = daemons.refused()
+    places = re.findall(rf"{re.escape(str(daemons.config))}:(\d+):\d+: ", words)
+    assert {"3", "5"} <= set(places)
+
+
+@pytest.mark.parametrize("text", ["hosts: [\n", "\x00", "- just\n- a list\n", ""])
+def test_a_config_that_is_none_is_refused(daemons: Daemons, text: str) -> None:
+    daemons.config.write_text(text)
+    assert str(daemons.config) in daemons.refused()
+
+
+def test_paths_that_cannot_be_had_are_named(daemons: Daemons) -> None:
+    folder = daemons.folder
+    assert "cannot be read" in daemons.refused(config=folder / "none")
+    assert "Create it, or choose another" in daemons.refused(socket=folder / "none" / "socket")
+    assert "is not a socket and is left alone" in daemons.refused(socket=daemons.config)
+    assert "longer than 107 bytes" in daemons.refused(socket=folder / ("s" * 108))
+    assert 'There is no group "nobodies"' in daemons.refused("--socket-group", "nobodies")
+    assert "is a directory" in daemons.refused(statefile=folder)
+    assert "its folder does not exist" in daemons.refused(statefile=folder / "none" / "state")
+    assert "HALO_CLIENT_CERT" in daemons.refused("--mtls")
+    assert daemons.config.read_text().startswith("hosts:")
+
+
+def test_a_damaged_state_stops_the_start_and_stays_as_it_is(daemons: Daemons) -> None:
+    state = daemons.folder / "state"
+    garbage = b"SQLite format 3\x00" + bytes(range(256)) * 64
+    state.write_bytes(garbage)
+    assert str(state) in daemons.refused()
+    assert state.read_bytes() == garbage
+    state.write_text("2026-04-28T12:54:34.337109\tfence\toss00\tby hand\nwhat is this\n")
+    assert f"{state}:2: " in daemons.refused()
+
+
+@pytest.mark.parametrize("flags", [("--nonsense",), ("--sleep-time", "soon"), ("more",)])
+def test_wrong_flags_do_not_make_systemd_try_again(
+    daemons: Daemons, flags: tuple[str, ...]
+) -> None:
+    assert "Usage: halo_manager" in daemons.refused(*flags)
+
+
+# The socket ----------------------------------------------------------------------------------
+
+
+def test_the_socket_is_the_owners_alone(daemons: Daemons) -> None:
+    path = daemons.folder / "socket"
+    manager = daemons.start("halo_manager", *daemons.paths())
+    until(path.exists, "the socket")
+    until(lambda: "observing" in daemons.log("halo_manager"), "it serves")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    manager.terminate()
+    assert manager.wait(DEADLINE_S) == 0
+    assert not path.exists()
+
+
+def test_a_group_may_use_the_socket_where_one_is_named(daemons: Daemons) -> None:
+    path = daemons.folder / "socket"
+    daemons.start("halo_manager", *daemons.paths(), "--socket-group", "daemon")
+    until(lambda: path.exists() and stat.S_IMODE(path.stat().st_mode) == 0o660, "mode 0660")
+    assert path.stat().st_gid == grp.getgrnam("daemon").gr_gid
+
+
+def test_a_socket_that_a_killed_manager_left_is_replaced(daemons: Daemons) -> None:
+    path = daemons.folder / "socket"
+    first = daemons.start("halo_manager", *daemons.paths())
+    until(path.exists, "the socket")
+    first.kill()
+    first.wait(DEADLINE_S)
+    assert path.is_socket()
+    daemons.start("halo_manager", *daemons.paths())
+    until(lambda: daemons.run("halo", "--socket", str(path), "status").returncode == 0, "it serves")
+
+
+# The agent -----------------------------------------------------------------------------------
+
+
+def test_an_agent_tells_its_pid_before_it_can_be_reached(daemons: Daemons) -> None:
+    agent = daemons.start_agent()
+    pid_file = daemons.folder / "h1.pid"
+
+    def reached() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", daemons.port)) == 0
+
+    end = time.monotonic() + DEADLINE_S
+    while not reached():
+        assert time.monotonic() < end
+    assert pid_file.read_text() == f"{agent.pid}\n"
+
+
+def test_an_agent_without_an_address_in_its_network_refuses_to_start(daemons: Daemons) -> None:
+    done = daemons.run("halo_remote", "--network", "203.0.113.0/24")
+    assert done.returncode == 64
+    assert "203.0.113.0/24" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_scripts_see_their_parameters_and_the_rest_of_the_environment(
+    cluster: ClusterHarness,
+) -> None:
+    usual = cluster.environment
+    cluster.environment = {**usual, "SITE_SETTING": "kept"}
+    cluster.fault("g1_mnt0", "start-slow 1", host="h1")
+    await cluster.start(settled=False)
+    cluster.environment = usual
+    found: dict[str, str] = {}
+
+    def is_seen() -> bool:
+        for pid in processes.marked(cluster.folder, "h1"):
+            environment = processes.environment_of(pid)
+            if "OCF_RESKEY_target" in environment and "start" in processes.command_of(pid):
+                found.update(environment)
+        return bool(found)
+
+    await cluster.until_true(is_seen, "the start of g1_mnt0 runs")
+    assert found["OCF_RESKEY_mountpoint"] == "/mnt/g1_mnt0"
+    assert found["OCF_ROOT"] == str(OCF_ROOT)
+    assert found["HALO_TEST_ID"] == "h1"
+    assert found["SITE_SETTING"] == "kept"
+    await cluster.until(g1="Running on h1")
+
+
+async def test_sleep_time_is_the_time_between_two_monitors(cluster: ClusterHarness) -> None:
+    cluster.flags = ["--manage-resources", "--sleep-time", "200"]
+    await cluster.start()
+    cluster.break_resource("g1")
+    begun = time.monotonic()
+    await cluster.until_true(lambda: cluster.count("g1", "start") == 2, "it is started again")
+    assert time.monotonic() - begun < 4  # the default is 5 s
+    assert "g1 (heartbeat/ZFS): Running on h1" in await halo_ok(cluster, "status")
