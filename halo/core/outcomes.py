@@ -64,7 +64,8 @@ class ReportedResult:
 class ReportBatch:
     """One report of a watching agent; `docs/watching.md` says what each part means.
 
-    `sequence` counts from 1 within a watch. `complete`: the full report ends with this batch.
+    `sequence` counts from 1, and again from 1 where a new full report begins. `complete`: the full
+    report ends with this batch.
     `digest` is :func:`halo.core.watching.digest_of` over the last reported result of every item,
     those of this batch included.
     """

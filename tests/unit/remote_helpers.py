@@ -67,6 +67,7 @@ class AgentProcess:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / f"{test_id}_log"
+        self.pass_fds: tuple[int, ...] = ()
 
     def script(self, body: str, kind: str = "test/Script", interpreter: str = "/bin/bash") -> Path:
         """Install a script; `body` is shell with `$1` the action and `$OUT` this folder."""
@@ -117,6 +118,7 @@ class AgentProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.pass_fds,
             )
 
     def _ports(self) -> list[str]:
