@@ -239,7 +239,7 @@ class FenceDesk:
     async def _one_level(
         self, host: HostId, devices: tuple[FenceDevice, ...], left_off: list[str]
     ) -> _Failed | float:
-        offs = await self._run_all(devices, FenceAction.OFF)
+        offs = await self._run_all(host, devices, FenceAction.OFF)
         wrong = fencing.judge_off(offs)
         if wrong is not None:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
@@ -247,7 +247,7 @@ class FenceDesk:
         asked_at = self._loop.time()
         probe = self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
         try:
-            statuses = await self._run_all(devices, FenceAction.STATUS)
+            statuses = await self._run_all(host, devices, FenceAction.STATUS)
             wrong = fencing.judge_status(statuses)
             if wrong is not None:
                 return _Failed(wrong)
@@ -261,12 +261,26 @@ class FenceDesk:
             probe.cancel()
 
     async def _run_all(
-        self, devices: tuple[FenceDevice, ...], action: FenceAction
+        self, host: HostId, devices: tuple[FenceDevice, ...], action: FenceAction
     ) -> list[FenceResult]:
         deadline_s = self._state.settings.fence_timeout_s
-        return await asyncio.gather(
+        results = await asyncio.gather(
             *(self._context.fence_devices.run(device, action, deadline_s) for device in devices)
         )
+        is_routine = action is FenceAction.STATUS and self._state.hosts[host].ready
+        tell = log.debug if is_routine else log.info
+        for device, result in zip(devices, results, strict=True):
+            # How long a device takes is the first question after a slow failover.
+            tell(
+                "fence program ended",
+                host=host,
+                agent=device.agent,
+                action=action.value,
+                succeeded=result.succeeded,
+                power=result.power.value,
+                seconds=round(result.duration_s, 3),
+            )
+        return results
 
     async def _failed(self, host: HostId, failure: _Failed, automatic: bool) -> None:
         at, make = self._state.hosts[host], self._context.journal.make
@@ -303,7 +317,7 @@ class FenceDesk:
         self._state.void_power_proof(host, f"{host} was powered on again")
         self._hosts_changed(host)
         for devices in self._state.host_config(host).fence_levels:
-            results = await self._run_all(devices, FenceAction.ON)
+            results = await self._run_all(host, devices, FenceAction.ON)
             for result in results:
                 if not result.succeeded:
                     log.error("power on failed", host=host, reason=result.message)
@@ -333,7 +347,7 @@ class FenceDesk:
         """Why no level proves the host off; "on" when a device of every level says on."""
         problems = []
         for devices in self._state.host_config(host).fence_levels:
-            statuses = await self._run_all(devices, FenceAction.STATUS)
+            statuses = await self._run_all(host, devices, FenceAction.STATUS)
             problem = fencing.judge_status(statuses)
             if problem is None:
                 return None
@@ -376,7 +390,7 @@ class FenceDesk:
         epoch = at.epoch
         async with self._checks:
             for devices in self._state.host_config(host).fence_levels:
-                statuses = await self._run_all(devices, FenceAction.STATUS)
+                statuses = await self._run_all(host, devices, FenceAction.STATUS)
                 still_answers = at.ready and at.epoch == epoch and at.suspect_at is None
                 if not still_answers or self._state.memory_of_host(host).distrusted:
                     return
