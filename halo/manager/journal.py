@@ -4,6 +4,11 @@ Records are flushed in groups: whatever has gathered while the last write was un
 the next. An administrator's record that cannot be written changes nothing (S7). A rescue's record
 is waited for a second at most, then taken as said; it is kept, and written before anything else as
 soon as the medium works again, and the status says so all the while.
+
+So memory may run ahead of the disk, and what is then written behind a command in flight was folded
+before it. What a restart would read is kept beside (`_durable`), and memory is made from it again
+wherever the two orders differ: otherwise a cleanup, say, would forgive a failure in memory that
+came after it on disk, and comes back at the next start.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ class _Entry:
     records: tuple[Record, ...]
     done: asyncio.Future[None]
     keep: bool  # a rescue's: retried until it is written
+    number: int  # its place in the order in which entries stand on the medium
     applied: bool = False
 
 
@@ -53,6 +59,12 @@ class Journal:
         self._wake = asyncio.Event()
         self._trouble: str | None = None
         self._written = 0
+        self._durable = Remembered()  # what the medium holds, folded
+        self._durable.apply(remembered.snapshot(0.0))
+        self._in_flight: tuple[list[_Entry], asyncio.Future[None]] | None = None
+        self._entries = 0
+        self._last_applied = 0
+        self._disordered = False  # memory was folded in another order than the medium's
 
     def make(self, event: Event, obj: str, comment: str = "", **data: object) -> Record:
         """A record of now."""
@@ -91,7 +103,9 @@ class Journal:
         self._apply(self._enqueue(records, keep=True))
 
     def _enqueue(self, records: tuple[Record, ...], *, keep: bool) -> _Entry:
-        entry = _Entry(records, asyncio.get_running_loop().create_future(), keep)
+        self._entries += 1
+        done = asyncio.get_running_loop().create_future()
+        entry = _Entry(records, done, keep, self._entries)
         self._queue.append(entry)
         if keep and len(self._queue) > BACKLOG_LIMIT:
             self._shorten_backlog()
@@ -103,14 +117,16 @@ class Journal:
         dropped = self._queue[: BACKLOG_LIMIT // 2]
         self._queue = [e for e in dropped if not e.keep] + self._queue[BACKLOG_LIMIT // 2 :]
         snapshot = self._remembered.snapshot(self._clock.now())
-        entry = _Entry((snapshot,), asyncio.get_running_loop().create_future(), keep=True)
-        entry.applied = True
+        done = asyncio.get_running_loop().create_future()
+        entry = _Entry((snapshot,), done, keep=True, number=0, applied=True)
         self._queue.insert(0, entry)
 
     def _apply(self, entry: _Entry) -> None:
         if not entry.applied:
             entry.applied = True
             self._remembered.apply_all(entry.records)
+            self._disordered = self._disordered or entry.number < self._last_applied
+            self._last_applied = max(self._last_applied, entry.number)
 
     async def run(self) -> None:
         """Write until cancelled; what is queued at shutdown is written by :meth:`close`."""
@@ -125,7 +141,7 @@ class Journal:
 
     async def _compact(self) -> None:
         """Replace what was written by what it comes to. Nothing is queued at this moment."""
-        snapshot = self._remembered.snapshot(self._clock.now())
+        snapshot = self._durable.snapshot(self._clock.now())
         self._written = 0
         try:
             await self._medium.compact([snapshot.to_json()])
@@ -134,22 +150,36 @@ class Journal:
 
     async def _flush(self) -> bool:
         """Write all that is queued in one go; False when the medium failed."""
-        batch, self._queue = self._queue, []
+        if self._in_flight is None:  # else a write that outlived its caller comes first
+            batch, self._queue = self._queue, []
+            records = [r.to_json() for entry in batch for r in entry.records]
+            self._in_flight = batch, asyncio.ensure_future(self._medium.append(records))
+        batch, write = self._in_flight
         try:
-            await self._medium.append([r.to_json() for entry in batch for r in entry.records])
+            await asyncio.shield(write)
         except RecordError as error:
+            self._in_flight = None
             self._failed(batch, error)
             return False
-        except asyncio.CancelledError:
-            self._queue = batch + self._queue
-            raise
+        self._in_flight = None
+        self._take_in(batch)
+        self._say(None)
+        return True
+
+    def _take_in(self, batch: list[_Entry]) -> None:
+        """Fold what is on stable storage now, in the order in which it stands there."""
         for entry in batch:
+            self._durable.apply_all(entry.records)
             self._apply(entry)
             self._written += len(entry.records)
             if not entry.done.done():
                 entry.done.set_result(None)
-        self._say(None)
-        return True
+        if self._disordered:
+            self._disordered = False
+            self._remembered.apply(self._durable.snapshot(self._clock.now()))
+            for entry in self._queue:
+                if entry.applied:
+                    self._remembered.apply_all(entry.records)
 
     def _failed(self, batch: list[_Entry], error: RecordError) -> None:
         self._say(str(error))
@@ -177,8 +207,10 @@ class Journal:
     async def close(self) -> None:
         """Write what is still queued, as far as the medium lets us, and release it."""
         try:
-            if self._queue:
-                await asyncio.wait_for(self._flush(), RESCUE_DEADLINE_S)
+            async with asyncio.timeout(RESCUE_DEADLINE_S):
+                while self._in_flight is not None or self._queue:
+                    if not await self._flush():
+                        break
         except (HaloError, TimeoutError) as error:
             log.error("journal not flushed at shutdown", problem=str(error))
         await self._medium.close()
