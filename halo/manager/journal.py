@@ -50,6 +50,7 @@ class Journal:
         remembered: Remembered,
         clock: WallClock,
         on_trouble: Callable[[str | None], None],
+        records_read: int = 0,
     ) -> None:
         self._medium = medium
         self._remembered = remembered
@@ -58,7 +59,7 @@ class Journal:
         self._queue: list[_Entry] = []
         self._wake = asyncio.Event()
         self._trouble: str | None = None
-        self._written = 0
+        self._written = records_read
         self._durable = Remembered()  # what the medium holds, folded
         self._durable.apply(remembered.snapshot(0.0))
         self._in_flight: tuple[list[_Entry], asyncio.Future[None]] | None = None
@@ -131,16 +132,16 @@ class Journal:
     async def run(self) -> None:
         """Write until cancelled; what is queued at shutdown is written by :meth:`close`."""
         while True:
+            if self._written > COMPACT_AFTER_RECORDS:
+                await self._compact()
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
                 if not await self._flush():
                     await asyncio.sleep(RETRY_S)
-            if self._written > COMPACT_AFTER_RECORDS:
-                await self._compact()
 
     async def _compact(self) -> None:
-        """Replace what was written by what it comes to. Nothing is queued at this moment."""
+        """Replace what was written by what it comes to; what is queued follows it."""
         snapshot = self._durable.snapshot(self._clock.now())
         self._written = 0
         try:

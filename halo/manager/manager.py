@@ -21,7 +21,6 @@ from halo.manager.second_copy import SecondCopies
 from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
 
 AUDIT_INTERVAL_S = 5.0
-COMPACT_ABOVE_RECORDS = 5_000
 
 log = structlog.get_logger("halo.manager")
 
@@ -40,18 +39,16 @@ class Manager:
         observe_only: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._medium = medium
-        self._clock = clock
         remembered = Remembered()
-        self._records_read = 0
+        records_read = 0
         for raw in medium.read():
             remembered.apply(Record.from_json(raw))
-            self._records_read += 1
+            records_read += 1
         now = self._loop.time()
         self.state = ClusterState(cluster, remembered, observe_only, started_at=now)
         self._show_remembered_failures()
         self._failure: asyncio.Future[None] = self._loop.create_future()
-        journal = Journal(medium, remembered, clock, self._journal_trouble)
+        journal = Journal(medium, remembered, clock, self._journal_trouble, records_read)
         self._journal = journal
         self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s
@@ -73,9 +70,6 @@ class Manager:
     async def run(self) -> None:
         """Manage until cancelled. Raises what was fatal; a restart is always safe."""
         self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
-        if self._records_read > COMPACT_ABOVE_RECORDS:
-            snapshot = self.state.remembered.snapshot(self._clock.now())
-            await self._medium.compact([snapshot.to_json()])
         self.fence_desk.resolve_open_intents()
         self.fence_desk.watch_devices()
         tasks = [

@@ -414,3 +414,21 @@ async def test_what_happens_during_a_compaction_is_written_after_it(bench: Bench
     await bench.journal.command(bench.stop("later"))
     assert bench.on_disk == ["", "meanwhile", "later"]
     assert same(bench.folded_from_disk(), bench.remembered)
+
+
+def test_a_long_journal_is_compacted_at_the_start_and_a_full_disk_does_not_stop_the_start() -> None:
+    async def body() -> None:
+        bench = Bench()
+        bench.work.cancel()
+        bench.disk.fail_next = 1
+        started = Journal(
+            bench.medium, bench.remembered, Clock(), bench.health.append, records_read=10**6
+        )
+        bench.work = asyncio.create_task(started.run())
+        await settle()
+        assert bench.disk.fail_next == 0
+        await started.command(bench.stop("a"))
+        assert bench.is_stopped("a")
+        await started.close()
+
+    run(body())
