@@ -1,0 +1,603 @@
+"""The operator's commands: what they do, what they refuse, and what they leave alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.integration.cluster import ClusterHarness, Status, group
+from tests.integration.conftest import MakeCluster
+from tests.integration.telling import (
+    QUICK_MONITORS,
+    ask,
+    comes_to_rest,
+    nothing_happens,
+    refused,
+    story,
+    story_of,
+    until_says,
+    wanted_state,
+)
+
+
+@pytest.fixture
+def quick(make_cluster: MakeCluster) -> ClusterHarness:
+    """Like `cluster`, monitored five times a second."""
+    return make_cluster(flags=QUICK_MONITORS)
+
+
+def again(cluster: ClusterHarness) -> None:
+    """Kill the manager without a warning, and start the next one."""
+    cluster.kill_manager()
+    cluster.start_manager()
+
+
+async def at_once(cluster: ClusterHarness, path: str, command: str) -> str:
+    """Give a command without the time that the start of a program takes; returns the answer."""
+    code, answer = await cluster.api("POST", path, {"command": command})
+    assert code == 200, answer
+    return str(answer["message"])
+
+
+async def slow_start_of_g1(cluster: ClusterHarness) -> None:
+    """Start the cluster; returns at the beginning of a long start of g1 on h1."""
+    cluster.fault("g1", "start-slow 3", host="h1")
+    await cluster.start(settled=False)
+    await cluster.until_host("h2", connected=True)
+    await cluster.until_true(lambda: "start g1" in story_of(cluster, "h1"), "the start")
+
+
+# stop and start ------------------------------------------------------------------------------
+
+
+async def test_a_stopped_group_stays_stopped_over_a_killed_manager(quick: ClusterHarness) -> None:
+    await quick.start()
+    assert "will be stopped" in await ask(quick, "stop", "g1", "--reason", "disks", "--wait", "20")
+    await quick.until(g1="Stopped", g2="Running on h2")
+    again(quick)
+    await until_says(quick, "g1", "stopped by the administrator", status="Stopped")
+    await nothing_happens(quick)
+    assert quick.running_on("g1") == set()
+    assert "(Wanted Stopped)" in await ask(quick, "status")
+
+    await ask(quick, "start", "g1", "--wait", "20")
+    await quick.until(g1="Running on h1")
+    again(quick)
+    await quick.until(g1="Running on h1")
+    assert quick.count("g1", "start") == 2
+
+
+async def test_a_stopped_group_is_not_fenced_for(quick: ClusterHarness) -> None:
+    await quick.start()
+    await ask(quick, "stop", "g1", "--wait", "20")
+    quick.kill("h1")
+    await quick.until_host("h1", connected=False)
+    await nothing_happens(quick)
+    assert not (await quick.host("h1"))["fenced"]
+
+
+async def test_a_group_stopped_by_hand_can_be_started_where_it_was_wanted(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    await ask(quick, "stop", "g1", "g2", "--wait", "20")
+    await quick.until(g1="Stopped", g2="Stopped")
+    await ask(quick, "start", "g1", "g2", "--wait", "20")
+    await quick.until(g1="Running on h1", g2="Running on h2")
+
+
+# move and failback ---------------------------------------------------------------------------
+
+
+async def test_a_group_moves_and_stays_there(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story_of(quick, "h2")
+    assert "moving to h2" in await ask(quick, "move", "g1", "--to", "h2", "--wait", "20")
+    await quick.until_event("moved", "g1")
+    await quick.until(g1="Running (Failed Over) on h2", g2="Running on h2")
+    assert story_of(quick, "h1") == [
+        *("start g1", "start g1_mnt0"),
+        *("stop g1_mnt0", "stop g1"),
+    ]
+    assert story_of(quick, "h2") == [*before, "start g1", "start g1_mnt0"]
+    await nothing_happens(quick, seconds=2)  # no group ever moves back by itself
+
+
+async def test_failback_brings_home_what_is_away_and_nothing_else(quick: ClusterHarness) -> None:
+    await quick.start()
+    await ask(quick, "move", "g1", "--to", "h2", "--wait", "20")
+    await ask(quick, "move", "g2", "--to", "h1", "--wait", "20")
+    answer = await ask(quick, "failback", "--onto", "h1", "--reason", "all well", "--wait", "20")
+    assert "moving to h1: g1" in answer
+    assert "g2" not in answer
+    await quick.until(g1="Running on h1", g2="Running (Failed Over) on h1")
+    await nothing_happens(quick)
+    assert "nothing" in await ask(quick, "failback", "--onto", "h1")
+
+
+async def test_no_group_comes_home_by_itself_when_its_host_is_back(quick: ClusterHarness) -> None:
+    await quick.start()
+    quick.kill("h1")
+    await quick.until(g1="Running (Failed Over) on h2")
+    quick.boot("h1")
+    await quick.until_host("h1", connected=True)
+    await ask(quick, "reset", "h1")
+    await nothing_happens(quick, seconds=2)
+    await quick.until(g1="Running (Failed Over) on h2")
+
+
+async def test_a_move_that_a_killed_manager_had_begun_is_finished(quick: ClusterHarness) -> None:
+    await quick.start()
+    quick.fault("g1", "stop-slow 1.5", host="h1")
+    await ask(quick, "move", "g1", "--to", "h2")
+    await quick.until_true(lambda: "stop g1" in story_of(quick, "h1"), "the stop")
+    again(quick)
+    await quick.until(g1="Running (Failed Over) on h2")
+    await quick.until_event("moved", "g1")
+    assert (await quick.group("g1"))["move_target"] is None
+
+
+async def test_a_stop_ends_a_move(quick: ClusterHarness) -> None:
+    await quick.start()
+    quick.fault("g1", "stop-slow 1", host="h1")
+    await ask(quick, "move", "g1", "--to", "h2")
+    await quick.until_true(lambda: "stop g1" in story_of(quick, "h1"), "the stop")
+    await ask(quick, "stop", "g1", "--wait", "20")
+    await comes_to_rest(quick)
+    assert quick.running_on("g1") == set()
+    assert (await quick.group("g1"))["move_target"] is None
+
+
+async def test_a_move_among_three_candidates_goes_where_it_is_told(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(hosts=("h1", "h2", "h3"), groups=[group("g1", "h1", ["h2", "h3"])])
+    await cluster.start()
+    await ask(cluster, "move", "g1", "--to", "h3", "--wait", "20")
+    await cluster.until(g1="Running (Failed Over) on h3")
+    assert story_of(cluster, "h2") == []
+
+
+# unmanage and manage -------------------------------------------------------------------------
+
+
+async def test_nothing_is_done_to_an_unmanaged_group(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    await ask(quick, "unmanage", "g1", "--reason", "disk swap")
+    quick.break_resource("g1_mnt0")
+    quick.break_resource("g1")
+    await until_says(quick, "g1", "unmanaged: disk swap")
+    await nothing_happens(quick)
+    assert "halo manage g1" in await refused(quick, "stop", "g1")
+    assert "unmanaged" in await refused(quick, "move", "g1", "--to", "h2")
+    assert "halo manage g1" in await refused(quick, "cleanup", "g1")
+    again(quick)
+    await until_says(quick, "g1", "unmanaged: disk swap", status="Stopped")
+    await nothing_happens(quick)
+    assert story(quick) == before
+    assert "g1 (heartbeat/ZFS): Stopped: unmanaged: disk swap (Unmanaged)" in await ask(
+        quick, "status"
+    )
+
+    await ask(quick, "manage", "g1")
+    await quick.until(g1="Running on h1")
+
+
+async def test_an_unmanaged_group_started_by_hand_elsewhere_is_left_there(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    await ask(quick, "unmanage", "g1")
+    before = story(quick)
+    quick.stop_by_hand("g1", "h1")
+    await quick.until(g1="Stopped")
+    quick.start_by_hand("g1", "h2")
+    await quick.until(g1="Running (Failed Over) on h2")
+    await ask(quick, "manage", "g1")
+    await nothing_happens(quick)
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert story(quick) == before
+
+
+async def test_managing_a_group_that_was_moved_by_hand_starts_no_second_copy(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    before = story(quick)
+    await ask(quick, "unmanage", "g1")
+    # Within one monitor period, so that nothing was seen of it when the group is managed again.
+    quick.fault("g1", "monitor-slow 1", host="h1")
+    quick.fault("g1", "monitor-slow 1", host="h2")
+    quick.stop_by_hand("g1", "h1")
+    quick.start_by_hand("g1", "h2")
+    code, answer = await quick.api("PATCH", "/resources/g1", {"managed": True})
+    assert code == 200, answer
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert story(quick) == before
+
+
+async def test_a_host_that_dies_with_an_unmanaged_group_is_not_fenced(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    await ask(quick, "unmanage", "g1")
+    before = story(quick)
+    quick.freeze("h1")
+    await quick.until_host("h1", connected=False)
+    await until_says(quick, "g1", "unmanaged", "h1 is disconnected", status="Unknown")
+    await nothing_happens(quick, seconds=1.5)
+    assert quick.is_on("h1")
+    assert story(quick) == before
+
+    quick.thaw_process("h1")
+    await quick.until(g1="Running on h1")
+    assert "g1 is managed" in await ask(quick, "manage", "g1")
+    await nothing_happens(quick)
+
+
+async def test_a_managed_group_waits_where_an_unmanaged_one_forbids_the_fence(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("g1"), group("g3")], flags=QUICK_MONITORS)
+    await cluster.start()
+    await ask(cluster, "unmanage", "g1")
+    cluster.kill("h1")
+    await until_says(
+        cluster,
+        *("g3", "h1 is disconnected", "not fenced: h1 may hold unmanaged groups: g1"),
+        status="Unknown",
+    )
+    await nothing_happens(cluster)
+    assert "unmanaged groups: g1" in await refused(cluster, "fence", "h1")
+    await ask(cluster, "manage", "g1")
+    await cluster.until(g1="Running (Failed Over) on h2", g3="Running (Failed Over) on h2")
+
+
+# activate and deactivate ---------------------------------------------------------------------
+
+
+async def test_a_deactivated_host_gives_its_groups_up(quick: ClusterHarness) -> None:
+    await quick.start()
+    answer = await ask(quick, "deactivate", "h1", "--reason", "dimm", "--wait", "20")
+    assert "moving away: g1" in answer
+    await quick.until(g1="Running (Failed Over) on h2", g2="Running on h2")
+    assert "Connected hosts: h1 (deactivated), h2" in await ask(quick, "status")
+    assert "h1 is deactivated" in await refused(quick, "failback", "--onto", "h1")
+    assert "last active candidate of g1" in await refused(quick, "deactivate", "h2")
+
+    await ask(quick, "activate", "h1", "--wait", "20")
+    await nothing_happens(quick)
+    await ask(quick, "failback", "--onto", "h1", "--wait", "20")
+    await quick.until(g1="Running on h1")
+
+
+async def test_nothing_starts_on_a_deactivated_host(quick: ClusterHarness) -> None:
+    await quick.start()
+    await ask(quick, "stop", "g1", "--wait", "20")
+    await ask(quick, "deactivate", "h1")
+    await ask(quick, "start", "g1", "--wait", "20")
+    await quick.until(g1="Running (Failed Over) on h2")
+
+
+async def test_a_deactivated_host_found_running_groups_gives_them_up(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    await ask(quick, "deactivate", "h1", "--wait", "20")
+    quick.kill_manager()
+    quick.stop_by_hand("g1", "h2")
+    quick.start_by_hand("g1", "h1")
+    quick.start_manager()
+    await quick.until(g1="Running (Failed Over) on h2", g2="Running on h2")
+    assert story_of(quick, "h1")[-2:] == ["stop g1_mnt0", "stop g1"]
+    assert not (await quick.host("h1"))["active"]
+
+
+async def test_unmanaged_dominates_deactivated(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    await ask(quick, "unmanage", "g1")
+    assert "staying here: g1" in await ask(quick, "deactivate", "h1")
+    await nothing_happens(quick)
+    assert story(quick) == before
+    await ask(quick, "manage", "g1")
+    await quick.until(g1="Running (Failed Over) on h2")
+
+
+async def test_the_only_candidate_of_a_group_is_deactivated_by_force_alone(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("alone", "h1", [])], flags=QUICK_MONITORS)
+    await cluster.start()
+    assert "halo stop alone" in await refused(cluster, "deactivate", "h1")
+    await ask(cluster, "deactivate", "h1", "--force")
+    await nothing_happens(cluster)
+    await cluster.until(alone="Running on h1")  # it has nowhere to go
+
+
+async def test_a_deactivated_host_that_is_lost_is_still_fenced_for_what_it_holds(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("g1")], flags=QUICK_MONITORS)
+    await cluster.start()
+    cluster.fault("g1", "stop-hang", host="h1")
+    await ask(cluster, "deactivate", "h1")
+    await cluster.until_true(lambda: "stop g1" in story_of(cluster, "h1"), "the stop")
+    cluster.kill("h1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+
+
+# freeze and thaw -----------------------------------------------------------------------------
+
+
+async def test_a_frozen_cluster_restarts_nothing(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    assert "no automatic action" in await ask(quick, "freeze", "--reason", "switch work")
+    quick.break_resource("g1_mnt0")
+    await until_says(quick, "g1", "frozen: switch work", "not running on h1: g1_mnt0")
+    await nothing_happens(quick)
+    assert "FROZEN: no automatic action until `halo thaw` (switch work)." in await ask(
+        quick, "status"
+    )
+    again(quick)
+    await until_says(quick, "g1", "frozen: switch work")
+    await nothing_happens(quick)
+    assert story(quick) == before
+    await ask(quick, "thaw")
+    await quick.until(g1="Running on h1")
+    assert story(quick) == [*before, "start g1_mnt0 on h1"]
+
+
+async def test_a_frozen_cluster_fences_nobody_until_thaw(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    await ask(quick, "freeze", "--reason", "switch work")
+    quick.freeze("h1")
+    await quick.until_host("h1", connected=False)
+    await until_says(quick, "g1", "frozen: switch work", "h1 is disconnected", status="Unknown")
+    await nothing_happens(quick, seconds=2)
+    assert quick.is_on("h1")
+    assert story(quick) == before
+    await ask(quick, "thaw")
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert not quick.is_on("h1")
+
+
+async def test_thawing_after_a_move_by_hand_starts_no_second_copy(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    await ask(quick, "freeze")
+    quick.stop_by_hand("g1", "h1")
+    quick.start_by_hand("g1", "h2")
+    assert await at_once(quick, "/cluster", "thaw")
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert story(quick) == before
+
+
+async def test_commands_are_refused_while_frozen(quick: ClusterHarness) -> None:
+    await quick.start()
+    await ask(quick, "freeze", "--reason", "switch work")
+    for command in (
+        ("stop", "g1"),
+        ("start", "g1"),
+        ("move", "g1", "--to", "h2"),
+        ("freeze",),
+    ):
+        assert "frozen" in await refused(quick, *command)
+    assert "staying here: g1" in await ask(quick, "deactivate", "h1")
+    await nothing_happens(quick)
+    await ask(quick, "thaw")
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert "not frozen" in await refused(quick, "thaw")
+
+
+# Commands over running work ------------------------------------------------------------------
+
+
+async def test_a_stop_during_a_slow_start_lets_it_end_and_starts_nothing_more(
+    quick: ClusterHarness,
+) -> None:
+    await slow_start_of_g1(quick)
+    answer = await at_once(quick, "/groups/g1", "stop")
+    assert "still running: start of g1 on h1" in answer
+    await quick.until(g1="Stopped")
+    assert story_of(quick, "h1") == ["start g1", "stop g1"]
+    assert quick.count("g1", "start", "h1") == 1  # it ended; it was not killed
+
+
+async def test_no_step_follows_a_slow_start_of_a_group_that_was_unmanaged(
+    quick: ClusterHarness,
+) -> None:
+    await slow_start_of_g1(quick)
+    code, answer = await quick.api("PATCH", "/resources/g1", {"managed": False})
+    assert (code, "still running: start of g1 on h1" in answer["message"]) == (200, True), answer
+    await quick.until_true(lambda: quick.running_on("g1") == {"h1"}, "the end of the start")
+    await nothing_happens(quick)
+    assert story_of(quick, "h1") == ["start g1"]
+    await ask(quick, "manage", "g1")
+    await quick.until(g1="Running on h1")
+    assert story_of(quick, "h1") == ["start g1", "start g1_mnt0"]
+
+
+async def test_no_step_follows_a_slow_start_in_a_cluster_that_was_frozen(
+    quick: ClusterHarness,
+) -> None:
+    await slow_start_of_g1(quick)
+    assert "still running: start of g1 on h1" in await at_once(quick, "/cluster", "freeze")
+    await quick.until_true(lambda: quick.running_on("g1") == {"h1"}, "the end of the start")
+    await nothing_happens(quick)
+    assert story_of(quick, "h1") == ["start g1"]
+    await ask(quick, "thaw")
+    await quick.until(g1="Running on h1")
+    assert story_of(quick, "h1") == ["start g1", "start g1_mnt0"]
+
+
+async def test_a_deactivation_during_a_slow_start_moves_the_group(quick: ClusterHarness) -> None:
+    await slow_start_of_g1(quick)
+    await at_once(quick, "/hosts/h1", "deactivate")
+    await quick.until(g1="Running (Failed Over) on h2")
+    assert story_of(quick, "h1") == ["start g1", "stop g1"]
+
+
+async def test_a_wait_that_is_too_short_says_what_is_missing(quick: ClusterHarness) -> None:
+    await quick.start()
+    quick.fault("g1", "stop-slow 3", host="h1")
+    result = await quick.halo("stop", "g1", "--wait", "1")
+    assert result.code == 75
+    assert "Not reached within 1 s" in result.stderr
+    assert "g1" in result.stderr
+    await quick.until(g1="Stopped")
+
+
+async def test_two_commands_at_once_leave_one_clear_state(quick: ClusterHarness) -> None:
+    await quick.start()
+    results = await asyncio.gather(
+        quick.halo("stop", "g1"),
+        quick.halo("move", "g1", "--to", "h2"),
+        quick.halo("deactivate", "h1"),
+    )
+    assert all(result.code in (0, 1) for result in results), results
+    await comes_to_rest(quick)
+    found = await quick.group("g1")
+    assert found["wanted"] == "stopped"
+    assert found["status"] == "Stopped"
+    assert found["move_target"] in (None, "h2")
+
+
+# reset and events ----------------------------------------------------------------------------
+
+
+async def test_reset_forgives_a_fence_and_causes_none(quick: ClusterHarness) -> None:
+    await quick.start()
+    assert "not fenced" in await refused(quick, "reset", "h1")
+    quick.kill("h1")
+    await quick.until(g1="Running (Failed Over) on h2")
+    await quick.until_host("h1", fenced=True)
+    again(quick)
+    await quick.until_host("h1", fenced=True)
+    await quick.until(g1="Running (Failed Over) on h2")
+    await ask(quick, "reset", "h1", "--reason", "new board")
+    await quick.until_host("h1", fenced=False)
+    await nothing_happens(quick, seconds=2)
+    assert [e["event"] for e in (await quick.status())["events"]].count("fence") == 1
+    assert 'event=reset object=h1 comment="new board"' in await ask(quick, "events", "show")
+
+
+async def test_cleared_events_stay_cleared(quick: ClusterHarness) -> None:
+    await quick.start()
+    await ask(quick, "stop", "g1", "--reason", "first")
+    await ask(quick, "start", "g1", "--reason", "second")
+    shown = await ask(quick, "events", "show")
+    assert 'event=stop object=g1 comment="first"' in shown
+    assert shown.index("first") < shown.index("second")
+    await ask(quick, "events", "clear")
+    assert "Events: none" in await ask(quick, "status")
+    again(quick)
+    await quick.until(g1="Running on h1")
+    assert "Events: none" in await ask(quick, "status")
+    assert (await quick.group("g1"))["wanted"] == "started"
+
+
+# Refusals ------------------------------------------------------------------------------------
+
+
+async def test_refusals_say_why_and_change_nothing(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = story(quick)
+    for command, words in {
+        ("start", "g1"): "to run already",
+        ("move", "g1", "--to", "h1"): "on h1 already",
+        ("manage", "g1"): "managed already",
+        ("activate", "h1"): "active already",
+        ("reset", "h1"): "not fenced",
+        ("thaw",): "not frozen",
+        ("fence", "h1", "--cancel"): "not being fenced",
+        ("fence", "h1", "--confirm-off", "--reason", "dark"): "h1 answers",
+    }.items():
+        text = await refused(quick, *command)
+        assert words in text, (command, text)
+        assert text.count("\n") == 1, text
+    await nothing_happens(quick)
+    assert story(quick) == before
+
+
+async def test_what_nobody_could_take_is_refused(quick: ClusterHarness) -> None:
+    await quick.start()
+    quick.kill("h2")
+    await quick.until(g2="Running (Failed Over) on h1")
+    assert "h2 is disconnected" in await refused(quick, "move", "g1", "--to", "h2")
+    assert "h2 is disconnected" in await refused(quick, "failback", "--onto", "h2")
+    assert "no other host could take g1" in await refused(quick, "fence", "h1")
+    assert "no other host could take g1" in await refused(quick, "deactivate", "h1")
+    assert "halo reset h2" in await refused(quick, "fence", "h2")
+
+
+async def test_unknown_objects_are_told_from_misplaced_names(quick: ClusterHarness) -> None:
+    await quick.start()
+    before = wanted_state(await quick.status())
+    requests: list[tuple[str, str, dict[str, object], int]] = [
+        ("POST", "/groups/g9", {"command": "stop"}, 404),
+        ("POST", "/groups/g1_mnt0", {"command": "stop"}, 404),
+        ("POST", "/groups/g1", {"command": "move", "to": "h9"}, 404),
+        ("POST", "/hosts/h9", {"command": "fence"}, 404),
+        ("PATCH", "/resources/g9", {"managed": False}, 404),
+        ("POST", "/groups/g1", {"command": "start"}, 409),
+        ("PATCH", "/resources/g1", {"managed": True}, 409),
+        ("POST", "/hosts/h1", {"command": "reset"}, 409),
+        ("POST", "/cluster", {"command": "thaw"}, 409),
+        ("POST", "/groups/g1", {"command": "dance"}, 400),
+        ("POST", "/groups/g1", {"command": "move"}, 400),
+        ("POST", "/groups/g1", {}, 400),
+        ("PATCH", "/resources/g1", {"managed": "no"}, 400),
+        ("POST", "/hosts/h1", {"command": "reset", "colour": "red"}, 400),
+        ("POST", "/cluster", {"command": "melt"}, 400),
+    ]
+    for method, path, body, code in requests:
+        answer = await quick.api(method, path, body)
+        assert answer[0] == code, (method, path, body, answer)
+        assert answer[1]["error"], answer
+    assert wanted_state(await quick.status()) == before
+    assert "g1_mnt0 is a resource of group g1" in await refused(quick, "stop", "g1_mnt0")
+    assert "no host h9" in await refused(quick, "fence", "h9")
+
+
+async def test_an_observing_manager_refuses_what_acts(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(flags=["--sleep-time", "200"])
+    await cluster.start(settled=False)
+    await cluster.until(g1="Stopped", g2="Stopped")
+    for command in (
+        ("start", "g1"),
+        ("stop", "g1"),
+        ("unmanage", "g1"),
+        ("move", "g1", "--to", "h2"),
+        ("cleanup", "g1"),
+        ("fence", "h1"),
+        ("deactivate", "h1"),
+        ("freeze",),
+    ):
+        assert "--manage-resources" in await refused(cluster, *command)
+    await ask(cluster, "events", "clear")
+    assert "OBSERVE MODE" in await ask(cluster, "status")
+    assert story(cluster) == []
+
+
+async def test_every_answer_is_remembered_by_a_manager_killed_right_after_it(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    for command, so in [
+        (("unmanage", "g2"), lambda s: not s["groups"][1]["managed"]),
+        (("stop", "g1"), lambda s: s["groups"][0]["wanted"] == "stopped"),
+        (("freeze",), lambda s: s["manager"]["frozen"]),
+        (("deactivate", "h2"), lambda s: not s["hosts"][1]["active"]),
+    ]:
+        await ask(quick, *command)
+        again(quick)
+
+        def remembers(status: Status, so: object = so) -> bool:
+            return bool(so(status))  # type: ignore[operator]
+
+        await quick.until_status(remembers, f"{command} is remembered")
