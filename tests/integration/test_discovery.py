@@ -1,0 +1,349 @@
+"""Start-up: what runs is found and left alone, what is stopped is started, the rest waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.cluster import ClusterHarness, Status, group, service
+from tests.integration.conftest import MakeCluster
+from tests.integration.telling import (
+    QUICK_MONITORS,
+    ask,
+    nothing_happens,
+    refused,
+    story,
+    story_of,
+    until_reported,
+    until_says,
+)
+
+THREE = ("h1", "h2", "h3")
+FOUR = ("h1", "h2", "h3", "h4")
+
+
+async def test_what_is_stopped_everywhere_starts_at_home(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(groups=[group("g1", mounts=2), group("g2", "h2", ["h1"])])
+    await cluster.start()
+    await cluster.until_true(lambda: len(story(cluster)) == 5, "five starts")
+    assert story_of(cluster, "h1")[0] == "start g1"
+    assert sorted(story_of(cluster, "h1")) == ["start g1", "start g1_mnt0", "start g1_mnt1"]
+    assert story_of(cluster, "h2") == ["start g2", "start g2_mnt0"]
+
+
+async def test_a_host_out_of_sight_keeps_its_groups_from_starting(cluster: ClusterHarness) -> None:
+    cluster.boot("h1")
+    cluster.start_manager()
+    await until_says(
+        cluster,
+        *("g1", "h2 is disconnected", "connection refused", "not fenced", "h2 was never seen"),
+        status="Unknown",
+    )
+    await until_says(cluster, "g2", "h2 is disconnected", status="Unknown")
+    lines = (await ask(cluster, "status")).splitlines()
+    assert any(line.startswith("g1 (heartbeat/ZFS): Unknown: h2 is disc") for line in lines), lines
+    assert "Disconnected hosts: h2 (lost)" in lines
+    assert story(cluster) == []
+    assert not (await cluster.host("h2"))["fenced"]
+
+    cluster.boot("h2")
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+
+
+async def test_with_both_hosts_down_everything_waits_for_them(cluster: ClusterHarness) -> None:
+    cluster.start_manager()
+    await until_says(cluster, "g1", "h1 is disconnected", "h2 is disconnected", status="Unknown")
+    await until_says(cluster, "g2", "h1 is disconnected", "h2 is disconnected", status="Unknown")
+    cluster.boot("h2")
+    await cluster.until_host("h2", connected=True)
+    await until_says(cluster, "g2", "h1 is disconnected", status="Unknown")
+    cluster.boot("h1")
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+    assert sorted(set(story_of(cluster, "h2"))) == ["start g2", "start g2_mnt0"]
+
+
+async def test_what_runs_at_home_is_adopted_untouched(cluster: ClusterHarness) -> None:
+    cluster.start_by_hand("g1", "h1")
+    await cluster.start()
+    assert story_of(cluster, "h1") == []
+
+
+async def test_what_runs_on_the_partner_is_adopted_there_untouched(cluster: ClusterHarness) -> None:
+    cluster.start_by_hand("g1", "h2")
+    await cluster.start(settled=False)
+    await cluster.until(g1="Running (Failed Over) on h2", g2="Running on h2")
+    await nothing_happens(cluster)
+    assert story(cluster) == ["start g2 on h2", "start g2_mnt0 on h2"]
+    assert "g1 (heartbeat/ZFS): Running (Failed Over) on h2" in await ask(cluster, "status")
+
+
+async def test_what_runs_on_a_partner_is_adopted_even_if_home_is_out_of_sight(
+    cluster: ClusterHarness,
+) -> None:
+    cluster.start_by_hand("g1", "h2")
+    cluster.boot("h2")
+    cluster.start_manager()
+    await cluster.until(g1="Running (Failed Over) on h2", g2="Unknown")
+    assert story(cluster) == []
+
+
+async def test_a_group_that_runs_in_part_is_completed_where_its_root_is(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("g1", mounts=2)])
+    cluster.start_by_hand("g1", "h2")
+    cluster.stop_by_hand("g1_mnt1", "h2")
+    await cluster.start(settled=False)
+    await cluster.until(g1="Running (Failed Over) on h2")
+    assert story(cluster) == ["start g1_mnt1 on h2"]
+
+
+async def test_a_stray_mount_without_its_root_is_stopped_and_the_group_started(
+    cluster: ClusterHarness,
+) -> None:
+    cluster.start_by_hand("g1_mnt0", "h2")
+    await cluster.start(settled=False)
+    await cluster.until_true(lambda: cluster.running_on("g1_mnt0") != {"h2"}, "a stop on h2")
+    await cluster.until_status(
+        lambda s: all(g["status"].startswith("Running") for g in s["groups"]), "all groups run"
+    )
+    assert "stop g1_mnt0 on h2" in story(cluster)
+    assert len(cluster.running_on("g1")) == 1
+    assert cluster.running_on("g1") == cluster.running_on("g1_mnt0")
+
+
+async def test_two_copies_are_an_error_and_nothing_is_done_until_cleanup(
+    cluster: ClusterHarness,
+) -> None:
+    cluster.start_by_hand("g1", "h1")
+    cluster.start_by_hand("g1", "h2")
+    await cluster.start(settled=False)
+    comment = await until_says(cluster, "g1", "h1 and h2", "halo cleanup g1", status="Error")
+    assert comment.count("running on h1 and h2 at once") == 1, comment
+    await cluster.until_event("error", "g1")
+    await cluster.until(g2="Running on h2")
+    before = story(cluster)
+
+    cluster.stop_by_hand("g1", "h2")
+    cluster.break_resource("g1_mnt0", "h1")
+    await nothing_happens(cluster, seconds=1.5)
+    assert (await cluster.group("g1"))["status"] == "Error"
+    for command in (["move", "g1", "--to", "h2"], ["failback", "--onto", "h1"]):
+        result = await cluster.halo(*command)
+        assert (await cluster.group("g1"))["move_target"] is None, result
+    assert story(cluster) == before
+
+    await ask(cluster, "cleanup", "g1")
+    await cluster.until(g1="Running on h1")
+    assert story(cluster) == [*before, "start g1_mnt0 on h1"]
+
+
+async def test_a_cleanup_of_two_copies_that_still_run_is_an_error_again(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("g1")])
+    cluster.start_by_hand("g1", "h1")
+    cluster.start_by_hand("g1", "h2")
+    await cluster.start(settled=False)
+    await until_says(
+        cluster, "g1", "h1 and h2", status="Error", error="running on h1 and h2 at once"
+    )
+    await ask(cluster, "cleanup", "g1")
+
+    def two_errors(status: Status) -> bool:
+        return [e["event"] for e in status["events"]] == ["error", "cleanup", "error"]
+
+    await cluster.until_status(two_errors, "an error after the cleanup")
+    await until_says(cluster, "g1", "h1 and h2", status="Error")
+    assert story(cluster) == []
+
+
+async def test_an_error_of_two_copies_outlives_the_manager(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(groups=[group("g1")])
+    cluster.start_by_hand("g1", "h1")
+    cluster.start_by_hand("g1", "h2")
+    await cluster.start(settled=False)
+    await cluster.until_event("error", "g1")
+    cluster.stop_by_hand("g1", "h1")
+    cluster.stop_by_hand("g1", "h2")
+    cluster.kill_manager()
+    cluster.start_manager()
+    await until_says(cluster, "g1", "h1 and h2", "halo cleanup g1", status="Error")
+    await until_reported(cluster, "h1", "h2")
+    assert "cleanup" in await refused(cluster, "start", "g1")
+    assert story(cluster) == []
+    await ask(cluster, "cleanup", "g1")
+    await cluster.until(g1="Running on h1")
+
+
+def second_copy_cluster(make_cluster: MakeCluster, policy: str) -> ClusterHarness:
+    return make_cluster(
+        groups=[group("g1", second_copy=policy), group("g2", "h2", ["h1"])],
+        flags=QUICK_MONITORS,
+        settings={"survey_interval": 0.5},
+    )
+
+
+async def test_a_second_copy_that_appears_is_reported(make_cluster: MakeCluster) -> None:
+    cluster = second_copy_cluster(make_cluster, "report")
+    await cluster.start()
+    before = story(cluster)
+    cluster.start_by_hand("g1", "h2")
+    await until_says(
+        cluster, "g1", "running on h1 and h2 at once", "halo cleanup g1", status="Error"
+    )
+    await nothing_happens(cluster)
+    cluster.stop_by_hand("g1", "h2")
+    await until_reported(cluster, "h1", "h2")
+    await nothing_happens(cluster)
+    await ask(cluster, "cleanup", "g1")
+    await cluster.until(g1="Running on h1")
+    assert story(cluster) == before
+
+
+async def test_a_second_copy_is_stopped_where_the_policy_says_so(make_cluster: MakeCluster) -> None:
+    cluster = second_copy_cluster(make_cluster, "stop")
+    await cluster.start()
+    before = story(cluster)
+    cluster.start_by_hand("g1", "h2")
+    await cluster.until_event("stop-copy", "g1")
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+    assert story(cluster) == [*before, "stop g1_mnt0 on h2", "stop g1 on h2"]
+
+
+async def test_a_second_copy_that_cannot_be_stopped_is_an_error(make_cluster: MakeCluster) -> None:
+    cluster = second_copy_cluster(make_cluster, "stop")
+    await cluster.start()
+    cluster.fault("g1_mnt0", "stop-fail", host="h2")
+    cluster.start_by_hand("g1", "h2")
+    await until_says(
+        cluster, "g1", "running on h1 and h2", "stop of g1_mnt0 on h2 failed", status="Error"
+    )
+    assert cluster.running_on("g1") == {"h1", "h2"}
+
+
+async def test_the_host_of_a_second_copy_is_fenced_where_the_policy_says_so(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = second_copy_cluster(make_cluster, "fence")
+    await cluster.start()
+    cluster.start_by_hand("g1", "h2")
+    await cluster.until_event("fence", "h2")
+    await cluster.until(g1="Running on h1", g2="Running (Failed Over) on h1")
+    assert cluster.running_on("g1") == {"h1"}
+    assert not cluster.is_on("h2")
+
+
+async def test_a_host_that_comes_with_a_second_copy_has_it_stopped(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = second_copy_cluster(make_cluster, "stop")
+    for host in ("h1", "h2"):
+        cluster.start_by_hand("g1", host)
+    cluster.boot("h1")
+    cluster.start_manager()
+    await cluster.until(g1="Running on h1")
+    cluster.boot("h2")
+    await cluster.until_event("stop-copy", "g1")
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+    assert cluster.running_on("g1") == {"h1"}
+
+
+@pytest.mark.parametrize("hosts", [THREE, FOUR], ids=["three", "four"])
+async def test_one_of_many_candidates_out_of_sight_holds_a_group(
+    make_cluster: MakeCluster, hosts: tuple[str, ...]
+) -> None:
+    *seen, unseen = hosts
+    cluster = make_cluster(hosts=hosts, groups=[group("g1", "h1", hosts[1:])])
+    for host in seen:
+        cluster.boot(host)
+    cluster.start_manager()
+    await until_reported(cluster, *seen)
+    comment = await until_says(cluster, "g1", f"{unseen} is disconnected", status="Unknown")
+    assert "h1" not in comment
+    assert story(cluster) == []
+    cluster.boot(unseen)
+    await cluster.until(g1="Running on h1")
+    assert story(cluster) == ["start g1 on h1", "start g1_mnt0 on h1"]
+
+
+@pytest.mark.parametrize("hosts", [THREE, FOUR], ids=["three", "four"])
+async def test_a_group_is_adopted_on_the_last_of_many_candidates(
+    make_cluster: MakeCluster, hosts: tuple[str, ...]
+) -> None:
+    cluster = make_cluster(hosts=hosts, groups=[group("g1", "h1", hosts[1:])])
+    cluster.start_by_hand("g1", hosts[-1])
+    await cluster.start(settled=False)
+    await cluster.until(g1=f"Running (Failed Over) on {hosts[-1]}")
+    assert story(cluster) == []
+
+
+async def test_copies_on_three_of_four_candidates_are_all_named(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(hosts=FOUR, groups=[group("g1", "h1", FOUR[1:])])
+    for host in ("h2", "h3", "h4"):
+        cluster.start_by_hand("g1", host)
+    await cluster.start(settled=False)
+    await until_says(cluster, "g1", "h2 and h3 and h4", status="Error")
+    assert story(cluster) == []
+
+
+async def test_a_group_without_failover_needs_its_home_alone(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        hosts=THREE, groups=[group("alone", "h1", []), group("pair", "h2", ["h3"])]
+    )
+    cluster.boot("h1")
+    cluster.start_manager()
+    await cluster.until(alone="Running on h1")
+    await until_says(cluster, "pair", "h2 is disconnected", "h3 is disconnected", status="Unknown")
+
+
+async def test_groups_of_every_shape_in_one_config(make_cluster: MakeCluster) -> None:
+    net = service("net", shared=True)
+    cluster = make_cluster(
+        hosts=FOUR,
+        groups=[
+            group("alone", "h1", []),
+            group("pair", "h2", ["h3"]),
+            group("many", "h3", ["h4", "h1"]),
+            group("a", "h4", ["h1"], resources=[service("a", ["net"]), net]),
+            group("b", "h1", ["h4"], resources=[service("b", ["net"]), net]),
+        ],
+    )
+    cluster.start_by_hand("pair", "h3")
+    await cluster.start(settled=False)
+    await cluster.until(
+        alone="Running on h1",
+        pair="Running (Failed Over) on h3",
+        many="Running on h3",
+        a="Running on h4",
+        b="Running on h1",
+    )
+    assert cluster.running_on("net") == {"h1", "h4"}
+
+
+async def test_a_monitor_that_proves_nothing_holds_a_group_and_says_so(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(groups=[group("g1")], flags=QUICK_MONITORS)
+    cluster.fault("g1", "monitor-error 5", host="h2")
+    await cluster.start(settled=False)
+    await until_says(cluster, "g1", "g1 on h2", "required software is not installed (exit 5)")
+    assert story(cluster) == []
+    cluster.fault("g1", host="h2")
+    await cluster.until(g1="Running on h1")
+
+
+async def test_a_monitor_that_hangs_holds_its_group_alone(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("g1", resources=[service("g1", monitor_timeout=0.5)]),
+            group("g2", "h2", ["h1"]),
+        ],
+        flags=QUICK_MONITORS,
+    )
+    cluster.fault("g1", "monitor-hang", host="h2")
+    await cluster.start(settled=False)
+    await cluster.until(g2="Running on h2")
+    await until_says(cluster, "g1", "g1 on h2", "timed out")
+    assert cluster.count("g1", "start") == 0
+    cluster.fault("g1", host="h2")
+    await cluster.until(g1="Running on h1")
