@@ -51,10 +51,13 @@ def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
     ]
 
 
-def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | None:
+def automatic_refusal(
+    state: ClusterState, host: HostId, now: float, planned: int = 0
+) -> str | None:
     """Why the manager may not fence `host` by itself now (S5); None when it may.
 
-    The caller has made sure that a wanted, managed group lacks proof for `host` alone."""
+    The caller has made sure that a wanted, managed group lacks proof for `host` alone, or for it
+    and others that are to be fenced in the same step: `planned` of them count towards the limit."""
     if state.observe_only:
         return "observe mode"
     if state.remembered.frozen is not None:
@@ -91,7 +94,7 @@ def automatic_refusal(state: ClusterState, host: HostId, now: float) -> str | No
         if asked:
             return f"waiting for an answer of {', '.join(sorted(asked))}"
         return _nobody_takes(state, bereft, host)
-    return _storm_or_rate(state, host, now) or _retry_pause(state, host, now)
+    return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
 
 
 def _not_lost(at: HostState) -> str:
@@ -134,7 +137,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
     return None
 
 
-def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
+def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
     limits = state.settings
     together = state.suspects_with(host)
     if len(together) > limits.storm_hosts and (
@@ -146,7 +149,7 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float) -> str | None:
             f"`halo fence {host} --force` frees this host alone"
         )
     recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
-    if len(recent) >= limits.fence_limit:
+    if len(recent) + planned >= limits.fence_limit:
         were = "1 automatic fence" if len(recent) == 1 else f"{len(recent)} automatic fences"
         return (
             f"{were} within {limits.fence_limit_window_s:g} s is the limit; `halo fence {host}` "

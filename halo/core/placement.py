@@ -121,7 +121,7 @@ def _seek_proof(
             continue
         if at.lost_at is not None:
             ping.extend(h for h in fencing.awaiting_ping(state, group, host) if h not in ping)
-        refusal = fencing.automatic_refusal(state, host, now)
+        refusal = fencing.automatic_refusal(state, host, now, planned=len(fence))
         if refusal is None:
             fence.append(host)
         else:
