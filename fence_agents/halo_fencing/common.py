@@ -49,6 +49,10 @@ class AgentError(Exception):
     """The device did not do it; the text says why in one line."""
 
 
+class NoAnswer(AgentError):
+    """The device said nothing in its time; to ask it more would only take as long again."""
+
+
 class Parameter:
     """One parameter as the metadata shows it."""
 
@@ -201,6 +205,8 @@ def _switch(device: Device, on: bool, parameters: Parameters) -> None:
     limit = seconds(parameters, "power_timeout", 20.0)
     try:
         device.switch(on)
+    except NoAnswer:
+        raise
     except AgentError:
         # Some devices refuse to switch off what is off, and a busy one does it and answers too
         # late. To look first instead would trust a state that the device may have cached.

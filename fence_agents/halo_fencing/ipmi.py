@@ -15,6 +15,7 @@ from .common import (
     Agent,
     AgentError,
     Device,
+    NoAnswer,
     Parameter,
     Parameters,
     explain,
@@ -91,11 +92,12 @@ class Ipmi(Device):
         except FileNotFoundError:
             raise AgentError("there is no program ipmitool; install it") from None
         except subprocess.TimeoutExpired:
-            raise AgentError(
+            raise NoAnswer(
                 f"{self._where}: timed out, no answer within {self._timeout_s:g} s"
             ) from None
         if done.returncode != 0:
-            raise AgentError(f"{self._where}: {self._reason(done.stderr)}")
+            kind = NoAnswer if "unable to establish" in done.stderr.lower() else AgentError
+            raise kind(f"{self._where}: {self._reason(done.stderr)}")
         return done.stdout
 
     def _reason(self, complaint: str) -> str:

@@ -14,6 +14,7 @@ from .common import (
     Agent,
     AgentError,
     Device,
+    NoAnswer,
     Parameter,
     Parameters,
     explain,
@@ -44,7 +45,7 @@ class Powerman(Device):
             self._socket.settimeout(seconds(parameters, "shell_timeout", 20.0))
             self._read()  # the greeting
         except OSError as error:
-            raise AgentError(explain(error, self._where)) from None
+            raise NoAnswer(explain(error, self._where)) from None
 
     def is_on(self) -> bool:
         for line in self._ask(f"status {self._node}"):
@@ -76,7 +77,7 @@ class Powerman(Device):
             self._socket.sendall(command.encode() + b"\r\n")
             lines = self._read()
         except OSError as error:
-            raise AgentError(explain(error, self._where)) from None
+            raise NoAnswer(explain(error, self._where)) from None
         for line in lines:
             if line.startswith("2"):
                 raise AgentError(f"{self._where} refused: {line[4:].strip()}")

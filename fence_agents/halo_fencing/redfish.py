@@ -21,6 +21,7 @@ from .common import (
     Agent,
     AgentError,
     Device,
+    NoAnswer,
     Parameter,
     Parameters,
     explain,
@@ -158,11 +159,11 @@ class _Connection:
             if not fresh and method == "GET":
                 return self._send(method, path, body, plain=plain)  # it had closed an idle one
             if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):
-                raise AgentError(explain(error, self.where)) from None
+                raise NoAnswer(explain(error, self.where)) from None
             raise AgentError(f"{self.where}: does not speak HTTP: {error!r}") from None
         except OSError as error:
             self.close()
-            raise AgentError(explain(error, self.where)) from None
+            raise NoAnswer(explain(error, self.where)) from None
 
     def _exchange(
         self, method: str, path: str, data: bytes | None, headers: dict[str, str]

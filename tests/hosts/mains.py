@@ -78,6 +78,7 @@ class Mains:
     """Everything the world consists of."""
 
     logs: Path
+    disks: Path
     hosts: dict[str, Host] = field(default_factory=dict)
     outlets: dict[str, Outlet] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
@@ -318,6 +319,9 @@ class Mains:
         """Write down every disk that two hosts have mounted at once."""
         seen: set[tuple[str, ...]] = set()
         while True:
+            await asyncio.sleep(MOUNT_WATCH_S)
+            if not any(self.disks.iterdir()):
+                continue
             holders: dict[str, list[str]] = {}
             for host in self.hosts.values():
                 with contextlib.suppress(OSError):
@@ -328,7 +332,6 @@ class Mains:
                 if len(hosts) > 1 and (disk, *hosts) not in seen:
                     seen.add((disk, *hosts))
                     self.tell("double mount", disk, hosts=hosts)
-            await asyncio.sleep(MOUNT_WATCH_S)
 
     # --- what BMCs do --------------------------------------------------------------------------
 
@@ -413,7 +416,7 @@ async def run(ground: Path, logs: Path) -> None:
         # The steps of a power cut are one moment, also on a busy machine. Children are ordinary.
         policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(1))
-    mains = Mains(logs)
+    mains = Mains(logs, ground / "disks")
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, mains.reap)
     mains.make_bridges()

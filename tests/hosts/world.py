@@ -81,6 +81,8 @@ class World:
         self.disks = self.ground / "disks"
         self.disks.mkdir()
         self.environment = self._make_environment()
+        self.agent_options: list[str] = []
+        """Further words of the agents' command line; set it before the world begins."""
         self._mains: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -156,7 +158,7 @@ class World:
             "address": f"{self.address(host)}/24",
             "mac": f"02:00:00:00:01:{number + 11:02x}",
             "state": str(state),
-            "argv": ["halo_remote", "--network", AGENT_NETWORK],
+            "argv": ["halo_remote", "--network", AGENT_NETWORK, *self.agent_options],
             "environment": self.environment,
             "log": str(self.logs / f"agent_{host}_log"),
         }
