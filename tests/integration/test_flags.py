@@ -183,27 +183,51 @@ def test_a_config_that_is_none_is_refused(daemons: Daemons, text: str) -> None:
     assert str(daemons.config) in daemons.refused()
 
 
-def test_paths_that_cannot_be_had_are_named(daemons: Daemons) -> None:
-    folder = daemons.folder
-    assert "cannot be read" in daemons.refused(config=folder / "none")
-    assert "Create it, or choose another" in daemons.refused(socket=folder / "none" / "socket")
-    assert "is not a socket and is left alone" in daemons.refused(socket=daemons.config)
-    assert "longer than 107 bytes" in daemons.refused(socket=folder / ("s" * 108))
-    assert 'There is no group "nobodies"' in daemons.refused("--socket-group", "nobodies")
-    assert "is a directory" in daemons.refused(statefile=folder)
-    assert "its folder does not exist" in daemons.refused(statefile=folder / "none" / "state")
-    assert "HALO_CLIENT_CERT" in daemons.refused("--mtls")
-    assert daemons.config.read_text().startswith("hosts:")
+@pytest.mark.parametrize(
+    ("flag", "path", "words"),
+    [
+        ("config", "none", "cannot be read"),
+        ("socket", "none/socket", "Create it, or choose another"),
+        ("socket", "halo.conf", "is not a socket and is left alone"),
+        ("socket", "s" * 108, "longer than 107 bytes"),
+        ("statefile", ".", "is a directory"),
+        ("statefile", "none/state", "its folder does not exist"),
+    ],
+)
+def test_a_path_that_cannot_be_had_is_named(
+    daemons: Daemons, flag: str, path: str, words: str
+) -> None:
+    config = daemons.config.read_text()
+    assert words in daemons.refused(**{flag: daemons.folder / path})
+    assert daemons.config.read_text() == config
 
 
-def test_a_damaged_state_stops_the_start_and_stays_as_it_is(daemons: Daemons) -> None:
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--socket-group", "nobodies"], 'There is no group "nobodies"'),
+        (["--mtls"], "HALO_CLIENT_CERT"),
+    ],
+)
+def test_what_a_flag_needs_is_named(daemons: Daemons, flags: list[str], words: str) -> None:
+    assert words in daemons.refused(*flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"SQLite format 3\x00" + bytes(range(256)) * 64, ""),
+        (b"2026-04-28T12:54:34.337109\tfence\toss00\tby hand\nwhat is this\n", ":2: "),
+    ],
+    ids=["a database", "a text file"],
+)
+def test_a_damaged_state_stops_the_start_and_stays_as_it_is(
+    daemons: Daemons, content: bytes, place: str
+) -> None:
     state = daemons.folder / "state"
-    garbage = b"SQLite format 3\x00" + bytes(range(256)) * 64
-    state.write_bytes(garbage)
-    assert str(state) in daemons.refused()
-    assert state.read_bytes() == garbage
-    state.write_text("2026-04-28T12:54:34.337109\tfence\toss00\tby hand\nwhat is this\n")
-    assert f"{state}:2: " in daemons.refused()
+    state.write_bytes(content)
+    assert f"{state}{place}" in daemons.refused()
+    assert state.read_bytes() == content
 
 
 @pytest.mark.parametrize("flags", [("--nonsense",), ("--sleep-time", "soon"), ("more",)])
