@@ -67,6 +67,7 @@ interface HaloAgent extends(OcfResourceAgent) {
             timedOut @2 :Text;      # its session was killed at the deadline
             staleTerm @3 :UInt64;   # nothing was done: a leader with this higher term was served
             refused @4 :Text;       # nothing was done: this connection is not the one served
+            pending @5 :Void;       # of `monitorMany` alone: it runs still
         }
     }
 
@@ -112,4 +113,10 @@ interface HaloAgent extends(OcfResourceAgent) {
     # Ends the watch before. `refused` is empty, or says why nothing is watched.
     watch @3 (items :List(Item), observer :Observer, digestMs :UInt32, term :UInt64)
             -> (refused :Text);
+
+    # Feature `monitorMany`: a `run` of monitor for each item, in their order. Answered when all have
+    # ended, when none did for `patienceMs`, or after ten times that: what still runs then is
+    # `pending`, and its outcome is asked for by a `run`, which waits for it. `periodMs` is not used.
+    monitorMany @4 (items :List(Item), patienceMs :UInt32, term :UInt64)
+            -> (outcomes :List(Outcome));
 }

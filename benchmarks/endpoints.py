@@ -7,7 +7,8 @@ what is reported when, without monitors: nothing changes here but by an operatio
 Run as a program it takes the ids of its hosts as JSON on standard input, prints
 `{"HOST": PORT, ...}`, and serves until its parent is gone. An id is the address to listen on. Every
 start and stop goes to the file named in argv[1], a line each: CLOCK_MONOTONIC, host, operation,
-resource. With `polled` as argv[2] the agents do not offer to watch.
+resource. argv[2] says how the agents are to be looked at: `watched`, `polled` (no watch offered),
+or `single` (a call for each monitor).
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ from halo.remote.watch import GATHER_S, Observer
 
 _SUCCESS = OperationResult(Outcome.COMPLETED, int(OcfCode.SUCCESS))
 _NOT_RUNNING = OperationResult(Outcome.COMPLETED, int(OcfCode.NOT_RUNNING))
+
+FEATURES = {
+    "watched": ("heartbeat", "run", "watch", "monitorMany"),
+    "polled": ("heartbeat", "run", "monitorMany"),
+    "single": ("heartbeat", "run"),
+}
 
 
 class Endpoint:
@@ -152,7 +159,7 @@ def main() -> None:
     """See the module's docstring."""
     logs.configure(environment={"HALO_LOG": "off"})
     hosts = json.loads(sys.stdin.readline())
-    features = ("heartbeat", "run") if "polled" in sys.argv else ("heartbeat", "run", "watch")
+    features = FEATURES[sys.argv[2]]
     with Path(sys.argv[1]).open("a") as journal:
         asyncio.run(serve(hosts, journal, features))
 

@@ -1,10 +1,11 @@
 """What the manager costs with many hosts: `python -m benchmarks.scale [--hosts 10,100,300,1000]`.
 
-Hosts stand in failover pairs, each at home to ten groups of three resources, polled every 5 s with
-heartbeats as by default; `watched`: by agents that report changes, `polled`: by agents that do not.
-Their endpoints run in processes of their own (see `endpoints`); all
-figures are the manager's alone. "Dead" is SIGSTOP of the process that holds the endpoints of the
-hosts that die: their kernel still acknowledges, and nothing answers, as when a host hangs.
+Hosts stand in failover pairs, each at home to ten groups of three resources, with heartbeats as by
+default. `watched`: the agents report changes; `polled`: every resource is asked for every 5 s;
+`single`: the same by older agents, which take one monitor a call. Endpoints run in processes of
+their own (see `endpoints`); all figures are the manager's alone. "Dead" is SIGSTOP of the process
+that holds the endpoints of the hosts that die: their kernel still acknowledges, and nothing
+answers, as when a host hangs.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def measure(shape: Shape, mode: str, rest_s: float, folder: Path) -> Figures:
     alone = [shape.names[0]]
     many = [shape.names[n] for n in _dying(shape)]
     others = [name for name in shape.names if name not in (*alone, *many)]
-    with Site(shape, folder, SETTINGS, polled=mode == "polled") as site:
+    with Site(shape, folder, SETTINGS, mode=mode) as site:
         for hosts in (alone, many, others):
             if hosts:
                 site.serve(hosts)

@@ -96,12 +96,12 @@ class Site:
         folder: Path,
         settings: dict[str, Any] | None = None,
         *,
-        polled: bool = False,
+        mode: str = "watched",
     ) -> None:
         self.shape = shape
         self.folder = folder
         self._settings = settings or {}
-        self._polled = polled
+        self._mode = mode
         self._processes: list[subprocess.Popen[bytes]] = []
         self._journals: list[Path] = []
         self.endpoints: dict[str, subprocess.Popen[bytes]] = {}
@@ -128,10 +128,7 @@ class Site:
         self._journals.append(journal)
         journal.touch()
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks.endpoints", str(journal)),
-                *(["polled"] if self._polled else []),
-            ],
+            [sys.executable, "-m", "benchmarks.endpoints", str(journal), self._mode],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / f"{journal.name}.err").open("wb"),

@@ -13,12 +13,13 @@ import errno
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import capnp
 
+from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
 from halo.adapters.rpc_values import (
     Observer,
     identity_of,
@@ -26,6 +27,7 @@ from halo.adapters.rpc_values import (
     result_of_outcome,
     set_arguments,
     set_items,
+    set_monitors,
     timeout_ms,
 )
 from halo.adapters.schema import HaloAgent
@@ -219,6 +221,10 @@ class CapnpConnection:
         self._client: Any = None
         self._agent: Any = None
         self._observer: Observer | None = None
+        self._monitors = MonitorBatcher(
+            self._send_monitors,
+            lambda resource, left_s: self._operate_alone(resource, Operation.MONITOR, left_s),
+        )
 
     def __repr__(self) -> str:
         return f"<CapnpConnection {self._host} {self._loss or 'open'}>"
@@ -292,6 +298,15 @@ class CapnpConnection:
         The script's own deadline is the resource's configured one, else the timeout that the
         script advertises. Raises LinkError.
         """
+        if operation is Operation.MONITOR and FEATURE in self.identity.features:
+            self._require_open()
+            return await self._monitors.monitor(resource, deadline_s)
+        await self._monitors.flush()
+        return await self._operate_alone(resource, operation, deadline_s)
+
+    async def _operate_alone(
+        self, resource: Resource, operation: Operation, deadline_s: float
+    ) -> OperationResult:
         self._require_open()
         call = self._operation if self.identity.legacy else self._run
         try:
@@ -301,6 +316,20 @@ class CapnpConnection:
             return OperationResult(
                 Outcome.TIMED_OUT, message=f"no answer from the agent within {deadline_s:g} s"
             )
+        except capnp.KjException as error:
+            raise self._failure(error) from error
+
+    def _send_monitors(self, resources: Sequence[Resource]) -> Awaitable[Any]:
+        self._require_open()
+        request = self._agent.monitorMany_request(
+            patienceMs=round(PATIENCE_S * 1000), term=self._term()
+        )
+        set_monitors(request, resources)
+        return self._outcomes_of(request.send())
+
+    async def _outcomes_of(self, sent: Any) -> Any:
+        try:
+            return (await sent).outcomes
         except capnp.KjException as error:
             raise self._failure(error) from error
 

@@ -7,6 +7,7 @@ Must run inside `async with capnp.kj_loop():`. What a call comes to is decided b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from halo.core.outcomes import OperationResult, Outcome, ReportBatch
 log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_S = 5.0
+_PATIENCES = 10
 
 _OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
 
@@ -185,6 +187,26 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
         result = await self._session.run(request, params.term)
         _fill_outcome(context.results.init("outcome"), result)
 
+    async def monitorMany_context(self, context: Any) -> None:
+        self._connection.begin()
+        params = context.params
+        term = params.term
+        calls = [
+            asyncio.get_running_loop().create_task(self._session.run(_monitor(item), term))
+            for item in params.items
+        ]
+        try:
+            await _while_some_end(calls, params.patienceMs / 1000)
+            outcomes = context.results.init("outcomes", len(calls))
+            for number, call in enumerate(calls):
+                if call.done():
+                    _fill_outcome(outcomes[number], call.result())
+                else:
+                    outcomes[number].pending = None
+        finally:
+            for call in calls:
+                call.cancel()
+
     async def operation_context(self, context: Any) -> None:
         self._connection.begin()
         result = await self._session.operation(_request(context.params, "", None))
@@ -197,6 +219,26 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
         context.results.refused = self._session.watch(
             items, observer, params.digestMs / 1000, params.term
         )
+
+
+async def _while_some_end(calls: Sequence[asyncio.Task[Any]], patience_s: float) -> None:
+    """Return when all have ended, when none did for `patience_s`, or after ten times that."""
+    one_ended = asyncio.Event()
+    left = len(calls)
+
+    def note(_: object) -> None:
+        nonlocal left
+        left -= 1
+        one_ended.set()
+
+    for call in calls:
+        call.add_done_callback(note)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCES * patience_s):
+            while left > 0:
+                one_ended.clear()
+                async with asyncio.timeout(patience_s):
+                    await one_ended.wait()
 
 
 class _RemoteObserver:
@@ -226,15 +268,18 @@ def _request(params: Any, instance: str, timeout_s: float | None) -> Request:
     )
 
 
-def _watch_request(item: Any) -> WatchRequest:
-    request = Request(
+def _monitor(item: Any) -> Request:
+    return Request(
         kind=item.resource,
         operation=Operation.MONITOR,
         parameters={argument.key: argument.value for argument in item.args},
         instance=item.instance,
         timeout_s=item.timeoutMs / 1000 or None,
     )
-    return WatchRequest(request, item.periodMs / 1000)
+
+
+def _watch_request(item: Any) -> WatchRequest:
+    return WatchRequest(_monitor(item), item.periodMs / 1000)
 
 
 def _fill_batch(target: Any, batch: ReportBatch) -> None:

@@ -80,6 +80,20 @@ def set_items(request: Any, items: Sequence[WatchItem]) -> None:
         set_arguments(entry, item.resource)
 
 
+def set_monitors(request: Any, resources: Sequence[Resource]) -> None:
+    items = request.init("items", len(resources))
+    for number, resource in enumerate(resources):
+        item = items[number]
+        item.resource = resource.kind
+        item.instance = resource.id
+        item.timeoutMs = timeout_ms(resource.monitor_timeout_s)
+        set_arguments(item, resource)
+
+
+def is_pending(outcome: Any) -> bool:
+    return bool(outcome.which() == "pending")
+
+
 def batch_of(batch: Any) -> ReportBatch:
     return ReportBatch(
         batch.sequence,

@@ -157,15 +157,36 @@ class GroupMachine:
     def finished(
         self, resource_id: str, operation: Operation, result: OperationResult, now: float
     ) -> list[Action]:
-        """Take in the result of a :class:`Run`, and say what to do next."""
+        """Take in the result of a :class:`Run`, and say what to do next.
+
+        Call :meth:`step` after it as well: a monitor that found nothing new plans nothing."""
         state = self.resources[resource_id]
         state.busy = None
         state.due_at = now + self._interval_s(state.resource)
         if operation is Operation.MONITOR:
+            if self._is_as_before(state, result) and self._is_settled(now):
+                return []
             return self._monitored(state, result) + self.step(now)
         if operation is Operation.START:
             return self._started(state, result) + self.step(now)
         return self._stopped(state, result, now) + self.step(now)
+
+    def _is_as_before(self, state: ResourceState, result: OperationResult) -> bool:
+        """It ran and it runs: nearly every monitor."""
+        return (
+            state.presence is Presence.RUNNING
+            and state.bad_monitors == 0
+            and not state.stopped_by_script
+            and result.outcome is Outcome.COMPLETED
+            and is_present(result.code)
+        )
+
+    def _is_settled(self, now: float) -> bool:
+        """Would a plan come to nothing? Making it for each monitor is a third of polling's cost."""
+        return self._revoked is None and all(
+            state.is_up and (state.busy is not None or state.due_at > now)
+            for state in self.resources.values()
+        )
 
     def reported(self, resource_id: str, result: OperationResult, now: float) -> list[Action]:
         """Take in what a watching agent reported; no start or stop of it is under way."""

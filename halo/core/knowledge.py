@@ -52,9 +52,7 @@ class Knowledge:
     def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
         return self._sightings.setdefault(host, {}).setdefault(resource, Sighting())
 
-    def is_outdated(
-        self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
-    ) -> bool:
+    def is_outdated(self, resource: Resource, host: HostId, *, epoch: int, begun_at: float) -> bool:
         """Is this a slow answer to an older question than the last one answered?"""
         entry = self.of(resource.id, host)
         return entry.epoch == epoch and begun_at < entry.begun_at
@@ -170,12 +168,17 @@ class Knowledge:
 
     def presence(self, group: ResourceGroup, host: HostId) -> Presence:
         """Running when any exclusive resource is present, Stopped when all are known stopped."""
-        found = [self.of(resource.id, host).presence for resource in group.exclusive]
-        if Presence.RUNNING in found:
-            return Presence.RUNNING
-        if all(presence is Presence.STOPPED for presence in found):
-            return Presence.STOPPED
-        return Presence.UNKNOWN
+        sightings = self._sightings.get(host)
+        if sightings is None:
+            return Presence.UNKNOWN
+        found = Presence.STOPPED
+        for resource in group.exclusive:
+            presence = sightings.get(resource.id, _NOTHING).presence
+            if presence is Presence.RUNNING:
+                return presence
+            if presence is not Presence.STOPPED:
+                found = Presence.UNKNOWN
+        return found
 
     def last_seen(self, group: ResourceGroup, host: HostId) -> Presence:
         """Like :meth:`presence`, of what was seen last, however long ago."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -108,13 +108,24 @@ class ResourceGroup:
         """The resources that may never run on two hosts."""
         return tuple(r for r in self.resources if not r.shared)
 
-    def parents_of(self, resource: Resource) -> Iterator[Resource]:
+    def parents_of(self, resource: Resource) -> tuple[Resource, ...]:
         """The resources of this group that start before `resource`."""
-        return (self.by_id[p] for p in resource.parents if p in self.by_id)
+        return self._parents[resource.id]
 
-    def dependents_of(self, resource: Resource) -> Iterator[Resource]:
+    def dependents_of(self, resource: Resource) -> tuple[Resource, ...]:
         """The resources of this group that start after `resource`."""
-        return (self.by_id[d] for d in resource.dependents if d in self.by_id)
+        return self._dependents[resource.id]
+
+    @cached_property
+    def _parents(self) -> Mapping[ResourceId, tuple[Resource, ...]]:
+        return {r.id: self._known(r.parents) for r in self.resources}
+
+    @cached_property
+    def _dependents(self) -> Mapping[ResourceId, tuple[Resource, ...]]:
+        return {r.id: self._known(r.dependents) for r in self.resources}
+
+    def _known(self, names: Iterable[ResourceId]) -> tuple[Resource, ...]:
+        return tuple(self.by_id[name] for name in names if name in self.by_id)
 
 
 @dataclass(frozen=True)

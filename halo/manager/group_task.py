@@ -29,6 +29,7 @@ from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.outcomes import OperationResult
 from halo.manager.context import Context
 from halo.manager.operations import StartRefused, operate
+from halo.manager.wakeup import Wakeup
 from halo.ports import AgentConnection
 
 log = structlog.get_logger("halo.group")
@@ -57,7 +58,7 @@ class GroupTask:
         self._operation_ended = operation_ended
         self._loop = asyncio.get_running_loop()
         self._machine = GroupMachine(context.state, group, host, order.epoch, self._loop.time())
-        self._wake = asyncio.Event()
+        self._wake = Wakeup()
         self._running: set[asyncio.Task[None]] = set()
         self._leave: Leave | None = None
         self._moved_reported = False
@@ -70,19 +71,19 @@ class GroupTask:
 
     def poke(self) -> None:
         """The cluster's state changed: look at it."""
-        self._wake.set()
+        self._wake.ring()
 
     def reported(self, resource: str, result: OperationResult) -> None:
         """A watching agent reported a result of one of the group's resources."""
         if self._leave is None:
             self._carry_out(self._machine.reported(resource, result, self._loop.time()))
             self._show_failures()
-            self._wake.set()
+            self._wake.ring()
 
     def revoke(self, why: str) -> None:
         """Begin nothing more, and leave when what is in flight has ended."""
         self._machine.revoke(why)
-        self._wake.set()
+        self._wake.ring()
 
     async def run(self) -> tuple[Left, str, float]:
         """Manage; on return the token goes home. Returns why, in words, and since when samples
@@ -105,14 +106,8 @@ class GroupTask:
         """Wait for a result, a poke, or the next monitor."""
         if self._leave is not None:
             return
-        self._wake.clear()
-        due = self._machine.next_due()
-        timeout = None if due is None else max(due - self._loop.time(), 0.0)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        self._wake.reset()
+        await self._wake.sleep_until(self._machine.next_due())
 
     def _carry_out(self, actions: list[Action]) -> None:
         if self._departing_since is None and self._state.departure_reason(self._group, self._host):
@@ -123,7 +118,7 @@ class GroupTask:
                     self._launch(action.resource, action.operation)
                 case Leave():
                     self._leave = action
-                    self._wake.set()
+                    self._wake.ring()
                 case Report():
                     self._report(action)
                 case ReportStartFailure():
@@ -138,7 +133,7 @@ class GroupTask:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._wake.set()
+        self._wake.ring()
 
     async def _operate(self, resource: Resource, operation: Operation) -> None:
         name = resource.id

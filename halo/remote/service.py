@@ -19,7 +19,7 @@ from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 
 log = structlog.get_logger()
 
-FEATURES = ("heartbeat", "run", "watch")
+FEATURES = ("heartbeat", "run", "watch", "monitorMany")
 """What this agent can do beyond `operation`."""
 
 COUNTED = 10000
