@@ -226,7 +226,7 @@ def _host_detail(host: Item, verbose: bool) -> str:
     parts = []
     if comment:
         parts.append(comment)
-    if host.get("fence_trusted") is False:
+    if host.get("fence_trusted") is False and "not trusted" not in comment:
         parts.append("its fence device is not trusted, since it said off while the agent answered")
     if verbose and since:
         parts.append(f"{state or 'unchanged'} since {since}")

@@ -233,10 +233,11 @@ def _host_comment(at: HostState, distrusted: str | None) -> str | None:
     parts = []
     if not at.connected and at.loss is not None:
         parts.append(str(at.loss))
-    if at.fence_error and at.fence_phase is FencePhase.FAILED:
+    held = at.fence_held if not at.connected else ""
+    if at.fence_phase is FencePhase.FAILED and at.fence_error not in held:
         parts.append(f"fencing failed: {at.fence_error}")
-    if at.fence_held and not at.connected:
-        parts.append(f"not fenced: {at.fence_held}")
+    if held:
+        parts.append(f"not fenced: {held}")
     if distrusted:
         parts.append(f"fence device not trusted: {distrusted}")
     return "; ".join(parts) or None

@@ -144,7 +144,10 @@ class Commands:
                 return f"{host} counts as fenced: you saw it off"
             case "cancel-fence":
                 await self._durably(self._fence_desk.cancel(host, comment or ""))
-                return f"{host} is not fenced any further by the manager"
+                return (
+                    f"the fencing of {host} is cancelled, and not tried again before it answers; "
+                    f"`halo fence {host} --force` or --confirm-off goes on"
+                )
             case "activate" | "deactivate":
                 return await self._set_active(host, command == "activate", force, comment)
             case "reset":

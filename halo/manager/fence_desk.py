@@ -131,6 +131,8 @@ class FenceDesk:
 
     async def confirm_off(self, host: HostId, comment: str) -> None:
         """The administrator saw it dark: that counts as a confirmed fence."""
+        if host in self._attempts:
+            raise CommandRefused(f"the fencing of {host} is just ending; try again")
         task = self._hosts[host]
         at = self._state.hosts[host]
         at.fence_phase = FencePhase.RUNNING
@@ -154,12 +156,17 @@ class FenceDesk:
         await self._context.journal.command(
             self._context.journal.make(Event.FENCE_CANCEL, host, comment)
         )
-        if attempt is not None and not attempt.done():
-            attempt.cancel()
-            await asyncio.wait({attempt})
+        if at.fence_phase is FencePhase.IDLE:
+            raise CommandRefused(f"the fencing of {host} ended before it could be cancelled")
+        # First, so that whoever is woken by the end of the attempt finds it cancelled.
         at.fence_phase = FencePhase.FAILED
         at.fence_error = "cancelled by the administrator"
         at.fence_retry_at = float("inf")
+        attempt = self._attempts.get(host)
+        if attempt is not None:
+            attempt.cancel()
+            await asyncio.wait({attempt})
+        self._context.desk.learnt(self._context.groups_of(host))
 
     # --- one attempt -------------------------------------------------------------------------
 
