@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.integration.cluster import ClusterHarness
+from tests.integration.telling import QUICK_MONITORS
 
 
 class MakeCluster(Protocol):
@@ -47,3 +48,9 @@ async def make_cluster(request: pytest.FixtureRequest) -> AsyncIterator[MakeClus
 def cluster(make_cluster: MakeCluster) -> ClusterHarness:
     """Two hosts in a pair, g1 at home on h1 and g2 on h2, not started yet."""
     return make_cluster()
+
+
+@pytest.fixture
+def quick(make_cluster: MakeCluster) -> ClusterHarness:
+    """Like `cluster`, monitored five times a second."""
+    return make_cluster(flags=QUICK_MONITORS)

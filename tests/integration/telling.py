@@ -68,6 +68,19 @@ async def refused(cluster: ClusterHarness, *arguments: str) -> str:
     return result.stderr
 
 
+async def at_once(cluster: ClusterHarness, path: str, command: str) -> str:
+    """Give a command without the time that the start of a program takes; returns the answer."""
+    code, answer = await cluster.api("POST", path, {"command": command})
+    assert code == 200, answer
+    return str(answer["message"])
+
+
+def again(cluster: ClusterHarness) -> None:
+    """Kill the manager without a warning, and start the next one."""
+    cluster.kill_manager()
+    cluster.start_manager()
+
+
 def wanted_state(status: Status) -> Mapping[str, Any]:
     """What commands can change, without what happens by itself meanwhile."""
     groups = ("managed", "wanted", "move_target", "error", "start_failures")
