@@ -139,7 +139,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
 
 def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
     limits = state.settings
-    together = state.suspects_with(host)
+    together = state.suspects_with(host, now)
     if len(together) > limits.storm_hosts and (
         len(together) > limits.storm_fraction * len(state.cluster.hosts)
     ):

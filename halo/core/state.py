@@ -65,6 +65,7 @@ class HostState:
     identity: AgentIdentity = field(default_factory=AgentIdentity)
     answered_at: float = float("-inf")  # when the last answered probe was *sent*
     suspect_at: float | None = None  # when its present silence began
+    was_suspect_at: float | None = None  # when the silence before that began
     lost_at: float | None = None  # when it was declared lost; None while it is not
     fence_phase: FencePhase = FencePhase.IDLE
     fence_error: str = ""
@@ -236,6 +237,8 @@ class ClusterState:
     def host_alive(self, host: HostId) -> None:
         """Any sign of life: it is neither suspect nor lost."""
         at = self.hosts[host]
+        if at.suspect_at is not None:
+            at.was_suspect_at = at.suspect_at
         at.suspect_at = at.lost_at = None
 
     def host_fenced(self, host: HostId, verified_at: float) -> None:
@@ -380,18 +383,21 @@ class ClusterState:
 
     # --- suspicion ---------------------------------------------------------------------------
 
-    def suspects_with(self, host: HostId) -> list[HostId]:
+    def suspects_with(self, host: HostId, now: float) -> list[HostId]:
         """Every host, `host` among them, that fell silent within one sliding window with it.
 
-        A host that was fenced meanwhile still counts; one that answered again does not."""
+        A host that was fenced meanwhile still counts. One that answers again counts until the
+        others had the time to come back, too: when the manager's network is mended, they do so one
+        after the other, and the last ones must not look like the only ones that are lost."""
         onset = self.hosts[host].suspect_at
         if onset is None:
             return []
         window = self.settings.storm_window_s
+        silences = ((self._silence_began(at, now), at.id) for at in self.hosts.values())
         near = sorted(
-            (at.suspect_at, at.id)
-            for at in self.hosts.values()
-            if at.suspect_at is not None and abs(at.suspect_at - onset) <= window
+            (began, name)
+            for began, name in silences
+            if began is not None and abs(began - onset) <= window
         )
         best: list[HostId] = []
         for index, (start, _) in enumerate(near):
@@ -401,6 +407,16 @@ class ClusterState:
             if len(together) > len(best):
                 best = together
         return best
+
+    def _silence_began(self, at: HostState, now: float) -> float | None:
+        """When the present silence of a host began, or the one that it has just ended."""
+        if at.suspect_at is not None:
+            return at.suspect_at
+        began = at.was_suspect_at
+        grace_s = self.settings.loss_budget_s + self.settings.connect_timeout_s
+        if began is None or not at.connected or at.since <= began or now - at.since > grace_s:
+            return None
+        return began
 
     def host_config(self, host: HostId) -> Host:
         """The config of a host."""

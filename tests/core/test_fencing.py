@@ -224,6 +224,19 @@ def test_hosts_that_fall_silent_one_after_the_other_are_no_storm() -> None:
     assert automatic(world) is None
 
 
+def test_when_a_storm_ends_all_get_the_time_to_come_back() -> None:
+    names = ["h1", "h2", "h3"]
+    world = World(make_group("g", ["h1", "h3"]), hosts=names)
+    world.up(*names)
+    world.lose("h1", "h2", "h3")
+    world.now += 20.0
+    world.up("h3")  # the first one to be back, and it could take the group
+    world.answers("h3")
+    assert "3 hosts fell silent together" in (automatic(world) or "")
+    world.now += 5.1  # loss budget and connect timeout are over: h1 stays away
+    assert automatic(world) is None
+
+
 def test_automatic_fences_are_limited() -> None:
     world = lost_host(fence_limit=3, fence_limit_window_s=600.0)
     world.state.automatic_fences.extend([-600.0, -500.0, 50.0, 60.0])
