@@ -139,7 +139,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
 
 def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
     limits = state.settings
-    together = state.suspects_with(host, now)
+    together = state.suspects_with(host)
     if len(together) > limits.storm_hosts and (
         len(together) > limits.storm_fraction * len(state.cluster.hosts)
     ):
@@ -147,6 +147,12 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) 
             f"{len(together)} hosts fell silent together ({', '.join(sorted(together))}): "
             "the manager's own network may be at fault; "
             f"`halo fence {host} --force` frees this host alone"
+        )
+    back = state.just_back(host, now)
+    if back:
+        return (
+            f"{', '.join(back)} fell silent with {host} and has just come back: {host} gets the "
+            "time to do so, too"
         )
     recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
     if len(recent) + planned >= limits.fence_limit:

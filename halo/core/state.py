@@ -383,21 +383,18 @@ class ClusterState:
 
     # --- suspicion ---------------------------------------------------------------------------
 
-    def suspects_with(self, host: HostId, now: float) -> list[HostId]:
+    def suspects_with(self, host: HostId) -> list[HostId]:
         """Every host, `host` among them, that fell silent within one sliding window with it.
 
-        A host that was fenced meanwhile still counts. One that answers again counts until the
-        others had the time to come back, too: when the manager's network is mended, they do so one
-        after the other, and the last ones must not look like the only ones that are lost."""
+        A host that was fenced meanwhile still counts; one that answered again does not."""
         onset = self.hosts[host].suspect_at
         if onset is None:
             return []
         window = self.settings.storm_window_s
-        silences = ((self._silence_began(at, now), at.id) for at in self.hosts.values())
         near = sorted(
-            (began, name)
-            for began, name in silences
-            if began is not None and abs(began - onset) <= window
+            (at.suspect_at, at.id)
+            for at in self.hosts.values()
+            if at.suspect_at is not None and abs(at.suspect_at - onset) <= window
         )
         best: list[HostId] = []
         for index, (start, _) in enumerate(near):
@@ -408,15 +405,24 @@ class ClusterState:
                 best = together
         return best
 
-    def _silence_began(self, at: HostState, now: float) -> float | None:
-        """When the present silence of a host began, or the one that it has just ended."""
-        if at.suspect_at is not None:
-            return at.suspect_at
-        began = at.was_suspect_at
+    def just_back(self, host: HostId, now: float) -> list[HostId]:
+        """Hosts that fell silent with this one and have just come back.
+
+        When the manager's own network is mended, hosts come back one after the other, and the
+        last ones must not look like the only ones that are lost."""
+        onset = self.hosts[host].suspect_at
+        if onset is None:
+            return []
         grace_s = self.settings.loss_budget_s + self.settings.connect_timeout_s
-        if began is None or not at.connected or at.since <= began or now - at.since > grace_s:
-            return None
-        return began
+        return [
+            at.id
+            for at in self.hosts.values()
+            if at.connected
+            and at.was_suspect_at is not None
+            and at.was_suspect_at < at.since  # this connection ended that silence
+            and now - at.since <= grace_s
+            and abs(at.was_suspect_at - onset) <= self.settings.storm_window_s
+        ]
 
     def host_config(self, host: HostId) -> Host:
         """The config of a host."""

@@ -224,16 +224,28 @@ def test_hosts_that_fall_silent_one_after_the_other_are_no_storm() -> None:
     assert automatic(world) is None
 
 
-def test_when_a_storm_ends_all_get_the_time_to_come_back() -> None:
-    names = ["h1", "h2", "h3"]
-    world = World(make_group("g", ["h1", "h3"]), hosts=names)
+@pytest.mark.parametrize("names", [["h1", "h2"], ["h1", "h2", "h3"]])
+def test_when_one_comes_back_the_others_get_the_time_to_do_so_too(names: list[str]) -> None:
+    # As when the manager's network is mended: the first one to be back could take the group.
+    world = World(make_group("g", ["h1", names[-1]]), hosts=names)
     world.up(*names)
-    world.lose("h1", "h2", "h3")
+    world.lose(*names)
     world.now += 20.0
-    world.up("h3")  # the first one to be back, and it could take the group
-    world.answers("h3")
-    assert "3 hosts fell silent together" in (automatic(world) or "")
-    world.now += 5.1  # loss budget and connect timeout are over: h1 stays away
+    world.up(names[-1])
+    world.answers(names[-1])
+    assert f"{names[-1]} fell silent with h1 and has just come back" in (automatic(world) or "")
+    world.now += 5.1  # loss budget and connect timeout are over, and h1 stays away
+    assert automatic(world) is None
+
+
+def test_a_host_that_was_silent_long_before_is_not_waited_for() -> None:
+    world = World(make_group("g", ["h1", "h2"]), hosts=["h1", "h2"])
+    world.up("h1", "h2")
+    world.lose("h2")
+    world.now += 100.0
+    world.lose("h1")
+    world.up("h2")
+    world.answers("h2")
     assert automatic(world) is None
 
 
