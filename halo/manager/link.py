@@ -79,6 +79,8 @@ class HostLink:
         self._allowed.set()
         self._attempt: asyncio.Task[AgentConnection] | None = None
         self._declared_lost = False
+        self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
+        self._defect: Exception | None = None
 
     @property
     def connection(self) -> AgentConnection | None:
@@ -115,7 +117,7 @@ class HostLink:
                     await self._serve(connection)
                     continue
                 pause = self._settings.reconnect_interval_s - (self._loop.time() - began)
-                await self._sleep(max(pause, 0.01))
+                await self._pause(max(pause, 0.01))
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -141,12 +143,16 @@ class HostLink:
     async def _connect(self) -> AgentConnection | None:
         """One attempt. It is judged while it hangs, so that a verdict is never late."""
         deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
+        ends_at = self._loop.time() + deadline_s
         self._detector.sent()
         self._attempt = self._loop.create_task(self._connector.connect(self._host, deadline_s))
         attempt = self._attempt
         try:
             while True:
-                done, _ = await asyncio.wait({attempt}, timeout=self._until_verdict())
+                timeout = self._until_verdict()
+                due = min(ends_at, self._loop.time() + timeout) if timeout else ends_at
+                done, _ = await asyncio.wait({attempt}, timeout=timeout)
+                self._detector.woke(self._loop.time(), due)
                 if done:
                     break
                 self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
@@ -173,6 +179,7 @@ class HostLink:
 
     def _missed(self, loss: Loss) -> None:
         now = self._loop.time()
+        self._last_loss = loss
         if loss.kind in _PROVES_NOTHING:
             self._detector.begin_afresh(now)
             self._owner.link_missed(loss)
@@ -200,6 +207,15 @@ class HostLink:
             self._owner.link_suspect(min(self._detector.silent_since, self._loop.time()))
             self._owner.link_lost(loss)
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a verdict that falls due meanwhile is not late."""
+        left = self._until_verdict()
+        if left is not None and left < seconds:
+            await self._sleep(left)
+            self._judge(self._last_loss)
+            seconds -= left
+        await self._sleep(seconds)
+
     async def _sleep(self, seconds: float) -> None:
         due = self._loop.time() + seconds
         await asyncio.sleep(seconds)
@@ -218,6 +234,8 @@ class HostLink:
         self._detector.alive(self._loop.time())
         self._owner.link_up(connection)
         loss = await self._watch(connection)
+        if self._defect is not None:
+            raise self._defect
         self._connection = None
         connection.close()
         for task in self._pings:
@@ -255,6 +273,7 @@ class HostLink:
                 due = self._next_due(now)
                 done, _ = await asyncio.wait({closed}, timeout=due - now)
                 if done:
+                    self._detector.woke(self._loop.time(), due)
                     return closed.result()
         finally:
             if not closed.done():
@@ -280,6 +299,10 @@ class HostLink:
             await connection.heartbeat()
         except LinkError:
             return  # the watcher learns of the end by itself
+        except Exception as error:  # our own fault: it must not pass for the host's silence
+            self._defect = error
+            connection.close()
+            return
         if connection is self._connection:
             self._detector.alive(self._loop.time())
             self._owner.link_answered(sent_at)

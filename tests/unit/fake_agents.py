@@ -1,0 +1,123 @@
+"""Agents without a network: each test says how one behaves, and when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.model import Host, Operation, Resource
+from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
+from halo.ports import ReportSink
+
+
+class FakeConnection:
+    """Implements :class:`halo.ports.AgentConnection` for one :class:`FakeAgent`."""
+
+    def __init__(self, agent: FakeAgent) -> None:
+        self.identity = agent.identity
+        self._agent = agent
+        self._closed: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+
+    async def operation(
+        self, resource: Resource, operation: Operation, deadline_s: float
+    ) -> OperationResult:
+        await self._answered()
+        return OperationResult(Outcome.COMPLETED, 7 if operation is Operation.MONITOR else 0)
+
+    async def heartbeat(self) -> None:
+        self._agent.heartbeats += 1
+        if self._agent.defect is not None:
+            raise self._agent.defect
+        await self._answered()
+
+    async def _answered(self) -> None:
+        """Return when the agent answers; raise when the connection ends before it does."""
+        if self._agent.latency_s:
+            await asyncio.sleep(self._agent.latency_s)
+        answer = asyncio.ensure_future(self._agent.answers.wait())
+        self._closed.add_done_callback(lambda _closed: answer.cancel())
+        try:
+            await asyncio.wait({answer})
+        finally:
+            answer.cancel()
+        if self._closed.done():
+            raise LinkError(self._closed.result())
+
+    async def watch(
+        self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
+    ) -> None:
+        raise LinkError(Loss(LossKind.PROTOCOL, "this agent watches nothing"))
+
+    async def wait_closed(self) -> Loss:
+        return await asyncio.shield(self._closed)
+
+    def close(self) -> None:
+        self.end(Loss(LossKind.STALE, "closed by us"))
+
+    def end(self, loss: Loss) -> None:
+        """The connection is gone, for this reason."""
+        if not self._closed.done():
+            self._closed.set_result(loss)
+
+    @property
+    def is_open(self) -> bool:
+        return not self._closed.done()
+
+
+class FakeAgent:
+    """One host. `refuses`: what a connection attempt ends with; None: it is accepted.
+
+    While `answers` is cleared it is silent: attempts hang, and so does all that was asked.
+    """
+
+    def __init__(self, *, legacy: bool = False) -> None:
+        self.identity = AgentIdentity("" if legacy else "1", legacy=legacy)
+        self.refuses: LossKind | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.latency_s = 0.0
+        self.defect: Exception | None = None
+        self.on_connect: Callable[[], object] = lambda: None
+        self.connections: list[FakeConnection] = []
+        self.attempts: list[float] = []
+        self.heartbeats = 0
+
+    @property
+    def standing(self) -> list[FakeConnection]:
+        return [connection for connection in self.connections if connection.is_open]
+
+    def fall_silent(self) -> None:
+        self.answers.clear()
+
+    def speak_again(self) -> None:
+        self.answers.set()
+
+    def end(self, kind: LossKind) -> None:
+        """Every standing connection ends so."""
+        for connection in self.standing:
+            connection.end(Loss(kind))
+
+
+class FakeConnector:
+    """Implements :class:`halo.ports.AgentConnector` on fake agents, by host."""
+
+    def __init__(self, agents: dict[str, FakeAgent]) -> None:
+        self._agents = agents
+
+    async def connect(self, host: Host, deadline_s: float) -> FakeConnection:
+        agent = self._agents[host.id]
+        agent.attempts.append(asyncio.get_running_loop().time())
+        if agent.refuses is not None:
+            raise LinkError(Loss(agent.refuses))
+        try:
+            async with asyncio.timeout(deadline_s):
+                if agent.latency_s:
+                    await asyncio.sleep(agent.latency_s)
+                await agent.answers.wait()
+        except TimeoutError:
+            raise LinkError(Loss(LossKind.SILENT, "no connection in time")) from None
+        connection = FakeConnection(agent)
+        agent.connections.append(connection)
+        agent.on_connect()
+        return connection
