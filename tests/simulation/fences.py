@@ -31,6 +31,7 @@ class FenceOracle:
         self.disk = DiskFold()
         self._disk_read = 0
         self._off_ended: dict[str, float] = {}  # device -> when its last off succeeded
+        self._status_ended: dict[str, float] = {}  # host -> when the last such status ended
         self._status_off: dict[str, float] = {}  # device -> when a status that said off was asked
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
         self.vouched_at: dict[str, float] = {}
@@ -71,6 +72,7 @@ class FenceOracle:
         elif action is FenceAction.STATUS:
             if says_off:
                 self._status_off[device] = began
+                self._status_ended[host] = now
                 self._maybe_confirmed(host)
             elif ok:
                 self._status_off.pop(device, None)
@@ -118,7 +120,9 @@ class FenceOracle:
             shown = max(shown, vouched)
         if now - shown > PROOF_AGE_S:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
-        if watch.life_at > shown:
+        # The device may have looked at any moment of its run: a sign within it is not held against
+        # it (something else answering at that address would keep the group down for ever).
+        if watch.life_at > max(shown, self._status_ended.get(host, shown)):
             return f"{host} gave a sign of life after it was shown to be off"
         return ""
 

@@ -48,7 +48,7 @@ class HostWatch:
     def __init__(self) -> None:
         self.connection: SimConnection | None = None
         self.words: dict[str, Word] = {}
-        self.changed_at: dict[str, float] = {}  # when the last start or stop was sent
+        self.started_at: dict[str, float] = {}  # when the last start was sent
         self.last_seen: dict[str, int] = {}  # the last 0 or 7, over any connection
         self.sign_at = float("-inf")  # the last sign of life, or a reason to count afresh
         self.life_at = float("-inf")  # the last sign of life alone
@@ -117,7 +117,8 @@ class Oracle:
         if loss.kind.is_silence:
             return
         watch.sign_at = self.clock.now
-        if loss.kind not in _PROVE_NOTHING:
+        port_counts = not self.cluster.settings.fence_on_connection_close
+        if loss.kind not in _PROVE_NOTHING and (port_counts or not loss.kind.is_closed_port):
             watch.life_at = self.clock.now
         if loss.kind in (LossKind.REFUSED, LossKind.RESET):
             watch.closed_at = self.clock.now
@@ -159,7 +160,8 @@ class Oracle:
         self.manager.check_invariants()
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
-        self.hosts[host].changed_at[resource.id] = self.clock.now
+        if call.operation is Operation.START:
+            self.hosts[host].started_at[resource.id] = self.clock.now
 
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
         """An answer: what is known now."""
@@ -250,8 +252,8 @@ class Oracle:
                 return f"{resource.id} was not looked at on {host} over this connection"
             if word.code != 7:
                 return f"{resource.id} on {host} answered {word.code}"
-            if word.sent_at < watch.changed_at.get(resource.id, -1.0):
-                return f"{resource.id} on {host} was changed after it was looked at"
+            if word.sent_at < watch.started_at.get(resource.id, -1.0):
+                return f"{resource.id} on {host} was started after it was looked at"
             if now - max(word.sent_at, self.fresh_at) > SAMPLE_AGE_S:
                 return f"{resource.id} on {host} was last looked at {now - word.sent_at:.1f} s ago"
         return ""

@@ -141,7 +141,7 @@ class Settling:
         return [self.world.hosts[host] for host in group.candidates]
 
     def _memory_active(self, host: str) -> bool:
-        return self.orders.active[host].possible == [True]
+        return bool(self.simulation.current.manager.state.memory_of_host(host).active)  # type: ignore[union-attr]  # checked by the caller
 
     def _better(self, group: ResourceGroup, than: SimHost) -> list[str]:
         return [

@@ -23,6 +23,9 @@ from tests.simulation.world import World
 NEVER = float("inf")
 STEPS_AT_ONCE = 100_000
 
+NOTICED_S = 2.0
+"""A standstill so long is noticed by every timer of the manager, whenever it was due."""
+
 
 class Incarnation:
     """One life of the manager, from its start to its crash."""
@@ -165,7 +168,8 @@ class Simulation:
         """The manager's process stands still."""
         self.world.say("manager", f"stands still for {seconds:g} s")
         self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
-        self.clock.at(self.stalled_until, self._goes_on)
+        if seconds > NOTICED_S:
+            self.clock.at(self.stalled_until, self._goes_on)
 
     def _goes_on(self) -> None:
         if self.clock.now >= self.stalled_until:
