@@ -14,6 +14,10 @@ from halo.core.knowledge import Presence
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
 from halo.core.state import ClusterState, FencePhase
 
+FIRST_LOOK_S = 3.0
+"""How long a group that runs waits for the first look at its other candidates; one that hangs in a
+monitor must not keep it from being managed."""
+
 RECHECK_S = 1.0
 """How soon a decision is asked again that waits for time to pass (limits, pauses)."""
 
@@ -47,9 +51,7 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
             failed=True,
         )
     if running:
-        if state.hosts[running[0]].ready:
-            return Decision(f"running on {running[0]}", manage_on=running[0])
-        return Decision(f"{running[0]} is being fenced")
+        return _running(state, group, running[0], since, now)
     held = state.hold_reason(group)
     if held is not None:
         return Decision(held, failed=state.memory_of(group).error is not None)
@@ -71,6 +73,36 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
     if takers:
         return Decision(f"starting on {takers[0]}", start_on=takers[0])
     return _no_taker(state, group)
+
+
+def _running(
+    state: ClusterState, group: ResourceGroup, host: HostId, since: float, now: float
+) -> Decision:
+    """Seen running on one host: manage it there, once the others had their first look.
+
+    Whoever manages a group may complete it in place (S1). After a cleanup, and when several hosts
+    connect at once, the answer that tells of a second copy may be a few milliseconds behind."""
+    if not state.hosts[host].ready:
+        return Decision(f"{host} is being fenced")
+    unseen = tuple(
+        other
+        for other in group.candidates
+        if other != host and state.hosts[other].ready and not _was_looked_at(state, group, other)
+    )
+    if unseen and now - since < FIRST_LOOK_S:
+        text = f"running on {host}; {', '.join(unseen)} has to be looked at first"
+        return Decision(text, probe=unseen, recheck_s=RECHECK_S)
+    return Decision(f"running on {host}", manage_on=host)
+
+
+def _was_looked_at(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Did every exclusive resource get some answer over this connection since the last drop?"""
+    epoch = state.hosts[host].epoch
+    sightings = [state.knowledge.of(resource.id, host) for resource in group.exclusive]
+    return all(
+        s.epoch == epoch and (s.begun_at > float("-inf") or s.presence is not Presence.UNKNOWN)
+        for s in sightings
+    )
 
 
 def _in_order_of_preference(state: ClusterState, group: ResourceGroup) -> list[HostId]:
