@@ -134,7 +134,9 @@ class HostTask:
             case StartChild():
                 self._start_child(action)
             case RevokeChild():
-                self._children[action.group].revoke(action.why)
+                child = self._children.get(action.group)
+                if child is not None:  # else it ended by itself: ChildLeft is in the inbox
+                    child.revoke(action.why)
             case SendHome():
                 if action.why is not Left.REVOKED:
                     log.info("left", host=self.host, group=action.token.group, why=action.detail)
