@@ -406,7 +406,7 @@ class ClusterState:
         return best
 
     def just_back(self, host: HostId, now: float) -> list[HostId]:
-        """Hosts that fell silent with this one and have just come back.
+        """Hosts that were silent together with this one and have just come back.
 
         When the manager's own network is mended, hosts come back one after the other, and the
         last ones must not look like the only ones that are lost."""
@@ -419,7 +419,7 @@ class ClusterState:
             for at in self.hosts.values()
             if at.connected
             and at.was_suspect_at is not None
-            and at.was_suspect_at < at.since  # this connection ended that silence
+            and max(at.was_suspect_at, onset) < at.since  # it came back while this one was silent
             and now - at.since <= grace_s
             and abs(at.was_suspect_at - onset) <= self.settings.storm_window_s
         ]

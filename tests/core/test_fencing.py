@@ -244,7 +244,20 @@ def test_a_host_that_was_silent_long_before_is_not_waited_for() -> None:
     world.lose("h2")
     world.now += 100.0
     world.lose("h1")
+    world.now += 1.0
     world.up("h2")
+    world.answers("h2")
+    assert automatic(world) is None
+
+
+def test_a_host_that_was_back_before_is_not_waited_for() -> None:
+    world = World(make_group("g", ["h1", "h2"]), hosts=["h1", "h2"])
+    world.up("h1", "h2")
+    world.lose("h2")
+    world.now += 2.0
+    world.up("h2")
+    world.now += 1.0
+    world.lose("h1")
     world.answers("h2")
     assert automatic(world) is None
 
