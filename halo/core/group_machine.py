@@ -99,6 +99,7 @@ class ResourceState:
     failed: str | None = None  # left alone until cleanup
     released: bool = False  # shared: this group needs it here no more
     crashed: bool = False  # it stopped, or went bad, without being told to
+    overtaken: bool = False  # a report came in while its monitor was on its way
     restarts: deque[float] = field(default_factory=deque)
 
     @property
@@ -164,6 +165,9 @@ class GroupMachine:
         state.busy = None
         state.due_at = now + self._interval_s(state.resource)
         if operation is Operation.MONITOR:
+            if state.overtaken:
+                state.overtaken = False
+                return self.step(now)
             if self._is_as_before(state, result) and self._is_settled(now):
                 return []
             return self._monitored(state, result) + self.step(now)
@@ -191,8 +195,12 @@ class GroupMachine:
     def reported(self, resource_id: str, result: OperationResult, now: float) -> list[Action]:
         """Take in what a watching agent reported; no start or stop of it is under way."""
         state = self.resources[resource_id]
-        if state.busy is not None or state.stopped_by_script:
-            return []  # what was asked for is on its way, and younger
+        if state.stopped_by_script or state.busy in (Operation.START, Operation.STOP):
+            return []  # what is asked for is younger: a start, a stop, a monitor that bears it out
+        if state.busy is Operation.MONITOR:
+            # Of a monitor on its way nobody can tell whether it was sampled before or after. The
+            # agent tells when the report does not hold any more; of the answer it does not.
+            state.overtaken = True
         state.due_at = now + self._interval_s(state.resource)
         return self._monitored(state, result) + self.step(now)
 

@@ -33,6 +33,7 @@ class Sighting:
     epoch: int = 0
     last_seen: Presence = Presence.UNKNOWN  # survives the loss of the connection
     failure: str | None = None  # a failed start or stop, until cleanup
+    reports: int = 0  # how many reports of watching agents were taken in
 
 
 _NOTHING = Sighting()
@@ -89,6 +90,7 @@ class Knowledge:
         leaves nothing that a start could rest on."""
         entry = self._entry(resource.id, host)
         changed = entry.presence is not presence or entry.epoch != epoch
+        entry.reports += 1
         if changed:
             entry.begun_at = float("-inf")
         entry.presence = presence

@@ -156,6 +156,7 @@ class GroupTask:
             self._carry_out(self._machine.start_refused(name, self._loop.time()))
             return
         except LinkError as error:
+            self._operation_ended(name)  # without an answer: sight is lost with the count
             self._carry_out(self._machine.interrupted(name, str(error), self._loop.time()))
             return
         self._log_result(resource, operation, result)

@@ -16,6 +16,8 @@ from halo.core.state import ClusterState
 from halo.ports import AgentConnection
 
 DEADLINE_MARGIN_S = 5.0
+LATE_S = 0.001
+"""An answer that comes this shortly before its deadline may be the deadline."""
 
 
 class StartRefused(Exception):
@@ -46,18 +48,51 @@ async def operate(
     deadline_s = state.settings.operation_deadline_s
     if configured is not None:
         deadline_s = configured + DEADLINE_MARGIN_S
-    count = None
-    if operation is not Operation.MONITOR:
-        count = state.hosts[host].operation_count(resource.id)
-        count.sent += 1
-    result = await connection.operation(resource, operation, deadline_s)
-    if count is not None:
-        count.answered += 1
-        if asyncio.get_running_loop().time() - now >= deadline_s:
-            state.hosts[host].counts_certain = False  # it may still run, and end uncounted
+    if operation is Operation.MONITOR:
+        reports = state.knowledge.of(resource.id, host).reports
+        result = await connection.operation(resource, operation, deadline_s)
+        if _is_overtaken(state, resource, host, reports, result):
+            return result
+    else:
+        result = await _change(state, connection, resource, host, operation, deadline_s, epoch)
     presence, reason = taught(operation, result)
     state.observe(group, resource, host, presence, epoch=epoch, begun_at=now, reason=reason)
     return result
+
+
+async def _change(
+    state: ClusterState,
+    connection: AgentConnection,
+    resource: Resource,
+    host: HostId,
+    operation: Operation,
+    deadline_s: float,
+    epoch: int,
+) -> OperationResult:
+    """A start or stop, counted on both ends: reports are told from it by its number."""
+    at, now = state.hosts[host], asyncio.get_running_loop().time
+    count, ends_at = at.operation_count(resource.id), now() + deadline_s
+    count.sent += 1
+    is_certain = False  # without an answer in time it may still run, and end uncounted
+    try:
+        result = await connection.operation(resource, operation, deadline_s)
+        is_certain = now() < ends_at - LATE_S
+    finally:
+        if not is_certain and at.epoch == epoch:
+            at.counts_certain = False
+    count.answered += 1
+    return result
+
+
+def _is_overtaken(
+    state: ClusterState, resource: Resource, host: HostId, reports: int, result: OperationResult
+) -> bool:
+    """Did a report that says otherwise come in while this monitor was on its way?
+
+    Nobody can tell which of the two is younger. The report stands, since the agent tells when it
+    does not hold any more; of the monitor nobody would ever be told that it was the older one."""
+    known = state.knowledge.of(resource.id, host)
+    return known.reports != reports and known.presence is not taught(Operation.MONITOR, result)[0]
 
 
 def taught(operation: Operation, result: OperationResult) -> tuple[Presence, str]:
