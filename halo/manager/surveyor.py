@@ -48,7 +48,9 @@ class Surveyor:
         self._watching: asyncio.Task[None] | None = None
         self._watcher: Watcher | None = None
         if FEATURE in connection.identity.features:
-            self._watcher = Watcher(context, host, connection, epoch, take_report, sight_changed)
+            self._watcher = Watcher(
+                context, host, connection, epoch, take_report, sight_changed, self._look_through
+            )
 
     def start(self) -> None:
         """Look through everything once, then keep looking."""
@@ -101,10 +103,21 @@ class Surveyor:
                 if self._is_due(group):
                     self.probe(group.id)
 
+    def _look_through(self) -> None:
+        """Nobody watches any more, or yet: look at everything that no task looks after."""
+        for group in self._state.groups_of(self._host):
+            if not self._is_managed_here(group.id):
+                self.probe(group.id)
+
     def _is_due(self, group: ResourceGroup) -> bool:
         """Groups without a home are looked at each period, and so are those that people may be
-        moving about by hand; others' now and then."""
-        if self._is_managed_here(group.id) or self._state.hosts[self._host].watched:
+        moving about by hand; others' now and then.
+
+        Of a watched host only what is unknown: the agent tells changes, and what the manager
+        chose to forget has not changed there."""
+        if self._state.hosts[self._host].watched:
+            return any(self._is_unknown(resource) for resource in group.resources)
+        if self._is_managed_here(group.id):
             return False
         if self._state.groups[group.id].managed_on is None:
             return True
@@ -112,6 +125,12 @@ class Surveyor:
             return True
         age = self._loop.time() - self._looked_at.get(group.id, float("-inf"))
         return age >= self._state.settings.survey_interval_s
+
+    def _is_unknown(self, resource: Resource) -> bool:
+        if self._state.knowledge.of(resource.id, self._host).presence is not Presence.UNKNOWN:
+            return False
+        count = self._state.hosts[self._host].operation_count(resource.id)
+        return count.sent == count.answered
 
     async def _look(self, group: ResourceGroup) -> None:
         async with self._slots:

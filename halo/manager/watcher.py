@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from halo.core.errors import LinkError
+from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult, WatchItem
@@ -27,6 +27,10 @@ BATCHES_MISSED = 3
 """Digest intervals without a batch after which sight is lost."""
 
 RETRY_S = 10.0
+CALL_DEADLINE_S = 10.0
+"""For the answer to `watch`, which the agent gives before it looks at anything."""
+
+UNCERTAIN = "a start or stop was not answered in time: its end cannot be counted"
 
 log = structlog.get_logger("halo.watch")
 
@@ -70,6 +74,7 @@ class Watcher:
         epoch: int,
         take_report: ReportTaker,
         sight_changed: Callable[[], None],
+        look_through: Callable[[], None],
     ) -> None:
         self._context = context
         self._state = context.state
@@ -78,6 +83,7 @@ class Watcher:
         self._epoch = epoch
         self._take_report = take_report
         self._sight_changed = sight_changed
+        self._look_through = look_through
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._sight: _Sight | None = None
@@ -88,15 +94,19 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled; whenever sight is lost, poll for a while and try again."""
+        had_sight = True  # of nothing yet; a refusal is followed by a look, as a loss is
         while self._state.hosts[self._host].counts_certain:
             try:
-                await self._watch()
+                had_sight |= await self._watch()
             except LinkError as error:
                 log.warning("not watched", host=self._host, reason=str(error))
+            if had_sight:
+                self._look_through()
+            had_sight = False
             await asyncio.sleep(RETRY_S)
 
-    async def _watch(self) -> None:
-        """One watch, from the call to the loss of sight."""
+    async def _watch(self) -> bool:
+        """One watch, from the call to the loss of sight; was everything in sight meanwhile?"""
         interval_s = self._state.settings.digest_interval_s
         sight = _Sight(self._batch, self._loop.time())
         self._sight = sight
@@ -105,7 +115,7 @@ class Watcher:
             for resource in (owners[0].by_id[name] for name, owners in self._owners.items())
         ]
         try:
-            await self._connection.watch(items, sink=sight, digest_interval_s=interval_s)
+            await self._ask(items, sight, interval_s)
             while sight.lost is None:
                 self._wake.clear()
                 left = sight.heard_at + BATCHES_MISSED * interval_s - self._loop.time()
@@ -121,6 +131,15 @@ class Watcher:
         finally:
             self._sight = None
             self._set_watched(False)
+        return sight.complete
+
+    async def _ask(self, items: list[WatchItem], sight: _Sight, interval_s: float) -> None:
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await self._connection.watch(items, sink=sight, digest_interval_s=interval_s)
+        except TimeoutError:
+            text = f"no answer to `watch` within {CALL_DEADLINE_S:g} s"
+            raise LinkError(Loss(LossKind.PROTOCOL, text)) from None
 
     def _set_watched(self, watched: bool) -> None:
         at = self._state.hosts[self._host]
@@ -135,11 +154,11 @@ class Watcher:
             if sight is not None:
                 sight.was_refused = True
             return False
+        if sight.lost is not None:
+            return False
         problem = self._doubt(sight, batch)
         if problem is not None:
-            sight.lost = problem
-            self._set_watched(False)
-            self._wake.set()
+            self._lose(sight, problem)
             return True
         sight.heard_at = self._loop.time()
         for reported in batch.results:
@@ -152,13 +171,20 @@ class Watcher:
             self._context.desk.changed(self._context.groups_of(self._host))
         return True
 
+    def _lose(self, sight: _Sight, why: str) -> None:
+        """Poll from this step on."""
+        sight.lost = why
+        self._set_watched(False)
+        self._wake.set()
+
     def _doubt(self, sight: _Sight, batch: ReportBatch) -> str | None:
         """Why this batch shows that something was missed; None when nothing was."""
         if not self._state.hosts[self._host].counts_certain:
-            return "a start or stop did not end in time"
+            return UNCERTAIN
         if sight.was_refused:  # it begins afresh, with a full report
             sight.was_refused = sight.complete = False
-            sight.sequence, sight.digest = batch.sequence - 1, DigestKeeper()
+            sight.sequence, sight.digest, sight.last = 0, DigestKeeper(), {}
+            self._set_watched(False)
         if batch.sequence != sight.sequence + 1:
             return f"batch {batch.sequence} came after {sight.sequence}"
         sight.sequence = batch.sequence
@@ -172,8 +198,13 @@ class Watcher:
 
     def operation_ended(self, resource: ResourceId) -> None:
         """A start or stop was answered: a report that was ahead of the answer counts now."""
-        if self._sight is not None and resource in self._sight.last:
-            self._take(self._sight.last[resource])
+        sight = self._sight
+        if sight is None or sight.lost is not None:
+            return
+        if not self._state.hosts[self._host].counts_certain:
+            self._lose(sight, UNCERTAIN)
+        elif resource in sight.last:
+            self._take(sight.last[resource])
 
     def _take(self, reported: ReportedResult) -> None:
         """Act on a result that was sampled after the last answered operation, and no other."""
