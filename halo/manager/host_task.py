@@ -31,6 +31,7 @@ from halo.core.host_machine import (
 from halo.core.journal import Event as Journaled
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.outcomes import OperationResult
+from halo.core.state import FencePhase
 from halo.core.tokens import ResourceToken
 from halo.manager.context import Context
 from halo.manager.group_task import GroupTask
@@ -190,26 +191,23 @@ class HostTask:
         """A connection stands; the host is ready when it has answered a heartbeat over it."""
         epoch = self._state.host_connected(self.host, connection.identity, self._loop.time())
         self._post(LinkUp(epoch))
+        self._note(Journaled.RECONNECT)
         if self._state.hosts[self.host].accepted:
             self._begin_to_look(connection)
-        else:
-            self._note(Journaled.RECONNECT)
 
     def _begin_to_look(self, connection: AgentConnection) -> None:
         """The host is ready. Nothing is known over this connection yet: look through everything."""
         identity, at = connection.identity, self._state.hosts[self.host]
-        memory = self._state.memory_of_host(self.host)
-        rebooted = bool(memory.boot_id) and memory.boot_id != identity.boot_id
+        if at.fence_phase is FencePhase.RUNNING:
+            return  # its word is not acted on; it is greeted afresh after the outcome (S3)
+        memory, make = self._state.memory_of_host(self.host), self._context.journal.make
+        boot = _boot(memory.boot_id, identity.boot_id)
         if not memory.connected:
-            log.info("connected", host=self.host, version=identity.version, rebooted=rebooted)
+            log.info("connected", host=self.host, version=identity.version, boot=boot)
+        records = [make(Journaled.CONNECT, self.host, boot_id=identity.boot_id)]
         if self._state.remembered.lifecycle(self.host).away:
-            self._note(
-                Journaled.RETURN,
-                "it has booted: nothing of before runs on"
-                if rebooted
-                else "the same boot: what ran there may run on",
-            )
-        self._note(Journaled.CONNECT, boot_id=identity.boot_id)
+            records.insert(0, make(Journaled.RETURN, self.host, boot))
+        self._context.journal.note(*records)  # both or none: a crash between would tell it twice
         self._surveyor = Surveyor(
             self._context,
             self.host,
@@ -261,6 +259,10 @@ class HostTask:
 
     def _say_loss(self, loss: Loss) -> None:
         at = self._state.hosts[self.host]
+        if self._state.memory_of_host(self.host).connected:
+            # It was when the last manager ended. What is written down is what is shown, and a
+            # reset rests on it: it must not make a host that is gone one that may be fenced.
+            self._note(Journaled.DISCONNECT, str(loss))
         if at.loss is None or at.loss.kind is not loss.kind:
             log.info("not connected", host=self.host, reason=str(loss))
             at.loss = loss
@@ -271,7 +273,8 @@ class HostTask:
         at = self._state.hosts[self.host]
         if at.suspect_at is not None:
             log.info("answers again", host=self.host)
-            self._note(Journaled.ANSWERS)
+            if at.accepted:
+                self._note(Journaled.ANSWERS)
             self._state.host_alive(self.host)
         if not at.accepted and self.link.connection is not None:
             at.accepted = True
@@ -289,7 +292,7 @@ class HostTask:
         if at.suspect_at is None:
             at.suspect_at = since
             log.warning("suspect", host=self.host)
-            if at.connected:
+            if at.accepted:
                 self._note(Journaled.SUSPECT, "a heartbeat is overdue")
 
     def link_lost(self, loss: Loss) -> None:
@@ -301,3 +304,12 @@ class HostTask:
         at.loss = loss
         log.error("declared lost", host=self.host, reason=str(loss))
         self._context.desk.changed(self._context.groups_of(self.host))
+
+
+def _boot(before: str, now: str) -> str:
+    """What two boot identities, either of which may be unknown, say in words."""
+    if not before or not now:
+        return "whether it has booted meanwhile is not known"
+    if before != now:
+        return "it has booted: nothing of before runs on"
+    return "the same boot: what ran there may run on"
