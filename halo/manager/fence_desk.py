@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from halo.core import fencing
-from halo.core.errors import CommandFailed, CommandRefused, InvariantError
+from halo.core.errors import CommandFailed, CommandRefused, InvariantError, RecordError
 from halo.core.journal import Event
 from halo.core.model import FenceDevice, HostId
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
@@ -33,6 +33,8 @@ REBOOT_PAUSE_S = 2.0
 """How long after the power proof has aged a host is powered on again by `on_loss: reboot`."""
 
 VERIFY_PAUSE_S = 5.0
+FROZEN_POLL_S = 1.0
+ANSWER_POLL_S = 0.05
 
 log = structlog.get_logger("halo.fence")
 
@@ -71,6 +73,8 @@ class FenceDesk:
         self._attempts: dict[HostId, asyncio.Task[str | None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
+        # An on and an off of one host never run side by side: the later one would be undone.
+        self._switching = {host: asyncio.Lock() for host in self._state.hosts}
 
     # --- by itself ---------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class FenceDesk:
         if host in self._attempts:
             raise CommandRefused(f"{host} is being fenced already")
         log.warning("fencing", host=host, by="administrator")
-        attempt = self._begin(host, comment, automatic=False)
+        attempt = self._begin(host, comment, automatic=False, by_command=True)
         await asyncio.wait({attempt})
         if attempt.cancelled():
             raise CommandFailed(
@@ -128,6 +132,11 @@ class FenceDesk:
         failure = attempt.result()
         if failure is not None:
             raise CommandFailed(f"fencing {host} failed: {failure}")
+        if self._state.journal_trouble is not None:
+            raise CommandFailed(
+                f"{host} is fenced, but it could not be written down: a manager that is restarted "
+                f"now does not know it ({self._state.journal_trouble})"
+            )
 
     async def confirm_off(self, host: HostId, comment: str) -> None:
         """The administrator saw it dark: that counts as a confirmed fence."""
@@ -135,7 +144,7 @@ class FenceDesk:
             raise CommandRefused(f"the fencing of {host} is just ending; try again")
         task = self._hosts[host]
         at = self._state.hosts[host]
-        at.fence_phase = FencePhase.RUNNING
+        before, at.fence_phase = at.fence_phase, FencePhase.RUNNING
         task.link.stand_down()
         try:
             await self._tokens_home(host)
@@ -144,7 +153,7 @@ class FenceDesk:
             self._confirmed(host, self._loop.time(), automatic=False)
         finally:
             if at.fence_phase is FencePhase.RUNNING:
-                at.fence_phase = FencePhase.IDLE
+                at.fence_phase = before
             task.link.resume()
 
     async def cancel(self, host: HostId, comment: str) -> None:
@@ -170,31 +179,57 @@ class FenceDesk:
 
     # --- one attempt -------------------------------------------------------------------------
 
-    def _begin(self, host: HostId, comment: str, *, automatic: bool) -> asyncio.Task[str | None]:
+    def _begin(
+        self, host: HostId, comment: str, *, automatic: bool, by_command: bool = False
+    ) -> asyncio.Task[str | None]:
         at = self._state.hosts[host]
         if at.fence_phase is FencePhase.RUNNING:
             raise InvariantError(f"a second fence of {host} was begun")
-        at.fence_phase = FencePhase.RUNNING
-        if not automatic:
-            self._hosts[host].link.stand_down()
-        task = self._loop.create_task(self._attempt(host, comment, automatic))
+        before, at.fence_phase = at.fence_phase, FencePhase.RUNNING
+        if by_command:
+            work = self._commanded(host, comment, before)
+        else:
+            if not automatic:
+                self._hosts[host].link.stand_down()
+            work = self._attempt(host, comment, automatic)
+        task = self._loop.create_task(work)
         self._attempts[host] = task
         task.add_done_callback(lambda done: self._ended(host, done))
         return task
 
     def _ended(self, host: HostId, task: asyncio.Task[str | None]) -> None:
-        self._attempts.pop(host, None)
+        if self._attempts.get(host) is task:
+            del self._attempts[host]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._context.fatal(error)
 
-    async def _attempt(self, host: HostId, comment: str, automatic: bool) -> str | None:
+    async def _commanded(self, host: HostId, comment: str, before: FencePhase) -> str | None:
+        """An administrator's attempt: begun only when its intent is on disk (S7)."""
+        at, journal = self._state.hosts[host], self._context.journal
+        written = False
+        try:
+            await journal.command(journal.make(Event.FENCE_INTENT, host, comment))
+            written = True
+        except RecordError as error:
+            return str(error)
+        finally:
+            if not written and at.fence_phase is FencePhase.RUNNING:
+                at.fence_phase = before
+        self._hosts[host].link.stand_down()
+        return await self._attempt(host, comment, automatic=False, recorded=True)
+
+    async def _attempt(
+        self, host: HostId, comment: str, automatic: bool, *, recorded: bool = False
+    ) -> str | None:
         """Returns why it failed, or None when it is confirmed, recorded and acted on."""
         at, make = self._state.hosts[host], self._context.journal.make
         verdict_at = at.lost_at
         try:
-            await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
+            if not recorded:
+                await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
             await self._tokens_home(host)
-            outcome = await self._switch_off(host, _Warrant(host, verdict_at, automatic))
+            async with self._switching[host]:
+                outcome = await self._switch_off(host, _Warrant(host, verdict_at, automatic))
             if isinstance(outcome, _Failed):
                 await self._failed(host, outcome, automatic)
                 return outcome.why
@@ -232,7 +267,7 @@ class FenceDesk:
                 problems.append(f"abandoned: {abandoned}")
                 break
             self._hosts[host].link.stand_down()
-            outcome = await self._one_level(host, devices, left_off)
+            outcome = await self._one_level(host, devices, left_off, warrant)
             if not isinstance(outcome, _Failed):
                 return outcome
             if outcome.distrust is not None:
@@ -244,7 +279,11 @@ class FenceDesk:
         return _Failed(text)
 
     async def _one_level(
-        self, host: HostId, devices: tuple[FenceDevice, ...], left_off: list[str]
+        self,
+        host: HostId,
+        devices: tuple[FenceDevice, ...],
+        left_off: list[str],
+        warrant: _Warrant,
     ) -> _Failed | float:
         offs = await self._run_all(host, devices, FenceAction.OFF)
         wrong = fencing.judge_off(offs)
@@ -258,8 +297,9 @@ class FenceDesk:
             wrong = fencing.judge_status(statuses)
             if wrong is not None:
                 return _Failed(wrong)
-            grace_s = max(asked_at + ANSWER_GRACE_S - self._loop.time(), 0.0)
-            await asyncio.wait({probe}, timeout=grace_s)
+            # A host that was silent for a whole loss budget needs no long wait for its silence.
+            wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S
+            await asyncio.wait({probe}, timeout=max(asked_at + wait_s - self._loop.time(), 0.0))
             if probe.done() and probe.result():
                 why = "the device says off, but the host's agent still answers"
                 return _Failed(why, distrust=why)
@@ -308,21 +348,29 @@ class FenceDesk:
     def _confirmed(self, host: HostId, verified_at: float, *, automatic: bool) -> None:
         log.warning("fenced", host=host)
         self._state.host_fenced(host, verified_at)
-        if automatic and self._state.reboot_is_due(host):
+        if automatic and self._state.reboot_is_due(host) and not self._state.observe_only:
             self._spawn(self._power_on_again(host))
 
     async def _power_on_again(self, host: HostId) -> None:
         """`on_loss: reboot`: on again, once nothing rests on its being off any more."""
-        await asyncio.sleep(self._state.settings.power_proof_age_s + REBOOT_PAUSE_S)
         at = self._state.hosts[host]
-        if at.connected or at.power_proof is None:
-            return
-        record = self._context.journal.make(
-            Event.POWER_ON, host, "on_loss: reboot", policy="reboot"
-        )
-        await self._context.journal.rescue(record)
-        self._state.void_power_proof(host, f"{host} was powered on again")
-        self._hosts_changed(host)
+        proof = at.power_proof
+        await asyncio.sleep(self._state.settings.power_proof_age_s + REBOOT_PAUSE_S)
+        while self._state.remembered.frozen is not None:  # noqa: ASYNC110  # a thaw is no event
+            await asyncio.sleep(FROZEN_POLL_S)
+        async with self._switching[host]:
+            # It answered, or was fenced or vouched for anew: that is not ours to undo.
+            if at.power_proof is not proof or at.fence_phase is FencePhase.RUNNING:
+                return
+            self._state.void_power_proof(host, f"{host} was powered on again")
+            self._hosts_changed(host)
+            record = self._context.journal.make(
+                Event.POWER_ON, host, "on_loss: reboot", policy="reboot"
+            )
+            await self._context.journal.rescue(record)
+            await self._switch_on(host)
+
+    async def _switch_on(self, host: HostId) -> None:
         for devices in self._state.host_config(host).fence_levels:
             results = await self._run_all(host, devices, FenceAction.ON)
             for result in results:
@@ -352,6 +400,9 @@ class FenceDesk:
 
     async def _status_problem(self, host: HostId) -> str | None:
         """Why no level proves the host off; "on" when a device of every level says on."""
+        distrusted = self._state.memory_of_host(host).distrusted
+        if distrusted is not None:
+            return f"its fence device is not trusted: {distrusted}"
         problems = []
         for devices in self._state.host_config(host).fence_levels:
             statuses = await self._run_all(host, devices, FenceAction.STATUS)
@@ -403,6 +454,9 @@ class FenceDesk:
                     return
                 for device, status in zip(devices, statuses, strict=True):
                     if status.power is PowerState.OFF:
+                        # It may have been cut off just now, and not be missed yet.
+                        if not await self._still_answers(host, epoch):
+                            return
                         why = f"{device.agent} says off while the agent of {host} answers"
                         log.error("fence device not trusted", host=host, reason=why)
                         record = self._context.journal.make(Event.DISTRUST, host, why)
@@ -410,6 +464,19 @@ class FenceDesk:
                         return
                     if status.power is not PowerState.ON:
                         log.warning("fence device silent", host=host, reason=status.message)
+
+    async def _still_answers(self, host: HostId, epoch: int) -> bool:
+        """Does the agent answer a ping sent now? An old agent can only be taken for alive."""
+        at = self._state.hosts[host]
+        asked_at = self._loop.time()
+        self._hosts[host].link.ping()
+        while at.ready and at.epoch == epoch:
+            if at.identity.legacy or at.answered_at >= asked_at:
+                return True
+            if self._loop.time() - asked_at > self._state.settings.loss_budget_s:
+                return False
+            await asyncio.sleep(ANSWER_POLL_S)
+        return False
 
     # --- upkeep ------------------------------------------------------------------------------
 

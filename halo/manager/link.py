@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from halo.core.errors import LinkError, Loss, LossKind
-from halo.core.losing_sight import LossDetector, heartbeat_period_s
+from halo.core.losing_sight import PROBES_PER_BUDGET, LossDetector, heartbeat_period_s
 from halo.core.model import Host, Settings
 from halo.ports import AgentConnection, AgentConnector
 
@@ -70,6 +70,10 @@ class HostLink:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._period_s = heartbeat_period_s(settings)
+        # Two attempts have to fit into a budget, or the verdict waits for the end of a third.
+        self._retry_s = min(
+            settings.reconnect_interval_s, settings.loss_budget_s / PROBES_PER_BUDGET
+        )
         self._detector = LossDetector(settings, self._loop.time(), grace_s)
         self._connection: AgentConnection | None = None
         self._pings: set[asyncio.Task[None]] = set()
@@ -116,7 +120,7 @@ class HostLink:
                 if connection is not None:
                     await self._serve(connection)
                     continue
-                pause = self._settings.reconnect_interval_s - (self._loop.time() - began)
+                pause = self._retry_s - (self._loop.time() - began)
                 await self._pause(max(pause, 0.01))
         finally:
             if self._connection is not None:
@@ -196,7 +200,7 @@ class HostLink:
 
     def _judge(self, loss: Loss) -> None:
         now = self._loop.time()
-        if self._detector.is_suspect(now, self._settings.reconnect_interval_s):
+        if self._detector.is_suspect(now, self._retry_s):
             self._owner.link_suspect(self._detector.silent_since)
         if self._detector.is_lost(now):
             self._declare_lost(loss)

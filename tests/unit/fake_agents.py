@@ -23,7 +23,15 @@ class FakeConnection:
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
         await self._answered()
-        return OperationResult(Outcome.COMPLETED, 7 if operation is Operation.MONITOR else 0)
+        up = self._agent.up
+        if operation is Operation.MONITOR:
+            return OperationResult(Outcome.COMPLETED, 0 if resource.id in up else 7)
+        if operation is Operation.START:
+            self._agent.on_start(resource.id)
+            up.add(resource.id)
+        else:
+            up.discard(resource.id)
+        return OperationResult(Outcome.COMPLETED, 0)
 
     async def heartbeat(self) -> None:
         self._agent.heartbeats += 1
@@ -82,6 +90,8 @@ class FakeAgent:
         self.connections: list[FakeConnection] = []
         self.attempts: list[float] = []
         self.heartbeats = 0
+        self.up: set[str] = set()  # what runs there
+        self.on_start: Callable[[str], object] = lambda name: None
 
     @property
     def standing(self) -> list[FakeConnection]:
@@ -92,6 +102,17 @@ class FakeAgent:
 
     def speak_again(self) -> None:
         self.answers.set()
+
+    def die(self) -> None:
+        """The power is cut: nothing runs there, and nothing answers."""
+        self.up.clear()
+        self.fall_silent()
+
+    def live_again(self) -> None:
+        """The host has booted, and runs nothing."""
+        self.up.clear()
+        self.end(LossKind.RESET)
+        self.speak_again()
 
     def end(self, kind: LossKind) -> None:
         """Every standing connection ends so."""

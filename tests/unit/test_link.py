@@ -105,10 +105,11 @@ def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 @pytest.mark.parametrize("budget_s", [3.0, 0.5, 10.0])
 def test_a_connected_host_that_falls_silent_is_lost_after_one_budget(budget_s: float) -> None:
     async def body() -> None:
-        for _ in range(20):
+        moments = random.Random(budget_s)
+        for _ in range(5):
             bench = Bench(loss_budget_s=budget_s)
             await bench.until("up")
-            await asyncio.sleep(random.Random(budget_s).uniform(0, 2))
+            await asyncio.sleep(moments.uniform(0, 2))
             last_answer = bench.at["answered"]
             bench.agent.fall_silent()
             lost_at = await bench.until("lost")
@@ -435,7 +436,7 @@ async def test_a_ping_is_answered_out_of_turn() -> None:
     pinged_at = bench.loop.time()
     bench.link.ping()
     await settle()
-    assert bench.at["answered"] == pinged_at
+    assert bench.at["answered"] == pytest.approx(pinged_at)
 
 
 @virtual

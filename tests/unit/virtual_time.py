@@ -36,10 +36,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = _Selector()
         self._late_s = 0.0
+        self._looks = 0
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        return 1000.0 + self._virtual.jumped + self._late_s
+        """As on a real clock, no two looks see the same time: what comes after is later."""
+        self._looks += 1
+        return 1000.0 + self._virtual.jumped + self._late_s + self._looks * 1e-9
 
     def run_late(self, seconds: float) -> None:
         """As if a callback, or a stopped process, had held the loop for this long."""
@@ -53,8 +56,8 @@ def run(test: Coroutine[Any, Any, T]) -> T:
     loop.set_exception_handler(lambda _loop, context: unseen.append(str(context)))
     try:
         result = loop.run_until_complete(test)
-        _cancel_all(loop)
     finally:
+        _cancel_all(loop)
         loop.close()
     assert unseen == [], f"errors that nobody looked at: {unseen}"
     return result

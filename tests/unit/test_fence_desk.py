@@ -1,0 +1,754 @@
+"""S3, clause by clause: what confirms a fence, what never does, and what comes of it.
+
+The whole manager, on a clock that jumps, with agents and fence devices that behave as told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from halo.core.errors import CommandError, CommandFailed, CommandRefused, InvariantError, LossKind
+from halo.core.journal import Event, Record, Remembered
+from halo.core.model import Cluster, FenceDevice, Host, LossPolicy, Settings
+from halo.core.outcomes import PowerState
+from halo.core.state import FencePhase
+from halo.manager.manager import Manager
+from tests.core.builders import make_group
+from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
+
+from .fake_agents import FakeAgent, FakeConnector
+from .fake_devices import FakeDevices, Outlet
+from .virtual_time import loop_now, run, settle
+
+Levels = tuple[tuple[str, ...], ...]
+
+
+class Clock:
+    def now(self) -> float:
+        return loop_now().time()
+
+
+def device(agent: str) -> FenceDevice:
+    return FenceDevice(agent, f"/{agent}", {})
+
+
+class Bench:
+    """Hosts h1 and h2 with a group each that is at home there; h1 has the fence `levels`."""
+
+    def __init__(
+        self,
+        levels: Levels = (("one",),),
+        *,
+        disk: MemoryDisk | None = None,
+        on_loss: LossPolicy = LossPolicy.FENCE,
+        observe_only: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.disk = disk or MemoryDisk()
+        self.agents = {"h1": FakeAgent(), "h2": FakeAgent()}
+        names = [name for level in levels for name in level]
+        self.devices = FakeDevices({name: Outlet() for name in [*names, "two-of-h2"]})
+        for name in names:
+            self.outlet(name).on_off = self.agents["h1"].die
+        groups = [make_group("g", ("h1", "h2")), make_group("k", ("h2", "h1"))]
+        cluster = Cluster(
+            "test",
+            {
+                "h1": Host("h1", "192.0.2.1", 8000, self._levels(levels), on_loss),
+                "h2": Host("h2", "192.0.2.2", 8000, ((device("two-of-h2"),),)),
+            },
+            {group.id: group for group in groups},
+            Settings(**settings),
+        )
+        self.manager = Manager(
+            cluster,
+            FakeConnector(self.agents),
+            self.devices,
+            MemoryMedium.open(self.disk),
+            Clock(),
+            observe_only=observe_only,
+        )
+        self.state = self.manager.state
+        self.loop = loop_now()
+        self.work = asyncio.create_task(self.manager.run())
+
+    @staticmethod
+    def _levels(levels: Levels) -> tuple[tuple[FenceDevice, ...], ...]:
+        return tuple(tuple(device(name) for name in level) for level in levels)
+
+    def outlet(self, name: str = "one") -> Outlet:
+        return self.devices.outlets[name]
+
+    async def until(self, what: Callable[[], bool], within_s: float = 120.0) -> None:
+        deadline = self.loop.time() + within_s
+        while not what():
+            assert self.loop.time() < deadline, f"it never came: {self.events}"
+            assert not self.work.done(), self.work
+            await asyncio.sleep(0.01)
+        self.manager.check_invariants()
+
+    async def up(self) -> None:
+        """Both hosts are up, both groups run at home, and every device was asked."""
+        await self.until(lambda: self.agents["h1"].up == {"g"} and self.agents["h2"].up == {"k"})
+        await asyncio.sleep(0.1)
+        self.devices.asked.clear()
+
+    def lose(self) -> None:
+        """h1 falls silent: it may be dead, or it may not."""
+        self.agents["h1"].fall_silent()
+
+    async def command(self, command: str, force: bool = False, comment: str = "why") -> str:
+        return await self.manager.operations.host_command(
+            "h1", command, force=force, comment=comment
+        )
+
+    @property
+    def events(self) -> list[str]:
+        return [f"{e.event.value} {e.object}" for e in self.state.remembered.events]
+
+    def comments(self, event: Event) -> list[str]:
+        return [e.comment for e in self.state.remembered.events if e.event is event]
+
+    @property
+    def switched(self) -> list[str]:
+        """What the devices of h1 were told to do, without questions."""
+        return [what for what in self.devices.asked if not what.startswith("status")]
+
+    @property
+    def h1(self) -> Any:
+        return self.state.hosts["h1"]
+
+    def never_confirmed(self) -> None:
+        assert "fence h1" not in self.events
+        assert self.h1.power_proof is None
+        assert self.agents["h2"].up <= {"k"}
+        assert not self.state.memory_of_host("h1").fenced
+
+
+def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    async def body() -> None:
+        await test()
+
+    def wrapper() -> None:
+        run(body())
+
+    wrapper.__name__ = getattr(test, "__name__", "test")
+    return wrapper
+
+
+async def refusal_of(command: Awaitable[str]) -> CommandError:
+    try:
+        answer = await command
+    except CommandError as error:
+        return error
+    raise AssertionError(f"it was not refused: {answer}")
+
+
+# --- confirmed ----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_lost_host_is_fenced_and_its_group_moves() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.lose()
+    lost_at = bench.loop.time()
+    await bench.until(lambda: bench.agents["h2"].up == {"g", "k"})
+    assert bench.loop.time() - lost_at < 3.3
+    assert bench.devices.asked == ["off one", "status one"]
+    assert bench.events[-1] == "fence h1"
+    assert bench.state.memory_of_host("h1").fenced
+
+
+@virtual
+async def test_the_intent_is_on_disk_before_the_off_and_the_outcome_before_the_start() -> None:
+    bench = Bench()
+    await bench.up()
+    seen: list[str] = []
+
+    def on_off() -> None:
+        seen.extend(text for text in bench.disk.texts if "fence-intent" in text)
+        bench.agents["h1"].die()
+
+    bench.outlet().on_off = on_off
+    bench.agents["h2"].on_start = lambda name: seen.extend(
+        text for text in bench.disk.texts if '"fence"' in text
+    )
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert len(seen) == 2
+
+
+@virtual
+async def test_an_administrators_fence_of_a_healthy_host() -> None:
+    bench = Bench()
+    await bench.up()
+    assert await bench.command("fence", comment="smoke") == "h1 is fenced"
+    assert bench.comments(Event.FENCE) == ["smoke"]
+    await bench.until(lambda: bench.agents["h2"].up == {"g", "k"})
+
+
+@virtual
+async def test_every_device_of_a_step_is_switched_off() -> None:
+    bench = Bench((("left", "right"),))
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert sorted(bench.switched) == ["off left", "off right"]
+    assert sorted(bench.devices.asked[:2]) == ["off left", "off right"]
+
+
+@virtual
+async def test_the_next_level_is_tried_when_one_fails() -> None:
+    bench = Bench((("left", "right"), ("pdu",)))
+    await bench.up()
+    bench.outlet("right").off_fails = "login refused"
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.switched == ["off left", "off right", "off pdu"]
+
+
+# --- never confirmed ----------------------------------------------------------------------------
+
+
+def off_fails(bench: Bench) -> None:
+    bench.outlet().off_fails = "login refused"
+
+
+def off_hangs(bench: Bench) -> None:
+    bench.outlet().off_hangs = True
+
+
+def stays_on(bench: Bench) -> None:
+    bench.outlet().off_does_nothing = True
+
+
+def says_nothing(bench: Bench) -> None:
+    bench.outlet().says = PowerState.UNKNOWN
+
+
+def status_fails(bench: Bench) -> None:
+    bench.outlet().status_fails = "connection timed out"
+
+
+def status_hangs(bench: Bench) -> None:
+    bench.outlet().status_takes_s = 10_000.0
+
+
+FAULTS = [
+    (off_fails, "login refused"),
+    (off_hangs, "no answer within 60 s"),
+    (stays_on, "says that the outlet is on"),
+    (says_nothing, "does not say whether the outlet is off"),
+    (status_fails, "connection timed out"),
+    (status_hangs, "no answer within 60 s"),
+]
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS)
+def test_what_never_confirms(fault: Callable[[Bench], None], words: str) -> None:
+    async def body() -> None:
+        bench = Bench()
+        await bench.up()
+        fault(bench)
+        bench.lose()
+        await bench.until(lambda: "fence-failed h1" in bench.events)
+        assert words in bench.comments(Event.FENCE_FAILED)[0]
+        assert bench.h1.fence_phase is FencePhase.FAILED
+        await asyncio.sleep(600.0)
+        bench.never_confirmed()
+
+    run(body())
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS)
+def test_an_administrator_is_told_and_it_is_one_attempt(
+    fault: Callable[[Bench], None], words: str
+) -> None:
+    async def body() -> None:
+        bench = Bench()
+        await bench.up()
+        fault(bench)
+        error = await refusal_of(bench.command("fence"))
+        assert isinstance(error, CommandFailed)
+        assert words in str(error)
+        assert len(bench.switched) == 1
+        assert "fence h1" not in bench.events
+
+    run(body())
+
+
+@virtual
+async def test_one_device_of_two_is_not_enough() -> None:
+    bench = Bench((("left", "right"),))
+    await bench.up()
+    bench.outlet("right").off_fails = "login refused"
+    bench.lose()
+    await bench.until(lambda: "fence-failed h1" in bench.events)
+    assert "left off by failed levels: left" in bench.comments(Event.FENCE_FAILED)[0]
+    await asyncio.sleep(60.0)
+    bench.never_confirmed()
+
+
+@virtual
+async def test_a_failed_fence_is_tried_again_with_a_growing_pause_until_it_works() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "no power"
+    bench.lose()
+    times = []
+    for number in range(1, 6):
+        await bench.until(lambda number=number: len(bench.switched) == number)  # type: ignore[misc]
+        times.append(bench.loop.time())
+    pauses = [round(b - a) for a, b in pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] in (5, 6)
+    assert pauses[-1] >= 40
+    bench.outlet().off_fails = None
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_a_host_that_answers_again_is_not_fenced_any_more() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "no power"
+    bench.lose()
+    await bench.until(lambda: len(bench.switched) == 1)
+    bench.agents["h1"].speak_again()
+    await bench.until(lambda: bench.h1.connected)
+    bench.outlet().off_fails = None
+    await asyncio.sleep(600.0)
+    assert len(bench.switched) == 1
+    assert bench.agents["h1"].up == {"g"}
+    assert bench.h1.fence_phase is FencePhase.IDLE
+
+
+# --- devices that lie ---------------------------------------------------------------------------
+
+
+def does_not_really_switch(bench: Bench) -> None:
+    bench.outlet().on_off = lambda: None
+
+
+@virtual
+async def test_a_device_that_says_off_while_the_agent_answers_is_not_believed() -> None:
+    bench = Bench()
+    await bench.up()
+    does_not_really_switch(bench)
+    error = await refusal_of(bench.command("fence"))
+    assert "agent still answers" in str(error)
+    assert "distrust h1" in bench.events
+    assert "fence h1" not in bench.events
+    await bench.until(lambda: bench.h1.connected)
+    assert bench.agents["h1"].up == {"g"}
+    error = await refusal_of(bench.command("fence", force=True))
+    assert "not trusted" in str(error)
+
+
+@virtual
+async def test_an_agent_that_answers_slowly_is_waited_for_after_an_administrators_off() -> None:
+    bench = Bench()
+    await bench.up()
+    does_not_really_switch(bench)
+    bench.agents["h1"].latency_s = 0.4
+    error = await refusal_of(bench.command("fence"))
+    assert "agent still answers" in str(error)
+
+
+@virtual
+async def test_a_lying_device_is_found_out_when_its_host_connects() -> None:
+    bench = Bench()
+    bench.outlet().says = PowerState.OFF
+    await bench.until(lambda: "distrust h1" in bench.events)
+    bench.lose()
+    await asyncio.sleep(60.0)
+    bench.never_confirmed()
+    assert bench.switched == []
+    assert "not trusted" in bench.h1.fence_held
+
+
+@virtual
+async def test_a_lying_device_is_found_out_within_the_hour() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().says = PowerState.OFF
+    await asyncio.sleep(3600.0)
+    await bench.until(lambda: "distrust h1" in bench.events)
+
+
+@virtual
+async def test_a_device_that_says_off_of_a_host_that_just_lost_its_power_does_not_lie() -> None:
+    bench = Bench(device_check_interval_s=100.0)
+    await bench.up()
+
+    async def cut_just_before_the_check() -> None:
+        while "status one" not in bench.devices.asked:
+            bench.outlet().is_on = False
+            bench.agents["h1"].fall_silent()
+            await asyncio.sleep(0.01)
+
+    began = bench.loop.time()
+    await asyncio.sleep(99.8 - (began - 1000.0))
+    await cut_just_before_the_check()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert "distrust h1" not in bench.events
+
+
+@virtual
+async def test_a_distrusted_device_proves_nothing_also_after_an_operators_word() -> None:
+    bench = Bench()
+    bench.outlet().says = PowerState.OFF
+    await bench.until(lambda: "distrust h1" in bench.events)
+    bench.agents["h2"].fall_silent()
+    bench.lose()
+    await bench.until(lambda: not bench.h1.connected)
+    await bench.command("confirm-off", comment="saw it dark")
+    await asyncio.sleep(30.0)  # the word has aged, and only the device could renew it
+    bench.agents["h2"].speak_again()
+    await asyncio.sleep(30.0)
+    assert "g" not in bench.agents["h2"].up
+
+
+# --- the operator steps in ----------------------------------------------------------------------
+
+
+@virtual
+async def test_what_the_operator_saw_dark_counts_as_fenced() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "no power"
+    bench.lose()
+    await bench.until(lambda: "fence-failed h1" in bench.events)
+    answer = await bench.command("confirm-off", comment="saw it dark")
+    assert "counts as fenced" in answer
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.comments(Event.FENCE) == ["saw it dark"]
+
+
+@virtual
+async def test_a_cancelled_fence_is_abandoned_and_its_result_discarded() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 20.0
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    await bench.command("cancel-fence", comment="wrong host")
+    assert bench.devices.running == set()
+    await asyncio.sleep(600.0)
+    bench.never_confirmed()
+    assert bench.switched == ["off one"]
+    assert "--confirm-off" in bench.h1.fence_held
+
+
+@virtual
+async def test_whoever_waits_for_a_fence_that_is_cancelled_is_told_so() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 20.0
+    waiting = asyncio.create_task(refusal_of(bench.command("fence")))
+    await bench.until(lambda: bench.switched == ["off one"])
+    await bench.command("cancel-fence")
+    assert "cancelled" in str(await waiting)
+
+
+@virtual
+async def test_a_fence_that_is_not_under_way_cannot_be_cancelled() -> None:
+    bench = Bench()
+    await bench.up()
+    assert isinstance(await refusal_of(bench.command("cancel-fence")), CommandRefused)
+
+
+@virtual
+async def test_a_second_fence_of_a_host_is_refused_while_one_runs() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 5.0
+    first = asyncio.create_task(bench.command("fence"))
+    await bench.until(lambda: bench.switched == ["off one"])
+    for force in (False, True):
+        assert "being fenced already" in str(await refusal_of(bench.command("fence", force=force)))
+    assert await first == "h1 is fenced"
+
+
+# --- nothing of the host is acted on meanwhile --------------------------------------------------
+
+
+@virtual
+async def test_from_the_intent_to_the_outcome_the_host_is_not_listened_to() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 30.0
+    fence = asyncio.create_task(bench.command("fence"))
+    await bench.until(lambda: bench.switched == ["off one"])
+    attempts = len(bench.agents["h1"].attempts)
+    await asyncio.sleep(20.0)
+    assert not bench.h1.ready
+    assert bench.agents["h1"].standing == []
+    assert len(bench.agents["h1"].attempts) == attempts
+    await fence
+
+
+@virtual
+async def test_an_automatic_fence_does_not_listen_either() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 30.0
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    attempts = len(bench.agents["h1"].attempts)
+    bench.agents["h1"].speak_again()
+    await asyncio.sleep(20.0)
+    assert not bench.h1.connected
+    assert len(bench.agents["h1"].attempts) == attempts
+
+
+@virtual
+async def test_after_the_outcome_it_is_discovered_as_at_the_start() -> None:
+    bench = Bench()
+    await bench.up()
+    await bench.command("fence")
+    await bench.until(lambda: bench.agents["h2"].up == {"g", "k"})
+    bench.agents["h1"].live_again()
+    bench.outlet().is_on = True
+    await bench.until(lambda: bench.h1.ready)
+    await asyncio.sleep(60.0)
+    assert bench.agents["h1"].up == set()
+    assert bench.agents["h2"].up == {"g", "k"}
+    assert bench.h1.power_proof is None
+
+
+@virtual
+async def test_a_freeze_meanwhile_stops_an_automatic_fence_before_its_next_off() -> None:
+    bench = Bench((("one",), ("pdu",)))
+    await bench.up()
+    bench.outlet("one").off_takes_s = 5.0
+    bench.outlet("one").off_fails = "login refused"
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    await bench.manager.operations.cluster_command("freeze", comment="wait")
+    await asyncio.sleep(120.0)
+    assert bench.switched == ["off one"]
+    bench.never_confirmed()
+
+
+# --- the journal --------------------------------------------------------------------------------
+
+
+@virtual
+async def test_an_administrators_fence_that_cannot_be_written_down_is_not_begun() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.disk.fail_next = 1
+    error = await refusal_of(bench.command("fence"))
+    assert isinstance(error, CommandFailed)
+    assert "nothing was changed" in str(error)
+    assert bench.switched == []
+    assert bench.h1.ready
+    assert len(bench.agents["h1"].connections) == 1
+    assert bench.agents["h1"].up == {"g"}
+
+
+@virtual
+async def test_a_confirmed_fence_that_cannot_be_written_down_is_not_told_as_done() -> None:
+    bench = Bench()
+    await bench.up()
+
+    def off_and_no_disk() -> None:
+        bench.disk.hang()
+        bench.agents["h1"].die()
+
+    bench.outlet().on_off = off_and_no_disk
+    error = await refusal_of(bench.command("fence"))
+    assert "it could not be written down" in str(error)
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.disk.release()
+    await settle()
+    assert any('"fence"' in text for text in bench.disk.texts)
+
+
+@virtual
+async def test_a_rescue_waits_a_second_for_the_disk_and_goes_on() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.disk.hang()
+    bench.lose()
+    lost_at = bench.loop.time()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.loop.time() - lost_at < 3.3 + 2.0
+    assert bench.state.journal_trouble is not None
+    bench.disk.release()
+    await settle()
+    assert bench.state.journal_trouble is None
+
+
+# --- restarts of the manager --------------------------------------------------------------------
+
+
+def journaled(*records: tuple[Event, str]) -> MemoryDisk:
+    disk = MemoryDisk()
+    disk.texts = [json.dumps(Record(1.0, event, name).to_json()) for event, name in records]
+    return disk
+
+
+OPEN_INTENT = ((Event.CONNECT, "h1"), (Event.CONNECT, "h2"), (Event.FENCE_INTENT, "h1"))
+
+
+@virtual
+async def test_an_open_intent_whose_device_says_off_is_confirmed() -> None:
+    bench = Bench(disk=journaled(*OPEN_INTENT))
+    bench.outlet().is_on = False
+    bench.agents["h1"].die()
+    await bench.until(lambda: bench.agents["h2"].up == {"g", "k"})
+    assert bench.switched == []
+    assert "fence h1" in bench.events
+
+
+@virtual
+async def test_an_open_intent_of_a_host_that_answers_is_decided_afresh() -> None:
+    bench = Bench(disk=journaled(*OPEN_INTENT))
+    bench.outlet().says = PowerState.OFF
+    await bench.until(lambda: bench.h1.connected)
+    await asyncio.sleep(60.0)
+    assert "fence h1" not in bench.events
+    assert "it answers" in bench.comments(Event.FENCE_FAILED)[0]
+
+
+@virtual
+async def test_an_open_intent_of_a_silent_host_that_is_on_is_decided_afresh() -> None:
+    bench = Bench(disk=journaled(*OPEN_INTENT))
+    bench.agents["h1"].fall_silent()
+    began = bench.loop.time()
+    await bench.until(lambda: "fence h1" in bench.events)
+    assert bench.switched == ["off one"]
+    assert bench.loop.time() - began > 3.0  # it counts as lost after its budget, not before
+
+
+@virtual
+async def test_in_observe_mode_nothing_is_switched_whatever_was_open() -> None:
+    bench = Bench(disk=journaled(*OPEN_INTENT), on_loss=LossPolicy.REBOOT, observe_only=True)
+    bench.outlet().is_on = False
+    bench.agents["h1"].die()
+    await asyncio.sleep(600.0)
+    assert bench.switched == []
+    assert bench.agents["h2"].up == set()
+
+
+@virtual
+async def test_a_fence_from_before_a_restart_is_verified_before_anything_rests_on_it() -> None:
+    disk = journaled((Event.CONNECT, "h1"), (Event.FENCE, "h1"))
+    bench = Bench(disk=disk)
+    bench.agents["h1"].fall_silent()
+    bench.outlet().is_on = True  # somebody powered it on meanwhile
+    await asyncio.sleep(60.0)
+    assert "g" not in bench.agents["h2"].up
+    assert "status one" in bench.devices.asked
+    other = Bench(disk=journaled((Event.CONNECT, "h1"), (Event.FENCE, "h1")))
+    other.agents["h1"].fall_silent()
+    other.outlet().is_on = False
+    await other.until(lambda: other.agents["h2"].up == {"g", "k"})
+    assert other.switched == []
+
+
+@virtual
+async def test_when_the_manager_ends_its_fence_programs_end_with_it() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_hangs = True
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    await settle()
+    assert bench.devices.running == set()
+    remembered = Remembered()
+    remembered.apply_all(Record.from_json(json.loads(text)) for text in bench.disk.texts)
+    assert remembered.host("h1").fence_intent is not None  # settled by the next manager
+
+
+# --- on_loss: reboot ----------------------------------------------------------------------------
+
+
+async def rebooting() -> Bench:
+    """h1 was lost and fenced, and is to be powered on again."""
+    bench = Bench(on_loss=LossPolicy.REBOOT)
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    return bench
+
+
+@virtual
+async def test_a_rebooted_host_is_off_confirmed_and_on_again() -> None:
+    bench = await rebooting()
+    await bench.until(lambda: bench.switched == ["off one", "on one"])
+    assert bench.h1.power_proof is None
+    assert bench.state.memory_of_host("h1").rebooted
+
+
+@virtual
+async def test_a_frozen_cluster_powers_nothing_on() -> None:
+    bench = await rebooting()
+    await bench.manager.operations.cluster_command("freeze", comment="")
+    await asyncio.sleep(120.0)
+    assert bench.switched == ["off one"]
+    await bench.manager.operations.cluster_command("thaw", comment="")
+    await bench.until(lambda: bench.switched == ["off one", "on one"])
+
+
+@virtual
+async def test_a_host_that_was_fenced_anew_meanwhile_is_not_powered_on() -> None:
+    for delay in (0.0, 5.0, 10.0, 11.0, 11.9):
+        bench = await rebooting()
+        bench.outlet().off_takes_s = 4.0
+        await asyncio.sleep(delay)
+        await bench.command("fence", force=True)
+        await asyncio.sleep(120.0)
+        assert "on one" not in bench.switched, delay
+        assert not bench.outlet().is_on
+
+
+@virtual
+async def test_an_off_that_is_ordered_during_an_on_follows_it() -> None:
+    bench = await rebooting()
+    bench.outlet().off_takes_s = 4.0
+    await bench.until(lambda: bench.switched == ["off one", "on one"])
+    assert await bench.command("fence", force=True) == "h1 is fenced"
+    assert bench.devices.overlaps == []
+    assert not bench.outlet().is_on
+    assert bench.switched == ["off one", "on one", "off one"]
+
+
+# --- defects end the manager --------------------------------------------------------------------
+
+
+@virtual
+async def test_a_defect_of_the_device_adapter_ends_the_manager_and_confirms_nothing() -> None:
+    bench = Bench()
+    await bench.up()
+
+    def broken() -> None:
+        raise InvariantError("a defect")
+
+    bench.outlet().on_off = broken
+    bench.lose()
+    await asyncio.wait({bench.work}, timeout=60.0)
+    assert isinstance(bench.work.exception(), InvariantError)
+    bench.never_confirmed()
+
+
+@virtual
+async def test_no_route_to_the_network_fences_nobody() -> None:
+    bench = Bench()
+    await bench.up()
+    for agent in bench.agents.values():
+        agent.refuses = LossKind.NO_ROUTE_TO_NETWORK
+        agent.end(LossKind.LOCAL)
+    await asyncio.sleep(600.0)
+    assert bench.switched == []
