@@ -30,6 +30,7 @@ from halo.core.model import (
 )
 from halo.core.ocf import OcfCode, is_present
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.spreading import spread
 from halo.core.state import ClusterState
 
 BAD_MONITORS_BEFORE_RESTART = 2
@@ -133,6 +134,7 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
+        self._phase = spread(group.id)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
@@ -144,7 +146,7 @@ class GroupMachine:
             Presence.STOPPED,
         ):
             state.presence = sighting.presence
-            state.due_at = now + self._interval_s(resource)
+            state.due_at = self._first_look(resource, now)
         if resource.shared and self._departure() is None:
             self._state.needs.need(resource.id, self._host, self._group.id)
         return state
@@ -172,6 +174,7 @@ class GroupMachine:
                 return []
             return self._monitored(state, result) + self.step(now)
         if operation is Operation.START:
+            state.due_at = self._first_look(state.resource, now)
             return self._started(state, result) + self.step(now)
         return self._stopped(state, result, now) + self.step(now)
 
@@ -542,6 +545,13 @@ class GroupMachine:
         if operation is Operation.START:
             state.presence = Presence.UNKNOWN
         return Run(state.resource, operation)
+
+    def _first_look(self, resource: Resource, now: float) -> float:
+        """Ten thousand groups that were adopted or started together are not looked at together:
+        for the first look each has its own moment within the interval."""
+        interval_s = self._interval_s(resource)
+        since = (now - self._phase * interval_s) % interval_s
+        return now - since + interval_s
 
     def _interval_s(self, resource: Resource) -> float:
         return resource.monitor_interval_s or self._state.settings.monitor_interval_s

@@ -19,6 +19,10 @@ from halo.core.tokens import ResourceToken
 from halo.manager.context import Context
 from halo.manager.host_task import HostTask
 from halo.manager.second_copy import SecondCopies
+from halo.manager.wakeup import Wakeup
+
+DECISIONS_AT_ONCE = 50
+RECHECK_SPACING_S = 0.0005
 
 log = structlog.get_logger("halo.desk")
 
@@ -52,7 +56,8 @@ class PlacementDesk:
         self._dirty: dict[GroupId, None] = {}
         self._recheck: dict[GroupId, float] = {}
         self._pinged: dict[HostId, float] = {}
-        self._wake = asyncio.Event()
+        self._recheck_at: float | None = None  # no group is to be decided again before this
+        self._wake = Wakeup()
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -98,7 +103,7 @@ class PlacementDesk:
         for group in groups:
             self._dirty[group] = None
         if self._dirty:
-            self._wake.set()
+            self._wake.ring()
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -107,25 +112,24 @@ class PlacementDesk:
         while True:
             await self._sleep()
             dirty, self._dirty = self._dirty, {}
-            for group in dirty:
+            for number, group in enumerate(dirty, start=1):
                 if group in self._tokens:
                     self._carry_out(group, self._decide(group))
+                if number % DECISIONS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # heartbeats do not wait for ten thousand decisions
 
     async def _sleep(self) -> None:
         """Wait for a change, or for the next decision that waits for time to pass."""
-        due = min(self._recheck.values(), default=None)
         if not self._dirty:
-            self._wake.clear()
-            timeout = None if due is None else max(0.0, due - self._loop.time())
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            self._wake.reset()
+            await self._wake.sleep_until(self._recheck_at)
         now = self._loop.time()
+        if self._recheck_at is None or now < self._recheck_at:
+            return
         for group in [group for group, at in self._recheck.items() if at <= now]:
             del self._recheck[group]
             self._dirty[group] = None
+        self._recheck_at = min(self._recheck.values(), default=None)
 
     def _decide(self, group: GroupId) -> Decision:
         now = self._loop.time()
@@ -145,7 +149,10 @@ class PlacementDesk:
             self.second_copy(group)
         now = self._loop.time()
         if decision.recheck_s is not None:
-            self._recheck[group] = now + decision.recheck_s
+            # Where thousands wait, each waits a little longer: it must not cost a core.
+            due = now + max(decision.recheck_s, len(self._recheck) * RECHECK_SPACING_S)
+            self._recheck[group] = due
+            self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
         for host in decision.probe:
             self._hosts[host].probe(group)
         for host in decision.ping:

@@ -10,6 +10,7 @@ import structlog
 from halo.core.errors import LinkError
 from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, Operation, Resource, ResourceGroup, ResourceId
+from halo.core.spreading import spread
 from halo.manager.context import Context
 from halo.manager.operations import operate
 from halo.manager.watcher import FEATURE, ReportTaker, Watcher
@@ -97,17 +98,25 @@ class Surveyor:
             await asyncio.wait(first)
             log.info("looked through", host=self._host, groups=len(groups))
         tick_s = self._state.settings.monitor_interval_s
+        self._spread_rounds(groups)
+        await asyncio.sleep(tick_s * spread(self._host))
         while True:
-            await asyncio.sleep(tick_s)
             for group in groups:
                 if self._is_due(group):
                     self.probe(group.id)
+            await asyncio.sleep(tick_s)
 
     def _look_through(self) -> None:
         """Nobody watches any more, or yet: look at everything that no task looks after."""
         for group in self._state.groups_of(self._host):
             if not self._is_managed_here(group.id):
                 self.probe(group.id)
+
+    def _spread_rounds(self, groups: list[ResourceGroup]) -> None:
+        """Have the first look of the rounds come due for each group at a moment of its own."""
+        now, interval_s = self._loop.time(), self._state.settings.survey_interval_s
+        for group in groups:
+            self._looked_at[group.id] = now - interval_s * spread(group.id)
 
     def _is_due(self, group: ResourceGroup) -> bool:
         """Groups without a home are looked at each period, and so are those that people may be
@@ -152,15 +161,30 @@ class Surveyor:
             self._context.desk.second_copy(group.id)
 
     async def _monitor(self, group: ResourceGroup, resource: Resource) -> None:
-        await operate(
-            self._state,
-            self._connection,
-            group,
-            resource,
-            self._host,
-            Operation.MONITOR,
-            epoch=self._epoch,
-        )
+        began = self._loop.time()
+        try:
+            await operate(
+                self._state,
+                self._connection,
+                group,
+                resource,
+                self._host,
+                Operation.MONITOR,
+                epoch=self._epoch,
+            )
+        except LinkError as error:
+            # The connection may stand all the same: that it was asked in vain has to be known, or
+            # the desk would have it asked again at once, for ever.
+            self._state.observe(
+                group,
+                resource,
+                self._host,
+                Presence.ERROR,
+                epoch=self._epoch,
+                begun_at=began,
+                reason=f"no answer: {error}",
+            )
+            raise
 
     def _is_second_copy(self, group: ResourceGroup) -> bool:
         here = self._state.knowledge.presence(group, self._host) is Presence.RUNNING
