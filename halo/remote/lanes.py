@@ -47,7 +47,8 @@ class Lanes:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                queue.remove(turn)
+                if turn in queue:  # else `leave` has passed it over in the same moment
+                    queue.remove(turn)
             else:  # our turn came in the same moment
                 self.leave(key)
             raise

@@ -167,6 +167,19 @@ class TestLanes:
         lanes.leave("k")
         assert lanes.busy == 0
 
+    async def test_who_is_cancelled_as_the_lane_is_left_is_passed_over(self) -> None:
+        lanes = Lanes()
+        await lanes.enter("k")
+        first, second = (asyncio.create_task(lanes.enter("k")) for _ in "ab")
+        await asyncio.sleep(0)
+        first.cancel()
+        lanes.leave("k")  # before the first has noticed
+        await asyncio.wait_for(second, 1)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        lanes.leave("k")
+        assert lanes.busy == 0
+
     async def test_lanes_do_not_wait_for_each_other(self) -> None:
         lanes = Lanes()
         await lanes.enter("k")
