@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts check format clean
+.PHONY: help demo test test-hosts bench check format clean
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
+	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what the other targets made"
@@ -25,6 +26,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	@$(BIN)/python demo/demo.py
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
 
 test: $(STAMP)
 	@$(BIN)/pytest -q -n auto $(PYTEST_ARGS)

@@ -1,9 +1,11 @@
-"""One GET over a Unix socket, with the standard library."""
+"""Requests over a Unix socket, with the standard library."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import socket
+from typing import Any
 
 DEADLINE_S = 60.0
 
@@ -21,9 +23,18 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def get(path: str, route: str) -> bytes:
     """The body that the socket at `path` answers for `route`. Raises OSError, RuntimeError."""
+    return _request(path, "GET", route, None)
+
+
+def send(path: str, route: str, body: dict[str, Any]) -> bytes:
+    """Post a command. Raises OSError, RuntimeError."""
+    return _request(path, "POST", route, json.dumps(body))
+
+
+def _request(path: str, method: str, route: str, sent: str | None) -> bytes:
     connection = _UnixConnection(path)
     try:
-        connection.request("GET", route)
+        connection.request(method, route, sent)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status != 200:

@@ -51,6 +51,6 @@ class Row:
     def __str__(self) -> str:
         low, middle, high = min(self.values), statistics.median(self.values), max(self.values)
         return (
-            f"{self.name:<58} {low:>8.4g} {middle:>8.4g} {high:>8.4g} {self.unit:<4} "
+            f"{self.name:<74} {low:>8.4g} {middle:>8.4g} {high:>8.4g} {self.unit:<4} "
             f"{bar(middle, self.limit)}"
         )

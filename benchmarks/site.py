@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.http import get
 
 FENCE_PROGRAM = Path(__file__).with_name("fence_instant")
+ROOT = Path(__file__).parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -132,7 +133,7 @@ class Site:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / f"{journal.name}.err").open("wb"),
-            cwd=Path(__file__).parents[1],
+            cwd=ROOT,
         )
         self._processes.append(process)
         assert process.stdin is not None

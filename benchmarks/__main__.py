@@ -1,0 +1,104 @@
+"""Every figure that can be measured on loopback, beside its bar: `make bench`.
+
+    python -m benchmarks [--runs 5] [--hosts 1000] [--rest 60] [--only failover,move,...]
+
+Run it on a machine that does nothing else. What takes hosts that really lose power is measured by
+`benchmarks.failover`, which needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import scale, small
+from benchmarks.report import Row, machine
+from benchmarks.site import Shape
+
+Rows = Iterator[Row]
+
+
+def failover_rows(options: argparse.Namespace) -> Rows:
+    """A power cut of the active host of a pair, for both loss budgets."""
+    decisions: list[float] = []
+    for budget_s, limit_s in ((3.0, 3.3), (0.5, 0.8)):
+        found = small.failovers(budget_s, options.runs)
+        decisions += found.decision
+        yield Row(f"power cut -> start command, budget {budget_s:g} s", found.total, "s", limit_s)
+    milliseconds = [1000 * value for value in decisions]
+    yield Row("declared lost -> start command, 2 hosts", milliseconds, "ms", 50.0)
+
+
+def move_rows(options: argparse.Namespace) -> Rows:
+    """A planned move, scripts that take no time."""
+    milliseconds = [1000 * value for value in small.moves(2 * options.runs)]
+    yield Row("planned move, besides the scripts", milliseconds, "ms", 50.0)
+
+
+def cold_start_rows(options: argparse.Namespace) -> Rows:
+    """Two real agents and a manager, all started at once."""
+    yield Row("cold start -> start script ran", small.cold_starts(options.runs), "s", 2.0)
+
+
+def agent_rows(options: argparse.Namespace) -> Rows:
+    """One real agent, 10 resources at 5 s."""
+    cpu, memory = small.one_agent(options.rest)
+    yield Row("agent, 10 resources at 5 s: CPU a minute", [cpu], "s", 0.3)
+    yield Row("agent, 10 resources at 5 s: memory", [memory], "MB", 60.0)
+
+
+def status_rows(options: argparse.Namespace) -> Rows:
+    """The status command, and the journal."""
+    times = small.status_commands(4 * options.runs)
+    yield Row("halo status, 100 resources, whole process", times, "ms", 80.0)
+
+
+def journal_rows(options: argparse.Namespace) -> Rows:
+    """One record, flushed."""
+    yield Row("journal, one record on disk", small.journal_writes(20 * options.runs), "ms")
+
+
+def scale_rows(options: argparse.Namespace) -> Rows:
+    """Many hosts; once, since it takes minutes."""
+    for mode in ("polled", "watched"):
+        with tempfile.TemporaryDirectory(prefix="halo-scale-") as folder:
+            found = scale.measure(Shape(options.hosts), mode, options.rest, Path(folder))
+        for name, value, unit, limit in scale.rows(found):
+            yield Row(f"{found.hosts} hosts {mode}: {name}", [value], unit, limit)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "failover": failover_rows,
+    "move": move_rows,
+    "cold": cold_start_rows,
+    "agent": agent_rows,
+    "status": status_rows,
+    "journal": journal_rows,
+    "scale": scale_rows,
+}
+
+
+def main() -> int:
+    """Print the rows as they are measured; 1 where a bar was missed."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="of each figure (default: 5)")
+    parser.add_argument("--hosts", type=int, default=1000, help="of the large cluster")
+    parser.add_argument("--rest", type=float, default=60.0, help="seconds measured at rest")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts: {', '.join(PARTS)}")
+    options = parser.parse_args()
+    print(machine())
+    print(f"{'':<74} {'min':>8} {'median':>8} {'max':>8}")
+    missed = 0
+    for name in options.only.split(","):
+        for row in PARTS[name](options):
+            print(row, flush=True)
+            missed += not row.met
+    print(f"{missed} bars missed" if missed else "every bar was met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
