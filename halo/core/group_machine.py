@@ -538,6 +538,16 @@ class GroupMachine:
             and state.presence is not Presence.UNKNOWN
             and not state.stopped_by_script
             and state.bad_monitors == 0
+            and not self._is_root_in_doubt(state)
+        )
+
+    def _is_root_in_doubt(self, state: ResourceState) -> bool:
+        """Does the root run without the right to complete the group in place? Once a second copy
+        is gone, another look gives it back; the agent tells of no change."""
+        return (
+            state.resource.id == self._group.root
+            and state.presence is Presence.RUNNING
+            and not self._state.knowledge.root_seen(self._group, self._host, self._epoch)
         )
 
     def _run(self, state: ResourceState, operation: Operation) -> Run:

@@ -34,6 +34,7 @@ class Sighting:
     last_seen: Presence = Presence.UNKNOWN  # survives the loss of the connection
     failure: str | None = None  # a failed start or stop, until cleanup
     reports: int = 0  # how many reports of watching agents were taken in
+    void_before: float = float("-inf")  # answers to questions sent before that do not count
 
 
 _NOTHING = Sighting()
@@ -54,9 +55,10 @@ class Knowledge:
         return self._sightings.setdefault(host, {}).setdefault(resource, Sighting())
 
     def is_outdated(self, resource: Resource, host: HostId, *, epoch: int, begun_at: float) -> bool:
-        """Is this a slow answer to an older question than the last one answered?"""
+        """Is this a slow answer to an older question than the last one answered, or to one from
+        before the group was to be looked at afresh?"""
         entry = self.of(resource.id, host)
-        return entry.epoch == epoch and begun_at < entry.begun_at
+        return begun_at < entry.void_before or (entry.epoch == epoch and begun_at < entry.begun_at)
 
     def observe(
         self,
@@ -144,19 +146,22 @@ class Knowledge:
         for key in [key for key in self._root_seen if key[1] == host]:
             del self._root_seen[key]
 
-    def drop_group(self, group: ResourceGroup, reason: str, *, forgive: bool = True) -> None:
-        """Look at a group afresh: what is known of it does not count.
+    def drop_group(
+        self, group: ResourceGroup, reason: str, *, now: float, forgive: bool = True
+    ) -> None:
+        """Look at a group afresh: what is known of it does not count, nor what is still answered
+        to questions sent before `now`.
 
         `forgive`: nor do its failures."""
         for host in group.candidates:
             for resource in group.resources:
-                entry = self._sightings.get(host, {}).get(resource.id)
-                if entry is not None:
-                    entry.presence = Presence.UNKNOWN
-                    entry.reason = reason
-                    entry.begun_at = float("-inf")
-                    if forgive:
-                        entry.failure = None
+                entry = self._entry(resource.id, host)
+                entry.presence = Presence.UNKNOWN
+                entry.reason = reason
+                entry.begun_at = float("-inf")
+                entry.void_before = now
+                if forgive:
+                    entry.failure = None
             self._root_seen.pop((group.id, host), None)
 
     def host_fenced(self, host: HostId, resources: list[Resource]) -> None:

@@ -264,6 +264,15 @@ class Commands:
             Event.CLEAR_EVENTS: "events cleared",
         }[event]
 
+    def took_effect(self, records: tuple[Record, ...]) -> None:
+        """The disk was so slow that a command had been given up: it is carried out now.
+
+        Whatever it was, every group is looked at afresh; a hold may just have ended."""
+        forgiven = {record.object for record in records if record.event is Event.CLEANUP}
+        log.warning("a slow command took effect", events=[r.event.value for r in records])
+        for group in self._state.cluster.groups.values():
+            self._look_afresh(group, forgive=group.id in forgiven)
+
     # --- how each is done --------------------------------------------------------------------
 
     def _make(self, event: Event, obj: str, comment: str | None, **data: object) -> Record:
@@ -293,7 +302,9 @@ class Commands:
 
         While it was held, people may have stopped it here and started it elsewhere. Therefore
         forget once before the record that ends the hold, so that no step can come between."""
-        self._state.knowledge.drop_group(group, "being looked at afresh", forgive=forgive)
+        self._state.knowledge.drop_group(
+            group, "being looked at afresh", now=self._loop.time(), forgive=forgive
+        )
 
     def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
         """Have a group decided afresh, from what all its candidates say now."""

@@ -82,10 +82,24 @@ class PlacementDesk:
             if group in self._tokens:
                 self._since[group] = now
                 self._mark([group])
+            else:
+                self._wake_holder(group)
 
     def learnt(self, groups: Iterable[GroupId]) -> None:
         """An answer came in: decide again."""
-        self._mark(group for group in groups if group in self._tokens)
+        for group in groups:
+            if group in self._tokens:
+                self._mark([group])
+            else:
+                self._wake_holder(group)
+
+    def _wake_holder(self, group: GroupId) -> None:
+        """What changed elsewhere may let a group leave its host: nothing else tells its task."""
+        host = self._state.groups[group].managed_on
+        if host is not None and self._state.departure_reason(
+            self._state.cluster.groups[group], host
+        ):
+            self._hosts[host].poke(group)
 
     def second_copy(self, group: GroupId) -> None:
         """A group is seen on two hosts: act by its policy."""

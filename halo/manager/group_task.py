@@ -110,7 +110,9 @@ class GroupTask:
         await self._wake.sleep_until(self._machine.next_due())
 
     def _carry_out(self, actions: list[Action]) -> None:
-        if self._departing_since is None and self._state.departure_reason(self._group, self._host):
+        if not self._state.departure_reason(self._group, self._host):
+            self._departing_since = None  # called off: what was sampled since then proves nothing
+        elif self._departing_since is None:
             self._departing_since = self._loop.time()
         for action in actions:
             match action:

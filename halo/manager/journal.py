@@ -39,10 +39,12 @@ class _Entry:
     keep: bool  # a rescue's: retried until it is written
     number: int  # its place in the order in which entries stand on the medium
     applied: bool = False
+    given_up: bool = False  # its command was answered with an error while it was being written
 
 
 class Journal:
-    """Writes records and folds them. `on_trouble` is told of every change of its health."""
+    """Writes records and folds them. `on_trouble` is told of every change of its health, `on_late`
+    of records that take effect after their command was given up, in the step that folds them."""
 
     def __init__(
         self,
@@ -51,11 +53,13 @@ class Journal:
         clock: WallClock,
         on_trouble: Callable[[str | None], None],
         records_read: int = 0,
+        on_late: Callable[[tuple[Record, ...]], None] = lambda _records: None,
     ) -> None:
         self._medium = medium
         self._remembered = remembered
         self._clock = clock
         self._on_trouble = on_trouble
+        self._on_late = on_late
         self._queue: list[_Entry] = []
         self._wake = asyncio.Event()
         self._trouble: str | None = None
@@ -85,6 +89,7 @@ class Journal:
                     f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; nothing was "
                     "changed. Look at the disk under the state file, then try again"
                 ) from None
+            entry.given_up = True
             raise RecordError(
                 f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; the command takes "
                 "effect if the disk completes the write. Look at `halo status` before trying again"
@@ -181,6 +186,9 @@ class Journal:
             for entry in self._queue:
                 if entry.applied:
                     self._remembered.apply_all(entry.records)
+        for entry in batch:
+            if entry.given_up:
+                self._on_late(entry.records)
 
     def _failed(self, batch: list[_Entry], error: RecordError) -> None:
         self._say(str(error))

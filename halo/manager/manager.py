@@ -48,7 +48,14 @@ class Manager:
         self.state = ClusterState(cluster, remembered, observe_only, started_at=now)
         self._show_remembered_failures()
         self._failure: asyncio.Future[None] = self._loop.create_future()
-        journal = Journal(medium, remembered, clock, self._journal_trouble, records_read)
+        journal = Journal(
+            medium,
+            remembered,
+            clock,
+            self._journal_trouble,
+            records_read,
+            on_late=lambda records: self.operations.took_effect(records),
+        )
         self._journal = journal
         self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s

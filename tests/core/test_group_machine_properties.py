@@ -275,7 +275,7 @@ def test_with_a_world_that_behaves_it_gets_where_it_was_told(
             # What an operator does: mend it, then cleanup; it is looked at afresh.
             real.faults.clear()
             world.journal(Event.CLEANUP, "g")
-            world.state.knowledge.drop_group(driver.group, "afresh")
+            world.state.knowledge.drop_group(driver.group, "afresh", now=world.now)
             driver = Driver(world)
     assert real.up == goal
     if wanted:

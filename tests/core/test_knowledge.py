@@ -135,10 +135,20 @@ def test_a_cleanup_forgets_what_is_known_and_forgives_failures() -> None:
     see(knowledge, GROUP, "h1", RUNNING, RUNNING, RUNNING)
     knowledge.note_root_running(GROUP, "h1", epoch=1)
     knowledge.mark_failure("g", "h1", "start failed")
-    knowledge.drop_group(GROUP, "afresh")
+    knowledge.drop_group(GROUP, "afresh", now=20.0)
     assert knowledge.presence(GROUP, "h1") is UNKNOWN
     assert knowledge.of("g", "h1").failure is None
     assert not knowledge.root_seen(GROUP, "h1", 1)
+
+
+def test_an_answer_to_a_question_from_before_a_cleanup_does_not_count() -> None:
+    knowledge = Knowledge()
+    knowledge.drop_group(GROUP, "afresh", now=20.0)
+    resource = GROUP.resources[0]
+    for begun_at, counts in ((19.0, False), (21.0, True)):
+        taken = knowledge.observe(resource, "h1", RUNNING, epoch=1, begun_at=begun_at)
+        assert taken is counts
+        assert (knowledge.presence(GROUP, "h1") is RUNNING) is counts
 
 
 # --- S1's exception: completed in place where the root was seen ---------------------------------
