@@ -30,10 +30,11 @@ demo: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
+# Mostly waiting, so more workers than there are cores.
 test: $(STAMP)
-	@$(BIN)/pytest -q -n auto $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n 4 $(PYTEST_ARGS)
 
-# Mostly waiting, so more of them at once than there are cores. A missing part fails here.
+# The same tests of real hosts that `test` runs as root; a missing part fails here.
 test-hosts: $(STAMP)
 	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 4 $(PYTEST_ARGS) tests/hosts
 
