@@ -6,13 +6,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import click
 
 from tests.simulation.model import Scenario
+from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import Result, quiet, run, shrink
 
@@ -29,6 +30,7 @@ DAY_S = 86_400.0
 @click.option("--duration", type=float, default=120.0, show_default=True, help="Virtual seconds.")
 @click.option("--sparse", is_flag=True, help="A fault every few minutes, not seconds.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Shrink failing scenarios.")
+@click.option("--mutants", metavar="SEEDS", type=int, help="Hunt each mutant over so many seeds.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at 10 failing seeds.")
 def main(
     seed: int | None,
@@ -39,9 +41,12 @@ def main(
     duration: float,
     sparse: bool,
     shrinks: bool,
+    mutants: int | None,
     keep_going: bool,
 ) -> None:
     """Hunt for a second start: whole clusters, the real manager, a virtual clock."""
+    if mutants:
+        sys.exit(_hunt_mutants(mutants, jobs))
     if replay:
         sys.exit(_show(Scenario.from_json(Path(replay).read_text()), shrinks=False))
     if seed is not None:
@@ -61,7 +66,7 @@ def _show(scenario: Scenario, shrinks: bool) -> int:
         result = run(scenario, timeline=True)
         click.echo("\n".join(result.timeline))
         click.echo(
-            f"seed {scenario.seed}: {result.virtual_s:.0f} virtual seconds in {result.wall_s:.2f} s,"
+            f"seed {scenario.seed}: {result.virtual_s:.0f} virtual s in {result.wall_s:.2f} s,"
             f" {result.steps} steps, {result.checks} checks, digest {result.digest}"
         )
         for violation in result.violations:
@@ -69,6 +74,18 @@ def _show(scenario: Scenario, shrinks: bool) -> int:
         if result.violations and shrinks:
             click.echo(shrink(scenario, result.rule, click.echo).to_json())
     return 1 if result.violations else 0
+
+
+def _hunt_mutants(limit: int, jobs: int) -> int:
+    missed = 0
+    with ProcessPoolExecutor(jobs) as pool:
+        hunts = {name: pool.submit(hunt, name, limit) for name in MUTANTS}
+        for name, task in hunts.items():
+            found = task.result()
+            missed += found is None
+            shown = f"{found[0]:>5}  {found[1][:90]}" if found else "    -  NOT FOUND"
+            click.echo(f"{name:<52}{shown}")
+    return 1 if missed else 0
 
 
 def batch(numbers: list[int], duration: float, sparse: bool) -> list[Result]:
@@ -142,7 +159,7 @@ def _many(
     size = 1 if duration > 3600 else BATCH
     with ProcessPoolExecutor(jobs) as pool:
         waiting = _batches(numbers, size)
-        running = set()
+        running: set[Future[list[Result]]] = set()
         over = False
         while True:
             while not over and len(running) < jobs:

@@ -242,14 +242,14 @@ class FenceOracle:
                     and at.connection is not None
                     and not orders.active[other].surely(False)
                     and other not in (() if orders.cleanups[group.id] else failures)
-                    and all(r.id in at.words for r in group.exclusive)
+                    and all(r.id in at.shown for r in group.exclusive)
                     and at.answered_sent_at >= verdict - 0.001
                 ):
                     return True
         return False
 
     def _storm(self, host: str) -> str:
-        settings, now = self.world.cluster.settings, self.clock.now
+        settings = self.world.cluster.settings
         onsets = {
             name: max(watch.sign_at, self.oracle.fresh_at)
             for name, watch in self.oracle.hosts.items()

@@ -41,6 +41,13 @@ class SimCall:
         self.answered = False
         self.lie = False  # a monitor that may say 7 of a running resource, by fault
 
+    def begins(self) -> None:
+        """Its script begins."""
+
+    def ended(self, result: OperationResult) -> None:
+        """The agent has the result: it goes to whoever asked."""
+        self.connection.deliver_result(self, result)
+
 
 class Script:
     """One running script; it belongs to its host and outlives its agent."""
@@ -101,6 +108,8 @@ class SimAgent:
             self._hello(connection)
         elif what == "cancel":
             self._drop(lambda waiting: waiting is call, call.resource.id)
+        elif what == "watch":
+            connection.begin_watch(call)
         elif what == "close":
             self.closed(connection)
 
@@ -140,14 +149,22 @@ class SimAgent:
     def _drop(self, is_dropped: Any, name: str) -> None:
         queue = self.waiting.get(name)
         if queue is not None:
+            for call in queue:
+                if is_dropped(call):
+                    call.connection.operation_is_over(call)
             self.waiting[name] = deque(call for call in queue if not is_dropped(call))
 
     # --- scripts -----------------------------------------------------------------------------
 
     def _operation(self, connection: SimConnection, call: SimCall) -> None:
         if self.served is not connection:
+            connection.operation_is_over(call)
             connection.deliver_refusal(call)
             return
+        self.enqueue(call)
+
+    def enqueue(self, call: SimCall) -> None:
+        """Begin it, or let it wait for its resource."""
         name = call.resource.id
         if name in self.host.scripts:
             self.waiting.setdefault(name, deque()).append(call)
@@ -165,13 +182,15 @@ class SimAgent:
             del self.host.scripts[name]
         call = script.call
         if call.connection.agent is self and script.outcome is not None:
-            call.connection.deliver_result(call, script.outcome)
+            call.connection.operation_is_over(call)
+            call.ended(script.outcome)
         queue = self.waiting.get(name)
         while queue:
             following = queue.popleft()
             if not following.abandoned:
                 self.host.begin(following)
                 return
+            following.connection.operation_is_over(following)
 
 
 class SimHost:
@@ -181,6 +200,8 @@ class SimHost:
         self.world = world
         self.id = name
         self.legacy = bool(options.get("legacy"))
+        self.watches = bool(options.get("watches"))
+        self.agents_started = 1
         self.powered = True
         self.boot = 1
         self.off_since = 0.0
@@ -249,6 +270,7 @@ class SimHost:
         if not self.powered or self.agent is not None:
             return
         self.world.say(self.id, "agent starts")
+        self.agents_started += 1
         self.agent = SimAgent(self)
         for script in list(self.scripts.values()):
             if script.outcome is not None:  # it ended while nobody looked
@@ -315,6 +337,7 @@ class SimHost:
         timeout_s = call.resource.timeout_s(call.operation) or DEFAULT_TIMEOUT_S
         script = Script(call, self.boot, now, now + timeout_s)
         self.scripts[call.resource.id] = script
+        call.begins()
         if call.operation is Operation.MONITOR:
             fault = world.take_script_fault(self.id, call) if world.script_faults else ""
             duration = world.random.random() * 0.03 + 0.005
@@ -326,7 +349,7 @@ class SimHost:
             fault = world.take_script_fault(self.id, call) if world.script_faults else ""
             duration = world.random.uniform(0.05, world.script_time_s)
             effect_at = duration * world.random.random()
-            if fault != "no-effect-fail":
+            if fault not in ("no-effect-fail", "lies"):
                 world.clock.after(effect_at, self._effect, script)
         if fault == "slow":
             duration *= 20
@@ -376,6 +399,8 @@ class SimHost:
             result = OperationResult(Outcome.COMPLETED, 1, "simulated failure")
         elif fault == "not-run":
             result = OperationResult(Outcome.NOT_RUN, message="simulated: no such script")
+        elif fault == "lies":
+            result = OperationResult(Outcome.COMPLETED, 0)
         elif fault == "says-7":
             result = OperationResult(Outcome.COMPLETED, NOT_RUNNING)
         elif operation is Operation.MONITOR:
@@ -393,9 +418,11 @@ class SimHost:
 
     def _kill_at_deadline(self, script: Script, boot: int) -> None:
         """The agent ends a script at its deadline; without an agent nobody does."""
-        if self._is_gone(script) or self.boot != boot or self.scripts.get(
-            script.resource.id
-        ) is not script:
+        if (
+            self._is_gone(script)
+            or self.boot != boot
+            or self.scripts.get(script.resource.id) is not script
+        ):
             return
         if self.agent is None or self.agent.hung:
             if self.agent is not None:

@@ -48,9 +48,7 @@ class Action:
     def from_json(raw: dict[str, Any]) -> Action:
         """The reverse of :meth:`to_json`."""
         args = {k: v for k, v in raw.items() if k not in ("at", "kind", "trigger", "delay")}
-        return Action(
-            raw["at"], raw["kind"], args, raw.get("trigger", ""), raw.get("delay", 0.0)
-        )
+        return Action(raw["at"], raw["kind"], args, raw.get("trigger", ""), raw.get("delay", 0.0))
 
 
 @dataclass(frozen=True)

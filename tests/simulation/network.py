@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from halo import __version__
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
-from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
+from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, ReportBatch, WatchItem
 from halo.ports import ReportSink
 from tests.simulation.hosts import SimCall, SimHost
+from tests.simulation.watching import SimWatch
 
 if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
@@ -88,6 +89,9 @@ class SimConnection:
         self._held_in: list[tuple[Any, ...]] = []
         self._held_beats: list[asyncio.Future[None]] = []
         self.is_up = False
+        self.watching: SimWatch | None = None
+        self.watch_waiter: Any = None
+        self.ended_operations: dict[str, int] = {}
         self._arrival_out = 0.0
         self._arrival_in = 0.0
         self._dead_path_since: float | None = None
@@ -135,7 +139,12 @@ class SimConnection:
     async def watch(
         self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
     ) -> None:
-        raise LinkError(Loss(LossKind.PROTOCOL, "the simulated agents do not watch"))
+        if self.loss is not None:
+            raise LinkError(self.loss)
+        self.watch_waiter = self.loop.create_future()
+        self.watching = SimWatch(self, items, sink, digest_interval_s)
+        self._send("watch", self.watching)
+        await self.watch_waiter
 
     async def wait_closed(self) -> Loss:
         return await asyncio.shield(self._closed)
@@ -167,6 +176,8 @@ class SimConnection:
         for waiter in self._beats:
             if not waiter.done():
                 waiter.set_exception(LinkError(loss))
+        if self.watch_waiter is not None and not self.watch_waiter.done():
+            self.watch_waiter.set_exception(LinkError(loss))
         if not self._closed.done():
             self._closed.set_result(loss)
 
@@ -219,9 +230,14 @@ class SimConnection:
         if answer == "busy":
             self._greeting_after(0.0, Loss(LossKind.BUSY, "another manager"))
             return
-        self.identity = AgentIdentity(
-            "" if self.host.legacy else __version__, f"boot-{self.host.boot}", self.host.legacy
-        )
+        host = self.host
+        features = frozenset({"watch"}) if host.watches and not host.legacy else frozenset()
+        if host.legacy:
+            self.identity = AgentIdentity(legacy=True)
+        else:
+            self.identity = AgentIdentity(
+                __version__, f"boot-{host.boot}", False, features, f"start-{host.agents_started}"
+            )
         self._greeting_after(0.0, None)
 
     def _greeting_after(self, extra_s: float, answer: Loss | None) -> None:
@@ -267,12 +283,12 @@ class SimConnection:
 
     # --- from the manager to the host --------------------------------------------------------
 
-    def _send(self, what: str, call: SimCall) -> None:
+    def _send(self, what: str, call: Any) -> None:
         arrival = max(self.world.clock.now + self.world.latency(self.host), self._arrival_out)
         self._arrival_out = arrival
         self.world.clock.at(arrival, self._arrives, what, call)
 
-    def _arrives(self, what: str, call: SimCall) -> None:
+    def _arrives(self, what: str, call: Any) -> None:
         host = self.host
         if host.hole_to or self._held_out:
             if self.loss is None:
@@ -321,12 +337,29 @@ class SimConnection:
         """An answer leaves the host."""
         self._send_back("result", call, result)
 
+    def operation_is_over(self, call: SimCall) -> None:
+        """At the agent: a start or stop of this connection ended, or will not begin."""
+        if call.operation is not Operation.MONITOR:
+            name = call.resource.id
+            self.ended_operations[name] = self.ended_operations.get(name, 0) + 1
+
+    def begin_watch(self, watch: SimWatch) -> None:
+        """At the agent: the call to watch arrived."""
+        watch.begin()
+        self._send_back("watching", watch, None)
+
+    def deliver_batch(self, watch: SimWatch, batch: ReportBatch, number: int) -> None:
+        """A report leaves the host."""
+        self._send_back("batch", watch, (batch, number))
+
     def deliver_refusal(self, call: SimCall) -> None:
         """The connection is not the one served."""
         self._send_back("refusal", call, None)
 
     def deliver_heartbeat(self, waiter: asyncio.Future[None]) -> None:
         """A heartbeat is answered (its way back was counted in already)."""
+        if self.watching is not None:
+            self.watching.heartbeat()
         if self.loss is not None or self.connector.dead or waiter.done():
             return
         if self.host.hole_from:
@@ -348,6 +381,11 @@ class SimConnection:
             return
         if what == "reset":
             self._end_by_reset()
+        elif what == "watching":
+            if subject is self.watching and not self.watch_waiter.done():
+                self.watch_waiter.set_result(None)
+        elif what == "batch":
+            self.loop.call_soon(subject.take, *result)
         elif not subject.waiter.done():
             subject.answered = True
             if what == "refusal":

@@ -42,7 +42,12 @@ class Operator:
         self.pending: dict[Pending, None] = {}
 
     def command(
-        self, name: str, object: str = "", to: str = "", force: bool = False, reason: str = "because"
+        self,
+        name: str,
+        object: str = "",
+        to: str = "",
+        force: bool = False,
+        reason: str = "because",
     ) -> None:
         """Give one command, if a manager runs and not too many are under way."""
         current = self.simulation.current

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import Operation, ResourceGroup
-from halo.core.outcomes import FenceAction, FenceResult, OperationResult, Outcome, PowerState
+from halo.core.outcomes import (
+    FenceAction,
+    FenceResult,
+    OperationResult,
+    Outcome,
+    PowerState,
+    ReportBatch,
+)
 from tests.simulation.fences import FenceOracle
 from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.orders import Orders
@@ -47,7 +54,10 @@ class HostWatch:
 
     def __init__(self) -> None:
         self.connection: SimConnection | None = None
-        self.words: dict[str, Word] = {}
+        self.words: dict[str, Word] = {}  # answers to what was asked: they may be proof
+        self.shown: dict[str, int] = {}  # the last word from anywhere, over the connection
+        self.sent: dict[str, int] = {}  # starts and stops over the connection
+        self.answered: dict[str, int] = {}
         self.started_at: dict[str, float] = {}  # when the last start was sent
         self.last_seen: dict[str, int] = {}  # the last 0 or 7, over any connection
         self.sign_at = float("-inf")  # the last sign of life, or a reason to count afresh
@@ -60,10 +70,7 @@ class HostWatch:
 
     def word(self, resource: str) -> int | None:
         """The last code over the standing connection; None without one."""
-        found = self.words.get(resource)
-        if found is None or found.connection is not self.connection or self.connection is None:
-            return None
-        return found.code
+        return None if self.connection is None else self.shown.get(resource)
 
 
 class Oracle:
@@ -127,7 +134,8 @@ class Oracle:
         """A connection stands: all words of the host are void."""
         watch = self.hosts[connection.host.id]
         watch.connection = connection
-        watch.words.clear()
+        for known in (watch.words, watch.shown, watch.sent, watch.answered):
+            known.clear()
         watch.connected_now = True
         self.answered(connection.host.id, connection.opened_at)
 
@@ -147,9 +155,9 @@ class Oracle:
         state = self.manager.state
         for group in self.groups_with[call.resource.id]:
             host = call.connection.host.id
-            if state.groups[group.id].managed_on == host and call.resource.id in group.by_id:
-                if self.orders.is_settled(group.id, host):
-                    return True
+            here = state.groups[group.id].managed_on == host
+            if here and self.orders.is_settled(group.id, host):
+                return True
         return False
 
     def operation_sent(self, call: SimCall) -> None:
@@ -160,7 +168,10 @@ class Oracle:
         self.manager.check_invariants()
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
+        sent = self.hosts[host].sent
+        sent[resource.id] = sent.get(resource.id, 0) + 1
         if call.operation is Operation.START:
+            self.hosts[host].shown[resource.id] = -1
             self.hosts[host].started_at[resource.id] = self.clock.now
 
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
@@ -174,17 +185,31 @@ class Oracle:
             code = result.code if result.outcome is Outcome.COMPLETED else -1
             if old is not None and old.sent_at > call.sent_at:
                 return
-        elif call.operation is Operation.START and result.code == 0:
-            code = 0
         else:
-            code = -1
+            watch.answered[name] = watch.answered.get(name, 0) + 1
+            code = 0 if call.operation is Operation.START and result.code == 0 else -1
         watch.words[name] = Word(code, call.sent_at, call.connection)
+        self._seen(watch, host, name, code)
+
+    def _seen(self, watch: HostWatch, host: str, name: str, code: int) -> None:
+        watch.shown[name] = code
         if code in _PRESENT:
             watch.last_seen[name] = 0
-            if not call.resource.shared:
-                self._seen_running(self.groups_with[name][0], name, host)
+            group = self.groups_with[name][0]
+            if not group.by_id[name].shared:
+                self._seen_running(group, name, host)
         elif code == 7:
             watch.last_seen[name] = 7
+
+    def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
+        """A report was taken: it counts where no start or stop is in between."""
+        host = connection.host.id
+        watch = self.hosts[host]
+        for found in batch.results:
+            name, result = found.resource, found.result
+            if watch.sent.get(name, 0) == watch.answered.get(name, 0) == found.operations:
+                code = result.code if result.outcome is Outcome.COMPLETED else -1
+                self._seen(watch, host, name, code)
 
     def operation_late(self, call: SimCall) -> None:
         """No answer within the deadline: it proves nothing."""
@@ -218,7 +243,8 @@ class Oracle:
         if all(self.orders.managed[group.id].surely(False) for group in groups):
             self.world.violated("S4", f"{what} while {groups[0].id} is unmanaged")
         if call.operation is Operation.START and all(
-            self.orders.wanted[group.id].surely(False) and self._stop_is_old(group) for group in groups
+            self.orders.wanted[group.id].surely(False) and self._stop_is_old(group)
+            for group in groups
         ):
             self.world.violated("orders", f"{what} while {groups[0].id} is stopped")
 
@@ -274,7 +300,9 @@ class Oracle:
                 continue
             copy = other.running.get(name)
             if copy is not None and not copy.by_hand:
-                self.world.violated("second start", f"{name} starts on {host.id}, runs on {other.id}")
+                self.world.violated(
+                    "second start", f"{name} starts on {host.id}, runs on {other.id}"
+                )
             running = other.scripts.get(name)
             if running is not None and running.operation is Operation.START and not running.done:
                 self.world.violated(
@@ -294,9 +322,7 @@ class Oracle:
             and state.groups[group.id].managed_on == host.id
             and self.orders.is_settled(group.id, host.id)
             and any(r.id in host.running for r in group.exclusive)
-            and all(
-                p.id in host.running for p in group.parents_of(group.by_id[script.resource.id])
-            )
+            and all(p.id in host.running for p in group.parents_of(group.by_id[script.resource.id]))
         ]
         if len(users) > 1 and script.resource.id in host.running:
             self.world.counts["shared restarts"] += 1

@@ -103,6 +103,7 @@ class _Planner:
             "fence_limit_window_s": random.choice([60.0, 600.0]),
             "fence_on_connection_close": random.random() < 0.08,
             "survey_interval_s": random.choice([10.0, 30.0]),
+            "watch_interval_s": random.choice([1.0, 2.0, 5.0]),
         }
         if self.sparse:
             settings.update(fence_limit=10, fence_limit_window_s=600.0, restart_limit=5)
@@ -159,6 +160,8 @@ class _Planner:
             options["on_loss"] = "wait"
         if random.random() < 0.05:
             options["legacy"] = True
+        if random.random() < 0.6:
+            options["watches"] = True
         return options
 
     def _site(self, members: list[str]) -> None:
@@ -242,7 +245,9 @@ class _Planner:
     def _fault_args(self, kind: str) -> dict[str, Any]:
         random = self.random
         host = random.choice(list(self.hosts))
-        lasts_s = round(random.choice([0.3, 1.0, 2.5, 4.0, 10.0, 30.0]) * random.uniform(0.7, 1.3), 3)
+        lasts_s = round(
+            random.choice([0.3, 1.0, 2.5, 4.0, 10.0, 30.0]) * random.uniform(0.7, 1.3), 3
+        )
         resource, candidates = random.choice(self.resources)
         match kind:
             case "power_off":
@@ -273,7 +278,7 @@ class _Planner:
                 operation = random.choice(["start", "start", "stop", "monitor", "monitor"])
                 faults = {
                     "start": ["fail", "no-effect-fail", "hang", "slow", "not-run"],
-                    "stop": ["fail", "no-effect-fail", "hang", "slow", "not-run"],
+                    "stop": ["fail", "no-effect-fail", "hang", "slow", "not-run", "lies"],
                     "monitor": ["fail", "hang", "slow", "not-run", "says-7", "says-7"],
                 }
                 where = random.choice([random.choice(candidates), ""])

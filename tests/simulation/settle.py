@@ -76,8 +76,8 @@ class Settling:
             self._give("start", group)
 
     def _mend(self) -> None:
-        for group in self.world.cluster.groups:
-            self.simulation.operator.remove_copies(group)
+        for name in self.world.cluster.groups:
+            self.simulation.operator.remove_copies(name)
         current = self.simulation.current
         if current is None:
             return

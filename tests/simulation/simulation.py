@@ -33,7 +33,8 @@ class Incarnation:
     def __init__(self, world: World, observe_only: bool, on_end: Callable[[], None]) -> None:
         self.world = world
         self.on_end = on_end
-        self.loop = VirtualLoop(world.clock, self._loop_error)
+        # typeshed calls methods abstract that asyncio's own base class does not.
+        self.loop = VirtualLoop(world.clock, self._loop_error)  # type: ignore[abstract]  # above
         self.connector = SimConnector(world, self.loop)
         self.devices = SimFenceDevices(world, self.loop)
         self.medium = SimMedium(world, self.loop)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss
 from halo.core.model import FenceDevice, Operation
-from halo.core.outcomes import FenceAction, FenceResult, OperationResult
+from halo.core.outcomes import FenceAction, FenceResult, OperationResult, ReportBatch
 from tests.simulation.devices import Outlets
 from tests.simulation.disk import SimDisk
 from tests.simulation.hosts import Script, SimCall, SimHost
@@ -143,6 +143,10 @@ class World:
             self.say("manager", f"{call.operation.value} {call.resource.id} on {host}: {text}")
             self.tell(f"{call.operation.value}-answered", host)
         self.oracle.operation_answered(call, result)
+
+    def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
+        """The manager took a report."""
+        self.oracle.reported(connection, batch)
 
     def operation_late(self, call: SimCall) -> None:
         """The manager gave up waiting for an answer."""

@@ -1,0 +1,466 @@
+"""Deliberate breakages of the manager: the simulator has to find every one of them.
+
+Each is applied to the running code for the time of a test, and is as small as the mistake that it
+stands for. One that is not found is a hole in the simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from halo.core import fencing
+from halo.core.group_machine import GroupMachine
+from halo.core.host_machine import HostMachine
+from halo.core.journal import Event, Remembered
+from halo.core.knowledge import Knowledge, Presence
+from halo.core.losing_sight import LossDetector
+from halo.core.outcomes import Outcome
+from halo.core.shared import SharedNeeds
+from halo.core.state import ClusterState
+from halo.manager import desk as desk_module
+from halo.manager import journal as journal_module
+from halo.manager import operations
+from halo.manager.host_task import HostTask
+from tests.simulation.model import Scenario
+from tests.simulation.plan import scenario as planned
+from tests.simulation.runner import quiet, run
+
+Patch = tuple[Any, str, Any]
+MUTANTS: dict[str, Callable[[], list[Patch]]] = {}
+
+
+def mutant(make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
+    """Register one."""
+    MUTANTS[make.__name__] = make
+    return make
+
+
+@contextmanager
+def applied(name: str) -> Iterator[None]:
+    """The manager, broken in one way."""
+    patches = MUTANTS[name]()
+    before = [(target, attribute, _get(target, attribute)) for target, attribute, _ in patches]
+    for target, attribute, value in patches:
+        _set(target, attribute, value)
+    try:
+        yield
+    finally:
+        for target, attribute, value in before:
+            _set(target, attribute, value)
+
+
+def _get(target: Any, attribute: str) -> Any:
+    return target[attribute] if isinstance(target, dict) else target.__dict__[attribute]
+
+
+def _set(target: Any, attribute: str, value: Any) -> None:
+    if isinstance(target, dict):
+        target[attribute] = value
+    else:
+        setattr(target, attribute, value)
+
+
+# --- proof (S1) --------------------------------------------------------------------------------
+
+
+def _lacks_proof_unless(excuse: Callable[[Any, Any], bool]) -> list[Patch]:
+    original = ClusterState.lacks_proof
+
+    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
+        if excuse(self, self.hosts[host]):
+            return None
+        return original(self, group, host, since, now)
+
+    return [(ClusterState, "lacks_proof", lacks_proof)]
+
+
+@mutant
+def start_without_waiting_for_the_fence() -> list[Patch]:
+    return _lacks_proof_unless(lambda state, at: at.lost_at is not None)
+
+
+@mutant
+def partner_never_seen_counts_as_stopped() -> list[Patch]:
+    return _lacks_proof_unless(lambda state, at: at.epoch == 0)
+
+
+@mutant
+def power_proof_never_grows_old() -> list[Patch]:
+    return _lacks_proof_unless(lambda state, at: at.power_proof is not None and not at.connected)
+
+
+@mutant
+def power_proof_survives_a_sign_of_life() -> list[Patch]:
+    original = ClusterState.host_connected
+
+    def host_connected(self: Any, host: str, *rest: Any) -> Any:
+        proof = self.hosts[host].power_proof
+        epoch = original(self, host, *rest)
+        self.hosts[host].power_proof = proof
+        if proof is not None:
+            proof.verified_at = float("inf")
+        return epoch
+
+    return [(ClusterState, "host_connected", host_connected)]
+
+
+@mutant
+def knowledge_survives_a_lost_connection() -> list[Patch]:
+    """With the epoch check of the gate gone too, as one mistake in the same line of thought."""
+    return [
+        (Knowledge, "drop_host", lambda self, host, reason: None),
+        *_lacks_proof_unless(lambda state, at: not at.connected and at.epoch > 0),
+    ]
+
+
+@mutant
+def old_samples_are_proof() -> list[Patch]:
+    original = Knowledge.stopped_since
+
+    def stopped_since(self: Any, group: Any, host: str, epoch: int) -> Any:
+        return None if original(self, group, host, epoch) is None else float("inf")
+
+    def drop_group(self: Any, *_: Any, **__: Any) -> None:
+        return None
+
+    return [(Knowledge, "stopped_since", stopped_since), (Knowledge, "drop_group", drop_group)]
+
+
+@mutant
+def any_monitor_error_means_stopped() -> list[Patch]:
+    original = operations.taught
+
+    def taught(operation: Any, result: Any) -> Any:
+        presence, reason = original(operation, result)
+        if operation.value == "monitor" and presence is Presence.ERROR:
+            return Presence.STOPPED, reason
+        return presence, reason
+
+    return [(operations, "taught", taught)]
+
+
+@mutant
+def timed_out_start_leaves_nothing() -> list[Patch]:
+    original = operations.taught
+
+    def taught(operation: Any, result: Any) -> Any:
+        if result.outcome is Outcome.TIMED_OUT:
+            return Presence.STOPPED, ""
+        return original(operation, result)
+
+    return [(operations, "taught", taught)]
+
+
+@mutant
+def a_stop_is_believed_without_a_monitor() -> list[Patch]:
+    original = operations.taught
+    stopped = GroupMachine._stopped
+
+    def taught(operation: Any, result: Any) -> Any:
+        presence, reason = original(operation, result)
+        if operation.value == "stop" and presence is Presence.UNKNOWN:
+            return Presence.STOPPED, ""
+        return presence, reason
+
+    def believed(self: Any, state: Any, result: Any, now: float) -> Any:
+        actions = stopped(self, state, result, now)
+        if state.stopped_by_script:
+            state.stopped_by_script, state.presence = False, Presence.STOPPED
+        return actions
+
+    return [(operations, "taught", taught), (GroupMachine, "_stopped", believed)]
+
+
+@mutant
+def everything_may_be_completed_in_place() -> list[Patch]:
+    return [(Knowledge, "root_seen", lambda self, group, host, epoch: True)]
+
+
+@mutant
+def leaves_before_all_is_stopped() -> list[Patch]:
+    original = GroupMachine._plan_stop
+
+    def plan_stop(self: Any, departure: Any, now: float) -> Any:
+        root = self.resources[self._group.root]
+        root_only = [s for s in self.resources.values() if s is not root and s.busy is None]
+        for state in root_only:
+            state.released = True
+        return original(self, departure, now)
+
+    gate = ClusterState.lacks_proof
+
+    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
+        if self.knowledge.of(group.root, host).presence is Presence.STOPPED:
+            return None
+        return gate(self, group, host, since, now)
+
+    return [(GroupMachine, "_plan_stop", plan_stop), (ClusterState, "lacks_proof", lacks_proof)]
+
+
+# --- tokens (S2) -------------------------------------------------------------------------------
+
+
+@mutant
+def a_token_that_comes_too_late_is_dropped() -> list[Patch]:
+    original = HostMachine._token_arrived
+
+    def token_arrived(self: Any, event: Any) -> Any:
+        actions = original(self, event)
+        return [] if type(actions[0]).__name__ == "SendHome" else actions
+
+    return [(HostMachine, "_token_arrived", token_arrived)]
+
+
+@mutant
+def a_revoked_group_keeps_its_token() -> list[Patch]:
+    original = HostMachine._child_left
+
+    def child_left(self: Any, event: Any) -> Any:
+        actions = original(self, event)
+        return actions[1:] if event.why.value == "revoked" else actions
+
+    return [(HostMachine, "_child_left", child_left)]
+
+
+# --- fences (S3, S5) ---------------------------------------------------------------------------
+
+
+@mutant
+def an_unverified_fence_is_believed() -> list[Patch]:
+    return [(fencing, "judge_status", lambda results: None)]
+
+
+@mutant
+def a_failed_off_is_believed() -> list[Patch]:
+    return [
+        (fencing, "judge_off", lambda results: None),
+        (fencing, "judge_status", lambda results: None),
+    ]
+
+
+def _with_memory(field: str, value: Any) -> list[Patch]:
+    """Judge automatic fences as if this field of the host's memory had this value."""
+    original = fencing.automatic_refusal
+
+    def refusal(state: Any, host: str, now: float, *rest: Any, **named: Any) -> Any:
+        memory = state.memory_of_host(host)
+        before = getattr(memory, field)
+        setattr(memory, field, value)
+        try:
+            return original(state, host, now, *rest, **named)
+        finally:
+            setattr(memory, field, before)
+
+    return [(fencing, "automatic_refusal", refusal)]
+
+
+@mutant
+def fenced_until_reset_is_ignored() -> list[Patch]:
+    return _with_memory("fenced", False)
+
+
+@mutant
+def a_distrusted_device_is_used() -> list[Patch]:
+    return _with_memory("distrusted", None)
+
+
+@mutant
+def a_host_never_seen_is_fenced() -> list[Patch]:
+    return _with_memory("seen", True)
+
+
+@mutant
+def no_storm_guard() -> list[Patch]:
+    original = ClusterState.suspects_with
+    return [(ClusterState, "suspects_with", lambda self, host: original(self, host)[:1])]
+
+
+@mutant
+def no_limit_of_fences() -> list[Patch]:
+    original = fencing.automatic_refusal
+
+    def refusal(state: Any, *rest: Any, **named: Any) -> Any:
+        state.automatic_fences.clear()
+        return original(state, *rest, **named)
+
+    return [(fencing, "automatic_refusal", refusal)]
+
+
+@mutant
+def the_taker_is_not_pinged() -> list[Patch]:
+    return [
+        (
+            fencing,
+            "takers",
+            lambda state, group, lost: state.available_candidates(group, besides=lost),
+        )
+    ]
+
+
+@mutant
+def fences_although_it_holds_unmanaged_groups() -> list[Patch]:
+    return [(fencing, "_unmanaged_on", lambda state, host: [])]
+
+
+@mutant
+def silence_is_judged_too_soon() -> list[Patch]:
+    def is_lost(self: Any, now: float) -> bool:
+        return bool(self._unanswered >= 2 and now - self._silent_since >= self._budget_s / 3)
+
+    def verdict_at(self: Any) -> float:
+        return float(self._silent_since + self._budget_s / 3)
+
+    return [(LossDetector, "is_lost", is_lost), (LossDetector, "verdict_at", verdict_at)]
+
+
+@mutant
+def a_standstill_counts_as_silence() -> list[Patch]:
+    return [(LossDetector, "woke", lambda self, now, due: None)]
+
+
+@mutant
+def local_trouble_counts_as_silence() -> list[Patch]:
+    from halo.core.errors import LossKind
+    from halo.manager import link
+
+    silence = property(lambda self: self.value not in ("connection refused", "connection reset"))
+    return [(link, "_PROVES_NOTHING", frozenset()), (LossKind, "is_silence", silence)]
+
+
+@mutant
+def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
+    return [(fencing, "abandon_reason", lambda state, host, verdict_at: None)]
+
+
+# --- hands off (S4) ----------------------------------------------------------------------------
+
+
+def _holds_except(word: str) -> list[Patch]:
+    original = ClusterState.hold_reason
+
+    def hold_reason(self: Any, group: Any) -> Any:
+        reason = original(self, group)
+        return None if reason is not None and reason.startswith(word) else reason
+
+    return [(ClusterState, "hold_reason", hold_reason)]
+
+
+@mutant
+def acts_while_unmanaged() -> list[Patch]:
+    return _holds_except("unmanaged")
+
+
+@mutant
+def acts_while_frozen() -> list[Patch]:
+    return _holds_except("frozen")
+
+
+@mutant
+def acts_while_observing() -> list[Patch]:
+    return _holds_except("observe")
+
+
+@mutant
+def acts_on_second_copies() -> list[Patch]:
+    return _holds_except("running on")
+
+
+# --- memory (S7) -------------------------------------------------------------------------------
+
+
+@mutant
+def one_kind_of_record_is_forgotten() -> list[Patch]:
+    from halo.core import journal
+
+    return [(journal._FOLDS, Event.DEACTIVATE, Remembered._fold_nothing)]
+
+
+@mutant
+def records_are_read_back_to_front() -> list[Patch]:
+    from tests.simulation.disk import SimMedium
+
+    original = SimMedium.read
+    return [(SimMedium, "read", lambda self: reversed(list(original(self))))]
+
+
+@mutant
+def answers_before_the_disk() -> list[Patch]:
+    async def command(self: Any, *records: Any) -> None:
+        self.note(*records)
+
+    return [(journal_module.Journal, "command", command)]
+
+
+@mutant
+def waits_for_the_disk_for_ever() -> list[Patch]:
+    async def command(self: Any, *records: Any) -> None:
+        await asyncio.shield(self._enqueue(records, keep=True).done)
+        await asyncio.get_running_loop().create_future()
+
+    return [(journal_module.Journal, "command", command)]
+
+
+# --- shared resources, liveness ------------------------------------------------------------------
+
+
+@mutant
+def what_is_shared_is_stopped_while_needed() -> list[Patch]:
+    original = SharedNeeds.release
+
+    def release(self: Any, resource: str, host: str, group: str) -> bool:
+        original(self, resource, host, group)
+        return True
+
+    return [
+        (SharedNeeds, "release", release),
+        (GroupMachine, "_needed_by_others", lambda self, state: False),
+    ]
+
+
+@mutant
+def a_token_at_the_desk_is_forgotten() -> list[Patch]:
+    """What came in is not decided on: found by nothing but a group that stays down."""
+    return [(desk_module.PlacementDesk, "learnt", lambda self, groups: None)]
+
+
+@mutant
+def a_failed_fence_is_never_tried_again() -> list[Patch]:
+    return [(fencing, "retry_pause_s", lambda *_: float("inf"))]
+
+
+@mutant
+def the_link_is_not_resumed_after_a_fence() -> list[Patch]:
+    from halo.manager.link import HostLink
+
+    return [(HostLink, "resume", lambda self: None)]
+
+
+@mutant
+def the_verdict_wakes_nobody() -> list[Patch]:
+    def link_lost(self: Any, loss: Any) -> None:
+        self._state.hosts[self.host].lost_at = None
+
+    return [(HostTask, "link_lost", link_lost)]
+
+
+def hunt(name: str, limit: int, first: int = 0) -> tuple[int, str] | None:
+    """How many seeds it takes to find a mutant, and by which rule; None when `limit` do not."""
+    with quiet():
+        for number in range(limit):
+            scenario = planned(first + number)
+            with applied(name):
+                found = _first_violation(scenario)
+            if found and not _first_violation(scenario):
+                return number + 1, found
+    return None
+
+
+def _first_violation(scenario: Scenario) -> str:
+    try:
+        result = run(scenario)
+    except Exception as error:
+        return f"crash: {error!r}"
+    return result.violations[0] if result.violations else ""
