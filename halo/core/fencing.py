@@ -129,6 +129,11 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
     at = state.hosts[host]
     if at.connected or verdict_at is None or at.lost_at != verdict_at:
         return "it answered again"
+    return hold_reason(state, host)
+
+
+def hold_reason(state: ClusterState, host: HostId) -> str | None:
+    """Why nothing but a command may power `host` off now (S4); None when it may."""
     if state.remembered.frozen is not None:
         return f"frozen: {state.remembered.frozen}"
     unmanaged = _unmanaged_on(state, host)

@@ -167,6 +167,7 @@ class RememberedHost:
     connected: bool = False
     seen: bool = False  # was connected since its last reset
     rebooted: bool = False  # `on_loss: reboot` was used up
+    reboot_owed: bool = False  # it was powered off by `on_loss: reboot`, and not on again
     distrusted: str | None = None  # why its fence device is not believed
     boot_id: str = ""  # of its last connection
 
@@ -275,7 +276,7 @@ class Remembered:
         host = self.host(record.object)
         host.connected = host.seen = True
         host.boot_id = str(record.data.get("boot_id") or host.boot_id)
-        host.powered_off = False
+        host.powered_off = host.reboot_owed = False
         host.fence_intent = None
 
     def _fold_disconnect(self, record: Record) -> None:
@@ -290,6 +291,7 @@ class Remembered:
         host.fenced_at = record.at
         host.fence_intent = None
         host.connected = False
+        host.reboot_owed = bool(record.data.get("reboot"))
         for group in self.groups.values():
             group.left_alone.pop(record.object, None)  # whatever hung there is gone
 
@@ -305,7 +307,7 @@ class Remembered:
 
     def _fold_power_on(self, record: Record) -> None:
         host = self.host(record.object)
-        host.powered_off = False
+        host.powered_off = host.reboot_owed = False
         host.rebooted = host.rebooted or bool(record.data.get("policy"))
 
     def _fold_distrust(self, record: Record) -> None:

@@ -54,11 +54,14 @@ class _Warrant:
     host: HostId
     verdict_at: float | None
     automatic: bool
+    by_command: bool
 
     def expired(self, state: ClusterState) -> str | None:
         """Why the host may not be powered off any more; None while it may."""
-        if not self.automatic:
+        if self.by_command:
             return None
+        if not self.automatic:  # by policy, for a second copy: the host may well answer
+            return fencing.hold_reason(state, self.host)
         return fencing.abandon_reason(state, self.host, self.verdict_at)
 
 
@@ -106,6 +109,13 @@ class FenceDesk:
                 at.fence_phase = FencePhase.RUNNING
                 self._hosts[host].link.stand_down()
                 self._spawn(self._resolve_intent(host))
+
+    def resume_reboots(self) -> None:
+        """At start-up: a host that was powered off by `on_loss: reboot` is still to be on again."""
+        for host, at in self._state.hosts.items():
+            owed = self._state.memory_of_host(host).reboot_owed
+            if owed and at.power_proof is not None and self._may_reboot(host):
+                self._spawn(self._power_on_again(host))
 
     def watch_devices(self) -> None:
         """Ask the devices of connected hosts hourly whether they tell the truth (S3)."""
@@ -229,11 +239,12 @@ class FenceDesk:
                 await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
             await self._tokens_home(host)
             async with self._switching[host]:
-                outcome = await self._switch_off(host, _Warrant(host, verdict_at, automatic))
+                warrant = _Warrant(host, verdict_at, automatic, by_command=recorded)
+                outcome = await self._switch_off(host, warrant)
             if isinstance(outcome, _Failed):
                 await self._failed(host, outcome, automatic)
                 return outcome.why
-            await self._context.journal.rescue(make(Event.FENCE, host, comment))
+            await self._record_fence(host, comment, automatic=automatic)
             self._confirmed(host, outcome, automatic=automatic)
             return None
         finally:
@@ -345,37 +356,62 @@ class FenceDesk:
         if not automatic and at.lost_at is None:
             at.fence_retry_at = float("inf")  # an administrator's fence is one attempt
 
+    async def _record_fence(self, host: HostId, comment: str, *, automatic: bool) -> None:
+        make = self._context.journal.make
+        owed = {"reboot": True} if automatic and self._state.reboot_is_due(host) else {}
+        await self._context.journal.rescue(make(Event.FENCE, host, comment, **owed))
+
     def _confirmed(self, host: HostId, verified_at: float, *, automatic: bool) -> None:
         log.warning("fenced", host=host)
         self._state.host_fenced(host, verified_at)
-        if automatic and self._state.reboot_is_due(host) and not self._state.observe_only:
+        if automatic and self._may_reboot(host):
             self._spawn(self._power_on_again(host))
 
-    async def _power_on_again(self, host: HostId) -> None:
-        """`on_loss: reboot`: on again, once nothing rests on its being off any more."""
-        at = self._state.hosts[host]
-        proof = at.power_proof
-        await asyncio.sleep(self._state.settings.power_proof_age_s + REBOOT_PAUSE_S)
-        while self._state.remembered.frozen is not None:  # noqa: ASYNC110  # a thaw is no event
-            await asyncio.sleep(FROZEN_POLL_S)
-        async with self._switching[host]:
-            # It answered, or was fenced or vouched for anew: that is not ours to undo.
-            if at.power_proof is not proof or at.fence_phase is FencePhase.RUNNING:
-                return
-            self._state.void_power_proof(host, f"{host} was powered on again")
-            self._hosts_changed(host)
-            record = self._context.journal.make(
-                Event.POWER_ON, host, "on_loss: reboot", policy="reboot"
-            )
-            await self._context.journal.rescue(record)
-            await self._switch_on(host)
+    def _may_reboot(self, host: HostId) -> bool:
+        return self._state.reboot_is_due(host) and not self._state.observe_only
 
-    async def _switch_on(self, host: HostId) -> None:
+    async def _power_on_again(self, host: HostId) -> None:
+        """`on_loss: reboot`: on again, once nothing rests on its being off any more.
+
+        Tried until every device did it: nobody else would power the host on. Recorded
+        afterwards, so that a manager that is restarted meanwhile goes on."""
+        at, limits = self._state.hosts[host], self._state.settings
+        proof, pause_s, attempts = at.power_proof, limits.power_proof_age_s + REBOOT_PAUSE_S, 0
+        while True:
+            await asyncio.sleep(pause_s)
+            while self._state.remembered.frozen is not None:  # noqa: ASYNC110  # a thaw is no event
+                await asyncio.sleep(FROZEN_POLL_S)
+            async with self._switching[host]:
+                # It answered, or was fenced or vouched for anew: that is not ours to undo.
+                if (
+                    at.connected
+                    or at.power_proof is not proof
+                    or at.fence_phase is FencePhase.RUNNING
+                ):
+                    return
+                proof = None
+                self._state.void_power_proof(host, f"{host} was powered on again")
+                self._hosts_changed(host)
+                if await self._switch_on(host):
+                    record = self._context.journal.make(
+                        Event.POWER_ON, host, "on_loss: reboot", policy="reboot"
+                    )
+                    await self._context.journal.rescue(record)
+                    return
+            attempts += 1
+            pause_s = fencing.retry_pause_s(
+                attempts, limits.fence_retry_min_s, limits.fence_retry_max_s
+            )
+
+    async def _switch_on(self, host: HostId) -> bool:
+        """Did every device?"""
+        succeeded = True
         for devices in self._state.host_config(host).fence_levels:
-            results = await self._run_all(host, devices, FenceAction.ON)
-            for result in results:
+            for result in await self._run_all(host, devices, FenceAction.ON):
                 if not result.succeeded:
+                    succeeded = False
                     log.error("power on failed", host=host, reason=result.message)
+        return succeeded
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -424,8 +460,9 @@ class FenceDesk:
             problem = await self._status_problem(host)
             answers = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             if problem is None and not answers:
-                await self._context.journal.rescue(make(Event.FENCE, host, intent))
-                self._confirmed(host, asked_at, automatic=True)
+                automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
+                await self._record_fence(host, intent, automatic=automatic)
+                self._confirmed(host, asked_at, automatic=automatic)
             else:
                 why = "it answers" if answers else f"its device says: {problem}"
                 text = f"open when the manager restarted; {why}; decided afresh"

@@ -78,6 +78,7 @@ class Manager:
         """Manage until cancelled. Raises what was fatal; a restart is always safe."""
         self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
         self.fence_desk.resolve_open_intents()
+        self.fence_desk.resume_reboots()
         self.fence_desk.watch_devices()
         tasks = [
             self._context.spawn(self._journal.run()),

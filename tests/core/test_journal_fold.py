@@ -170,6 +170,21 @@ HOST_FOLDS: list[tuple[str, list[Record], RememberedHost]] = [
         RememberedHost(fenced=True, fenced_at=7.0, rebooted=True),
     ),
     (
+        "a host off by policy is owed a power on",
+        [rec(Event.FENCE, "h", reboot=True)],
+        RememberedHost(fenced=True, powered_off=True, fenced_at=7.0, reboot_owed=True),
+    ),
+    (
+        "which a power on settles",
+        [rec(Event.FENCE, "h", reboot=True), rec(Event.POWER_ON, "h", policy="reboot")],
+        RememberedHost(fenced=True, fenced_at=7.0, rebooted=True),
+    ),
+    (
+        "and a fence by hand",
+        [rec(Event.FENCE, "h", reboot=True), FENCE],
+        RememberedHost(fenced=True, powered_off=True, fenced_at=7.0),
+    ),
+    (
         "and stays so after one by hand, until reset",
         [rec(Event.POWER_ON, "h", policy="reboot"), rec(Event.POWER_ON, "h")],
         RememberedHost(rebooted=True),

@@ -23,6 +23,7 @@ class Outlet:
     off_fails: str | None = None
     off_hangs: bool = False
     off_takes_s: float = 0.0
+    on_fails: int = 0  # so many times
     off_does_nothing: bool = False
     status_takes_s: float = 0.0
     says: PowerState | None = None
@@ -73,6 +74,9 @@ class FakeDevices:
             return FenceResult(succeeded=True, power=outlet.state())
         if action is FenceAction.ON:
             await asyncio.sleep(outlet.off_takes_s)
+            if outlet.on_fails:
+                outlet.on_fails -= 1
+                return FenceResult(succeeded=False, message="busy")
             outlet.is_on = True
             return SUCCEEDED
         if outlet.off_hangs:

@@ -689,7 +689,7 @@ async def test_a_rebooted_host_is_off_confirmed_and_on_again() -> None:
     bench = await rebooting()
     await bench.until(lambda: bench.switched == ["off one", "on one"])
     assert bench.h1.power_proof is None
-    assert bench.state.memory_of_host("h1").rebooted
+    await bench.until(lambda: bench.state.memory_of_host("h1").rebooted)
 
 
 @virtual
@@ -723,6 +723,56 @@ async def test_an_off_that_is_ordered_during_an_on_follows_it() -> None:
     assert bench.devices.overlaps == []
     assert not bench.outlet().is_on
     assert bench.switched == ["off one", "on one", "off one"]
+
+
+@virtual
+async def test_a_host_is_powered_on_again_although_the_manager_was_restarted_meanwhile() -> None:
+    bench = await rebooting()
+    await asyncio.sleep(3.0)
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    bench.disk.crash()
+    successor = Bench(disk=bench.disk, on_loss=LossPolicy.REBOOT)
+    successor.agents["h1"].fall_silent()
+    successor.outlet().is_on = False
+    await successor.until(lambda: successor.state.memory_of_host("h1").rebooted)
+    assert successor.outlet().is_on
+    assert successor.switched == ["on one"]
+
+
+@virtual
+async def test_a_power_on_that_fails_is_tried_again() -> None:
+    bench = await rebooting()
+    bench.outlet().on_fails = 2
+    await bench.until(lambda: bench.state.memory_of_host("h1").rebooted)
+    assert bench.outlet().is_on
+    assert bench.switched == ["off one", "on one", "on one", "on one"]
+
+
+@virtual
+async def test_a_host_that_somebody_switched_off_stays_off_over_a_restart_of_the_manager() -> None:
+    disk = journaled(*OPEN_INTENT[:-1])
+    disk.texts.append(json.dumps(Record(1.0, Event.FENCE_INTENT, "h1", "a new fan").to_json()))
+    bench = Bench(disk=disk, on_loss=LossPolicy.REBOOT)
+    bench.outlet().is_on = False
+    bench.agents["h1"].die()
+    await bench.until(lambda: "fence h1" in bench.events)
+    await asyncio.sleep(600.0)
+    assert bench.switched == []
+
+
+@virtual
+async def test_a_fence_for_a_second_copy_ends_with_a_freeze() -> None:
+    bench = Bench((("one",), ("two",)))
+    await bench.up()
+    bench.outlet("one").off_fails = "it does not answer"
+    bench.outlet("one").off_takes_s = 20.0
+    bench.manager.fence_desk.fence_second_copy("h1", "it ran a second copy of k")
+    await asyncio.sleep(5.0)
+    await bench.manager.operations.cluster_command("freeze", comment="")
+    await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
+    assert bench.switched == ["off one"]
+    assert "abandoned: frozen" in bench.comments(Event.FENCE_FAILED)[0]
 
 
 # --- defects end the manager --------------------------------------------------------------------
