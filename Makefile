@@ -1,13 +1,24 @@
-# HALO: every target makes its own virtual environment in .venv when there is none.
-# Needs python3 (3.11 or newer) with its venv module, and the package index once.
+# HALO: every target for work on it makes the virtual environment .venv when there is none;
+# `install` makes one of its own. All need python3 (3.11 or newer) with its venv module, and the
+# package index once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
+# Where `make install` puts things; DESTDIR, if given, stands before each.
+PREFIX ?= /opt/halo
+SBINDIR ?= /usr/sbin
+UNITDIR ?= /etc/systemd/system
+OCFDIR ?= /usr/lib/ocf
+PROGRAMS := halo halo_manager halo_remote
+UNITS := halo.service halo-remote.service
+DOCDIR := $(PREFIX)/share/doc/halo
+INSTALLED := .installed-by-halo
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts bench check format clean
+.PHONY: help demo test test-hosts bench check format clean install uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
@@ -17,6 +28,8 @@ help:
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
 	@echo "make clean   remove what the other targets made"
+	@echo "make install    as root: into PREFIX ($(PREFIX)), for systemd; DESTDIR is honoured"
+	@echo "make uninstall  as root: remove that; /etc/halo stays"
 
 $(STAMP): pyproject.toml
 	@echo "making the virtual environment $(VENV) ..."
@@ -52,3 +65,54 @@ clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find tests/test_output -mindepth 1 ! -name .gitkeep -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PREFIX holds a virtual environment and nothing else, so that its removal is safe. Everything
+# else is a link to it, but for the units and the resource agents. May be repeated, to upgrade.
+install:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11 or lacks venv; name another one: make install PYTHON=..." >&2; exit 1; }
+	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX must be an absolute path: $(PREFIX)" >&2; exit 1 ;; esac
+	@if [ -n "$$(ls -A "$(DESTDIR)$(PREFIX)" 2>/dev/null)" ] && ! [ -e "$(DESTDIR)$(PREFIX)/$(INSTALLED)" ]; then \
+		echo "$(DESTDIR)$(PREFIX) is not empty, and not of \`make install\`; choose another PREFIX" >&2; exit 1; fi
+	@install -d "$(DESTDIR)$(PREFIX)" "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(UNITDIR)" \
+		"$(DESTDIR)$(OCFDIR)/resource.d/halo" "$(DESTDIR)$(DOCDIR)" "$(DESTDIR)/etc/halo"
+	@touch "$(DESTDIR)$(PREFIX)/$(INSTALLED)"
+	@echo "making the virtual environment $(DESTDIR)$(PREFIX) ..."
+	@$(PYTHON) -m venv "$(DESTDIR)$(PREFIX)"
+	@rm -rf build
+	@"$(DESTDIR)$(PREFIX)/bin/python" -m pip install --quiet --disable-pip-version-check \
+		--no-compile --no-warn-script-location --root-user-action=ignore .
+	@rm -rf build
+# With DESTDIR the environment is made in one place and used in another.
+	@if [ -n "$(DESTDIR)" ]; then \
+		grep -rlIF "$(DESTDIR)$(PREFIX)" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/pyvenv.cfg" | \
+			xargs -r sed -i "s|$(DESTDIR)$(PREFIX)|$(PREFIX)|g"; fi
+	@"$(DESTDIR)$(PREFIX)/bin/python" -m compileall -q -f -s "$(DESTDIR)" "$(DESTDIR)$(PREFIX)/lib"
+	@for program in $(PROGRAMS); do \
+		ln -sfn "$(PREFIX)/bin/$$program" "$(DESTDIR)$(SBINDIR)/$$program" || exit 1; done
+	@ln -sfn "$$(cd "$(DESTDIR)$(PREFIX)" && echo lib/python3*/site-packages/halo/share/fence_agents)" \
+		"$(DESTDIR)$(PREFIX)/fence_agents"
+	@install -m 755 ocf_agents/resource.d/halo/* "$(DESTDIR)$(OCFDIR)/resource.d/halo"
+	@for unit in $(UNITS); do \
+		sed 's|/usr/sbin/|$(SBINDIR)/|; s|/opt/halo/|$(PREFIX)/|' packaging/systemd/$$unit \
+			> "$(DESTDIR)$(UNITDIR)/$$unit" && chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
+	@cp -R README.md CHANGELOG.md docs examples "$(DESTDIR)$(DOCDIR)"
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo "installed in $(DESTDIR)$(PREFIX); what to do next: $(DOCDIR)/README.md, Install"
+
+# A service that runs would go on without its files, and one that is enabled would fail at boot.
+uninstall:
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then for unit in $(UNITS); do \
+		if systemctl is-active --quiet $$unit || systemctl is-enabled --quiet $$unit 2>/dev/null; then \
+			echo "$$unit is in use; first: systemctl disable --now $$unit" >&2; exit 1; fi; done; fi
+	@[ -e "$(DESTDIR)$(PREFIX)/$(INSTALLED)" ] || \
+		{ echo "$(DESTDIR)$(PREFIX) is not of \`make install\`; nothing was removed" >&2; exit 1; }
+	@for program in $(PROGRAMS); do link="$(DESTDIR)$(SBINDIR)/$$program"; \
+		[ "$$(readlink "$$link")" != "$(PREFIX)/bin/$$program" ] || rm "$$link" || exit 1; done
+	@for unit in $(UNITS); do rm -f "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
+	@for agent in ocf_agents/resource.d/halo/*; do \
+		rm -f "$(DESTDIR)$(OCFDIR)/resource.d/halo/$${agent##*/}" || exit 1; done
+	@rmdir "$(DESTDIR)$(OCFDIR)/resource.d/halo" 2>/dev/null || true
+	@rm -rf "$(DESTDIR)$(PREFIX)"
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo "removed; /etc/halo is left as it is"

@@ -196,7 +196,7 @@ def _not_connected(path: str, error: OSError) -> ManagerUnreachable:
         said += " manager started with --socket-group and a group of yours."
         return ManagerUnreachable(said, absent=False)
     elif _is_no_socket(path):
-        said = f"{path} is not a socket. {elsewhere}"
+        said = f"{path} is not a socket. Name that of the manager with --socket or HALO_SOCKET."
         return ManagerUnreachable(said, absent=False)
     elif isinstance(error, ConnectionRefusedError):
         said = f"The socket {path} exists, but nothing listens on it: the manager that made it"

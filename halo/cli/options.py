@@ -51,7 +51,8 @@ def _names(ctx: click.Context, kind: str) -> list[str]:
     return list(cluster.hosts if kind == "hosts" else cluster.groups)
 
 
-def _complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of hosts, after what of a comma list stands already."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + name for name in _names(ctx, "hosts") if name.startswith(last)]
 
@@ -72,7 +73,7 @@ def hosts_argument(command: Decorated) -> Decorated:
         required=True,
         metavar="HOST...",
         callback=_expanded,
-        shell_complete=_complete_hosts,
+        shell_complete=complete_hosts,
     )(command)
 
 
@@ -83,7 +84,7 @@ def host_option(name: str, parameter: str, description: str) -> Callable[[Decora
         parameter,
         required=True,
         metavar="HOST",
-        shell_complete=_complete_hosts,
+        shell_complete=complete_hosts,
         help=description,
     )
 
@@ -96,7 +97,7 @@ def onto_option(command: Decorated) -> Decorated:
         required=True,
         metavar="HOST",
         callback=_expanded,
-        shell_complete=_complete_hosts,
+        shell_complete=complete_hosts,
         help="The host, or nodeset, whose groups come home.",
     )(command)
 

@@ -12,7 +12,7 @@ import click
 
 from halo.cli.context import Context
 from halo.cli.errors import AdministratorMustMend, CliError
-from halo.cli.options import expand_hosts
+from halo.cli.options import complete_hosts, expand_hosts
 from halo.core.model import FenceDevice, Host
 from halo.core.outcomes import PowerState
 
@@ -47,7 +47,7 @@ class Override:
 
 @click.command()
 @click.argument("action", type=click.Choice(ACTIONS))
-@click.argument("hosts", nargs=-1, metavar="[HOST...]")
+@click.argument("hosts", nargs=-1, metavar="[HOST...]", shell_complete=complete_hosts)
 @click.option("-a", "--all", "every", is_flag=True, help="Every host of the config.")
 @click.option("-f", "--fence-agent", metavar="AGENT", help="Use this agent, not the config's.")
 @click.option("-l", "--username", metavar="NAME", help="In place of the config's.")

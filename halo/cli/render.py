@@ -35,8 +35,9 @@ def status_lines(
 ) -> Iterator[str]:
     """The lines of a status.
 
-    `exclude_normal` leaves out what runs at home and is managed, the connected hosts, and the
-    events unless `event_count` asks for some. Otherwise the last ten events are shown.
+    `exclude_normal` leaves out what runs at home, is managed and has nothing said of it (a stop
+    that failed is), the connected hosts, and the events unless `event_count` asks for some.
+    Otherwise the last ten events are shown.
     """
     yield from _banners(status, paint)
     yield from _resources(status, exclude_normal, verbose, paint)
@@ -103,9 +104,10 @@ def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) 
         # What concerns the group as a whole stands with its root, which bears its name.
         group = groups.get(resource.get("id"))
         marks = list(_marks(resource, group))
-        if exclude_normal and state.status == view.RUNNING and not marks:
+        comment = _comment(resource, group, state)
+        if exclude_normal and state.status == view.RUNNING and not marks and not comment:
             continue
-        yield _resource_line(resource, group, state, marks, verbose, paint)
+        yield _resource_line(resource, state, comment, marks, verbose, paint)
 
 
 def _marks(resource: Item, group: Item | None) -> Iterator[str]:
@@ -119,10 +121,24 @@ def _marks(resource: Item, group: Item | None) -> Iterator[str]:
         yield "(Unmanaged)"
 
 
+def _comment(resource: Item, group: Item | None, state: State) -> str:
+    """What is said of a resource and of the group it is the root of."""
+    comment = state.comment
+    if group is not None:
+        of_group = view.text(group, "comment")
+        if not view.is_managed(resource):
+            of_group = of_group.removeprefix("unmanaged").lstrip(":; ")  # a mark says it
+        if comment in of_group:
+            comment = of_group  # it says the same and more
+        elif of_group and of_group not in comment:
+            comment += f"; {of_group}"
+    return comment
+
+
 def _resource_line(
     resource: Item,
-    group: Item | None,
     state: State,
+    comment: str,
     marks: list[str],
     verbose: bool,
     paint: Paint,
@@ -133,13 +149,6 @@ def _resource_line(
         line += f" on {state.host}"
     if verbose:
         line += _parameters(resource)
-    comment = state.comment
-    if group is not None:
-        of_group = view.text(group, "comment")
-        if comment in of_group:
-            comment = of_group  # it says the same and more
-        elif of_group and of_group not in comment:
-            comment += f"; {of_group}"
     if comment:
         line += f": {comment}"
     if (verbose or not comment) and not state.runs and state.status != view.STOPPED:

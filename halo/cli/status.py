@@ -20,7 +20,7 @@ _CLEAR_SCREEN = "\x1b[H\x1b[2J"
     "-x",
     "exclude_normal",
     is_flag=True,
-    help="Show only what is not normal: not running at home, unmanaged, disconnected.",
+    help="Show only what is not normal: not running at home, in error, unmanaged, disconnected.",
 )
 @click.option(
     "-e",
@@ -47,7 +47,9 @@ def status(
 ) -> None:
     """Show resources, hosts and recent events."""
     if watch_s is None:
-        click.echo(_shown(context, exclude_normal, event_count, as_json), color=True)
+        shown = _shown(context, exclude_normal, event_count, as_json)
+        if shown:  # with -x there may be nothing to say
+            click.echo(shown, color=True)
         return
     import time
 

@@ -65,9 +65,14 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> Non
 
 def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
     held = state.hold_reason(group)
-    if held is not None:
-        raise CommandRefused(f"{group.id} cannot be moved: {held}")
     memory = state.memory_of(group)
+    if held is not None:
+        way_out = ""
+        if not memory.managed:
+            way_out = f"; `halo manage {group.id}` first"
+        elif state.remembered.frozen is not None:
+            way_out = "; `halo thaw` first"
+        raise CommandRefused(f"{group.id} cannot be moved: {held}{way_out}")
     if not memory.wanted:
         raise CommandRefused(f"{group.id} is stopped; `halo start {group.id}` starts it")
     if memory.error is not None:
@@ -148,13 +153,10 @@ def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -
 def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> None:
     """Raise unless start or stop of the group may be commanded now."""
     memory = state.memory_of(group)
-    verb = "start" if wanted else "stop"
     if not memory.managed:
         raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
     if state.remembered.frozen is not None:
-        raise CommandRefused(
-            f"cannot {verb} {group.id}: frozen: {state.remembered.frozen}; `halo thaw` first"
-        )
+        raise CommandRefused(f"frozen: {state.remembered.frozen}; `halo thaw` first")
     if memory.wanted == wanted:
         trouble = memory.error or "; ".join(memory.start_failures.values())
         if wanted and trouble:

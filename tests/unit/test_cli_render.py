@@ -126,7 +126,10 @@ def test_x_leaves_out_what_is_normal() -> None:
             resource("b", "Running (Failed Over)", host="h"),
             resource("c", "Running", host="h", managed=False),
             resource("d", "Stopped"),
+            resource("e", "Running", host="h"),
+            resource("e1", "Running", host="h", comment="stop of e1 on h: it is busy"),
         ],
+        "groups": [{"id": "e", "comment": "not running: e1; mend it, then `halo cleanup e`"}],
         "hosts": [host("h")],
         "events": [event(1)],
     }
@@ -136,6 +139,8 @@ def test_x_leaves_out_what_is_normal() -> None:
 b (heartbeat/ZFS): Running (Failed Over) on h
 c (heartbeat/ZFS): Running on h (Unmanaged)
 d (heartbeat/ZFS): Stopped
+e (heartbeat/ZFS): Running on h: not running: e1; mend it, then `halo cleanup e`
+e1 (heartbeat/ZFS): Running on h: stop of e1 on h: it is busy
 """
     )
     assert shown({"hosts": [host("h")]}, exclude_normal=True) == ""
@@ -159,6 +164,22 @@ def test_the_last_events_are_shown_oldest_first(newest_first: bool) -> None:
 def test_events_before_the_last_clear_are_left_out() -> None:
     status = {"events": [event(1), event(2, "clear"), event(3), event(4, "clear"), event(5)]}
     assert shown(status).splitlines()[3:] == [event_line(event(5))]
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("unmanaged", " (Unmanaged)"),
+        ("unmanaged: new disks", ": new disks (Unmanaged)"),
+        ("unmanaged; not running on h: a1", ": not running on h: a1 (Unmanaged)"),
+    ],
+)
+def test_unmanaged_is_said_once(comment: str, said: str) -> None:
+    status = {
+        "resources": [resource("a", "Running", host="h", managed=False)],
+        "groups": [{"id": "a", "managed": False, "comment": comment}],
+    }
+    assert first_line(status) == f"a (heartbeat/ZFS): Running on h{said}"
 
 
 def test_verbose_adds_parameters_and_the_state_on_each_candidate() -> None:
