@@ -16,8 +16,8 @@ TARGET = "tank/ost1"
 SERVICE = "fs-OST0001"
 
 # Played by files in $HALO_TEST_ROOT/fake: `mount-error` and `mount-nothing`; `busy` counts the
-# unmounts that are refused, `hang` holds up one without -f, `needs-force` refuses it; `lingers` keeps
-# the server in the kernel after the unmount.
+# unmounts that are refused, `hang` holds up one without -f, `needs-force` refuses it; `lingers`
+# keeps the server in the kernel after the unmount.
 MOUNT = """#!/bin/sh
 fake=$HALO_TEST_ROOT/fake
 printf 'mount %s\\n' "$*" >>"$fake/log"
