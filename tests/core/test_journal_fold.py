@@ -172,12 +172,12 @@ HOST_FOLDS: list[tuple[str, list[Record], RememberedHost]] = [
     (
         "a host off by policy is owed a power on",
         [rec(Event.FENCE, "h", reboot=True)],
-        RememberedHost(fenced=True, powered_off=True, fenced_at=7.0, reboot_owed=True),
+        RememberedHost(fenced=True, powered_off=True, fenced_at=1.0, reboot_owed=True),
     ),
     (
         "which a power on settles",
         [rec(Event.FENCE, "h", reboot=True), rec(Event.POWER_ON, "h", policy="reboot")],
-        RememberedHost(fenced=True, fenced_at=7.0, rebooted=True),
+        RememberedHost(fenced=True, fenced_at=1.0, rebooted=True),
     ),
     (
         "and a fence by hand",
