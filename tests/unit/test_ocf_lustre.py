@@ -334,6 +334,18 @@ def test_a_target_in_recovery_runs(host: Host, place: str) -> None:
     assert host.run("monitor")[0] == 1
 
 
+@pytest.mark.parametrize("place", ["sys/kernel/debug/lnet", "proc/sys/lnet"])
+def test_a_host_after_a_bug_of_lustre_is_an_error_also_in_recovery(host: Host, place: str) -> None:
+    host.run("start")
+    host.write(f"proc/fs/lustre/mdt/{SERVICE}/recovery_status", "status: RECOVERING\n")
+    host.write(f"{place}/catastrophe", "0\n")
+    assert host.run("monitor") == (0, "")
+    host.write(f"{place}/catastrophe", "1\n")
+    code, said = host.run("monitor")
+    assert code == 1
+    assert "LBUG" in said
+
+
 def test_a_health_that_does_not_answer_is_an_error(host: Host) -> None:
     host.run("start")
     host.program("timeout", SHORT_TIMEOUT)
