@@ -244,6 +244,9 @@ class HostLink:
         connection.close()
         for task in self._pings:
             task.cancel()
+        if connection.identity.legacy:
+            # It sent no signs of life that count. Hosts that fall silent together must be seen to.
+            self._detector.begin_afresh(self._loop.time())
         self._owner.link_down(loss)
         self._after_loss(loss)
 

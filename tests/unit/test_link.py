@@ -34,6 +34,7 @@ class Bench:
         self.agent = agent or FakeAgent()
         self.told: list[str] = []
         self.at: dict[str, float] = {}
+        self.suspect_since: float | None = None
         self.releases = True
         self.link = HostLink(
             HOST,
@@ -70,6 +71,7 @@ class Bench:
 
     def link_suspect(self, since: float) -> None:
         self._tell("suspect")
+        self.suspect_since = since
 
     def link_lost(self, loss: Loss) -> None:
         self._tell(f"lost: {loss.kind.name}")
@@ -450,6 +452,19 @@ async def test_what_hangs_is_bounded() -> None:
         bench.link.ping()
     await settle()
     assert bench.agent.heartbeats - before <= HEARTBEATS_IN_FLIGHT
+
+
+@virtual
+async def test_the_silence_of_a_host_with_an_old_agent_begins_when_the_kernel_tells_of_it() -> None:
+    """Not when it connected: hosts that fall silent together would not be seen to (S5)."""
+    bench = Bench(FakeAgent(legacy=True))
+    await asyncio.sleep(3600.0)
+    told_at = bench.loop.time()
+    bench.agent.fall_silent()
+    bench.agent.end(LossKind.SILENT)
+    await bench.until("lost")
+    assert bench.suspect_since == pytest.approx(told_at, abs=0.1)
+    assert bench.at["lost"] - told_at < 4.0
 
 
 @virtual
