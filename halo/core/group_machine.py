@@ -140,7 +140,11 @@ class GroupMachine:
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
         """Begin with what was just seen over this connection, else with nothing."""
         sighting = self._state.knowledge.of(resource.id, self._host)
-        state = ResourceState(resource, due_at=now, failed=sighting.failure)
+        failed = sighting.failure
+        if resource.shared:  # what another group could not start there is no failure of ours
+            left_alone = self._state.memory_of(self._group).left_alone
+            failed = left_alone.get(self._host, {}).get(resource.id)
+        state = ResourceState(resource, due_at=now, failed=failed)
         if sighting.epoch == self._epoch and sighting.presence in (
             Presence.RUNNING,
             Presence.STOPPED,
