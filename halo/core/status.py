@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,22 +22,35 @@ _SECRET_WORDS = ("passw", "secret", "token", "credential")
 
 def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
     """The whole status. `now` is monotonic, `wall_now` seconds since the epoch."""
-    resources, groups = [], []
+    whole: dict[str, Any] = {}
+    for key, value in parts(state, version, now, wall_now):
+        if isinstance(value, list):
+            whole.setdefault(key, []).extend(value)
+        else:
+            whole[key] = value
+    return whole
+
+
+def parts(
+    state: ClusterState, version: str, now: float, wall_now: float
+) -> Iterator[tuple[str, Any]]:
+    """The status in parts, a key and its value, or some more rows of the key's list.
+
+    The caller may let the state change between two parts: each is of one moment."""
+    for key in ("resources", "groups", "hosts", "events"):
+        yield key, []
     listed: set[str] = set()
     for group in state.cluster.groups.values():
         rows = [_resource(state, group, resource) for resource in group.resources]
-        groups.append(_group(state, group, rows))
-        for row in rows:
-            if row["id"] not in listed:
-                listed.add(row["id"])
-                resources.append(row)
-    return {
-        "resources": resources,
-        "groups": groups,
-        "hosts": [_host(state, host, now, wall_now) for host in state.cluster.hosts.values()],
-        "events": [event(record) for record in state.remembered.events],
-        "manager": _manager(state, version),
-    }
+        whole_group = _group(state, group, rows)
+        rows = [row for row in rows if row["id"] not in listed]
+        listed.update(row["id"] for row in rows)
+        yield "resources", rows
+        yield "groups", [whole_group]
+    for host in state.cluster.hosts.values():
+        yield "hosts", [_host(state, host, now, wall_now)]
+    yield "events", [event(record) for record in state.remembered.events]
+    yield "manager", _manager(state, version)
 
 
 def event(record: Record) -> dict[str, str]:

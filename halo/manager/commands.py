@@ -8,7 +8,7 @@ again at every step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -18,11 +18,12 @@ from halo.core import admin, fencing
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
 from halo.core.journal import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.status import snapshot
+from halo.core.status import parts, snapshot
 from halo.manager.context import Context
 from halo.manager.desk import PlacementDesk
 from halo.manager.fence_desk import FenceDesk
 from halo.manager.host_task import HostTask
+from halo.manager.status_text import Part
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
@@ -54,6 +55,10 @@ class Commands:
     def status(self) -> dict[str, Any]:
         """The whole status, as of now."""
         return snapshot(self._state, __version__, self._loop.time(), self._clock.now())
+
+    def status_parts(self) -> Iterator[Part]:
+        """The same in parts, between which the state may change."""
+        return parts(self._state, __version__, self._loop.time(), self._clock.now())
 
     # --- groups ------------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ def make_app(
     *,
     on_defect: DefectHandler | None = None,
     debug: Callable[[], Mapping[str, Any]] | None = None,
+    status_text: Callable[[], Awaitable[bytes]] | None = None,
     command_deadline_s: float = COMMAND_DEADLINE_S,
     fence_deadline_s: float = FENCE_DEADLINE_S,
     body_deadline_s: float = BODY_DEADLINE_S,
@@ -77,10 +78,11 @@ def make_app(
     Commands run in tasks of their own: neither a client that goes away nor an answer deadline
     ends one. `app.cleanup()` (the runner's) cancels those that still run. `on_defect` is told of
     an InvariantError that a command raised, since the manager must not go on after one. `debug`
-    gives what `GET /debug` answers; without it there is no such route.
+    gives what `GET /debug` answers; without it there is no such route. `status_text` gives the
+    status as JSON; without it, `operations.status()` is encoded in one step.
     """
     commands = _Commands(on_defect, command_deadline_s, fence_deadline_s, commands_limit)
-    api = _Api(operations, commands, body_deadline_s)
+    api = _Api(operations, commands, body_deadline_s, status_text)
     app = web.Application(middlewares=[_answer_errors_as_json], client_max_size=BODY_LIMIT_BYTES)
     app.router.add_get("/status", api.status)
     app.router.add_get("/version", api.version)
@@ -189,13 +191,22 @@ class _Commands:
 class _Api:
     """One method a route."""
 
-    def __init__(self, operations: Operations, commands: _Commands, body_deadline_s: float) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        commands: _Commands,
+        body_deadline_s: float,
+        status_text: Callable[[], Awaitable[bytes]] | None,
+    ) -> None:
         self._operations = operations
+        self._status_text = status_text
         self._commands = commands
         self._body_deadline_s = body_deadline_s
 
     async def status(self, _request: web.Request) -> web.Response:
-        return _json(self._operations.status())
+        if self._status_text is None:
+            return _json(self._operations.status())
+        return web.Response(body=await self._status_text(), content_type="application/json")
 
     async def version(self, _request: web.Request) -> web.Response:
         return _json({"version": halo.__version__})
