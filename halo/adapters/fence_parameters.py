@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
 from halo.core.errors import FenceError
+from halo.core.secrets import is_secret_name
 
 FILE_PREFIX = "file:"
 ENV_PREFIX = "env:"
 
-_SECRET_KEY = re.compile(r"pass|secret|token|pwd|community|credential|private", re.IGNORECASE)
 _MAX_SECRET_FILE = 65536
 _READ_TIMEOUT_S = 5.0
 _MAX_INPUT = 32768  # well below the capacity of a pipe, so that writing it never blocks
@@ -24,7 +24,7 @@ _MAX_INPUT = 32768  # well below the capacity of a pipe, so that writing it neve
 
 def is_secret(key: str, value: str) -> bool:
     """True where a parameter's value may never be shown."""
-    return bool(_SECRET_KEY.search(key)) or value.startswith((FILE_PREFIX, ENV_PREFIX))
+    return is_secret_name(key) or value.startswith((FILE_PREFIX, ENV_PREFIX))
 
 
 async def resolve(parameters: Mapping[str, str]) -> dict[str, str]:

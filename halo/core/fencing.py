@@ -230,6 +230,13 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     return None
 
 
+def second_copy_refusal(state: ClusterState, host: HostId, now: float) -> str | None:
+    """Why a host may not be fenced for a second copy it runs (`second_copy: fence`)."""
+    return administrator_refusal(state, host, force=False) or _storm_or_rate(
+        state, host, now, planned=0
+    )
+
+
 def retry_pause_s(attempts: int, shortest_s: float, longest_s: float) -> float:
     """The pause after the n-th failed attempt in a row: doubling, bounded."""
     doubled = shortest_s * FIRST_RETRY_FACTOR ** min(max(attempts - 1, 0), 16)

@@ -341,6 +341,11 @@ class ClusterState:
         if at.power_proof is not None and not at.connected:
             age = now - at.power_proof.verified_at
             if age > self.settings.power_proof_age_s:
+                if not self.host_config(host).fence_levels:
+                    return (
+                        f"{host} was confirmed off, and has no fence device to ask again; "
+                        f"`halo fence {host} --confirm-off` once more"
+                    )
                 return f"{host} was fenced; its fence device has to confirm that it is still off"
             return None
         if not at.connected:

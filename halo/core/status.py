@@ -9,6 +9,7 @@ from typing import Any
 from halo.core.journal import Record
 from halo.core.knowledge import Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
+from halo.core.secrets import is_secret_name
 from halo.core.state import ClusterState, FencePhase, HostState
 
 RUNNING = "Running"
@@ -16,8 +17,6 @@ FAILED_OVER = "Running (Failed Over)"
 STOPPED = "Stopped"
 ERROR = "Error"
 UNKNOWN = "Unknown"
-
-_SECRET_WORDS = ("passw", "secret", "token", "credential")
 
 
 def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
@@ -115,10 +114,7 @@ def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> 
 
 def _shown(parameters: Mapping[str, str]) -> dict[str, str]:
     """Parameters without what looks like a secret."""
-    return {
-        name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else value
-        for name, value in parameters.items()
-    }
+    return {name: "***" if is_secret_name(name) else value for name, value in parameters.items()}
 
 
 def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -> str:

@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from halo.core.host_machine import ManageOrder
+from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId
 from halo.core.placement import Decision, decide
 from halo.core.tokens import ResourceToken
@@ -154,9 +155,8 @@ class PlacementDesk:
         self._say(group, decision.reason, failed=decision.failed)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
-        if decision.start_on is not None:
-            self._release_needs_elsewhere(group, decision.start_on)
         if target is not None:
+            self._release_needs_elsewhere(group, target)
             self._hand_out(group, target)
             return
         if decision.second_copy:
@@ -184,9 +184,10 @@ class PlacementDesk:
         self._hosts[host].manage(self._tokens.pop(group), order)
 
     def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:
-        """It is proven stopped on every other candidate, so it needs nothing shared there."""
-        for host in self._state.cluster.groups[group].candidates:
-            if host != target:
+        """Where it is known to be stopped it needs nothing shared."""
+        found = self._state.cluster.groups[group]
+        for host in found.candidates:
+            if host != target and self._state.knowledge.presence(found, host) is Presence.STOPPED:
                 self._state.needs.drop_group(group, host)
 
     def _ping(self, host: HostId, now: float) -> None:

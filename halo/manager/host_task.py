@@ -29,6 +29,7 @@ from halo.core.host_machine import (
     TokenArrived,
 )
 from halo.core.journal import Event as Journaled
+from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.outcomes import OperationResult
 from halo.core.state import FencePhase
@@ -287,13 +288,22 @@ class HostTask:
     def link_suspect(self, since: float) -> None:
         """An answer is overdue."""
         at, memory = self._state.hosts[self.host], self._state.memory_of_host(self.host)
-        if not memory.seen or not memory.active or at.power_proof is not None:
+        idle = not memory.active and not self._may_hold_groups()
+        if not memory.seen or idle or at.power_proof is not None:
             return  # its silence tells nothing new, and counts for nothing
         if at.suspect_at is None:
             at.suspect_at = since
             log.warning("suspect", host=self.host)
             if at.accepted:
                 self._note(Journaled.SUSPECT, "a heartbeat is overdue")
+
+    def _may_hold_groups(self) -> bool:
+        """Was anything last seen running here?"""
+        last_seen = self._state.knowledge.last_seen
+        return any(
+            last_seen(group, self.host) is Presence.RUNNING
+            for group in self._state.groups_of(self.host)
+        )
 
     def link_lost(self, loss: Loss) -> None:
         """The verdict."""

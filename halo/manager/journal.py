@@ -26,6 +26,7 @@ from halo.ports import JournalMedium, WallClock
 COMMAND_DEADLINE_S = 10.0
 RESCUE_DEADLINE_S = 1.0
 RETRY_S = 1.0
+TROUBLE_CHECK_S = 10.0
 BACKLOG_LIMIT = 10_000
 COMPACT_AFTER_RECORDS = 20_000
 
@@ -139,13 +140,26 @@ class Journal:
         while True:
             if self._written > COMPACT_AFTER_RECORDS:
                 await self._compact()
-            await self._wake.wait()
+            if not await self._something_to_write():
+                continue
             self._wake.clear()
             while self._queue:
                 if not await self._flush():
                     await asyncio.sleep(RETRY_S)
 
-    async def _compact(self) -> None:
+    async def _something_to_write(self) -> bool:
+        """Wait for records. In trouble with nothing to write, look now and then whether the
+        medium works again, so that the alarm ends when its reason does; False then."""
+        try:
+            async with asyncio.timeout(None if self._trouble is None else TROUBLE_CHECK_S):
+                await self._wake.wait()
+            return True
+        except TimeoutError:
+            if await self._compact():
+                self._say(None)
+            return False
+
+    async def _compact(self) -> bool:
         """Replace what was written by what it comes to; what is queued follows it."""
         snapshot = self._durable.snapshot(self._clock.now())
         self._written = 0
@@ -153,6 +167,8 @@ class Journal:
             await self._medium.compact([snapshot.to_json()])
         except RecordError as error:
             log.error("journal not compacted", problem=str(error))
+            return False
+        return True
 
     async def _flush(self) -> bool:
         """Write all that is queued in one go; False when the medium failed."""
@@ -222,4 +238,8 @@ class Journal:
                         break
         except (HaloError, TimeoutError) as error:
             log.error("journal not flushed at shutdown", problem=str(error))
-        await self._medium.close()
+        try:
+            async with asyncio.timeout(RESCUE_DEADLINE_S):
+                await self._medium.close()
+        except TimeoutError:
+            log.error("journal not closed: its disk gives no answer")

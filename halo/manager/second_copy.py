@@ -6,6 +6,8 @@ stands in the way of the policy falls back to `report`: Error until `cleanup`.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from halo.core import fencing
@@ -19,6 +21,11 @@ from halo.manager.context import Context
 from halo.manager.fence_desk import FenceDesk
 from halo.manager.host_task import HostTask
 from halo.manager.operations import operate
+
+CONFIRM_S = 3.0
+"""How long a second look may take; a copy that gives no other answer by then counts as seen."""
+
+CONFIRM_POLL_S = 0.02
 
 log = structlog.get_logger("halo.second-copy")
 
@@ -40,18 +47,44 @@ class SecondCopies:
         memory = self._state.memory_of(group)
         if self._state.observe_only or memory.error_kind is ErrorKind.SECOND_COPY:
             return
-        if group.id in self._under_way:
-            return
-        holder = self._state.groups[group.id].managed_on
-        copies = self._state.knowledge.running_on(group)
-        log.error("second copy", group=group.id, hosts=copies)
-        may_act = memory.managed and self._state.remembered.frozen is None
-        others = [host for host in copies if host != holder]
-        if group.second_copy is SecondCopyPolicy.REPORT or not may_act or holder not in copies:
-            self._report(group, copies)
-            return
+        if group.id in self._under_way or not memory.managed:
+            return  # of an unmanaged group the status tells, and people may be moving it just now
         self._under_way.add(group.id)
-        self._context.spawn(self._act(group, holder, others))
+        self._context.spawn(self._meet(group))
+
+    async def _meet(self, group: ResourceGroup) -> None:
+        """Look again, then act by the policy. Nothing is done to the group meanwhile: two copies
+        that are seen hold it."""
+        try:
+            if await self._is_confirmed(group):
+                await self._act(group)
+        finally:
+            self._under_way.discard(group.id)
+            self._context.desk.learnt([group.id])
+            for host in group.candidates:
+                self._hosts[host].poke(group.id)
+
+    async def _is_confirmed(self, group: ResourceGroup) -> bool:
+        """Do both copies run at one time? One look may be older than the other, and the group may
+        have been moved by hand in between."""
+        now = asyncio.get_running_loop().time
+        began, deadline = now(), now() + CONFIRM_S
+        knowledge = self._state.knowledge
+        while now() < deadline and len(copies := knowledge.running_on(group)) > 1:
+            unsure = {
+                host
+                for host in copies
+                for resource in group.exclusive
+                if knowledge.of(resource.id, host).presence is Presence.RUNNING
+                and knowledge.of(resource.id, host).begun_at < began
+            }
+            if not unsure:
+                break
+            for host in group.candidates:
+                if host in unsure:
+                    self._hosts[host].probe(group.id)  # once at a time; an older one may be on
+            await asyncio.sleep(CONFIRM_POLL_S)
+        return len(knowledge.running_on(group)) > 1
 
     def _report(self, group: ResourceGroup, hosts: list[HostId], why: str = "") -> None:
         text = f"running on {' and '.join(hosts)} at once" + (f"; {why}" if why else "")
@@ -63,22 +96,29 @@ class SecondCopies:
         for host in group.candidates:
             self._hosts[host].poke(group.id)
 
-    async def _act(self, group: ResourceGroup, holder: HostId, others: list[HostId]) -> None:
-        try:
-            for other in others:
-                if group.second_copy is SecondCopyPolicy.FENCE:
-                    problem = self._fence(group, other)
-                else:
-                    problem = await self._stop(group, holder, other)
-                if problem is not None:
-                    self._report(group, [holder, other], problem)
-                    return
-        finally:
-            self._under_way.discard(group.id)
-            self._hosts[holder].poke(group.id)
+    async def _act(self, group: ResourceGroup) -> None:
+        memory = self._state.memory_of(group)
+        holder = self._state.groups[group.id].managed_on
+        copies = self._state.knowledge.running_on(group)
+        log.error("second copy", group=group.id, hosts=copies)
+        may_act = memory.managed and self._state.remembered.frozen is None
+        if group.second_copy is SecondCopyPolicy.REPORT or not may_act or holder not in copies:
+            self._report(group, copies)
+            return
+        for other in copies:
+            if other == holder:
+                continue
+            if group.second_copy is SecondCopyPolicy.FENCE:
+                problem = self._fence(group, other)
+            else:
+                problem = await self._stop(group, holder, other)
+            if problem is not None:
+                self._report(group, [holder, other], problem)
+                return
 
     def _fence(self, group: ResourceGroup, host: HostId) -> str | None:
-        refusal = fencing.administrator_refusal(self._state, host, force=False)
+        now = asyncio.get_running_loop().time()
+        refusal = fencing.second_copy_refusal(self._state, host, now)
         if refusal is not None:
             return f"not fenced: {refusal}"
         self._fence_desk.fence_second_copy(host, f"it ran a second copy of {group.id}")

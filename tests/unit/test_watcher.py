@@ -361,10 +361,11 @@ async def test_a_resource_that_is_told_to_have_stopped_is_started_at_once() -> N
 
 
 @virtual
-async def test_a_second_copy_that_is_told_is_an_error_at_once() -> None:
+async def test_a_second_copy_that_is_told_is_an_error_after_a_second_look() -> None:
     bench = await Bench().start()
     bench.agents["h2"].up.add("g")
     assert bench.agents["h2"].tell("g")
+    assert await bench.until(lambda: bool(bench.events(Event.ERROR))) < 1.0
     assert bench.events(Event.ERROR) == ["error g: running on h1 and h2 at once"]
     await asyncio.sleep(30.0)
     assert not [op for a in bench.agents.values() for op, _ in a.asked if op is not MONITOR]
@@ -636,7 +637,21 @@ async def test_a_host_without_a_task_of_the_group_is_looked_at_when_sight_is_los
     agent.up.add("g")  # the batch that tells of it is lost
     a_gap(agent)
     assert await bench.until(lambda: bench.knows("g", "h2") is Presence.RUNNING) < 0.1
+    assert await bench.until(lambda: bool(bench.events(Event.ERROR))) < 1.0
     assert bench.events(Event.ERROR) == ["error g: running on h1 and h2 at once"]
+
+
+@virtual
+async def test_a_group_that_was_moved_by_hand_between_two_looks_is_no_second_copy() -> None:
+    bench = await Bench().start()
+    bench.agents["h1"].up.discard("g")  # stopped there, which nobody has told yet
+    bench.agents["h2"].up.add("g")
+    assert bench.agents["h2"].tell("g")
+    await bench.until(lambda: bench.knows("g", "h1") is Presence.STOPPED)
+    assert bench.agents["h1"].tell("g")
+    state = bench.manager.state.groups["g"]
+    await bench.until(lambda: state.managed_on == "h2")
+    assert bench.events(Event.ERROR) == []
 
 
 @virtual
