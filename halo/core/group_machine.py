@@ -30,7 +30,7 @@ from halo.core.model import (
 )
 from halo.core.ocf import OcfCode, is_present
 from halo.core.outcomes import OperationResult, Outcome
-from halo.core.spreading import spread
+from halo.core.spreading import moment
 from halo.core.state import ClusterState
 
 BAD_MONITORS_BEFORE_RESTART = 2
@@ -134,7 +134,7 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
-        self._phase = spread(group.id)
+        self._phase = moment(host, group.id)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
@@ -562,7 +562,7 @@ class GroupMachine:
 
     def _first_look(self, resource: Resource, now: float) -> float:
         """Ten thousand groups that were adopted or started together are not looked at together:
-        for the first look each has its own moment within the interval."""
+        the first look comes at one of a few moments of their host."""
         interval_s = self._interval_s(resource)
         since = (now - self._phase * interval_s) % interval_s
         return now - since + interval_s

@@ -7,6 +7,7 @@ message, and is cancelled only at shutdown.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import structlog
@@ -31,6 +32,8 @@ from halo.manager.context import Context
 from halo.manager.operations import StartRefused, operate
 from halo.manager.wakeup import Wakeup
 from halo.ports import AgentConnection
+
+TICK_S = 0.01
 
 log = structlog.get_logger("halo.group")
 
@@ -107,7 +110,10 @@ class GroupTask:
         if self._leave is not None:
             return
         self._wake.reset()
-        await self._wake.sleep_until(self._machine.next_due())
+        due = self._machine.next_due()
+        # What is due within a few milliseconds is done in one turn of the loop: one wakeup, and
+        # the monitors of one host in one call.
+        await self._wake.sleep_until(None if due is None else math.ceil(due / TICK_S) * TICK_S)
 
     def _carry_out(self, actions: list[Action]) -> None:
         if not self._state.departure_reason(self._group, self._host):
