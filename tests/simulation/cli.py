@@ -31,6 +31,7 @@ DAY_S = 86_400.0
 @click.option("--sparse", is_flag=True, help="A fault every few minutes, not seconds.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Shrink failing scenarios.")
 @click.option("--mutants", metavar="SEEDS", type=int, help="Hunt each mutant over so many seeds.")
+@click.option("--mutant", multiple=True, help="Hunt only this mutant.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at 10 failing seeds.")
 def main(
     seed: int | None,
@@ -42,11 +43,12 @@ def main(
     sparse: bool,
     shrinks: bool,
     mutants: int | None,
+    mutant: tuple[str, ...],
     keep_going: bool,
 ) -> None:
     """Hunt for a second start: whole clusters, the real manager, a virtual clock."""
     if mutants:
-        sys.exit(_hunt_mutants(mutants, jobs))
+        sys.exit(_hunt_mutants(mutant or tuple(MUTANTS), mutants, jobs))
     if replay:
         sys.exit(_show(Scenario.from_json(Path(replay).read_text()), shrinks=False))
     if seed is not None:
@@ -76,15 +78,16 @@ def _show(scenario: Scenario, shrinks: bool) -> int:
     return 1 if result.violations else 0
 
 
-def _hunt_mutants(limit: int, jobs: int) -> int:
+def _hunt_mutants(names: tuple[str, ...], limit: int, jobs: int) -> int:
     missed = 0
     with ProcessPoolExecutor(jobs) as pool:
-        hunts = {name: pool.submit(hunt, name, limit) for name in MUTANTS}
+        hunts = {name: pool.submit(hunt, name, limit) for name in names}
         for name, task in hunts.items():
             found = task.result()
             missed += found is None
             shown = f"{found[0]:>5}  {found[1][:90]}" if found else "    -  NOT FOUND"
             click.echo(f"{name:<52}{shown}")
+            sys.stdout.flush()
     return 1 if missed else 0
 
 

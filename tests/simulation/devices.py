@@ -105,6 +105,11 @@ class SimFenceDevices:
         duration = outlet.time_s * world.random.uniform(0.5, 1.5)
         if fault in ("hang", "late"):
             duration = deadline_s
+        lies = action is FenceAction.STATUS and outlet.host.powered
+        if lies and world.outlets.state(outlet) is PowerState.OFF:
+            if not outlet.host.answers_promptly:
+                fault = fault or "no word (the axiom)"
+            outlet.host.calm_until = began + duration + AXIOM_S
         waiter = self._loop.create_future()
         world.clock.after(duration, self._ends, outlet, action, fault, waiter)
         try:
@@ -137,7 +142,7 @@ class SimFenceDevices:
         world = self._world
         if fault == "late" and action is not FenceAction.STATUS:
             world.clock.after(world.random.uniform(0.0, 8.0), self._acts, outlet, action)
-        if fault in ("fail", "hang", "late", "unplugged") or outlet.fault == "unplugged":
+        if fault not in ("", "no-effect") or outlet.fault == "unplugged":
             return FenceResult(False, message=f"simulated: {fault or outlet.fault}")
         if action is FenceAction.STATUS:
             state = world.outlets.state(outlet)

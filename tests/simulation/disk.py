@@ -27,6 +27,12 @@ class SimDisk:
         self.hangs = False
         self.delay_s = 0.0
         self.writes = 0
+        self.in_flight = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Does it still owe a write, or may it take its time over the next?"""
+        return self.in_flight > 0 or self.full or self.hangs or self.delay_s > 0
 
 
 class SimMedium:
@@ -56,6 +62,7 @@ class SimMedium:
         waiter = self._loop.create_future()
         entry = (texts, replace, waiter)
         self._in_flight.append(entry)
+        self._disk.in_flight += 1
         delay = self._world.random.uniform(0.0005, 0.01) + self._disk.delay_s
         self._world.clock.after(delay, self._lands, entry)
         await waiter
@@ -67,6 +74,7 @@ class SimMedium:
             self._world.clock.after(0.5, self._lands, entry)
             return
         self._in_flight.remove(entry)
+        self._disk.in_flight -= 1
         texts, replace, waiter = entry
         if self._disk.full:
             if not waiter.done():
@@ -90,4 +98,5 @@ class SimMedium:
             if self._disk.full or self._world.random.random() < 0.5:
                 break
             self._keep(texts, replace)
+        self._disk.in_flight -= len(self._in_flight)
         self._in_flight.clear()

@@ -194,7 +194,7 @@ class FenceOracle:
         if not (self.disk.seen.get(host) or watch.connected_now):
             return "it was never seen since its reset"
         closed = settings.fence_on_connection_close and watch.closed_at > float("-inf")
-        quiet_s = now - max(watch.sign_at, self.oracle.fresh_at)
+        quiet_s = now - self.oracle.silent_since(host)
         if quiet_s < settings.loss_budget_s - 0.001 and not closed:
             return f"it gave a sign, or nothing could be sent, {quiet_s:.3f} s ago"
         if watch.sign_at == float("-inf") and watch.attempts == 1:
@@ -229,7 +229,7 @@ class FenceOracle:
         config, settings = self.world.cluster.hosts[host], self.world.cluster.settings
         if config.on_loss is LossPolicy.REBOOT and not self.disk.rebooted.get(host):
             return True
-        silent_since = max(watch.sign_at, self.oracle.fresh_at)
+        silent_since = self.oracle.silent_since(host)
         verdict = watch.ended_at if closed else silent_since + settings.loss_budget_s
         for group in self.world.cluster.groups_of_host[host]:
             if orders.managed[group.id].surely(False) or orders.wanted[group.id].surely(False):
@@ -251,8 +251,8 @@ class FenceOracle:
     def _storm(self, host: str) -> str:
         settings = self.world.cluster.settings
         onsets = {
-            name: max(watch.sign_at, self.oracle.fresh_at)
-            for name, watch in self.oracle.hosts.items()
+            name: self.oracle.silent_since(name)
+            for name in self.oracle.hosts
             if name == host or self._is_plainly_silent(name)
         }
         own = onsets[host]
@@ -267,7 +267,7 @@ class FenceOracle:
 
     def _is_plainly_silent(self, host: str) -> bool:
         watch = self.oracle.hosts[host]
-        since = max(watch.sign_at, self.oracle.fresh_at)
+        since = self.oracle.silent_since(host)
         if self.world.hosts[host].legacy or self.world.hosts[host].local_trouble:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):

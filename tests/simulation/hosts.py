@@ -322,6 +322,8 @@ class SimHost:
         if self.powered and name not in self.running:
             self.world.say(self.id, f"{name} started by {why}")
             self.running[name] = Copy(self.world.clock.now, by_hand=True)
+            for group in self.world.oracle.groups_with[name]:
+                self.world.touched_by_hand.add(group.id)
             self.world.tell("hand-start", self.id)
 
     def stop_by_itself(self, name: str) -> None:

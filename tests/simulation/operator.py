@@ -138,8 +138,9 @@ class Operator:
         self.pending.pop(entry, None)
         told = self._told(entry)
         if told is not None:
-            if outcome == "refused" and ("already" in answer or answer.endswith("not frozen")):
-                outcome = "done"  # the refusal says that it is so
+            says_so = "already" in answer or answer.endswith("not frozen")
+            if outcome == "refused" and says_so and not self.world.disk.is_behind:
+                outcome = "done"  # it is so, and no earlier command can land any more
             told[0].settled(told[1], outcome)
         elif entry.name == "fence":
             self.orders.fencing[entry.object] -= 1
@@ -181,7 +182,7 @@ class Operator:
                 self.command("reset", host)
         for group in self.world.cluster.groups.values():
             remembered = state.memory_of(group)
-            if remembered.error is not None or remembered.start_failures:
+            if remembered.error or remembered.start_failures or remembered.left_alone:
                 if remembered.error_kind is not None:
                     self.remove_copies(group.id)
                 self.command("cleanup", group.id)

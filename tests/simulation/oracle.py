@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss, LossKind
-from halo.core.model import Operation, ResourceGroup
+from halo.core.model import Operation, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import (
     FenceAction,
     FenceResult,
@@ -34,7 +34,12 @@ SAMPLE_AGE_S = 30.0
 PROOF_AGE_S = 10.05
 """A device's word that a host is off holds so long (S1b), and a step of the loop longer."""
 
+COPIES_KNOWN_S = 0.1
+"""What was decided before a second copy was seen is sent within this."""
+
 _PRESENT = (0, 8, 190, 191)
+_SILENCE = (LossKind.SILENT, LossKind.NO_ROUTE_TO_HOST)
+_CLOSED = (LossKind.REFUSED, LossKind.RESET)
 _PROVE_NOTHING = (LossKind.DNS, LossKind.LOCAL, LossKind.NO_ROUTE_TO_NETWORK)
 
 
@@ -66,6 +71,7 @@ class HostWatch:
         self.closed_at = float("-inf")  # when its port was last found closed
         self.ended_at = float("-inf")  # when its last connection ended
         self.connected_now = False  # was connected by this incarnation since its last reset
+        self.quiet_since: float | None = None  # a silence that was a verdict already
         self.attempts = 0
 
     def word(self, resource: str) -> int | None:
@@ -115,20 +121,41 @@ class Oracle:
         """A probe that was sent at `sent_at` was answered."""
         watch = self.hosts[host]
         watch.sign_at = watch.life_at = self.clock.now
+        watch.quiet_since = None
         if sent_at > watch.answered_sent_at:
             watch.answered_sent_at = sent_at
 
     def connect_failed(self, host: str, loss: Loss) -> None:
         """An attempt failed: a sign of life, or of nothing."""
         watch = self.hosts[host]
-        if loss.kind.is_silence:
+        if loss.kind in _SILENCE:
             return
+        self._keep_verdict(host)
         watch.sign_at = self.clock.now
         port_counts = not self.cluster.settings.fence_on_connection_close
-        if loss.kind not in _PROVE_NOTHING and (port_counts or not loss.kind.is_closed_port):
+        if loss.kind not in _PROVE_NOTHING and (port_counts or loss.kind not in _CLOSED):
             watch.life_at = self.clock.now
-        if loss.kind in (LossKind.REFUSED, LossKind.RESET):
+            watch.quiet_since = None
+        if loss.kind in _CLOSED:
             watch.closed_at = self.clock.now
+
+    def silent_since(self, host: str) -> float:
+        """Since when the silence of a host counts."""
+        watch = self.hosts[host]
+        if watch.quiet_since is not None:
+            return watch.quiet_since
+        return max(watch.sign_at, self.fresh_at)
+
+    def _keep_verdict(self, host: str) -> None:
+        """What comes now makes the count begin afresh, but undoes no verdict."""
+        since = self.silent_since(host)
+        if self.clock.now - since >= self.cluster.settings.loss_budget_s:
+            self.hosts[host].quiet_since = since
+
+    def stands_still(self) -> None:
+        """The manager is about to stand still for long."""
+        for host in self.hosts:
+            self._keep_verdict(host)
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""
@@ -165,6 +192,7 @@ class Oracle:
         self.checks += 1
         host, resource = call.connection.host.id, call.resource
         self._check_hands_off(call)
+        self._check_second_copy(call)
         self.manager.check_invariants()
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
@@ -221,7 +249,8 @@ class Oracle:
         elsewhere = [c for c in group.candidates if c != host and self._is_seen(group, c)]
         known = self.root_seen.get(group.id)
         if elsewhere:
-            self.copies_seen[group.id] = (self.clock.now, {host, *elsewhere})
+            first_at = self.copies_seen.get(group.id, (self.clock.now, set()))[0]
+            self.copies_seen[group.id] = (first_at, {host, *elsewhere})
             self.root_seen.pop(group.id, None)
         elif resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
@@ -247,6 +276,21 @@ class Oracle:
             for group in groups
         ):
             self.world.violated("orders", f"{what} while {groups[0].id} is stopped")
+
+    def _check_second_copy(self, call: SimCall) -> None:
+        """S9: where two copies are seen, by policy `report` nothing is done."""
+        group = self.groups_with[call.resource.id][0]
+        if call.resource.shared or group.second_copy is not SecondCopyPolicy.REPORT:
+            return
+        seen = [c for c in group.candidates if self._is_seen(group, c)]
+        since = self.copies_seen.get(group.id, (self.clock.now, set()))[0]
+        if len(seen) < 2:
+            self.copies_seen.pop(group.id, None)
+        elif self.clock.now - since > COPIES_KNOWN_S:
+            text = (
+                f"{call.operation.value} of {call.resource.id} while {group.id} is seen on {seen}"
+            )
+            self.world.violated("S9", text)
 
     def _stop_is_old(self, group: ResourceGroup) -> bool:
         return not self.orders.error_may_hold(group.id)
@@ -292,9 +336,9 @@ class Oracle:
         name = script.resource.id
         if script.resource.shared:
             return
-        root = host.running.get(self.groups_with[name][0].root)
-        if root is not None and root.by_hand:
-            return  # S1's exception: a root that somebody started here may be completed here
+        group = self.groups_with[name][0]
+        if group.id in self.world.touched_by_hand and group.root in host.running:
+            return  # S1's exception: where the root is seen, the group may be completed
         for other in self.world.hosts.values():
             if other is host or not other.powered:
                 continue

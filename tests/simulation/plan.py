@@ -71,14 +71,19 @@ TRIGGERED = frozenset(
 )  # fmt: skip
 
 
-def scenario(seed: int, duration_s: float = 120.0, sparse: bool = False) -> Scenario:
-    """The scenario of a seed. `sparse`: a fault every few minutes instead of every few seconds."""
-    return _Planner(seed, duration_s, sparse).make()
+def scenario(
+    seed: int, duration_s: float = 120.0, sparse: bool = False, focus: tuple[str, ...] = ()
+) -> Scenario:
+    """The scenario of a seed. `sparse`: a fault every few minutes instead of every few seconds.
+
+    `focus`: only these kinds of faults and commands."""
+    return _Planner(seed, duration_s, sparse, focus).make()
 
 
 class _Planner:
-    def __init__(self, seed: int, duration_s: float, sparse: bool) -> None:
+    def __init__(self, seed: int, duration_s: float, sparse: bool, focus: tuple[str, ...]) -> None:
         self.seed = seed
+        self.focus = focus
         self.random = Random(seed)
         self.duration_s = duration_s
         self.sparse = sparse
@@ -198,12 +203,21 @@ class _Planner:
         share = 0.5 if self.sparse else random.choice([0.15, 0.3, 0.3, 0.5])
         faults = {kind: weight for kind, weight in FAULTS.items() if random.random() < share}
         if not faults:
-            faults = {"power_off": 1}
+            faults["power_off"] = 1
         commands = {kind: weight for kind, weight in COMMANDS.items() if random.random() < 0.5}
+        if self.focus:
+            faults = {k: FAULTS[k] for k in self.focus if k in FAULTS}
+            commands = {k: COMMANDS[k] for k in self.focus if k in COMMANDS}
         pause_s = random.choice([2.0, 4.0, 8.0, 15.0]) * (60.0 if self.sparse else 1.0)
         command_share = random.choice([0.0, 0.2, 0.5, 0.8]) if commands else 0.0
+        if commands and not faults:
+            command_share = 1.0
         at = random.choice([0.0, 8.0])
         actions: list[Action] = []
+        if random.random() < 0.15 and "power_off" in faults:
+            back_s = random.choice([0.0, 30.0])
+            args = {"host": random.choice(list(self.hosts)), "back_s": back_s}
+            actions.append(Action(0.0, "power_off", args))
         while True:
             at += random.expovariate(1 / pause_s)
             if at >= self.duration_s:

@@ -87,7 +87,7 @@ class Settling:
                 self._give("reset", host)
         for group in self.world.cluster.groups.values():
             remembered = current.manager.state.memory_of(group)
-            if remembered.error is not None or remembered.start_failures:
+            if remembered.error or remembered.start_failures or remembered.left_alone:
                 self._give("cleanup", group.id)
 
     def _give(self, name: str, object: str) -> None:
@@ -168,7 +168,7 @@ class Settling:
             and self.orders.frozen.possible == [False]
         ):
             return False
-        if memory.error is not None or memory.start_failures:
+        if memory.error is not None or memory.start_failures or memory.left_alone:
             return False
         hosts = self._candidates(group)
         if sum(any(r.id in h.running for r in group.exclusive) for h in hosts) > 1:

@@ -170,6 +170,7 @@ class Simulation:
         self.world.say("manager", f"stands still for {seconds:g} s")
         self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
         if seconds > NOTICED_S:
+            self.world.oracle.stands_still()
             self.clock.at(self.stalled_until, self._goes_on)
 
     def _goes_on(self) -> None:

@@ -52,6 +52,7 @@ class World:
         self.script_time_s = scenario.options.get("script_time_s", 1.0)
         self.script_faults: dict[tuple[str, str, str], list[Any]] = {}
         self.counts: Counter[str] = Counter()
+        self.touched_by_hand: set[str] = set()  # groups of which somebody started something
         self.violations: list[str] = []
         self.timeline: list[str] | None = None
         self.waiting: dict[str, list[Callable[[str], None]]] = {}  # armed faults, by trigger
