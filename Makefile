@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+SECONDS ?= 60
+JOBS ?= 2
 
 # Where `make install` puts things; DESTDIR, if given, stands before each.
 PREFIX ?= /opt/halo
@@ -18,12 +20,13 @@ DOCDIR := $(PREFIX)/share/doc/halo
 INSTALLED := .installed-by-halo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts bench check format clean install uninstall
+.PHONY: help demo test test-hosts simulate bench check format clean install uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
+	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
@@ -50,6 +53,9 @@ test: $(STAMP)
 # The same tests of real hosts that `test` runs as root; a missing part fails here.
 test-hosts: $(STAMP)
 	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 4 $(PYTEST_ARGS) tests/hosts
+
+simulate: $(STAMP)
+	@$(BIN)/python -m tests.simulation --seconds $(SECONDS) --jobs $(JOBS)
 
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .

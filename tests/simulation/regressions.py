@@ -1,0 +1,53 @@
+"""Defects that the simulator found, each with the shrunk scenario that showed it (`found/*.json`).
+
+A scenario that was shrunk by the machine is kept as it came; the shortest were written by hand
+after it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.simulation.model import Scenario
+
+FOUND = Path(__file__).parent / "found"
+
+WHAT_IT_FOUND = {
+    "a_failure_of_another_group": (
+        "The failed start of a shared resource for one group was taken for its own failure by "
+        "another, which did not restart the resource when it stopped."
+    ),
+    "cleanup_before_the_second_look": (
+        "After a cleanup the group was managed where the first answer said that it ran, and "
+        "completed there, before the other host's answer told of the second copy."
+    ),
+    "fence_limit_in_one_step": (
+        "Two silent hosts of one group were judged before either counted, so that one fence more "
+        "than the limit was made."
+    ),
+    "nobody_tells_the_group_that_it_may_leave": (
+        "A group on a deactivated host was not moved when the other candidate came back, because "
+        "where an agent watches nothing wakes the group's task."
+    ),
+    "revoked_twice": (
+        "A connection that ended in the step in which a group task had left killed the manager "
+        "by a KeyError."
+    ),
+    "shared_stopped_for_a_newcomer": (
+        "A group that moved to a host stopped a shared resource there to start it after its own "
+        "root, while two other groups needed it."
+    ),
+    "spinning_group_task": (
+        "A resource that waited for its dependents to stop kept its group's task spinning, with a "
+        "whole core, for as long as they took."
+    ),
+    "standstill_while_connecting": (
+        "A manager that stood still in the middle of a connection attempt counted its own "
+        "standstill as the host's silence, and fenced it 44 ms after it woke."
+    ),
+}
+
+
+def scenario_of(name: str) -> Scenario:
+    """The scenario of one found defect."""
+    return Scenario.from_json((FOUND / f"{name}.json").read_text())

@@ -1,0 +1,134 @@
+"""The simulator in the test suite: what it found once, fixed and fresh seeds, its own soundness.
+
+For more: ``make simulate``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.model import Action, GroupPlan, Scenario
+from tests.simulation.mutants import MUTANTS, hunt
+from tests.simulation.plan import scenario as planned
+from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
+from tests.simulation.runner import Result, quiet, run
+
+pytestmark = [pytest.mark.simulation, pytest.mark.timeout(300)]
+
+FIXED_SEEDS = range(1, 31)
+FRESH_S = 15.0
+FOUND_SOON = (
+    "a_revoked_group_keeps_its_token",
+    "acts_while_unmanaged",
+    "an_unverified_fence_is_believed",
+    "knowledge_survives_a_lost_connection",
+    "one_kind_of_record_is_forgotten",
+    "silence_is_judged_too_soon",
+    "start_without_waiting_for_the_fence",
+    "the_link_is_not_resumed_after_a_fence",
+    "waits_for_the_disk_for_ever",
+)
+"""Mutants that a few seeds find; ``python -m tests.simulation --mutants 200`` hunts them all."""
+
+
+def checked(scenario: Scenario) -> Result:
+    with quiet():
+        result = run(scenario)
+    assert not result.violations, (
+        f"{result.violations[0]}\nreplay: python -m tests.simulation --seed {scenario.seed}\n"
+        f"scenario: {scenario.to_json()}"
+    )
+    return result
+
+
+@pytest.mark.parametrize("name", sorted(WHAT_IT_FOUND))
+def test_what_was_found_once_stays_mended(name: str) -> None:
+    checked(scenario_of(name))
+
+
+def test_every_kept_scenario_has_its_sentence() -> None:
+    assert sorted(path.stem for path in FOUND.glob("*.json")) == sorted(WHAT_IT_FOUND)
+
+
+@pytest.mark.parametrize("first", FIXED_SEEDS[::6])
+def test_fixed_seeds(first: int) -> None:
+    for seed in range(first, first + 6):
+        checked(planned(seed))
+
+
+def test_fresh_seeds() -> None:
+    """New ones in every run of the suite; a failure names its seed."""
+    seed = int(time.time())
+    deadline = time.monotonic() + FRESH_S
+    while time.monotonic() < deadline:
+        print(f"seed {seed}")
+        checked(planned(seed))
+        seed += 1
+
+
+def test_a_failover_takes_its_time_and_no_more() -> None:
+    """Power cut, loss budget 3 s: the partner starts the group as soon as the fence is proven."""
+    scenario = Scenario(
+        seed=7,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""), ("g.0", "g"))),),
+        settings={},
+        actions=(Action(20.0, "power_off", {"host": "a", "back_s": 0.0}),),
+        duration_s=40.0,
+    )
+    with quiet():
+        result = run(scenario, timeline=True)
+    assert not result.violations
+
+    def at(text: str, after: float = 0.0) -> float:
+        return next(
+            float(line.split()[0])
+            for line in result.timeline
+            if text in line and float(line.split()[0]) > after
+        )
+
+    off, fenced = at("a/0.0 (a): off", 20.0), at("a/0.0: status ended: True off", 20.0)
+    assert off - 20.0 <= 3.3
+    assert at("start g on b", 20.0) - fenced <= 0.05
+
+
+@pytest.mark.parametrize("name", FOUND_SOON)
+def test_a_broken_manager_is_found_out(name: str) -> None:
+    assert name in MUTANTS
+    assert hunt(name, limit=12) is not None
+
+
+def test_a_seed_is_replayed_step_by_step() -> None:
+    """In another process, with other hashes, every step and every record is the same."""
+    script = (
+        "from tests.simulation.plan import scenario\n"
+        "from tests.simulation.runner import quiet, run\n"
+        "with quiet():\n"
+        "    print(*(run(scenario(seed)).digest for seed in (3, 8, 13)))\n"
+    )
+    root = Path(__file__).parents[2]
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for hash_seed in ("1", "4711")
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_scenarios_survive_their_text() -> None:
+    for seed in range(5):
+        scenario = planned(seed)
+        assert Scenario.from_json(scenario.to_json()) == scenario
