@@ -388,8 +388,8 @@ async def test_starting_a_program_costs_milliseconds(
 ) -> None:
     costs = []
     for _ in range(15):
-        started = time.perf_counter()
+        started = sum(os.times()[:4])  # processor time, its children's too: load does not count
         await programs.run(device("/bin/true"), OFF, 10)
-        costs.append(time.perf_counter() - started)
-    # 1 ms on an idle machine; the bound leaves room for a busy one, not for a second interpreter.
-    assert min(costs) < 0.01
+        costs.append(sum(os.times()[:4]) - started)
+    # 1 ms on an idle machine; the bound leaves no room for a second interpreter.
+    assert sum(costs) / len(costs) < 0.01
