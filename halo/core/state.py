@@ -392,14 +392,21 @@ class ClusterState:
         """Every host, `host` among them, that fell silent within one sliding window with it.
 
         A host that was fenced meanwhile still counts; one that answered again does not."""
-        onset = self.hosts[host].suspect_at
+        own = self.hosts[host]
+        onset = own.suspect_at if own.suspect_at is not None else own.lost_at
         if onset is None:
             return []
         window = self.settings.storm_window_s
+        # One whose silence counts for nothing to others is judged by it all the same.
         near = sorted(
-            (at.suspect_at, at.id)
-            for at in self.hosts.values()
-            if at.suspect_at is not None and abs(at.suspect_at - onset) <= window
+            [(onset, host)]
+            + [
+                (at.suspect_at, at.id)
+                for at in self.hosts.values()
+                if at is not own
+                and at.suspect_at is not None
+                and abs(at.suspect_at - onset) <= window
+            ]
         )
         best: list[HostId] = []
         for index, (start, _) in enumerate(near):
