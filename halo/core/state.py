@@ -422,7 +422,8 @@ class ClusterState:
 
         When the manager's own network is mended, hosts come back one after the other, and the
         last ones must not look like the only ones that are lost."""
-        onset = self.hosts[host].suspect_at
+        own = self.hosts[host]
+        onset = own.suspect_at if own.suspect_at is not None else own.lost_at
         if onset is None:
             return []
         grace_s = self.settings.loss_budget_s + self.settings.connect_timeout_s
