@@ -20,6 +20,9 @@ PLAINLY_SILENT_S = 4.0
 
 SECOND_COPY_S = 60.0
 
+DECIDED_S = 2.5
+"""From a decision to its first off: the journal may take a second, tokens come home."""
+
 
 class FenceOracle:
     """Watches fence programs, and the records of fences on the disk."""
@@ -239,7 +242,7 @@ class FenceOracle:
                 at = self.oracle.hosts[other]
                 if (
                     other != host
-                    and at.connection is not None
+                    and (at.connection is not None or self.clock.now - at.ended_at < DECIDED_S)
                     and not orders.active[other].surely(False)
                     and other not in (() if orders.cleanups[group.id] else failures)
                     and all(r.id in at.shown for r in group.exclusive)

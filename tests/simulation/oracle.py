@@ -365,7 +365,7 @@ class Oracle:
             if host.id in group.candidates
             and state.groups[group.id].managed_on == host.id
             and self.orders.is_settled(group.id, host.id)
-            and any(r.id in host.running for r in group.exclusive)
+            and all(self.hosts[host.id].word(r.id) == 0 for r in group.exclusive)
             and all(p.id in host.running for p in group.parents_of(group.by_id[script.resource.id]))
         ]
         if len(users) > 1 and script.resource.id in host.running:

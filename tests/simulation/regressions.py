@@ -17,6 +17,10 @@ WHAT_IT_FOUND = {
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."
     ),
+    "back_while_the_fence_waits_for_the_disk": (
+        "A host came back while the intent of a fence command waited for the disk; the command "
+        "failed, and the host, passed over on account of the fence, was never looked at."
+    ),
     "cleanup_before_the_second_look": (
         "After a cleanup the group was managed where the first answer said that it ran, and "
         "completed there, before the other host's answer told of the second copy."
@@ -24,6 +28,10 @@ WHAT_IT_FOUND = {
     "fence_limit_in_one_step": (
         "Two silent hosts of one group were judged before either counted, so that one fence more "
         "than the limit was made."
+    ),
+    "idle_host_in_a_storm": (
+        "When every host fell silent together, one that was deactivated and idle was fenced all "
+        "the same as soon as a candidate came back: the storm guard did not count its own silence."
     ),
     "nobody_tells_the_group_that_it_may_leave": (
         "A group on a deactivated host was not moved when the other candidate came back, because "
