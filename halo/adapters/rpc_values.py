@@ -24,6 +24,9 @@ log = structlog.get_logger()
 
 _MAX_TIMEOUT_MS = 2**32 - 1
 
+_BARE = {code: OperationResult(Outcome.COMPLETED, code) for code in range(10)}
+"""Nearly every result is one of these: they share one object each."""
+
 
 class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
     """What a watching agent reports to. Cut off, it accepts nothing."""
@@ -116,7 +119,10 @@ def result_of_outcome(outcome: Any) -> OperationResult:
     kind = outcome.which()
     if kind == "completed":
         completed = outcome.completed
-        return OperationResult(Outcome.COMPLETED, completed.code, completed.message)
+        code, message = completed.code, completed.message
+        if not message and code in _BARE:
+            return _BARE[code]
+        return OperationResult(Outcome.COMPLETED, code, message)
     if kind == "timedOut":
         return OperationResult(Outcome.TIMED_OUT, message=outcome.timedOut)
     if kind == "notRun":

@@ -13,7 +13,6 @@ whenever the cluster's state changed, and is told by :class:`Leave` to hand the 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -101,7 +100,7 @@ class ResourceState:
     released: bool = False  # shared: this group needs it here no more
     crashed: bool = False  # it stopped, or went bad, without being told to
     overtaken: bool = False  # a report came in while its monitor was on its way
-    restarts: deque[float] = field(default_factory=deque)
+    restarts: list[float] = field(default_factory=list)  # an empty deque takes ten times as much
 
     @property
     def is_down(self) -> bool:
@@ -440,7 +439,7 @@ class GroupMachine:
         if state.crashed:
             limits = self._state.settings
             while state.restarts and now - state.restarts[0] > limits.restart_window_s:
-                state.restarts.popleft()
+                del state.restarts[0]
             if len(state.restarts) >= limits.restart_limit:
                 text = (
                     f"{state.resource.id} was restarted {limits.restart_limit} times within "
