@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
-_SECRET_NAME = re.compile(r"pass|secret|token|pwd|community|credential|private", re.IGNORECASE)
+_SECRET_WORDS = ("pass", "secret", "token", "pwd", "community", "credential", "private")
 
 
 def is_secret_name(name: str) -> bool:
     """Does a parameter of this name hold a secret, so that its value is never shown?"""
-    return bool(_SECRET_NAME.search(name))
+    lowered = name.lower()
+    return any(word in lowered for word in _SECRET_WORDS)
