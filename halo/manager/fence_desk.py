@@ -216,7 +216,7 @@ class FenceDesk:
     async def _commanded(self, host: HostId, comment: str, before: FencePhase) -> str | None:
         """An administrator's attempt: begun only when its intent is on disk (S7)."""
         at, journal = self._state.hosts[host], self._context.journal
-        written, epoch = False, at.epoch
+        written, greeted = False, (at.epoch, at.accepted)
         try:
             await journal.command(journal.make(Event.FENCE_INTENT, host, comment))
             written = True
