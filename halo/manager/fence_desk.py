@@ -225,7 +225,7 @@ class FenceDesk:
         finally:
             if not written and at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = before
-                if at.epoch != epoch:  # it came back meanwhile, and was not looked at
+                if (at.epoch, at.accepted) != greeted:  # it came back, and was not looked at
                     self._hosts[host].link.stand_down()
                     self._hosts[host].link.resume()
         self._hosts[host].link.stand_down()
