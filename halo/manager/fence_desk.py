@@ -309,6 +309,8 @@ class FenceDesk:
         try:
             statuses = await self._run_all(host, devices, FenceAction.STATUS)
             wrong = fencing.judge_status(statuses)
+            if any(status.power is PowerState.ON for status in statuses):
+                self._state.void_power_proof(host, f"{host} is powered on")
             if wrong is not None:
                 return _Failed(wrong)
             # A host that was silent for a whole loss budget needs no long wait for its silence.
