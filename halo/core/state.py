@@ -276,6 +276,21 @@ class ClusterState:
         copies = self.knowledge.running_on(group)
         if len(copies) > 1:
             return f"running on {' and '.join(copies)} at once"
+        return self._second_copy_out_of_sight(group, copies[0]) if copies else None
+
+    def _second_copy_out_of_sight(self, group: ResourceGroup, seen_on: HostId) -> str | None:
+        """Seen here, and last seen running on a host that can neither be asked nor is proven off:
+        to complete the group here may be to start it twice (S1, S9)."""
+        for host in group.candidates:
+            at = self.hosts[host]
+            if host == seen_on or at.ready or at.power_proof is not None:
+                continue
+            if self.knowledge.last_seen(group, host) is Presence.RUNNING:
+                return (
+                    f"running on {seen_on}, and last seen running on {host} too, which is out of "
+                    f"sight; bring it back, or see that it is off and `halo fence {host} "
+                    "--confirm-off --reason ...`"
+                )
         return None
 
     def unavailable(self, group: ResourceGroup, host: HostId) -> str | None:
