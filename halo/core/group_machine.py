@@ -538,7 +538,7 @@ class GroupMachine:
         """Does the agent look at it by itself, so that there is nothing to ask?"""
         return (
             self._state.hosts[self._host].watched
-            and state.presence is not Presence.UNKNOWN
+            and state.presence in (Presence.RUNNING, Presence.STOPPED)
             and not state.stopped_by_script
             and state.bad_monitors == 0
             and not self._is_root_in_doubt(state)
