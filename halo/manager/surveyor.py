@@ -136,8 +136,9 @@ class Surveyor:
         return age >= self._state.settings.survey_interval_s
 
     def _is_unknown(self, resource: Resource) -> bool:
-        if self._state.knowledge.of(resource.id, self._host).presence is not Presence.UNKNOWN:
-            return False
+        presence = self._state.knowledge.of(resource.id, self._host).presence
+        if presence in (Presence.RUNNING, Presence.STOPPED):
+            return False  # an error of a probe of ours need be no news to the agent
         count = self._state.hosts[self._host].operation_count(resource.id)
         return count.sent == count.answered
 
