@@ -240,7 +240,7 @@ class Faults:
             host.wake_agent()
             for connection in list(host.connections):
                 connection.path_mended()
-        self.simulation.stalled_until = min(self.simulation.stalled_until, self.clock.now)
+        self.simulation.wake_manager()
         self.simulation.kill_in = None
         if self.simulation.observe_only:
             self.simulation.observe_only = False

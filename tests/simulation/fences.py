@@ -20,6 +20,9 @@ PLAINLY_SILENT_S = 4.0
 
 SECOND_COPY_S = 60.0
 
+TOGETHER_S = 3.0
+"""The devices of one step are asked side by side, and each takes its time."""
+
 DECIDED_S = 2.5
 """From a decision to its first off: the journal may take a second, tokens come home."""
 
@@ -39,7 +42,7 @@ class FenceOracle:
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
         self.vouched_at: dict[str, float] = {}
         self._attempts: dict[str, Any] = {}
-        self._by_command_at: dict[str, float] = {}
+        self._awake_at: dict[str, float] = {}
         self.automatic: deque[float] = deque()
 
     def begin(self) -> None:
@@ -60,6 +63,7 @@ class FenceOracle:
             self._disk_read += 1
             if host:
                 self._check_record(host)
+                self.oracle.fenced(host)
 
     # --- S3 ----------------------------------------------------------------------------------
 
@@ -78,8 +82,13 @@ class FenceOracle:
                 self._status_ended[host] = now
                 self._maybe_confirmed(host)
             elif ok:
-                self._status_off.pop(device, None)
-                self._off_ended.pop(device, None)
+                # The manager awaits the other devices of the step before it acts on this one.
+                self.clock.after(TOGETHER_S, self._says_on, device, began)
+
+    def _says_on(self, device: str, began: float) -> None:
+        if self._status_off.get(device, began) <= began:
+            self._status_off.pop(device, None)
+            self._off_ended.pop(device, None)
 
     def _maybe_confirmed(self, host: str) -> None:
         for devices in self._levels(host):
@@ -88,6 +97,7 @@ class FenceOracle:
             last_off = max((off for off in offs if off is not None), default=0.0)
             if None not in offs and all(s is not None and s >= last_off for s in states):
                 self.confirmed_at[host] = min(s for s in states if s is not None)
+                self.oracle.fenced(host)
 
     def _levels(self, host: str) -> list[list[str]]:
         config = self.world.cluster.hosts[host]
@@ -148,11 +158,16 @@ class FenceOracle:
         watch = self.oracle.hosts[host]
         watch.attempts += 1
         self.read_disk()
+        if (
+            self.clock.now - self.oracle.silent_since(host)
+            < self.world.cluster.settings.loss_budget_s
+        ):
+            self._awake_at[host] = self.clock.now
         if self.oracle.observe_only:
             self.world.violated("S4", f"{host} is fenced in observe mode")
         if orders.fencing[host]:
             self.world.counts["fences by command"] += 1
-            self._by_command_at[host] = self.clock.now
+            self._awake_at[host] = self.clock.now
             return
         self.world.counts["fences by the manager"] += 1
         second = self._is_second_copy(host)
@@ -162,7 +177,7 @@ class FenceOracle:
             self.world.violated("S5", f"{host} is fenced by the manager: {refusal}")
 
     def _is_second_copy(self, host: str) -> bool:
-        for name, (seen_at, hosts) in self.oracle.copies_seen.items():
+        for name, (_, seen_at, hosts) in self.oracle.copies_seen.items():
             group = self.world.cluster.groups[name]
             if (
                 group.second_copy is SecondCopyPolicy.FENCE
@@ -275,8 +290,8 @@ class FenceOracle:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing
-        if self._by_command_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:
-            return False  # it is off because somebody wanted it off
+        if self._awake_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:
+            return False  # it is off because it was fenced, not because it fell silent
         if watch.sign_at == float("-inf"):  # never heard of by this manager: it waits for longer
             settings = self.world.cluster.settings
             since += settings.loss_budget_s + settings.restart_grace_s

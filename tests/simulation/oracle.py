@@ -95,7 +95,7 @@ class Oracle:
         self.hosts = {host: HostWatch() for host in self.cluster.hosts}
         self.fences = FenceOracle(self)
         self.root_seen: dict[str, SimConnection] = {}
-        self.copies_seen: dict[str, tuple[float, set[str]]] = {}
+        self.copies_seen: dict[str, tuple[float, float, set[str]]] = {}  # first, last, where
         self.groups_with: dict[str, list[ResourceGroup]] = {}
         for group in self.cluster.groups.values():
             for resource in group.resources:
@@ -151,6 +151,12 @@ class Oracle:
         since = self.silent_since(host)
         if self.clock.now - since >= self.cluster.settings.loss_budget_s:
             self.hosts[host].quiet_since = since
+
+    def fenced(self, host: str) -> None:
+        """A fence was confirmed: nothing runs there any more."""
+        watch = self.hosts[host]
+        for name in watch.last_seen:
+            watch.last_seen[name] = 7
 
     def stands_still(self) -> None:
         """The manager is about to stand still for long."""
@@ -249,8 +255,9 @@ class Oracle:
         elsewhere = [c for c in group.candidates if c != host and self._is_seen(group, c)]
         known = self.root_seen.get(group.id)
         if elsewhere:
-            first_at = self.copies_seen.get(group.id, (self.clock.now, set()))[0]
-            self.copies_seen[group.id] = (first_at, {host, *elsewhere})
+            now = self.clock.now
+            first_at = self.copies_seen.get(group.id, (now,))[0]
+            self.copies_seen[group.id] = (first_at, now, {host, *elsewhere})
             self.root_seen.pop(group.id, None)
         elif resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
@@ -283,7 +290,7 @@ class Oracle:
         if call.resource.shared or group.second_copy is not SecondCopyPolicy.REPORT:
             return
         seen = [c for c in group.candidates if self._is_seen(group, c)]
-        since = self.copies_seen.get(group.id, (self.clock.now, set()))[0]
+        since = self.copies_seen.get(group.id, (self.clock.now,))[0]
         if len(seen) < 2:
             self.copies_seen.pop(group.id, None)
         elif self.clock.now - since > COPIES_KNOWN_S:
@@ -304,13 +311,22 @@ class Oracle:
         elsewhere = [c for c in group.candidates if c != host and self._is_seen(group, c)]
         if elsewhere:
             self.world.violated("S1", f"{group.id} starts on {host}, and is seen on {elsewhere}")
-        if self.root_seen.get(group.id) is connection:
-            return  # in place
+        in_place = self.root_seen.get(group.id) is connection
         for other in group.candidates:
             if other != host:
-                lack = self._lack(group, other)
+                lack = self._lack_in_place(group, other) if in_place else self._lack(group, other)
                 if lack:
                     self.world.violated("S1", f"{group.id} starts on {host} without proof: {lack}")
+
+    def _lack_in_place(self, group: ResourceGroup, host: str) -> str:
+        """In place less is asked: that it was not last seen running where nobody can look."""
+        watch = self.hosts[host]
+        if watch.connection is not None or all(
+            watch.last_seen.get(r.id) != 0 for r in group.exclusive
+        ):
+            return ""
+        lack = self.fences.lacks_power_proof(host)
+        return f"last seen running on {host}; {lack}" if lack else ""
 
     def _lack(self, group: ResourceGroup, host: str) -> str:
         watch, now = self.hosts[host], self.clock.now
@@ -337,10 +353,13 @@ class Oracle:
         if script.resource.shared:
             return
         group = self.groups_with[name][0]
-        if group.id in self.world.touched_by_hand and group.root in host.running:
-            return  # S1's exception: where the root is seen, the group may be completed
+        # S1's exception: where the root is seen a group may be completed, though another copy runs
+        # that this manager never saw; it takes a root that somebody started by hand.
+        in_place = group.id in self.world.touched_by_hand and group.root in host.running
         for other in self.world.hosts.values():
             if other is host or not other.powered:
+                continue
+            if in_place and self.hosts[other.id].last_seen.get(name) != 0:
                 continue
             copy = other.running.get(name)
             if copy is not None and not copy.by_hand:

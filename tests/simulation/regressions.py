@@ -17,6 +17,14 @@ WHAT_IT_FOUND = {
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."
     ),
+    "accepted_while_the_fence_waits_for_the_disk": (
+        "As `back_while_the_fence_waits_for_the_disk`, with a host that had connected just before "
+        "the command, and whose first heartbeat was answered while the command waited."
+    ),
+    "an_error_that_nobody_asks_again": (
+        "A monitor of the manager's own that timed out once stood as Error for ever beside the "
+        "watching agent's unchanged word that all was well."
+    ),
     "back_while_the_fence_waits_for_the_disk": (
         "A host came back while the intent of a fence command waited for the disk; the command "
         "failed, and the host, passed over on account of the fence, was never looked at."

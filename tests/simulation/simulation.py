@@ -174,8 +174,15 @@ class Simulation:
             self.clock.at(self.stalled_until, self._goes_on)
 
     def _goes_on(self) -> None:
-        if self.clock.now >= self.stalled_until:
+        if self.stalled_until and self.clock.now >= self.stalled_until:
             self.world.oracle.fresh_at = self.clock.now
+            self.stalled_until = 0.0
+
+    def wake_manager(self) -> None:
+        """End a standstill before its time."""
+        if self.stalled_until > self.clock.now:
+            self.stalled_until = self.clock.now
+            self._goes_on()
 
     def dispose(self) -> None:
         """Let go of all incarnations. What was left suspended cannot end well any more, and the
