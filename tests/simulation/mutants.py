@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from halo.core import fencing
+from halo.core import fencing, placement
 from halo.core.group_machine import GroupMachine
 from halo.core.host_machine import HostMachine
 from halo.core.journal import Event, Remembered
 from halo.core.knowledge import Knowledge, Presence
 from halo.core.losing_sight import LossDetector
-from halo.core.outcomes import Outcome
 from halo.core.shared import SharedNeeds
 from halo.core.state import ClusterState
 from halo.manager import desk as desk_module
@@ -105,7 +104,7 @@ def power_proof_never_grows_old() -> list[Patch]:
     return _lacks_proof_unless(lambda state, at: at.power_proof is not None and not at.connected)
 
 
-@mutant_of("power_off", "agent_crash", "manager_crash")
+@mutant
 def power_proof_survives_a_sign_of_life() -> list[Patch]:
     original = ClusterState.host_connected
 
@@ -151,18 +150,6 @@ def any_monitor_error_means_stopped() -> list[Patch]:
         if operation.value == "monitor" and presence is Presence.ERROR:
             return Presence.STOPPED, reason
         return presence, reason
-
-    return [(operations, "taught", taught)]
-
-
-@mutant_of("script", "agent_crash", "move", "cleanup")
-def timed_out_start_leaves_nothing() -> list[Patch]:
-    original = operations.taught
-
-    def taught(operation: Any, result: Any) -> Any:
-        if result.outcome is Outcome.TIMED_OUT:
-            return Presence.STOPPED, ""
-        return original(operation, result)
 
     return [(operations, "taught", taught)]
 
@@ -423,9 +410,22 @@ def what_is_shared_is_stopped_while_needed() -> list[Patch]:
 
 
 @mutant
-def a_token_at_the_desk_is_forgotten() -> list[Patch]:
-    """What came in is not decided on: found by nothing but a group that stays down."""
-    return [(desk_module.PlacementDesk, "learnt", lambda self, groups: None)]
+def what_comes_in_wakes_nobody() -> list[Patch]:
+    """Found by nothing but a group that stays down."""
+
+    def learnt(self: Any, groups: Any) -> None:
+        return None
+
+    def changed(self: Any, groups: Any) -> None:
+        if not self._since:
+            original(self, groups)
+
+    original = desk_module.PlacementDesk.changed
+    return [
+        (desk_module.PlacementDesk, "learnt", learnt),
+        (desk_module.PlacementDesk, "changed", changed),
+        (placement, "RECHECK_S", 1e9),
+    ]
 
 
 @mutant_of("power_off", "device")

@@ -125,6 +125,8 @@ class Operator:
 
     def _asked(self, entry: Pending) -> None:
         told = self._told(entry)
+        if entry.name in ("fence", "cancel-fence"):
+            self.orders.fences_asked.add(entry.object)
         if told is not None:
             told[0].asked(told[1])
         elif entry.name == "fence":

@@ -55,6 +55,7 @@ class Orders:
         self.active = {host: Told(True) for host in hosts}
         self.frozen: Told[bool] = Told(False)
         self.fencing: dict[str, int] = dict.fromkeys(hosts, 0)  # commands under way
+        self.fences_asked: set[str] = set()  # by a command that may end all tries
         self.confirming: dict[str, float] = {}  # the operator vouches since
         self.cleanups: dict[str, int] = dict.fromkeys(groups, 0)
         self.reset_at: dict[str, float] = {}

@@ -193,8 +193,8 @@ class Settling:
             and not memory.distrusted
             and memory.seen
             and len(dark) <= 2
-            and not fences.automatic
-            and at.fence_retry_at != float("inf")
+            and len(fences.automatic) < self.world.cluster.settings.fence_limit - 1
+            and host.id not in self.orders.fences_asked
             and all(
                 self.orders.managed[g.id].possible == [True]
                 for g in self.world.cluster.groups_of_host[host.id]
