@@ -16,6 +16,7 @@ from tests.simulation.model import Scenario
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import Result, quiet, run, shrink
+from tests.simulation.speed import measure
 
 BATCH = 25
 DAY_S = 86_400.0
@@ -30,6 +31,7 @@ DAY_S = 86_400.0
 @click.option("--duration", type=float, default=120.0, show_default=True, help="Virtual seconds.")
 @click.option("--sparse", is_flag=True, help="A fault every few minutes, not seconds.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Shrink failing scenarios.")
+@click.option("--speed", is_flag=True, help="Measure the simulation's own speed.")
 @click.option("--mutants", metavar="SEEDS", type=int, help="Hunt each mutant over so many seeds.")
 @click.option("--mutant", multiple=True, help="Hunt only this mutant.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at 10 failing seeds.")
@@ -42,11 +44,16 @@ def main(
     duration: float,
     sparse: bool,
     shrinks: bool,
+    speed: bool,
     mutants: int | None,
     mutant: tuple[str, ...],
     keep_going: bool,
 ) -> None:
     """Hunt for a second start: whole clusters, the real manager, a virtual clock."""
+    if speed:
+        for line in measure():
+            click.echo(line)
+        sys.exit(0)
     if mutants:
         sys.exit(_hunt_mutants(mutant or tuple(MUTANTS), mutants, jobs))
     if replay:

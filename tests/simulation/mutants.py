@@ -23,7 +23,7 @@ from halo.manager import desk as desk_module
 from halo.manager import journal as journal_module
 from halo.manager import operations
 from halo.manager.host_task import HostTask
-from tests.simulation.model import Scenario
+from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
 
@@ -448,9 +448,34 @@ def the_verdict_wakes_nobody() -> list[Patch]:
     return [(HostTask, "link_lost", link_lost)]
 
 
+DIRECTED = {
+    # A fence that fails at first, a device that works later, and nothing else: seeds seldom line
+    # these up with a host that stays dark to the end.
+    "a_failed_fence_is_never_tried_again": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"fence_timeout_s": 4.0, "fence_retry_min_s": 2.0, "fence_retry_max_s": 15.0},
+        actions=(
+            Action(10.0, "device", {"host": "a", "level": 0, "number": 0, "fault": "fail",
+                                    "for_s": 30.0}),
+            Action(15.0, "power_off", {"host": "a", "back_s": 0.0}),
+        ),
+        duration_s=60.0,
+        options={"leave_off": True},
+    )
+}  # fmt: skip
+"""Scenarios that are tried before any seed."""
+
+
 def hunt(name: str, limit: int, first: int = 0) -> tuple[int, str] | None:
     """How many seeds it takes to find a mutant, and by which rule; None when `limit` do not."""
     with quiet():
+        if name in DIRECTED:
+            with applied(name):
+                found = _first_violation(DIRECTED[name])
+            if found and not _first_violation(DIRECTED[name]):
+                return 1, found
         for number in range(limit):
             scenario = planned(first + number, focus=FOCUS.get(name, ()))
             with applied(name):
