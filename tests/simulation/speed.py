@@ -26,10 +26,7 @@ def scenario(watches: bool) -> Scenario:
     actions = []
     for number in range(int(VIRTUAL_S / 20) - 3):
         at, host = 20.0 * (number + 1), f"h{number % 6}"
-        kind = ("power_off", "die", "agent_crash", "hole", "manager_crash", "reset")[
-            number // 6 % 6
-        ]
-        args = {
+        every: dict[str, dict[str, Any]] = {
             "power_off": {"host": host, "back_s": 10.0},
             "die": {"resource": f"g{number % 12}.1"},
             "agent_crash": {"host": host, "for_s": 5.0},
@@ -37,6 +34,7 @@ def scenario(watches: bool) -> Scenario:
             "manager_crash": {"steps": 3, "down_s": 1.0, "observe": False},
             "reset": {"host": host},
         }
+        kind = KINDS[number // 6 % len(KINDS)]
         actions.append(Action(at, kind, every[kind]))
     return Scenario(
         seed=1,
