@@ -95,11 +95,16 @@ class PlacementDesk:
                 self._wake_holder(group)
 
     def _wake_holder(self, group: GroupId) -> None:
-        """What changed elsewhere may let a group leave its host: nothing else tells its task."""
-        host = self._state.groups[group].managed_on
-        if host is not None and self._state.departure_reason(
-            self._state.cluster.groups[group], host
-        ):
+        """What changed elsewhere may let a group leave its host, or end what held it there: nothing
+        else tells its task. One that runs, and is to stay, has nothing to do."""
+        host, found = self._state.groups[group].managed_on, self._state.cluster.groups[group]
+        if host is None:
+            return
+        runs = all(
+            self._state.knowledge.of(resource.id, host).presence is Presence.RUNNING
+            for resource in found.resources
+        )
+        if not runs or self._state.departure_reason(found, host) is not None:
             self._hosts[host].poke(group)
 
     def second_copy(self, group: GroupId) -> None:
