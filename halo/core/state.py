@@ -283,14 +283,17 @@ class ClusterState:
         to complete the group here may be to start it twice (S1, S9)."""
         for host in group.candidates:
             at = self.hosts[host]
-            if host == seen_on or at.ready or at.power_proof is not None:
+            if host == seen_on or at.power_proof is not None:
                 continue
-            if self.knowledge.last_seen(group, host) is Presence.RUNNING:
-                return (
-                    f"running on {seen_on}, and last seen running on {host} too, which is out of "
-                    f"sight; bring it back, or see that it is off and `halo fence {host} "
-                    "--confirm-off --reason ...`"
-                )
+            if self.knowledge.last_seen(group, host) is not Presence.RUNNING:
+                continue
+            text = f"running on {seen_on}, and last seen running on {host} too"
+            if at.ready:
+                return f"{text}, which has to be looked at"
+            return (
+                f"{text}, which is out of sight; bring it back, or see that it is off and "
+                f"`halo fence {host} --confirm-off --reason ...`"
+            )
         return None
 
     def unavailable(self, group: ResourceGroup, host: HostId) -> str | None:
