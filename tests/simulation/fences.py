@@ -83,11 +83,12 @@ class FenceOracle:
                 self._maybe_confirmed(host)
             elif ok:
                 # The manager awaits the other devices of the step before it acts on this one.
-                self.clock.after(TOGETHER_S, self._says_on, device, began)
+                self.clock.after(TOGETHER_S, self._says_on, device, began, now)
 
-    def _says_on(self, device: str, began: float) -> None:
-        if self._status_off.get(device, began) <= began:
+    def _says_on(self, device: str, began: float, ended: float) -> None:
+        if self._status_off.get(device, ended) <= began:
             self._status_off.pop(device, None)
+        if self._off_ended.get(device, float("inf")) <= ended:
             self._off_ended.pop(device, None)
 
     def _maybe_confirmed(self, host: str) -> None:

@@ -17,10 +17,6 @@ from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-RESOLUTION_S = 1e-6
-"""No timer is set for sooner, as with a real clock: else one that is due within a rounding error
-is set again and again, and time stands still."""
-
 Call = tuple[float, int, Callable[..., object], tuple[Any, ...]]
 
 
@@ -143,8 +139,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> VirtualHandle:
-        if when > self.clock.now:
-            when = max(when, self.clock.now + RESOLUTION_S)
         handle = VirtualHandle(self, callback, args, when)
         if not self._closed:
             self._sequence += 1

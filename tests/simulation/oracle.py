@@ -258,8 +258,7 @@ class Oracle:
             now = self.clock.now
             first_at = self.copies_seen.get(group.id, (now,))[0]
             self.copies_seen[group.id] = (first_at, now, {host, *elsewhere})
-            self.root_seen.pop(group.id, None)
-        elif resource == group.root and connection is not None:
+        if resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
         elif known is not None and known.host.id != host:
             del self.root_seen[group.id]

@@ -33,6 +33,10 @@ WHAT_IT_FOUND = {
         "After a cleanup the group was managed where the first answer said that it ran, and "
         "completed there, before the other host's answer told of the second copy."
     ),
+    "completed_beside_a_host_just_back": (
+        "A group whose root somebody started on the partner was completed there, by S1's "
+        "exception, while it ran on a host that had just come back and was not looked at yet."
+    ),
     "fence_limit_in_one_step": (
         "Two silent hosts of one group were judged before either counted, so that one fence more "
         "than the limit was made."
