@@ -102,12 +102,26 @@ class Journal:
         try:
             await asyncio.wait_for(asyncio.shield(entry.done), RESCUE_DEADLINE_S)
         except TimeoutError:
-            self._say(f"the journal gave no answer within {RESCUE_DEADLINE_S:g} s")
+            self._say_no_answer()
         self._apply(entry)
 
     def note(self, *records: Record) -> None:
         """Like :meth:`rescue`, without waiting at all: memory first, the disk follows."""
         self._apply(self._enqueue(records, keep=True))
+
+    async def settled(self) -> bool:
+        """Wait until all that is folded by now is on the medium: what a status shows is told (S7).
+
+        In trouble not at all, since the status says so. False when a second was not enough: then
+        it is in trouble from now on."""
+        entries = [*(self._in_flight[0] if self._in_flight else ()), *self._queue]
+        waiting = [entry.done for entry in entries if entry.applied and not entry.done.done()]
+        if waiting and self._trouble is None:
+            _, late = await asyncio.wait(waiting, timeout=RESCUE_DEADLINE_S)
+            if late:
+                self._say_no_answer()
+                return False
+        return True
 
     def _enqueue(self, records: tuple[Record, ...], *, keep: bool) -> _Entry:
         self._entries += 1
@@ -219,6 +233,9 @@ class Journal:
                 entry.done.set_exception(
                     RecordError(f"the journal could not be written, nothing was changed: {error}")
                 )
+
+    def _say_no_answer(self) -> None:
+        self._say(f"the journal gave no answer within {RESCUE_DEADLINE_S:g} s")
 
     def _say(self, trouble: str | None) -> None:
         if trouble != self._trouble:

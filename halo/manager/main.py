@@ -225,7 +225,7 @@ async def _serve(
         app = make_app(
             manager.operations,
             on_defect=manager.fatal,
-            status_text=StatusText(manager.operations.status_parts).read,
+            status_text=StatusText(manager.operations.status_parts, manager.settled).read,
             debug=lambda: {"loop_lag": lag.figures(), "tasks": len(asyncio.all_tasks())},
         )
         runner = make_runner(app)

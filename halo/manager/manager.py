@@ -95,6 +95,10 @@ class Manager:
             await asyncio.wait(tasks)
             await self._journal.close()
 
+    async def settled(self) -> bool:
+        """Wait until what is shown now is on disk; False when it is the trouble that is new."""
+        return await self._journal.settled()
+
     def fatal(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""
         if not self._failure.done():

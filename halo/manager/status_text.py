@@ -4,7 +4,8 @@ With thirty thousand resources it takes a second or two. Made in one step it wou
 loop for so long, and a loop that ran late begins to count a silence afresh: an operator who looks
 every few seconds would keep the manager from ever declaring a host lost.
 
-Each group's rows are of one moment; those of two groups may be a second apart.
+Each group's rows are of one moment; those of two groups may be a second apart. What was shown was
+told, so it is given out only when the journal has it on disk, or says that it cannot (S7).
 
 Rejected: a worker thread. The interpreter's lock makes it stop the loop all the same while it
 encodes, and it would read what the loop is changing.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 STEP_S = 0.004
@@ -26,14 +27,22 @@ Part = tuple[str, Any]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+async def _at_once() -> bool:
+    return True
+
+
 class StatusText:
     """Makes the text; at most one at a time, however many ask. Create it in the running loop.
 
-    `parts` begins a new status: a list's rows come in several parts, in their order.
+    `parts` begins a new status: a list's rows come in several parts, in their order. `settled`
+    waits until what it may have shown is on disk; False: it is not, and the next one says so.
     """
 
-    def __init__(self, parts: Callable[[], Iterator[Part]]) -> None:
+    def __init__(
+        self, parts: Callable[[], Iterator[Part]], settled: Callable[[], Awaitable[bool]] = _at_once
+    ) -> None:
         self._parts = parts
+        self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._making: asyncio.Task[bytes] | None = None
         self._next: asyncio.Task[bytes] | None = None
@@ -60,6 +69,10 @@ class StatusText:
             task.exception()  # seen, also where nobody waits any more
 
     async def _make(self) -> bytes:
+        text = await self._encoded()
+        return text if await self._settled() else await self._encoded()
+
+    async def _encoded(self) -> bytes:
         texts: dict[str, list[str]] = {}
         lists: set[str] = set()
         step_ends = self._loop.time() + STEP_S

@@ -144,6 +144,41 @@ async def test_a_command_gives_up_after_ten_seconds_and_says_that_it_may_still_c
 
 
 @on_a_bench
+async def test_what_is_folded_is_settled_when_it_is_on_disk(bench: Bench) -> None:
+    assert await bench.journal.settled()
+    bench.disk.delay_s = 0.5
+    bench.journal.note(bench.stop("a"))
+    assert bench.is_stopped("a")
+    assert bench.on_disk == []
+    assert await bench.journal.settled()
+    assert bench.on_disk == ["a"]
+
+
+@on_a_bench
+async def test_what_is_in_flight_is_waited_for_too(bench: Bench) -> None:
+    bench.disk.delay_s = 0.5
+    bench.journal.note(bench.stop("a"))
+    await settle()  # its write has begun
+    assert await bench.journal.settled()
+    assert bench.on_disk == ["a"]
+
+
+@on_a_bench
+async def test_a_disk_that_gives_no_answer_is_said_once_and_not_waited_for_again(
+    bench: Bench,
+) -> None:
+    bench.disk.hang()
+    bench.journal.note(bench.stop("a"))
+    began = loop_now().time()
+    assert not await bench.journal.settled()
+    assert loop_now().time() - began == pytest.approx(module.RESCUE_DEADLINE_S)
+    assert bench.health[-1] is not None
+    assert await bench.journal.settled()
+    assert loop_now().time() - began == pytest.approx(module.RESCUE_DEADLINE_S)
+    bench.disk.release()
+
+
+@on_a_bench
 async def test_a_command_that_was_not_begun_is_taken_back(bench: Bench) -> None:
     bench.disk.hang()
     bench.journal.note(bench.stop("first"))

@@ -91,3 +91,26 @@ async def test_a_defect_reaches_whoever_asked_and_the_next_begins_afresh() -> No
         await text.read()
     broken = False
     assert await text.read() == b'{"manager":{}}'
+
+
+async def test_nothing_is_told_before_it_is_on_disk() -> None:
+    on_disk = asyncio.Event()
+
+    async def settled() -> bool:
+        return await on_disk.wait()
+
+    asked = asyncio.create_task(StatusText(Source().parts, settled).read())
+    done, _ = await asyncio.wait({asked}, timeout=0.05)
+    assert not done
+    on_disk.set()
+    assert json.loads(await asked)["manager"] == {"value": 0}
+
+
+async def test_when_the_disk_gives_no_answer_the_status_that_says_so_is_given() -> None:
+    source = Source()
+
+    async def settled() -> bool:
+        source.value = 1  # the trouble, as it would be shown
+        return False
+
+    assert json.loads(await StatusText(source.parts, settled).read())["manager"] == {"value": 1}
