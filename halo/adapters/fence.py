@@ -15,6 +15,7 @@ from pathlib import Path
 
 from halo.adapters.fence_parameters import Redactor, as_input, environment_names, resolve
 from halo.adapters.fence_process import FenceProcess, Watchdog
+from halo.adapters.program_reach import ProgramReach
 from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
@@ -34,6 +35,7 @@ class FencePrograms:
         self._limit = limit
         self._places = asyncio.Semaphore(limit)
         self._watchdog = Watchdog()
+        self._reach = ProgramReach()
 
     async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
         """Run one action of a device; never raises for the device's fault.
@@ -73,6 +75,13 @@ class FencePrograms:
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
         loop = asyncio.get_running_loop()
         started = loop.time()
+        if not await self._reach.is_readable(device.program, deadline_s):
+            return _failure(
+                f"{name}: not started, {device.program} could not be read within {deadline_s:g} s; "
+                "look at the file system that it is on",
+                loop.time() - started,
+            )
+        left_s = started + deadline_s - loop.time()
         try:
             process = FenceProcess(
                 command_line(device.program), data, environment, self._watchdog.next_mark()
@@ -80,7 +89,7 @@ class FencePrograms:
         except OSError as error:
             return _failure(f"{name}: {_cannot_start(device.program, error)}")
         async with process:
-            status = await process.wait(deadline_s)
+            status = await process.wait(left_s)
             duration_s = loop.time() - started
         stdout = _readable(process.stdout.text, process.stdout.was_cut, redact)
         stderr = _readable(process.stderr.text, process.stderr.was_cut, redact)

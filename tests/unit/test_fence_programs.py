@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -373,6 +374,29 @@ async def test_the_deadline_counts_from_the_start_of_the_program(tmp_path: Path)
     results = await asyncio.gather(*(programs.run(slow, OFF, 1.2) for _ in range(2)))
     assert [result.succeeded for result in results] == [True, True]
     await programs.close()
+
+
+async def test_a_program_on_a_dead_file_system_fails_at_the_deadline_and_holds_up_nobody(
+    programs: FencePrograms, tmp_path: Path
+) -> None:
+    dead = tmp_path / "dead"
+    os.mkfifo(dead)  # whoever opens it for reading waits, as on a dead file server
+    alive = make_program(tmp_path / "alive", "exit 0")
+    runs = [asyncio.create_task(programs.run(device(str(dead)), OFF, 0.5)) for _ in range(20)]
+    assert (await programs.run(device(alive), OFF, 10)).succeeded
+    assert not any(run.done() for run in runs)
+    results = await asyncio.gather(*runs)
+    assert not any(result.succeeded for result in results)
+    assert "could not be read within 0.5 s" in results[0].message
+    assert sum(thread.name == f"read {dead}" for thread in threading.enumerate()) == 1
+    # When the file server is back the program is asked again.
+    os.close(os.open(dead, os.O_WRONLY))
+    await wait_until_async(
+        lambda: not any(thread.name == f"read {dead}" for thread in threading.enumerate()),
+        "the end of the thread that read",
+    )
+    dead.unlink()
+    assert (await programs.run(device(make_program(dead, "exit 0")), OFF, 10)).succeeded
 
 
 async def test_an_exit_is_seen_without_pidfd_too() -> None:
