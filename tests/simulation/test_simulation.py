@@ -72,11 +72,12 @@ def test_fresh_seeds() -> None:
         seed += 1
 
 
-def test_a_failover_takes_its_time_and_no_more() -> None:
+@pytest.mark.parametrize("taker", [{}, {"legacy": True}], ids=["watches", "legacy"])
+def test_a_failover_takes_its_time_and_no_more(taker: dict[str, bool]) -> None:
     """Power cut, loss budget 3 s: the partner starts the group as soon as the fence is proven."""
     scenario = Scenario(
         seed=7,
-        hosts={"a": {}, "b": {}},
+        hosts={"a": {}, "b": taker},
         groups=(GroupPlan(("a", "b"), (("g", ""), ("g.0", "g"))),),
         settings={},
         actions=(Action(20.0, "power_off", {"host": "a", "back_s": 0.0}),),
