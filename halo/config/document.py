@@ -93,7 +93,10 @@ def compose(text: str, mistakes: MistakeList) -> Node | None:
         return None
     except yaml.MarkedYAMLError as error:
         position = _position(error.problem_mark or error.context_mark)
-        mistakes.add_at(*position, f"not valid YAML: {_problem(error)}")
+        if "maximum nesting depth" in (error.problem or ""):  # libyaml's own, since it reads ahead
+            mistakes.add_at(*position, f"nested more than {MAX_DEPTH} levels deep")
+        else:
+            mistakes.add_at(*position, f"not valid YAML: {_problem(error)}")
         return None
     except yaml.YAMLError as error:
         line, column = _first_unprintable(text)

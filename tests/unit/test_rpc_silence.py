@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 
 import pytest
 
 from halo.adapters.wire import USER_TIMEOUT_MS
+from tests.debian import require
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("unshare"),
-    reason="needs root, nft and unshare",
-)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 async def test_a_host_that_falls_silent_is_noticed_by_the_kernel() -> None:
+    require("nftables", "iproute2")
     program = f"ip link set lo up && exec {sys.executable} -m tests.unit.rpc_silence_program"
     process = await asyncio.create_subprocess_exec(
         *("unshare", "--net", "sh", "-c", program),
