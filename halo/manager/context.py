@@ -67,6 +67,11 @@ class Context:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fatal(error)
 
+    def cancel_all(self) -> None:
+        """End every background task, at shutdown."""
+        for task in list(self._tasks):
+            task.cancel()
+
     def groups_of(self, host: HostId) -> list[GroupId]:
         """The ids of all groups that may run on a host."""
         return [group.id for group in self.state.groups_of(host)]

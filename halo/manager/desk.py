@@ -33,6 +33,10 @@ class Fencing(Protocol):
 
     def fence_automatically(self, host: HostId) -> None: ...
 
+
+class Verifying(Protocol):
+    """What it needs of the device desk."""
+
     def verify(self, host: HostId) -> None: ...
 
 
@@ -44,12 +48,14 @@ class PlacementDesk:
         context: Context,
         hosts: dict[HostId, HostTask],
         fencing: Fencing,
+        devices: Verifying,
         copies: SecondCopies,
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
         self._fencing = fencing
+        self._devices = devices
         self._copies = copies
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[GroupId, ResourceToken] = {}
@@ -177,7 +183,7 @@ class PlacementDesk:
         for host in decision.ping:
             self._ping(host, now)
         for host in decision.verify:
-            self._fencing.verify(host)
+            self._devices.verify(host)
         for host, refusal in decision.not_fenced:
             self._say_not_fenced(host, refusal)
         for host in decision.fence:

@@ -7,9 +7,7 @@ nothing it says is acted on; every token is home before the first `off` is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -17,9 +15,10 @@ from halo.core import fencing
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, RecordError
 from halo.core.journal import Event
 from halo.core.model import FenceDevice, HostId
-from halo.core.outcomes import FenceAction, FenceResult, PowerState
+from halo.core.outcomes import FenceAction, PowerState
 from halo.core.state import ClusterState, FencePhase
 from halo.manager.context import Context
+from halo.manager.device_desk import DeviceDesk
 from halo.manager.host_task import HostTask
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
@@ -28,13 +27,10 @@ ANSWER_GRACE_S = 0.03
 
 PROBE_DEADLINE_S = 1.0
 TOKENS_HOME_DEADLINE_S = 30.0
-DEVICE_CHECKS_AT_ONCE = 8
 REBOOT_PAUSE_S = 2.0
 """How long after the power proof has aged a host is powered on again by `on_loss: reboot`."""
 
-VERIFY_PAUSE_S = 5.0
 FROZEN_POLL_S = 1.0
-ANSWER_POLL_S = 0.05
 
 log = structlog.get_logger("halo.fence")
 
@@ -68,14 +64,15 @@ class _Warrant:
 class FenceDesk:
     """Fences hosts: by itself, for the administrator, and again after failures."""
 
-    def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
+    def __init__(
+        self, context: Context, hosts: dict[HostId, HostTask], devices: DeviceDesk
+    ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
+        self._devices = devices
         self._loop = asyncio.get_running_loop()
         self._attempts: dict[HostId, asyncio.Task[str | None]] = {}
-        self._background: set[asyncio.Task[None]] = set()
-        self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
         # An on and an off of one host never run side by side: the later one would be undone.
         self._switching = {host: asyncio.Lock() for host in self._state.hosts}
 
@@ -95,36 +92,20 @@ class FenceDesk:
         self._state.automatic_fences.append(self._loop.time())
         self._begin(host, comment, automatic=False)
 
-    def verify(self, host: HostId) -> None:
-        """Ask the device of a fenced host whether it is still off; the desk learns of it."""
-        at = self._state.hosts[host]
-        if not at.verifying:
-            at.verifying = True
-            self._spawn(self._verify(host))
-
     def resolve_open_intents(self) -> None:
         """At start-up, before any link runs: settle every fence without a recorded outcome."""
         for host, at in self._state.hosts.items():
             if self._state.memory_of_host(host).fence_intent is not None:
                 at.fence_phase = FencePhase.RUNNING
                 self._hosts[host].link.stand_down()
-                self._spawn(self._resolve_intent(host))
+                self._context.spawn(self._resolve_intent(host))
 
     def resume_reboots(self) -> None:
         """At start-up: a host that was powered off by `on_loss: reboot` is still to be on again."""
         for host, at in self._state.hosts.items():
             owed = self._state.memory_of_host(host).reboot_owed
             if owed and at.power_proof is not None and self._may_reboot(host):
-                self._spawn(self._power_on_again(host))
-
-    def watch_devices(self) -> None:
-        """Ask the devices of connected hosts hourly whether they tell the truth (S3)."""
-        self._spawn(self._watch_devices())
-
-    def check_device(self, host: HostId) -> None:
-        """Ask the device of a host that just connected: it must not say off (S3)."""
-        if self._state.host_config(host).fence_levels:
-            self._spawn(self._check_device(host))
+                self._context.spawn(self._power_on_again(host))
 
     # --- for the administrator ---------------------------------------------------------------
 
@@ -299,7 +280,7 @@ class FenceDesk:
         left_off: list[str],
         warrant: _Warrant,
     ) -> _Failed | float:
-        offs = await self._run_all(host, devices, FenceAction.OFF)
+        offs = await self._devices.run_all(host, devices, FenceAction.OFF)
         wrong = fencing.judge_off(offs)
         if wrong is not None:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
@@ -307,7 +288,7 @@ class FenceDesk:
         asked_at = self._loop.time()
         probe = self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
         try:
-            statuses = await self._run_all(host, devices, FenceAction.STATUS)
+            statuses = await self._devices.run_all(host, devices, FenceAction.STATUS)
             wrong = fencing.judge_status(statuses)
             if any(status.power is PowerState.ON for status in statuses):
                 self._state.void_power_proof(host, f"{host} is powered on")
@@ -322,28 +303,6 @@ class FenceDesk:
             return asked_at
         finally:
             probe.cancel()
-
-    async def _run_all(
-        self, host: HostId, devices: tuple[FenceDevice, ...], action: FenceAction
-    ) -> list[FenceResult]:
-        deadline_s = self._state.settings.fence_timeout_s
-        results = await asyncio.gather(
-            *(self._context.fence_devices.run(device, action, deadline_s) for device in devices)
-        )
-        is_routine = action is FenceAction.STATUS and self._state.hosts[host].ready
-        tell = log.debug if is_routine else log.info
-        for device, result in zip(devices, results, strict=True):
-            # How long a device takes is the first question after a slow failover.
-            tell(
-                "fence program ended",
-                host=host,
-                agent=device.agent,
-                action=action.value,
-                succeeded=result.succeeded,
-                power=result.power.value,
-                seconds=round(result.duration_s, 3),
-            )
-        return results
 
     async def _failed(self, host: HostId, failure: _Failed, automatic: bool) -> None:
         at, make = self._state.hosts[host], self._context.journal.make
@@ -370,7 +329,7 @@ class FenceDesk:
         log.warning("fenced", host=host)
         self._state.host_fenced(host, verified_at)
         if automatic and self._may_reboot(host):
-            self._spawn(self._power_on_again(host))
+            self._context.spawn(self._power_on_again(host))
 
     def _may_reboot(self, host: HostId) -> bool:
         return self._state.reboot_is_due(host) and not self._state.observe_only
@@ -412,49 +371,13 @@ class FenceDesk:
         """Did every device?"""
         succeeded = True
         for devices in self._state.host_config(host).fence_levels:
-            for result in await self._run_all(host, devices, FenceAction.ON):
+            for result in await self._devices.run_all(host, devices, FenceAction.ON):
                 if not result.succeeded:
                     succeeded = False
                     log.error("power on failed", host=host, reason=result.message)
         return succeeded
 
-    # --- asking ------------------------------------------------------------------------------
-
-    async def _verify(self, host: HostId) -> None:
-        at = self._state.hosts[host]
-        proof = at.power_proof
-        try:
-            asked_at = self._loop.time()
-            problem = await self._status_problem(host)
-            if at.power_proof is not proof or proof is None:
-                return  # it answered, or was fenced again: this result is late
-            if problem is None:
-                proof.verified_at = asked_at
-            else:
-                log.warning("not proven off", host=host, reason=problem)
-                at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
-                if problem == "on":
-                    self._state.void_power_proof(host, f"{host} is powered on again")
-        finally:
-            at.verifying = False
-            self._context.desk.learnt(self._context.groups_of(host))
-
-    async def _status_problem(self, host: HostId) -> str | None:
-        """Why no level proves the host off; "on" when a device of every level says on."""
-        distrusted = self._state.memory_of_host(host).distrusted
-        if distrusted is not None:
-            return f"its fence device is not trusted: {distrusted}"
-        problems = []
-        for devices in self._state.host_config(host).fence_levels:
-            statuses = await self._run_all(host, devices, FenceAction.STATUS)
-            problem = fencing.judge_status(statuses)
-            if problem is None:
-                return None
-            on = any(status.power is PowerState.ON for status in statuses)
-            problems.append("on" if on else problem)
-        if problems and all(problem == "on" for problem in problems):
-            return "on"
-        return "; ".join(problems) or "it has no fence agent"
+    # --- at start-up -------------------------------------------------------------------------
 
     async def _resolve_intent(self, host: HostId) -> None:
         """A fence was under way when the manager ended: off and silent confirms it."""
@@ -462,7 +385,7 @@ class FenceDesk:
         intent = self._state.memory_of_host(host).fence_intent or AUTOMATIC_COMMENT
         try:
             asked_at = self._loop.time()
-            problem = await self._status_problem(host)
+            problem = await self._devices.status_problem(host)
             answers = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             if problem is None and not answers:
                 automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
@@ -478,59 +401,12 @@ class FenceDesk:
             self._hosts[host].link.resume()
             self._hosts_changed(host)
 
-    async def _watch_devices(self) -> None:
-        while True:
-            await asyncio.sleep(self._state.settings.device_check_interval_s)
-            for host, at in self._state.hosts.items():
-                if at.connected and self._state.host_config(host).fence_levels:
-                    await self._check_device(host)
-
-    async def _check_device(self, host: HostId) -> None:
-        at = self._state.hosts[host]
-        epoch = at.epoch
-        async with self._checks:
-            for devices in self._state.host_config(host).fence_levels:
-                statuses = await self._run_all(host, devices, FenceAction.STATUS)
-                still_answers = at.ready and at.epoch == epoch and at.suspect_at is None
-                if not still_answers or self._state.memory_of_host(host).distrusted:
-                    return
-                for device, status in zip(devices, statuses, strict=True):
-                    if status.power is PowerState.OFF:
-                        # It may have been cut off just now, and not be missed yet.
-                        if not await self._still_answers(host, epoch):
-                            return
-                        why = f"{device.agent} says off while the agent of {host} answers"
-                        log.error("fence device not trusted", host=host, reason=why)
-                        record = self._context.journal.make(Event.DISTRUST, host, why)
-                        await self._context.journal.rescue(record)
-                        return
-                    if status.power is not PowerState.ON:
-                        log.warning("fence device silent", host=host, reason=status.message)
-
-    async def _still_answers(self, host: HostId, epoch: int) -> bool:
-        """Does the agent answer a ping sent now? An old agent can only be taken for alive."""
-        at = self._state.hosts[host]
-        asked_at = self._loop.time()
-        self._hosts[host].link.ping()
-        while at.ready and at.epoch == epoch:
-            if at.identity.legacy or at.answered_at >= asked_at:
-                return True
-            if self._loop.time() - asked_at > self._state.settings.loss_budget_s:
-                return False
-            await asyncio.sleep(ANSWER_POLL_S)
-        return False
-
     # --- upkeep ------------------------------------------------------------------------------
 
     def _hosts_changed(self, host: HostId) -> None:
         self._context.desk.changed(self._context.groups_of(host))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._context.spawn(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
     def close(self) -> None:
         """End every attempt: fence programs die with the manager."""
-        for task in (*self._attempts.values(), *self._background):
+        for task in self._attempts.values():
             task.cancel()

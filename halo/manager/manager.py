@@ -14,6 +14,7 @@ from halo.core.state import ClusterState
 from halo.manager.commands import Commands
 from halo.manager.context import Context
 from halo.manager.desk import PlacementDesk
+from halo.manager.device_desk import DeviceDesk
 from halo.manager.fence_desk import FenceDesk
 from halo.manager.host_task import HostTask
 from halo.manager.journal import Journal
@@ -60,11 +61,14 @@ class Manager:
         self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s
         self.hosts = {host: HostTask(self._context, host, grace_s) for host in cluster.hosts}
-        self.fence_desk = FenceDesk(self._context, self.hosts)
+        self.device_desk = DeviceDesk(self._context, self.hosts)
+        self.fence_desk = FenceDesk(self._context, self.hosts, self.device_desk)
         copies = SecondCopies(self._context, self.hosts, self.fence_desk)
-        self.desk = PlacementDesk(self._context, self.hosts, self.fence_desk, copies)
+        self.desk = PlacementDesk(
+            self._context, self.hosts, self.fence_desk, self.device_desk, copies
+        )
         self._context.desk = self.desk
-        self._context.device_check = self.fence_desk
+        self._context.device_check = self.device_desk
         self.operations = Commands(self._context, self.hosts, self.desk, self.fence_desk, clock)
 
     def _show_remembered_failures(self) -> None:
@@ -79,7 +83,7 @@ class Manager:
         self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
         self.fence_desk.resolve_open_intents()
         self.fence_desk.resume_reboots()
-        self.fence_desk.watch_devices()
+        self.device_desk.watch_devices()
         tasks = [
             self._context.spawn(self._journal.run()),
             self._context.spawn(self.desk.run()),
@@ -90,8 +94,7 @@ class Manager:
             await self._failure
         finally:
             self.fence_desk.close()
-            for task in tasks:
-                task.cancel()
+            self._context.cancel_all()
             await asyncio.wait(tasks)
             await self._journal.close()
 
