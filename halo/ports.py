@@ -7,7 +7,7 @@ loop, so a loop with a virtual clock is enough to simulate it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from halo.core.errors import Loss
@@ -44,7 +44,10 @@ class AgentConnection(Protocol):
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
-        """Run one operation; TIMED_OUT when no answer came within `deadline_s`."""
+        """Run one operation; TIMED_OUT when no answer came within `deadline_s`.
+
+        Raises LinkError where the connection ended. An agent that answers with an error over a
+        connection that stands is NOT_RUN for a start or a stop: the failure is the operation's."""
         ...
 
     async def heartbeat(self) -> None:
@@ -83,9 +86,18 @@ class AgentConnector(Protocol):
 class FenceDevices(Protocol):
     """Runs fence programs."""
 
-    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+    async def run(
+        self,
+        device: FenceDevice,
+        action: FenceAction,
+        deadline_s: float,
+        expired: Callable[[], str | None] = lambda: None,
+    ) -> FenceResult:
         """Run one action. Never raises for a device's fault; a program that outlives
-        `deadline_s` is killed with all its children. Cancelling the call kills it too."""
+        `deadline_s` is killed with all its children. Cancelling the call kills it too.
+
+        `expired` is asked in the step that sends the action: where it gives a reason, nothing is
+        sent, and the result is a failure with that reason."""
         ...
 
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from halo.adapters.fence_parameters import Redactor, as_input, environment_names, resolve
 from halo.adapters.fence_process import FenceProcess, Watchdog
-from halo.adapters.program_reach import ProgramReach
+from halo.adapters.patient_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 
 _STATUS_OFF = 2
 _EXCERPT = 400
+_FIRST_PAGE = 4096
 
 
 class FencePrograms:
@@ -35,13 +37,19 @@ class FencePrograms:
         self._limit = limit
         self._places = asyncio.Semaphore(limit)
         self._watchdog = Watchdog()
-        self._reach = ProgramReach()
+        self._files = PatientFiles()
 
-    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+    async def run(
+        self,
+        device: FenceDevice,
+        action: FenceAction,
+        deadline_s: float,
+        expired: Callable[[], str | None] = lambda: None,
+    ) -> FenceResult:
         """Run one action of a device; never raises for the device's fault.
 
         `deadline_s` counts from the program's start. Waiting for a place among the `limit` takes
-        as long again at most.
+        as long again at most. `expired` is asked in the very step that starts it.
         """
         name = f"{os.path.basename(device.program)} {action.value}"
         try:
@@ -53,10 +61,10 @@ class FencePrograms:
                 f"{deadline_s:g} s; look for fence devices that hang"
             )
         try:
-            parameters = await resolve(device.parameters)
+            parameters = await resolve(device.parameters, self._files)
             data = as_input(action.value, parameters)
             redact = Redactor(device.parameters, parameters)
-            return await self._run(device, action, name, data, redact, deadline_s)
+            return await self._run(device, action, name, data, redact, deadline_s, expired)
         except FenceError as error:
             return _failure(f"{name}: {error}")
         finally:
@@ -70,17 +78,15 @@ class FencePrograms:
         data: bytes,
         redact: Redactor,
         deadline_s: float,
+        expired: Callable[[], str | None],
     ) -> FenceResult:
         hidden = environment_names(device.parameters)
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
         loop = asyncio.get_running_loop()
         started = loop.time()
-        if not await self._reach.is_readable(device.program, deadline_s):
-            return _failure(
-                f"{name}: not started, {device.program} could not be read within {deadline_s:g} s; "
-                "look at the file system that it is on",
-                loop.time() - started,
-            )
+        problem = await self._file_system_problem(device.program, deadline_s) or expired()
+        if problem is not None:
+            return _failure(f"{name}: not started: {problem}", loop.time() - started)
         left_s = started + deadline_s - loop.time()
         try:
             process = FenceProcess(
@@ -109,6 +115,22 @@ class FencePrograms:
             )
         message = f"{name}: {_describe_exit(status)}"
         return _failure(_with_excerpt(message, stderr or stdout), duration_s)
+
+    async def _file_system_problem(self, program: str, deadline_s: float) -> str | None:
+        """Is the program's file system alive? To start a program stops the whole process until
+        the kernel has read its first page: Python holds its lock meanwhile (vfork), so a thread
+        around the start would not help, and a plain fork costs a manager of 300 MB ten
+        milliseconds. Read first, a dead file server hangs one thread instead."""
+        try:
+            await self._files.read(program, _FIRST_PAGE, deadline_s)
+        except TimeoutError:
+            return (
+                f"{program} could not be read within {deadline_s:g} s; look at the file system "
+                "that it is on"
+            )
+        except OSError:
+            pass  # starting it says in words what is wrong
+        return None
 
     @property
     def watchdog_pid(self) -> int | None:

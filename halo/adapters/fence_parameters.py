@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
+from halo.adapters.patient_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.secrets import is_secret_name
 
@@ -27,29 +28,21 @@ def is_secret(key: str, value: str) -> bool:
     return is_secret_name(key) or value.startswith((FILE_PREFIX, ENV_PREFIX))
 
 
-async def resolve(parameters: Mapping[str, str]) -> dict[str, str]:
+async def resolve(parameters: Mapping[str, str], files: PatientFiles) -> dict[str, str]:
     """The parameters with `file:/path` and `env:NAME` replaced by what they name.
 
-    Files are read in a worker thread, within a deadline: they may lie on a network that is gone.
-    Raises FenceError that names the parameter, never its value.
+    Files are read within a deadline: they may lie on a network that is gone. Raises FenceError
+    that names the parameter, never its value.
     """
-    if not any(value.startswith(FILE_PREFIX) for value in parameters.values()):
-        return {key: _resolve_one(key, value) for key, value in parameters.items()}
-    try:
-        return await asyncio.wait_for(
-            asyncio.to_thread(lambda: {k: _resolve_one(k, v) for k, v in parameters.items()}),
-            _READ_TIMEOUT_S,
-        )
-    except TimeoutError:
-        raise FenceError(
-            f"the files that hold fence parameters could not be read within {_READ_TIMEOUT_S:g} s: "
-            "keep them on a local disk"
-        ) from None
+    values = await asyncio.gather(
+        *(_resolve_one(key, value, files) for key, value in parameters.items())
+    )
+    return dict(zip(parameters, values, strict=True))
 
 
-def _resolve_one(key: str, value: str) -> str:
+async def _resolve_one(key: str, value: str, files: PatientFiles) -> str:
     if value.startswith(FILE_PREFIX):
-        return _from_file(key, value.removeprefix(FILE_PREFIX))
+        return await _from_file(key, value.removeprefix(FILE_PREFIX), files)
     if value.startswith(ENV_PREFIX):
         name = value.removeprefix(ENV_PREFIX)
         if name not in os.environ:
@@ -61,16 +54,23 @@ def _resolve_one(key: str, value: str) -> str:
     return value
 
 
-def _from_file(key: str, path: str) -> str:
+async def _from_file(key: str, path: str, files: PatientFiles) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(_MAX_SECRET_FILE + 1)
+        data = await files.read(path, _MAX_SECRET_FILE + 1, _READ_TIMEOUT_S)
+    except TimeoutError:
+        raise FenceError(
+            f'fence parameter "{key}": {path} could not be read within {_READ_TIMEOUT_S:g} s; '
+            "keep it on a local disk"
+        ) from None
     except OSError as error:
-        raise FenceError(f'fence parameter "{key}": cannot read {path}: {error.strerror}') from None
+        why = error.strerror or error
+        raise FenceError(f'fence parameter "{key}": cannot read {path}: {why}') from None
+    if len(data) > _MAX_SECRET_FILE:
+        raise FenceError(f'fence parameter "{key}": {path} is too long for a secret')
+    try:
+        text = data.decode()
     except ValueError:
         raise FenceError(f'fence parameter "{key}": {path} is not UTF-8 text') from None
-    if len(text) > _MAX_SECRET_FILE:
-        raise FenceError(f'fence parameter "{key}": {path} is too long for a secret')
     return text.rstrip("\r\n")
 
 

@@ -16,16 +16,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import IO
 
 from halo.adapters import fence_watchdog
 from halo.adapters.fence_watchdog import MARK, Process
+from halo.adapters.patient_files import in_daemon_thread
 
 KEEP_BYTES = 16384
 _READ_BYTES = 65536
 _FAST_BYTES = 1 << 20
 _SLOW_PAUSE_S = 0.02
 _DRAIN_S = 0.2
+_KILL_LIMIT_S = 2.0
 
 
 class Watchdog:
@@ -196,9 +199,11 @@ class FenceProcess:
         self.stderr.close()
 
     async def _kill_all(self) -> None:
-        await asyncio.to_thread(
-            fence_watchdog.kill_until_gone, self._is_ours, clean_passes=1, limit_s=2.0
+        kill = partial(
+            fence_watchdog.kill_until_gone, self._is_ours, clean_passes=1, limit_s=_KILL_LIMIT_S
         )
+        killing = in_daemon_thread(kill, f"kill fence-{self._popen.pid}")
+        await asyncio.wait([killing], timeout=_KILL_LIMIT_S + 1.0)
         await asyncio.wait([self._exited], timeout=0.5)
         self._popen.poll()
 

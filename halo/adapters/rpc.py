@@ -317,7 +317,14 @@ class CapnpConnection:
                 Outcome.TIMED_OUT, message=f"no answer from the agent within {deadline_s:g} s"
             )
         except capnp.KjException as error:
-            raise self._failure(error) from error
+            failure = self._failure(error)
+        except LinkError as error:
+            failure = error
+        is_ended = self._loss is not None or failure.loss.kind is LossKind.RESET
+        if is_ended or operation is Operation.MONITOR:
+            raise failure
+        # The connection stands, so it is no loss: asked again, it may say the same for ever.
+        return OperationResult(Outcome.NOT_RUN, message=f"the agent answered: {failure.loss}")
 
     def _send_monitors(self, resources: Sequence[Resource]) -> Awaitable[Any]:
         self._require_open()

@@ -89,6 +89,11 @@ class LossKind(Enum):
         return self in (LossKind.SILENT, LossKind.NO_ROUTE_TO_HOST)
 
     @property
+    def proves_nothing(self) -> bool:
+        """True where no probe left: the fault is on our side, or between us and the network."""
+        return self in (LossKind.NO_ROUTE_TO_NETWORK, LossKind.DNS, LossKind.LOCAL)
+
+    @property
     def is_closed_port(self) -> bool:
         """True where the host's kernel answered for an agent that is not there."""
         return self in (LossKind.REFUSED, LossKind.RESET)

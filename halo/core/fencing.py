@@ -78,6 +78,11 @@ def automatic_refusal(
         return f"{host} was fenced already; mend it, then `halo reset {host}`"
     if memory.distrusted:
         return f"the fence device of {host} is not trusted; mend it, then `halo reset {host}`"
+    if memory.fence_cancelled:
+        return (
+            f"the fencing of {host} was cancelled; `halo fence {host} --force` tries again, "
+            f"`halo fence {host} --confirm-off` says that you saw it dark"
+        )
     if not memory.seen:
         return (
             f"{host} was never seen since its last reset; start it, or power it off for certain "

@@ -45,6 +45,7 @@ class Event(StrEnum):
     RECONNECT = "reconnect"  # greeted; its word does not count yet
     SUSPECT = "suspect"  # an answer is overdue
     ANSWERS = "answers"  # it does again
+    NOT_OFF = "not-off"  # fenced, and a sign of life since: it counts as off no more
     RETURN = "return"  # it was away, and is ready again: told once
     FENCE_INTENT = "fence-intent"
     FENCE_FAILED = "fence-failed"
@@ -65,6 +66,7 @@ _NOT_SHOWN = frozenset(
         Event.RECONNECT,
         Event.SUSPECT,
         Event.ANSWERS,
+        Event.NOT_OFF,
         Event.FENCE_INTENT,
         Event.CLEAR_EVENTS,
         Event.SNAPSHOT,
@@ -164,6 +166,7 @@ class RememberedHost:
     fenced_at: float | None = None
     powered_off: bool = False  # a fence was confirmed and the host was not heard of since
     fence_intent: str | None = None  # the reason of an intent without an outcome
+    fence_cancelled: bool = False  # by the administrator: not fenced by itself before it answers
     connected: bool = False
     seen: bool = False  # was connected since its last reset
     rebooted: bool = False  # `on_loss: reboot` was used up
@@ -276,21 +279,26 @@ class Remembered:
         host = self.host(record.object)
         host.connected = host.seen = True
         host.boot_id = str(record.data.get("boot_id") or host.boot_id)
-        host.powered_off = host.reboot_owed = False
+        host.powered_off = host.reboot_owed = host.fence_cancelled = False
         host.fence_intent = None
+
+    def _fold_not_off(self, record: Record) -> None:
+        self.host(record.object).powered_off = False
 
     def _fold_disconnect(self, record: Record) -> None:
         self.host(record.object).connected = False
 
     def _fold_fence_intent(self, record: Record) -> None:
-        self.host(record.object).fence_intent = record.comment or "unknown"
+        host = self.host(record.object)
+        host.fence_intent = record.comment or "unknown"
+        host.fence_cancelled = False
 
     def _fold_fence(self, record: Record) -> None:
         host = self.host(record.object)
         host.fenced = host.powered_off = True
         host.fenced_at = record.at
         host.fence_intent = None
-        host.connected = False
+        host.connected = host.fence_cancelled = False
         host.reboot_owed = bool(record.data.get("reboot"))
         for group in self.groups.values():
             group.left_alone.pop(record.object, None)  # whatever hung there is gone
@@ -298,9 +306,14 @@ class Remembered:
     def _fold_fence_ended(self, record: Record) -> None:
         self.host(record.object).fence_intent = None
 
+    def _fold_fence_cancel(self, record: Record) -> None:
+        host = self.host(record.object)
+        host.fence_intent = None
+        host.fence_cancelled = not (host.connected or host.powered_off)  # else it came too late
+
     def _fold_reset(self, record: Record) -> None:
         host = self.host(record.object)
-        host.fenced = host.rebooted = False
+        host.fenced = host.rebooted = host.fence_cancelled = False
         host.fenced_at = None
         host.distrusted = None
         host.seen = host.connected
@@ -379,15 +392,16 @@ _FOLDS = {
     Event.CLEANUP: Remembered._fold_cleanup,
     Event.START_FAILED: Remembered._fold_start_failed,
     Event.STOP_COPY: Remembered._fold_nothing,
-    Event.RECONNECT: Remembered._fold_nothing,
+    Event.RECONNECT: Remembered._fold_not_off,
     Event.SUSPECT: Remembered._fold_nothing,
     Event.ANSWERS: Remembered._fold_nothing,
+    Event.NOT_OFF: Remembered._fold_not_off,
     Event.RETURN: Remembered._fold_nothing,
     Event.CONNECT: Remembered._fold_connect,
     Event.DISCONNECT: Remembered._fold_disconnect,
     Event.FENCE_INTENT: Remembered._fold_fence_intent,
     Event.FENCE_FAILED: Remembered._fold_fence_ended,
-    Event.FENCE_CANCEL: Remembered._fold_fence_ended,
+    Event.FENCE_CANCEL: Remembered._fold_fence_cancel,
     Event.POWER_ON: Remembered._fold_power_on,
     Event.DISTRUST: Remembered._fold_distrust,
     Event.FREEZE: Remembered._fold_freeze,

@@ -5,6 +5,7 @@ truth? (S1b, S3). Powering off is :mod:`halo.manager.fence_desk`'s.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -33,12 +34,17 @@ class DeviceDesk:
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
     async def run_all(
-        self, host: HostId, devices: tuple[FenceDevice, ...], action: FenceAction
+        self,
+        host: HostId,
+        devices: tuple[FenceDevice, ...],
+        action: FenceAction,
+        expired: Callable[[], str | None] = lambda: None,
     ) -> list[FenceResult]:
-        """One action on devices side by side, each within the fence timeout."""
-        deadline_s = self._state.settings.fence_timeout_s
+        """One action on devices side by side, each within the fence timeout. `expired` may call
+        each off in the step that sends it."""
+        deadline_s, run = self._state.settings.fence_timeout_s, self._context.fence_devices.run
         results = await asyncio.gather(
-            *(self._context.fence_devices.run(device, action, deadline_s) for device in devices)
+            *(run(device, action, deadline_s, expired) for device in devices)
         )
         is_routine = action is FenceAction.STATUS and self._state.hosts[host].ready
         tell = log.debug if is_routine else log.info
@@ -78,7 +84,7 @@ class DeviceDesk:
                 log.warning("not proven off", host=host, reason=problem)
                 at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
                 if problem == "on":
-                    self._state.void_power_proof(host, f"{host} is powered on again")
+                    self._hosts[host].void_power_proof("its device says on")
         finally:
             at.verifying = False
             self._context.desk.learnt(self._context.groups_of(host))

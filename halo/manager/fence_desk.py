@@ -20,12 +20,16 @@ from halo.core.state import ClusterState, FencePhase
 from halo.manager.context import Context
 from halo.manager.device_desk import DeviceDesk
 from halo.manager.host_task import HostTask
+from halo.manager.link import ProbeAnswer
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
 ANSWER_GRACE_S = 0.03
 """How long after the confirming status an agent's answer is still awaited, at the least."""
 
 PROBE_DEADLINE_S = 1.0
+PROBE_MARGIN_S = 0.5
+"""How much later than its deadline a probe may end on a loop that is late."""
+
 TOKENS_HOME_DEADLINE_S = 30.0
 REBOOT_PAUSE_S = 2.0
 """How long after the power proof has aged a host is powered on again by `on_loss: reboot`."""
@@ -75,6 +79,8 @@ class FenceDesk:
         self._attempts: dict[HostId, asyncio.Task[str | None]] = {}
         # An on and an off of one host never run side by side: the later one would be undone.
         self._switching = {host: asyncio.Lock() for host in self._state.hosts}
+        # Nor do an outcome and a cancellation: whichever is written down first holds.
+        self._settling = {host: asyncio.Lock() for host in self._state.hosts}
 
     # --- by itself ---------------------------------------------------------------------------
 
@@ -150,23 +156,26 @@ class FenceDesk:
     async def cancel(self, host: HostId, comment: str) -> None:
         """Stop trying. An attempt under way is abandoned, and its result discarded."""
         at = self._state.hosts[host]
-        attempt = self._attempts.get(host)
-        if attempt is None and at.fence_phase is FencePhase.IDLE:
-            raise CommandRefused(f"{host} is not being fenced")
-        await self._context.journal.command(
-            self._context.journal.make(Event.FENCE_CANCEL, host, comment)
-        )
-        if at.fence_phase is FencePhase.IDLE:
-            raise CommandRefused(f"the fencing of {host} ended before it could be cancelled")
-        # First, so that whoever is woken by the end of the attempt finds it cancelled.
-        at.fence_phase = FencePhase.FAILED
-        at.fence_error = "cancelled by the administrator"
-        at.fence_retry_at = float("inf")
-        attempt = self._attempts.get(host)
+        async with self._settling[host]:
+            if at.fence_phase is FencePhase.IDLE:
+                raise CommandRefused(f"{host} is not being fenced (any more)")
+            await self._context.journal.command(
+                self._context.journal.make(Event.FENCE_CANCEL, host, comment)
+            )
+            self._give_up(host)  # first: whoever is woken by the attempt's end finds it cancelled
+            attempt = self._attempts.get(host)
+            if attempt is not None:
+                attempt.cancel()
         if attempt is not None:
-            attempt.cancel()
             await asyncio.wait({attempt})
         self._context.desk.learnt(self._context.groups_of(host))
+
+    def _give_up(self, host: HostId) -> None:
+        at = self._state.hosts[host]
+        if at.fence_phase is not FencePhase.IDLE:  # else it answered, or was not begun after all
+            at.fence_phase = FencePhase.FAILED
+            at.fence_error = "cancelled by the administrator"
+            at.fence_retry_at = float("inf")
 
     # --- one attempt -------------------------------------------------------------------------
 
@@ -225,12 +234,13 @@ class FenceDesk:
             async with self._switching[host]:
                 warrant = _Warrant(host, verdict_at, automatic, by_command=recorded)
                 outcome = await self._switch_off(host, warrant)
-            if isinstance(outcome, _Failed):
-                await self._failed(host, outcome, automatic)
-                return outcome.why
-            await self._record_fence(host, comment, automatic=automatic)
-            self._confirmed(host, outcome, automatic=automatic)
-            return None
+            async with self._settling[host]:
+                if isinstance(outcome, _Failed):
+                    await self._failed(host, outcome, automatic)
+                    return outcome.why
+                await self._record_fence(host, comment, automatic=automatic)
+                self._confirmed(host, outcome, automatic=automatic)
+                return None
         finally:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = FencePhase.IDLE
@@ -251,13 +261,18 @@ class FenceDesk:
     async def _switch_off(self, host: HostId, warrant: _Warrant) -> _Failed | float:
         """Try the levels in order. Returns when the confirming status was asked for.
 
-        No await stands between a look at the warrant and the off that follows it: the host may
-        have answered, and the administrator may have frozen the cluster, since the decision."""
+        The warrant is looked at before each level and again in the step that sends each off: the
+        host may have answered, or the administrator have frozen the cluster, since the decision."""
         problems: list[str] = []
         left_off: list[str] = []
         levels = self._state.host_config(host).fence_levels
         for number, devices in enumerate(levels, start=1):
+            # Stood down, its link hears nothing, and the level before may have taken a minute.
+            looks_again = number > 1 and warrant.automatic
+            answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S) if looks_again else None
             abandoned = warrant.expired(self._state)
+            if answer is ProbeAnswer.ANSWERS:
+                abandoned = "it answers again"
             if abandoned is not None:
                 problems.append(f"abandoned: {abandoned}")
                 break
@@ -280,7 +295,9 @@ class FenceDesk:
         left_off: list[str],
         warrant: _Warrant,
     ) -> _Failed | float:
-        offs = await self._devices.run_all(host, devices, FenceAction.OFF)
+        offs = await self._devices.run_all(
+            host, devices, FenceAction.OFF, lambda: warrant.expired(self._state)
+        )
         wrong = fencing.judge_off(offs)
         if wrong is not None:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
@@ -291,15 +308,21 @@ class FenceDesk:
             statuses = await self._devices.run_all(host, devices, FenceAction.STATUS)
             wrong = fencing.judge_status(statuses)
             if any(status.power is PowerState.ON for status in statuses):
-                self._state.void_power_proof(host, f"{host} is powered on")
+                self._hosts[host].void_power_proof("its device says on")
             if wrong is not None:
                 return _Failed(wrong)
             # A host that was silent for a whole loss budget needs no long wait for its silence.
-            wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S
+            wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
             await asyncio.wait({probe}, timeout=max(asked_at + wait_s - self._loop.time(), 0.0))
-            if probe.done() and probe.result():
+            answer = probe.result() if probe.done() else None
+            if answer is ProbeAnswer.ANSWERS:
                 why = "the device says off, but the host's agent still answers"
                 return _Failed(why, distrust=why)
+            if answer is not ProbeAnswer.NONE and not warrant.automatic:
+                return _Failed(
+                    "the device says off, but whether the host's agent still answers could not be "
+                    "asked: see to the manager's network and name resolution"
+                )
             return asked_at
         finally:
             probe.cancel()
@@ -386,13 +409,13 @@ class FenceDesk:
         try:
             asked_at = self._loop.time()
             problem = await self._devices.status_problem(host)
-            answers = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
-            if problem is None and not answers:
+            answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
+            if problem is None and answer is ProbeAnswer.NONE:
                 automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
                 await self._record_fence(host, intent, automatic=automatic)
                 self._confirmed(host, asked_at, automatic=automatic)
             else:
-                why = "it answers" if answers else f"its device says: {problem}"
+                why = f"its device says: {problem}" if problem else answer.value
                 text = f"open when the manager restarted; {why}; decided afresh"
                 await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
         finally:

@@ -246,13 +246,19 @@ class HostTask:
         self._context.desk.changed(self._context.groups_of(self.host))
 
     def link_alive(self, loss: Loss) -> None:
-        """Its kernel answers and its agent does not: wait, and say so."""
+        """Something answers and its agent does not serve us: wait, and say so."""
         self._say_loss(loss)
-        proof = self._state.hosts[self.host].power_proof
-        if proof is None:
-            self._state.host_alive(self.host)
-        else:  # it stays among those that fell silent together: its end did not heal the network
-            proof.verified_at = float("-inf")  # something answered: ask the device again
+        self.void_power_proof(f"it gave a sign of life ({loss.kind.value})")
+        self._state.host_alive(self.host)
+
+    def void_power_proof(self, why: str) -> None:
+        """The host was fenced, and is not proven off any more: not after a restart either (S1)."""
+        if self._state.hosts[self.host].power_proof is None:
+            return
+        log.warning("not proven off any more", host=self.host, reason=why)
+        self._state.void_power_proof(self.host, f"{self.host} was fenced, and {why}")
+        self._note(Journaled.NOT_OFF, why)
+        self._context.desk.changed(self._context.groups_of(self.host))
 
     def link_missed(self, loss: Loss) -> None:
         """No sign of life, but no verdict either."""

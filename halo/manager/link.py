@@ -10,6 +10,7 @@ fenced) it does nothing at all.
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import Protocol
 
 import structlog
@@ -21,8 +22,15 @@ from halo.ports import AgentConnection, AgentConnector
 
 log = structlog.get_logger("halo.link")
 
-_PROVES_NOTHING = frozenset({LossKind.NO_ROUTE_TO_NETWORK, LossKind.DNS, LossKind.LOCAL})
 HEARTBEATS_IN_FLIGHT = 8
+
+
+class ProbeAnswer(Enum):
+    """What a fresh connection attempt says of an agent."""
+
+    ANSWERS = "it answers"
+    NONE = "no answer"
+    NOT_ASKED = "it could not be asked: the fault is on the manager's side"
 
 
 class LinkOwner(Protocol):
@@ -128,14 +136,18 @@ class HostLink:
             for task in self._pings:
                 task.cancel()
 
-    async def probe(self, deadline_s: float) -> bool:
+    async def probe(self, deadline_s: float) -> ProbeAnswer:
         """While stood down: does the agent answer a fresh connection? (S3)"""
         try:
             connection = await self._connector.connect(self._host, deadline_s)
         except LinkError as error:
-            return error.loss.kind in (LossKind.BUSY, LossKind.PROTOCOL, LossKind.TLS)
+            kind = error.loss.kind
+            if kind.proves_nothing:
+                return ProbeAnswer.NOT_ASKED
+            answers = kind in (LossKind.BUSY, LossKind.PROTOCOL, LossKind.TLS)
+            return ProbeAnswer.ANSWERS if answers else ProbeAnswer.NONE
         connection.close()
-        return True
+        return ProbeAnswer.ANSWERS
 
     def ping(self) -> None:
         """Send a heartbeat now, out of turn; `link_answered` tells when it is answered."""
@@ -184,7 +196,7 @@ class HostLink:
     def _missed(self, loss: Loss) -> None:
         now = self._loop.time()
         self._last_loss = loss
-        if loss.kind in _PROVES_NOTHING:
+        if loss.kind.proves_nothing:
             self._detector.begin_afresh(now)
             self._owner.link_missed(loss)
         elif loss.kind.is_silence:

@@ -18,6 +18,9 @@ from halo.remote.process import ScriptRunner
 log = structlog.get_logger()
 
 METADATA_TIMEOUT_S = 10.0
+LOOK_UP_TIMEOUT_S = METADATA_TIMEOUT_S + 2.0
+"""For all of it: what is on a file system that hangs is never read to the end."""
+
 _CACHE_LIMIT = 256
 
 _Version: TypeAlias = tuple[int, int, int]
@@ -39,6 +42,16 @@ class AdvertisedTimeouts:
         self, script: Script, operation: Operation, environment: Mapping[str, str]
     ) -> float:
         """Seconds that `script` asks for; `environment` is for running its meta-data action."""
+        try:
+            async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+                return await self._look_up(script, operation, environment)
+        except TimeoutError:  # its file cannot be read; running it has a deadline of its own
+            log.warning("meta-data out of reach; using the default timeouts", kind=script.kind)
+            return ocf.DEFAULT_TIMEOUT_S[operation]
+
+    async def _look_up(
+        self, script: Script, operation: Operation, environment: Mapping[str, str]
+    ) -> float:
         version = await self._runner.in_thread(lambda: _version(script.path))
         known = self._known.get(script.path)
         if known is None or known[0] != version:

@@ -11,6 +11,7 @@ nothing), and no fault silences that agent for the next seconds.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from halo.core.model import FenceDevice
@@ -96,7 +97,15 @@ class SimFenceDevices:
         self._loop = loop
         self.dead = False
 
-    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+    async def run(
+        self,
+        device: FenceDevice,
+        action: FenceAction,
+        deadline_s: float,
+        expired: Callable[[], str | None] = lambda: None,
+    ) -> FenceResult:
+        if (why := expired()) is not None:
+            return FenceResult(False, message=f"not sent: {why}")
         world = self._world
         outlet = world.outlets.by_name[device.parameters["device"]]
         world.fence_begins(device, action)

@@ -47,9 +47,19 @@ class FakeDevices:
     asked: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     overlaps: list[str] = field(default_factory=list)
+    queue_s: dict[str, float] = field(default_factory=dict)  # how long something waits for its turn
 
-    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+    async def run(
+        self,
+        device: FenceDevice,
+        action: FenceAction,
+        deadline_s: float,
+        expired: Callable[[], str | None] = lambda: None,
+    ) -> FenceResult:
         what = f"{action.value} {device.agent}"
+        await asyncio.sleep(self.queue_s.get(what, 0.0))
+        if (why := expired()) is not None:
+            return FenceResult(False, message=f"not sent: {why}")
         self.asked.append(what)
         self._note_overlap(what, device.agent)
         self.running.add(what)

@@ -15,7 +15,7 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import Host, Settings
-from halo.manager.link import HEARTBEATS_IN_FLIGHT, HostLink
+from halo.manager.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
 from halo.ports import AgentConnection
 
 from .fake_agents import FakeAgent, FakeConnector
@@ -491,20 +491,24 @@ async def test_an_old_agent_whose_connection_dies_of_silence_is_lost() -> None:
     assert await bench.until("lost") - ended_at < 3.1
 
 
-PROBES: list[tuple[LossKind | None, bool]] = [
-    (None, True),
-    (LossKind.BUSY, True),
-    (LossKind.PROTOCOL, True),
-    (LossKind.TLS, True),  # something spoke, if not our language
-    (LossKind.SILENT, False),
-    (LossKind.NO_ROUTE_TO_HOST, False),
-    (LossKind.REFUSED, False),
-    (LossKind.LOCAL, False),
+PROBES: list[tuple[LossKind | None, ProbeAnswer]] = [
+    (None, ProbeAnswer.ANSWERS),
+    (LossKind.BUSY, ProbeAnswer.ANSWERS),
+    (LossKind.PROTOCOL, ProbeAnswer.ANSWERS),
+    (LossKind.TLS, ProbeAnswer.ANSWERS),  # something spoke, if not our language
+    (LossKind.SILENT, ProbeAnswer.NONE),
+    (LossKind.NO_ROUTE_TO_HOST, ProbeAnswer.NONE),
+    (LossKind.REFUSED, ProbeAnswer.NONE),
+    (LossKind.LOCAL, ProbeAnswer.NOT_ASKED),
+    (LossKind.DNS, ProbeAnswer.NOT_ASKED),
+    (LossKind.NO_ROUTE_TO_NETWORK, ProbeAnswer.NOT_ASKED),
 ]
 
 
 @pytest.mark.parametrize(("refuses", "answers"), PROBES)
-def test_does_the_agent_answer_a_fresh_connection(refuses: LossKind | None, answers: bool) -> None:
+def test_does_the_agent_answer_a_fresh_connection(
+    refuses: LossKind | None, answers: ProbeAnswer
+) -> None:
     async def body() -> None:
         bench = Bench()
         await bench.until("up")
@@ -522,5 +526,5 @@ async def test_a_probe_of_a_silent_host_ends_at_its_deadline() -> None:
     bench.link.stand_down()
     bench.agent.fall_silent()
     began = bench.loop.time()
-    assert not await bench.link.probe(1.0)
+    assert await bench.link.probe(1.0) is ProbeAnswer.NONE
     assert bench.loop.time() - began == pytest.approx(1.0)

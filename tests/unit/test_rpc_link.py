@@ -231,6 +231,20 @@ class TestCalls:
                 await connection.operation(resource(), MONITOR, 5)
             assert caught.value.loss.kind is LossKind.PROTOCOL
 
+    @pytest.mark.parametrize("result", [None, NotServed(), StaleTerm(9)])
+    @pytest.mark.parametrize("operation", [Operation.START, Operation.STOP])
+    async def test_a_start_answered_by_an_error_has_failed_and_is_no_loss(
+        self, operation: Operation, result: Any
+    ) -> None:
+        """As a loss it would be decided afresh, and sent again at once, for ever."""
+        agent = Agent()
+        agent.result = result
+        async with served(agent) as host, link(host) as connection:
+            found = await connection.operation(resource(), operation, 5)
+            assert found.outcome is Outcome.NOT_RUN
+            assert found.message.startswith("the agent answered: ")
+            await connection.heartbeat()
+
 
 @pytest.mark.usefixtures("kj")
 class TestLosses:

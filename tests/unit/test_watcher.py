@@ -201,7 +201,13 @@ class Connector:
 class Devices:
     """Implements :class:`halo.ports.FenceDevices`: every outlet is on."""
 
-    async def run(self, device: FenceDevice, action: FenceAction, deadline_s: float) -> FenceResult:
+    async def run(
+        self,
+        device: FenceDevice,
+        action: FenceAction,
+        deadline_s: float,
+        expired: Callable[[], str | None] = lambda: None,
+    ) -> FenceResult:
         return FenceResult(action is FenceAction.STATUS, PowerState.ON, "does not switch off")
 
 

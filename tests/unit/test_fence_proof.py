@@ -1,0 +1,232 @@
+"""What a fence and its proof do not outlive: signs of life, questions that could not be asked, late
+answers, a cancellation, a freeze (S1b, S3, S4, S7)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from halo.core.errors import CommandFailed, CommandRefused, LossKind
+from halo.core.journal import Event
+from halo.core.outcomes import PowerState
+from halo.core.state import FencePhase
+
+from .fence_bench import Bench, refusal_of, virtual
+from .virtual_time import run
+
+SIGNS_OF_LIFE = [LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL, LossKind.REFUSED]
+NOT_ASKED = [LossKind.DNS, LossKind.LOCAL, LossKind.NO_ROUTE_TO_NETWORK]
+
+
+async def fenced() -> Bench:
+    """h1 died and was fenced; g runs on h2."""
+    bench = Bench()
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    return bench
+
+
+async def restarted(bench: Bench) -> Bench:
+    """The manager is killed; another one starts on its journal, with agents that are new to it."""
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    return Bench(disk=bench.disk)
+
+
+async def run_by_hand_on_h1(bench: Bench, answers: LossKind) -> None:
+    """h1 is powered on by hand and g is started there; its device says off all the same."""
+    bench.outlet().says = PowerState.OFF
+    bench.agents["h1"].refuses = answers
+    bench.agents["h1"].up.add("g")
+    await bench.until(lambda: bench.h1.power_proof is None)
+
+
+@pytest.mark.parametrize("kind", SIGNS_OF_LIFE)
+def test_no_start_rests_on_a_power_proof_after_a_sign_of_life(kind: LossKind) -> None:
+    async def body() -> None:
+        bench = await fenced()
+        await run_by_hand_on_h1(bench, kind)
+        operations = bench.manager.operations
+        await operations.group_command("g", "stop", to=None, force=False, comment="x")
+        await bench.until(lambda: "g" not in bench.agents["h2"].up)
+        await operations.group_command("g", "start", to=None, force=False, comment="x")
+        await asyncio.sleep(30)
+        assert "g" not in bench.agents["h2"].up
+
+    run(body())
+
+
+@pytest.mark.parametrize("kind", SIGNS_OF_LIFE)
+def test_a_sign_of_life_is_remembered_over_a_restart(kind: LossKind) -> None:
+    async def body() -> None:
+        bench = await fenced()
+        await run_by_hand_on_h1(bench, kind)
+        bench = await restarted(bench)
+        bench.lose()
+        bench.outlet().says = PowerState.OFF
+        await asyncio.sleep(60)
+        assert "g" not in bench.agents["h2"].up
+
+    run(body())
+
+
+@virtual
+async def test_without_a_sign_of_life_the_proof_holds_over_a_restart() -> None:
+    bench = await fenced()
+    bench = await restarted(bench)
+    bench.lose()
+    bench.outlet().is_on = False
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_a_sign_of_life_voids_the_answer_that_a_device_gave_to_an_earlier_question() -> None:
+    bench = await fenced()
+    await asyncio.sleep(20)
+    bench.outlet().status_takes_s = 6.0
+    bench.manager.device_desk.verify("h1")
+    await asyncio.sleep(2.0)
+    bench.agents["h1"].refuses = LossKind.REFUSED
+    await bench.until(lambda: bench.h1.power_proof is None)
+    bench.agents["h1"].refuses = None  # silent again, for whatever reason
+    await asyncio.sleep(10.0)
+    assert bench.h1.power_proof is None
+
+
+@pytest.mark.parametrize("kind", NOT_ASKED)
+def test_a_fence_by_command_is_not_confirmed_when_the_agent_could_not_be_asked(
+    kind: LossKind,
+) -> None:
+    """The wrong plug: the device says off, h1 runs on, and the manager's resolver fails, say."""
+
+    async def body() -> None:
+        bench = Bench()
+        await bench.up()
+        bench.outlet().off_does_nothing = True
+        bench.outlet().off_takes_s = 0.5
+        bench.outlet().on_off = lambda: None
+        command = asyncio.create_task(refusal_of(bench.command("fence")))
+        await bench.until(lambda: bench.switched == ["off one"])
+        bench.outlet().says = PowerState.OFF
+        bench.agents["h1"].refuses = kind
+        error = await command
+        assert isinstance(error, CommandFailed)
+        assert "could not be asked" in str(error)
+        await asyncio.sleep(20)
+        bench.never_confirmed()
+
+    run(body())
+
+
+@pytest.mark.parametrize("kind", NOT_ASKED)
+def test_an_open_intent_is_not_confirmed_when_the_agent_could_not_be_asked(kind: LossKind) -> None:
+    async def body() -> None:
+        bench = Bench()
+        await bench.up()
+        bench.outlet().off_hangs = True
+        bench.lose()
+        await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+        await asyncio.sleep(1.0)
+        bench = await restarted(bench)
+        bench.agents["h1"].up.add("g")
+        bench.agents["h1"].refuses = kind
+        bench.outlet().says = PowerState.OFF
+        await asyncio.sleep(30)
+        bench.never_confirmed()
+        assert "could not be asked" in bench.comments(Event.FENCE_FAILED)[-1]
+
+    run(body())
+
+
+@virtual
+async def test_a_host_that_was_silent_is_fenced_though_names_do_not_resolve() -> None:
+    """Its silence was proven for a whole loss budget; the resolver may have died with it."""
+    bench = Bench()
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    bench.agents["h1"].refuses = LossKind.DNS
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_a_cancelled_fence_stays_cancelled_over_a_restart_until_the_host_answers() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "no"
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    assert "not tried again before it answers" in await bench.command("cancel-fence")
+    bench = await restarted(bench)
+    bench.lose()
+    await asyncio.sleep(120)
+    assert bench.switched == []
+    assert "was cancelled" in bench.state.groups["g"].comment
+    bench.agents["h1"].live_again()
+    await bench.until(lambda: "g" in bench.agents["h1"].up)
+    bench.lose()
+    await bench.until(lambda: "off one" in bench.switched)
+
+
+@virtual
+async def test_a_cancellation_and_an_outcome_are_one_after_the_other() -> None:
+    """The disk is slow: a cancellation that comes while the outcome is written down is refused,
+    and not written down itself."""
+    bench = Bench()
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    bench.disk.delay_s = 0.8
+    await asyncio.sleep(0.2)
+    assert isinstance(await refusal_of(bench.command("cancel-fence")), CommandRefused)
+    assert "fence h1" in bench.events
+    assert "fence-cancel h1" not in bench.events
+
+
+@virtual
+async def test_an_outcome_waits_for_the_cancellation_that_came_first() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_takes_s = 2.0
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    await asyncio.sleep(1.5)
+    bench.disk.delay_s = 1.8  # longer than the off has yet to take
+    assert "is cancelled" in await bench.command("cancel-fence")
+    await asyncio.sleep(30)
+    assert "fence h1" not in bench.events
+    assert bench.h1.power_proof is None
+
+
+@virtual
+async def test_the_second_level_is_not_used_on_a_host_that_answers_again() -> None:
+    """Level one took 50 s to fail; meanwhile a switch came back, and the host is well."""
+    bench = Bench(levels=(("one",), ("two",)))
+    await bench.up()
+    bench.outlet("one").off_takes_s = 50.0
+    bench.outlet("one").off_fails = "no"
+    bench.lose()
+    await bench.until(lambda: "off one" in bench.devices.asked)
+    await asyncio.sleep(5)
+    bench.agents["h1"].speak_again()
+    await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
+    assert "off two" not in bench.devices.asked
+    assert "it answers again" in bench.comments(Event.FENCE_FAILED)[-1]
+    await bench.until(lambda: bench.h1.ready)
+    assert bench.agents["h1"].up == {"g"}
+
+
+@virtual
+async def test_no_off_is_sent_after_a_freeze_that_came_while_it_waited_for_its_turn() -> None:
+    bench = Bench(levels=(("one", "other"),))
+    await bench.up()
+    bench.devices.queue_s["off one"] = 5.0
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    await asyncio.sleep(1.0)
+    await bench.manager.operations.cluster_command("freeze", comment="hands off")
+    await asyncio.sleep(30)
+    assert bench.outlet("one").is_on
+    bench.never_confirmed()
