@@ -110,9 +110,7 @@ class FenceOracle:
             return
         if any(all(d in self._status_off for d in devices) for devices in self._levels(host)):
             return  # an open intent, settled at a restart
-        if host in self.oracle.orders.confirming:
-            return
-        if not any(all(d in self._off_ended for d in devices) for devices in self._levels(host)):
+        if host not in self.oracle.orders.confirming:
             self.world.violated("S3", f"a fence of {host} is recorded without proof")
 
     def lacks_power_proof(self, host: str) -> str:

@@ -217,7 +217,7 @@ def a_revoked_group_keeps_its_token() -> list[Patch]:
 # --- fences (S3, S5) ---------------------------------------------------------------------------
 
 
-@mutant
+@mutant_of("device", "agent_hang", "hole")
 def an_unverified_fence_is_believed() -> list[Patch]:
     return [(fencing, "judge_status", lambda results: None)]
 
@@ -337,7 +337,7 @@ def _holds_except(word: str) -> list[Patch]:
     return [(ClusterState, "hold_reason", hold_reason)]
 
 
-@mutant
+@mutant_of("unmanage", "manage", "die", "power_off", "move")
 def acts_while_unmanaged() -> list[Patch]:
     return _holds_except("unmanaged")
 
@@ -360,7 +360,7 @@ def acts_on_second_copies() -> list[Patch]:
 # --- memory (S7) -------------------------------------------------------------------------------
 
 
-@mutant
+@mutant_of("deactivate", "activate", "manager_crash", "reset")
 def one_kind_of_record_is_forgotten() -> list[Patch]:
     from halo.core import journal
 
@@ -463,7 +463,21 @@ DIRECTED = {
         ),
         duration_s=60.0,
         options={"leave_off": True},
-    )
+    ),
+    # A device that acknowledges an off and does nothing, for a host that is silent and runs on: a
+    # device that works, or a host that is dead indeed, hides the mistake.
+    "an_unverified_fence_is_believed": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"fence_timeout_s": 4.0, "fence_retry_min_s": 2.0, "fence_retry_max_s": 15.0},
+        actions=(
+            Action(10.0, "device", {"host": "a", "level": 0, "number": 0, "fault": "no-effect",
+                                    "for_s": 30.0}),
+            Action(15.0, "hole", {"host": "a", "way": "both", "for_s": 40.0}),
+        ),
+        duration_s=60.0,
+    ),
 }  # fmt: skip
 """Scenarios that are tried before any seed."""
 
