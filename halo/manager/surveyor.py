@@ -122,10 +122,10 @@ class Surveyor:
         """Groups without a home are looked at each period, and so are those that people may be
         moving about by hand; others' now and then.
 
-        Of a watched host only what is unknown: the agent tells changes, and what the manager
+        Of a watched host only what is in doubt: the agent tells changes, and what the manager
         chose to forget has not changed there."""
         if self._state.hosts[self._host].watched:
-            return any(self._is_unknown(resource) for resource in group.resources)
+            return any(self._is_in_doubt(resource) for resource in group.resources)
         if self._is_managed_here(group.id):
             return False
         if self._state.groups[group.id].managed_on is None:
@@ -135,12 +135,14 @@ class Surveyor:
         age = self._loop.time() - self._looked_at.get(group.id, float("-inf"))
         return age >= self._state.settings.survey_interval_s
 
-    def _is_unknown(self, resource: Resource) -> bool:
-        presence = self._state.knowledge.of(resource.id, self._host).presence
-        if presence in (Presence.RUNNING, Presence.STOPPED):
-            return False  # an error of a probe of ours need be no news to the agent
+    def _is_in_doubt(self, resource: Resource) -> bool:
         count = self._state.hosts[self._host].operation_count(resource.id)
-        return count.sent == count.answered
+        if count.sent != count.answered:
+            return False
+        presence = self._state.knowledge.of(resource.id, self._host).presence
+        if presence not in (Presence.RUNNING, Presence.STOPPED):
+            return True  # an error of a probe of ours need be no news to the agent
+        return self._watcher is not None and self._watcher.contradicts(resource.id)
 
     async def _look(self, group: ResourceGroup) -> None:
         async with self._slots:

@@ -206,6 +206,18 @@ class Watcher:
         elif resource in sight.last:
             self._take(sight.last[resource])
 
+    def contradicts(self, resource: ResourceId) -> bool:
+        """Did the agent see last another thing than what is known? A monitor of ours told that, and
+        the agent, whose picture is as it was, would never tell that it does not hold any more."""
+        reported = self._sight.last.get(resource) if self._sight is not None else None
+        if reported is None:
+            return False
+        at = self._state.hosts[self._host]
+        if at.operation_count(resource).answered != reported.operations:
+            return False  # it looked before the last start or stop
+        known = self._state.knowledge.of(resource, self._host).presence
+        return known is not taught(Operation.MONITOR, reported.result)[0]
+
     def _take(self, reported: ReportedResult) -> None:
         """Act on a result that was sampled after the last answered operation, and no other."""
         count = self._state.hosts[self._host].operation_count(reported.resource)

@@ -17,6 +17,10 @@ WHAT_IT_FOUND = {
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."
     ),
+    "a_momentary_seven_that_nobody_asks_again": (
+        "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
+        "the agent that watched it, was shown as stopped for ever while it ran."
+    ),
     "accepted_while_the_fence_waits_for_the_disk": (
         "As `back_while_the_fence_waits_for_the_disk`, with a host that had connected just before "
         "the command, and whose first heartbeat was answered while the command waited."
