@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 SECONDS ?= 60
 JOBS ?= 2
+RESULTS ?= simulation-results.jsonl
 
 # Where `make install` puts things; DESTDIR, if given, stands before each.
 PREFIX ?= /opt/halo
@@ -20,13 +21,14 @@ DOCDIR := $(PREFIX)/share/doc/halo
 INSTALLED := .installed-by-halo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts simulate bench check format clean install uninstall
+.PHONY: help demo test test-hosts simulate simulate-bar bench check format clean install uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
+	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
@@ -57,6 +59,12 @@ test-hosts: $(STAMP)
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seconds $(SECONDS) --jobs $(JOBS)
 
+# Hours of work: the runs first, then ten days (one after the other in each process).
+simulate-bar: $(STAMP)
+	@$(BIN)/python -m tests.simulation --seeds 0..20000 --jobs $(JOBS) --keep-going --results $(RESULTS)
+	@$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
+		--keep-going --no-shrink --results $(RESULTS)
+
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/ruff check --quiet .
@@ -68,7 +76,7 @@ format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis simulation-results.jsonl
 	@find tests/test_output -mindepth 1 ! -name .gitkeep -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

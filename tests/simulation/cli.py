@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import click
 from tests.simulation.model import Scenario
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import scenario as planned
+from tests.simulation.results import ResultsFile, Tally
 from tests.simulation.runner import Result, quiet, run, shrink
 from tests.simulation.speed import measure
 
 BATCH = 25
-DAY_S = 86_400.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,6 +34,11 @@ DAY_S = 86_400.0
 @click.option("--mutants", metavar="SEEDS", type=int, help="Hunt each mutant over so many seeds.")
 @click.option("--mutant", multiple=True, help="Hunt only this mutant.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at 10 failing seeds.")
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append to this file after every batch, and leave out the seeds that it has.",
+)
 def main(
     seed: int | None,
     seeds: str | None,
@@ -48,6 +52,7 @@ def main(
     mutants: int | None,
     mutant: tuple[str, ...],
     keep_going: bool,
+    results: Path | None,
 ) -> None:
     """Hunt for a second start: whole clusters, the real manager, a virtual clock."""
     if speed:
@@ -67,7 +72,7 @@ def main(
         first = int(time.time())
         click.echo(f"fresh seeds from {first}")
         numbers = count(first)
-    sys.exit(_many(numbers, seconds, jobs, duration, sparse, shrinks, keep_going))
+    sys.exit(_many(numbers, seconds, jobs, duration, sparse, shrinks, keep_going, results))
 
 
 def _show(scenario: Scenario, shrinks: bool) -> int:
@@ -106,7 +111,7 @@ def batch(numbers: list[int], duration: float, sparse: bool) -> list[Result]:
             try:
                 result = run(planned(number, duration, sparse))
             except Exception as error:
-                result = Result(number, [f"crash: {error!r}"], 0.0, 0.0, 0, 0)
+                result = Result(number, [f"crash: {error!r}"], 0.0, 0.0, 0.0, 0, 0)
             found.append(result)
     return found
 
@@ -122,39 +127,6 @@ def _batches(numbers: Iterable[int], size: int) -> Iterator[list[int]]:
         yield gathered
 
 
-class Tally:
-    """The sums over many runs."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.virtual_s = self.wall_s = 0.0
-        self.checks = 0
-        self.counts: Counter[str] = Counter()
-        self.failed: list[Result] = []
-
-    def add(self, result: Result) -> None:
-        """Take one run in."""
-        self.runs += 1
-        self.virtual_s += result.virtual_s
-        self.wall_s += result.wall_s
-        self.checks += result.checks
-        self.counts += result.counts
-        if result.violations:
-            self.failed.append(result)
-            click.echo(f"seed {result.seed}: {result.violations[0]}")
-
-    def show(self) -> None:
-        """Print the sums."""
-        click.echo(
-            f"{self.runs} runs, {self.virtual_s / DAY_S:.2f} virtual days, {self.checks} checks, "
-            f"{self.virtual_s / max(self.wall_s, 1e-9):.0f} virtual seconds per wall second"
-        )
-        for name, number in sorted(self.counts.items()):
-            click.echo(f"  {name:<28}{number:>10}")
-        seeds = " ".join(str(result.seed) for result in self.failed)
-        click.echo(f"failing seeds: {seeds or 'none'}")
-
-
 def _many(
     numbers: Iterable[int],
     seconds: float | None,
@@ -163,12 +135,20 @@ def _many(
     sparse: bool,
     shrinks: bool,
     keep_going: bool,
+    results: Path | None,
 ) -> int:
     tally = Tally()
+    file = ResultsFile(results, duration, sparse) if results else None
+    if file is not None:
+        done_before = set()
+        for line in file.earlier():
+            tally.add_line(line)
+            done_before.update(line["seeds"])
+        numbers = (number for number in numbers if number not in done_before)
+        click.echo(f"{results}: {len(done_before)} runs of this code so far")
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    size = 1 if duration > 3600 else BATCH
+    waiting = _batches(numbers, 1 if duration > 3600 else BATCH)
     with ProcessPoolExecutor(jobs) as pool:
-        waiting = _batches(numbers, size)
         running: set[Future[list[Result]]] = set()
         over = False
         while True:
@@ -180,16 +160,26 @@ def _many(
                 running.add(pool.submit(batch, numbers_now, duration, sparse))
             if not running:
                 break
-            done = next(iter(running))
-            running.discard(done)
-            for result in done.result():
-                tally.add(result)
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                _take(future.result(), tally, file)
             over = over or time.monotonic() > deadline
             over = over or (len(tally.failed) >= 10 and not keep_going)
-    tally.show()
-    for result in tally.failed[:2] if shrinks else []:
-        if result.rule != "crash":
+    for text in tally.lines():
+        click.echo(text)
+    for number, text in list(tally.failed.items())[:2] if shrinks else []:
+        rule = text.split(":")[0]
+        if rule != "crash":
             with quiet():
-                small = shrink(planned(result.seed, duration, sparse), result.rule, click.echo)
-            click.echo(f"seed {result.seed}, shrunk: {small.to_json()}")
+                small = shrink(planned(number, duration, sparse), rule, click.echo)
+            click.echo(f"seed {number}, shrunk: {small.to_json()}")
     return 1 if tally.failed else 0
+
+
+def _take(batch: list[Result], tally: Tally, file: ResultsFile | None) -> None:
+    if file is not None:
+        file.append(batch)
+    for result in batch:
+        tally.add(result)
+        if result.violations:
+            click.echo(f"seed {result.seed}: {result.violations[0]}")

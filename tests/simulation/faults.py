@@ -105,6 +105,9 @@ class Faults:
         key = (args["host"], args["resource"], args["operation"])
         self.world.script_faults[key] = [args["fault"], args["count"]]
 
+    def _report_lost(self, args: dict[str, Any]) -> None:
+        self._host(args).reports_to_lose = args["count"]
+
     # --- network -----------------------------------------------------------------------------
 
     def _hole(self, args: dict[str, Any]) -> None:
@@ -234,6 +237,7 @@ class Faults:
             host.delay_s = host.handshake_s = 0.0
             host.local_trouble = ""
             host.boot_services = []
+            host.reports_to_lose = 0
             host.start_agent()
             if host.agent is not None:
                 host.agent.busy_until = 0.0

@@ -211,6 +211,7 @@ class SimHost:
         self.scripts: dict[str, Script] = {}
         self.running: dict[str, Copy] = {}
         self.boot_services: list[str] = []  # started by the host itself at boot, by fault
+        self.reports_to_lose = 0  # batches of a watch whose results do not arrive, by fault
         # Network, as seen from the manager.
         self.hole_to = False  # nothing from the manager arrives
         self.hole_from = False  # nothing of it reaches the manager

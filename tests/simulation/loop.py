@@ -71,6 +71,25 @@ class VirtualHandle:
         return self.when_s
 
 
+class VirtualTask(asyncio.Task[Any]):
+    """A task that sets keep in the same order in every run: by its number, not by its address.
+
+    Whoever cancels a set of tasks, as at shutdown, else does it in another order each time."""
+
+    def __init__(
+        self, work: Coroutine[Any, Any, Any], loop: VirtualLoop, name: str | None, number: int
+    ) -> None:
+        self._number = number
+        super().__init__(work, loop=loop, name=name)
+        # A task that is dropped with its manager is no news.
+        self._log_destroy_pending = False  # asyncio's own switch
+
+    def __hash__(self) -> int:
+        return self._number
+
+    __eq__ = object.__eq__
+
+
 class VirtualLoop(asyncio.AbstractEventLoop):
     """The part of an event loop that the manager uses, driven from outside step by step."""
 
@@ -80,6 +99,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.timers: list[tuple[float, int, VirtualHandle]] = []
         self.timers_cancelled = 0
         self._sequence = 0
+        self._tasks = 0
         self._on_error = on_error
         self._closed = False
 
@@ -156,10 +176,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_task(  # type: ignore[override]  # a narrower signature than asyncio's
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None
     ) -> asyncio.Task[Any]:
-        task = asyncio.Task(coro, loop=self, name=name)
-        # A task that is dropped with its manager is no news.
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
-        return task
+        self._tasks += 1
+        return VirtualTask(coro, self, name, self._tasks)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")

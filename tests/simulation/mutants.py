@@ -18,11 +18,12 @@ from halo.core.journal import Event, Remembered
 from halo.core.knowledge import Knowledge, Presence
 from halo.core.losing_sight import LossDetector
 from halo.core.shared import SharedNeeds
-from halo.core.state import ClusterState
+from halo.core.state import ClusterState, HostState
 from halo.manager import desk as desk_module
 from halo.manager import journal as journal_module
 from halo.manager import operations
 from halo.manager.host_task import HostTask
+from halo.manager.watcher import Watcher
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
@@ -448,6 +449,63 @@ def the_verdict_wakes_nobody() -> list[Patch]:
     return [(HostTask, "link_lost", link_lost)]
 
 
+# --- watching, hosts that come back --------------------------------------------------------------
+
+
+@mutant_of("fence", "disk_slow", "die", "reset")
+def a_report_counts_before_the_host_is_ready() -> list[Patch]:
+    return [(HostState, "ready", property(lambda self: self.connected))]
+
+
+@mutant_of("manager_crash", "agent_crash", "power_off")
+def only_the_edge_of_a_return_is_acted_on() -> list[Patch]:
+    original = HostTask._begin_to_look
+
+    def begin_to_look(self: Any, connection: Any) -> None:
+        if self._state.remembered.lifecycle(self.host).away:
+            original(self, connection)
+
+    return [(HostTask, "_begin_to_look", begin_to_look)]
+
+
+@mutant_of("report_lost", "die", "agent_crash")
+def a_stale_digest_is_trusted() -> list[Patch]:
+    original = Watcher._doubt
+
+    def doubt(self: Any, sight: Any, batch: Any) -> Any:
+        problem = original(self, sight, batch)
+        return None if problem == "its picture is another than ours" else problem
+
+    return [(Watcher, "_doubt", doubt)]
+
+
+@mutant_of("power_off", "boot_services")
+def a_reboot_proves_that_all_is_stopped() -> list[Patch]:
+    original = HostTask._begin_to_look
+
+    def begin_to_look(self: Any, connection: Any) -> None:
+        before = self._state.memory_of_host(self.host).boot_id
+        at = self._state.hosts[self.host]
+        at.rebooted = before not in ("", connection.identity.boot_id)
+        original(self, connection)
+
+    excuse = _lacks_proof_unless(lambda state, at: at.ready and getattr(at, "rebooted", False))
+    return [(HostTask, "_begin_to_look", begin_to_look), *excuse]
+
+
+@mutant_of("hole", "agent_crash", "manager_crash")
+def what_runs_is_adopted_and_started() -> list[Patch]:
+    original = GroupMachine._adopt
+
+    def adopt(self: Any, resource: Any, now: float) -> Any:
+        found = original(self, resource, now)
+        if found.presence is Presence.RUNNING:
+            found.presence = Presence.STOPPED
+        return found
+
+    return [(GroupMachine, "_adopt", adopt)]
+
+
 DIRECTED = {
     # A fence that fails at first, a device that works later, and nothing else: seeds seldom line
     # these up with a host that stays dark to the end.
@@ -477,6 +535,31 @@ DIRECTED = {
             Action(15.0, "hole", {"host": "a", "way": "both", "for_s": 40.0}),
         ),
         duration_s=60.0,
+    ),
+    # The report has to come in while the intent of the fence waits for the disk.
+    "a_report_counts_before_the_host_is_ready": Scenario(
+        seed=1,
+        hosts={"a": {"watches": True}, "b": {"watches": True}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"watch_interval_s": 1.0},
+        actions=(
+            Action(20.0, "disk_slow", {"delay_s": 3.0, "for_s": 6.0}),
+            Action(20.5, "command", {"name": "fence", "object": "a", "force": False}),
+            Action(21.0, "die", {"resource": "g"}),
+        ),
+        duration_s=40.0,
+    ),
+    # The only report of a resource's end is lost.
+    "a_stale_digest_is_trusted": Scenario(
+        seed=1,
+        hosts={"a": {"watches": True}, "b": {"watches": True}},
+        groups=(GroupPlan(("a", "b"), (("g", ""), ("g.0", "g"))),),
+        settings={"watch_interval_s": 1.0},
+        actions=(
+            Action(20.0, "report_lost", {"host": "a", "count": 1}),
+            Action(20.5, "die", {"resource": "g.0"}),
+        ),
+        duration_s=40.0,
     ),
 }  # fmt: skip
 """Scenarios that are tried before any seed."""

@@ -60,6 +60,8 @@ class HostWatch:
     def __init__(self) -> None:
         self.connection: SimConnection | None = None
         self.words: dict[str, Word] = {}  # answers to what was asked: they may be proof
+        self.reported: dict[str, int] = {}  # the last code that a watching agent reported
+        self.heard_over: SimConnection | None = None  # a heartbeat was answered over it
         self.shown: dict[str, int] = {}  # the last word from anywhere, over the connection
         self.sent: dict[str, int] = {}  # starts and stops over the connection
         self.answered: dict[str, int] = {}
@@ -167,7 +169,7 @@ class Oracle:
         """A connection stands: all words of the host are void."""
         watch = self.hosts[connection.host.id]
         watch.connection = connection
-        for known in (watch.words, watch.shown, watch.sent, watch.answered):
+        for known in (watch.words, watch.reported, watch.shown, watch.sent, watch.answered):
             known.clear()
         watch.connected_now = True
         self.answered(connection.host.id, connection.opened_at)
@@ -202,6 +204,7 @@ class Oracle:
         self.manager.check_invariants()
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
+            self._check_needs_a_start(host, resource.id)
         sent = self.hosts[host].sent
         sent[resource.id] = sent.get(resource.id, 0) + 1
         if call.operation is Operation.START:
@@ -239,8 +242,13 @@ class Oracle:
         """A report was taken: it counts where no start or stop is in between."""
         host = connection.host.id
         watch = self.hosts[host]
+        if watch.heard_over is not connection:
+            self.world.violated("ready", f"a report of {host} is taken before a heartbeat")
+        if host in self.manager.fence_desk._attempts:
+            self.world.violated("S3", f"a report of {host} is taken while it is being fenced")
         for found in batch.results:
             name, result = found.resource, found.result
+            watch.reported[name] = result.code if result.outcome is Outcome.COMPLETED else -1
             if watch.sent.get(name, 0) == watch.answered.get(name, 0) == found.operations:
                 code = result.code if result.outcome is Outcome.COMPLETED else -1
                 self._seen(watch, host, name, code)
@@ -316,6 +324,13 @@ class Oracle:
                 lack = self._lack_in_place(group, other) if in_place else self._lack(group, other)
                 if lack:
                     self.world.violated("S1", f"{group.id} starts on {host} without proof: {lack}")
+
+    def _check_needs_a_start(self, host: str, resource: str) -> None:
+        """What runs is adopted as it is: nothing that every last word calls running is started."""
+        watch = self.hosts[host]
+        word = watch.words.get(resource)
+        if word is not None and word.code == 0 and watch.reported.get(resource, 0) == 0:
+            self.world.violated("adoption", f"{resource} is started on {host}, and is seen there")
 
     def _lack_in_place(self, group: ResourceGroup, host: str) -> str:
         """In place less is asked: that it was not last seen running where nobody can look."""

@@ -38,6 +38,7 @@ FAULTS = {
     "disk_slow": 2,
     "disk_hang": 2,
     "clock_step": 1,
+    "report_lost": 2,
 }
 
 COMMANDS = {
@@ -325,6 +326,8 @@ class _Planner:
                 return {"delay_s": random.choice([0.2, 0.9, 3.0]), "for_s": lasts_s}
             case "disk_full" | "disk_hang":
                 return {"for_s": lasts_s}
+            case "report_lost":
+                return {"host": host, "count": random.choice([1, 1, 2])}
             case "clock_step":
                 return {"by_s": random.choice([-3600.0, -1.0, 1.0, 86400.0])}
         raise ValueError(f"unknown fault {kind}")

@@ -30,6 +30,7 @@ class Result:
     violations: list[str]
     virtual_s: float
     wall_s: float
+    cpu_s: float
     checks: int
     steps: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ def quiet() -> Iterator[None]:
 
 def run(scenario: Scenario, timeline: bool = False) -> Result:
     """Run one scenario to its end or to its first violation."""
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     simulation = Simulation(scenario, timeline)
     world = simulation.world
     try:
@@ -88,6 +89,7 @@ def run(scenario: Scenario, timeline: bool = False) -> Result:
         world.violations,
         simulation.clock.now,
         time.perf_counter() - began,
+        time.process_time() - cpu_began,
         world.oracle.checks,
         simulation.steps,
         world.counts,

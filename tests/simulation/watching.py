@@ -6,6 +6,7 @@ What it tells and when is kept by the agent's own :class:`halo.remote.reports.Re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from halo.core.model import Operation
@@ -120,7 +121,12 @@ class SimWatch:
         self._batches += 1
         self._under_way = self._batches
         self._told_at = self.clock.now
-        self.connection.deliver_batch(self, self.reports.next_batch(), self._batches)
+        batch, host = self.reports.next_batch(), self.connection.host
+        if host.reports_to_lose and batch.results:
+            host.reports_to_lose -= 1
+            host.world.say(host.id, f"a report of {len(batch.results)} results is lost")
+            batch = replace(batch, results=())
+        self.connection.deliver_batch(self, batch, self._batches)
         self.clock.after(REPORT_DEADLINE_S, self.answered, self._batches, False)
 
     def answered(self, number: int, accepted: bool) -> None:

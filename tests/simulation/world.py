@@ -108,6 +108,7 @@ class World:
     def beat_answered(self, connection: SimConnection, sent_at: float) -> None:
         """A heartbeat was answered."""
         self.oracle.answered(connection.host.id, sent_at)
+        self.oracle.hosts[connection.host.id].heard_over = connection
 
     def connect_failed(self, connector: SimConnector, host: str, loss: Loss) -> None:
         """A connection attempt failed."""
