@@ -130,6 +130,8 @@ class DiskFold:
         elif event == "distrust":
             self.distrusted[name] = True
             self.off[name] = False
+        elif event == "not-off":  # a sign of life since the fence
+            self.off[name] = False
         elif event == "power-on":
             self.off[name] = False
             if raw["data"].get("policy"):
