@@ -117,6 +117,7 @@ def test_what_is_remembered_of_a_group(
 
 CONNECT = rec(Event.CONNECT, "h")
 DISCONNECT = rec(Event.DISCONNECT, "h", "silent")
+CANCEL = rec(Event.FENCE_CANCEL, "h")
 INTENT = rec(Event.FENCE_INTENT, "h", "why")
 FENCE = rec(Event.FENCE, "h", "why", at=7.0)
 
@@ -147,7 +148,38 @@ HOST_FOLDS: list[tuple[str, list[Record], RememberedHost]] = [
         RememberedHost(fenced=True, fenced_at=7.0, connected=True, seen=True),
     ),
     ("failed", [INTENT, rec(Event.FENCE_FAILED, "h", "no answer")], RememberedHost()),
-    ("cancelled", [INTENT, rec(Event.FENCE_CANCEL, "h")], RememberedHost()),
+    ("cancelled", [INTENT, CANCEL], RememberedHost(fence_cancelled=True)),
+    (
+        "cancelled, and it answers",
+        [INTENT, CANCEL, CONNECT, rec(Event.DISCONNECT, "h")],
+        RememberedHost(seen=True),
+    ),
+    (
+        "cancelled too late: it answers",
+        [CONNECT, CANCEL],
+        RememberedHost(connected=True, seen=True),
+    ),
+    (
+        "cancelled too late: it is off",
+        [FENCE, CANCEL],
+        RememberedHost(fenced=True, fenced_at=7.0, powered_off=True),
+    ),
+    (
+        "cancelled, and fenced by command",
+        [CANCEL, INTENT, FENCE],
+        RememberedHost(fenced=True, fenced_at=7.0, powered_off=True),
+    ),
+    ("cancelled, and reset", [CANCEL, rec(Event.RESET, "h")], RememberedHost()),
+    (
+        "off, and a sign of life",
+        [FENCE, rec(Event.NOT_OFF, "h")],
+        RememberedHost(fenced=True, fenced_at=7.0),
+    ),
+    (
+        "off, and greeted",
+        [FENCE, rec(Event.RECONNECT, "h")],
+        RememberedHost(fenced=True, fenced_at=7.0),
+    ),
     ("an intent, and it answers", [INTENT, CONNECT], RememberedHost(connected=True, seen=True)),
     (
         "reset of a dark host: not seen any more, and still proven off",
