@@ -119,4 +119,9 @@ interface HaloAgent extends(OcfResourceAgent) {
     # `pending`, and its outcome is asked for by a `run`, which waits for it. `periodMs` is not used.
     monitorMany @4 (items :List(Item), patienceMs :UInt32, term :UInt64)
             -> (outcomes :List(Outcome));
+
+    # Feature `validateAll`: a `run` of the script's `validate-all`, which looks at its parameters
+    # and starts nothing.
+    validateAll @5 (resource :Text, args :List(OcfResourceAgent.Argument), instance :Text,
+            timeoutMs :UInt32, term :UInt64) -> (outcome :Outcome);
 }

@@ -133,10 +133,16 @@ class Operations(Protocol):
     """What the HTTP API needs of the manager.
 
     Each command returns one sentence that says what was done and what still runs; it is durable
-    by then. They raise CommandError subclasses, whose `status` is the HTTP status.
+    by then. `validate` commands nothing. All raise CommandError subclasses, whose `status` is the
+    HTTP status.
     """
 
     def status(self) -> dict[str, Any]: ...
+
+    async def validate(self, host: str) -> dict[str, Any]:
+        """Have a host's agent run `validate-all` of every resource that may run there; the answer
+        as JSON-ready data."""
+        ...
 
     async def set_managed(self, group: str, managed: bool, comment: str | None) -> str: ...
 

@@ -32,6 +32,7 @@ from halo.adapters.rpc_values import (
 )
 from halo.adapters.schema import HaloAgent
 from halo.adapters.wire import Wire, set_socket_options
+from halo.core.agent import VALIDATE_ALL
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
@@ -309,6 +310,10 @@ class CapnpConnection:
     ) -> OperationResult:
         self._require_open()
         call = self._operation if self.identity.legacy else self._run
+        if operation is Operation.VALIDATE:
+            if VALIDATE_ALL not in self.identity.features:
+                return OperationResult(Outcome.NOT_RUN, message="the agent knows no validate-all")
+            call = self._validate
         try:
             async with asyncio.timeout(deadline_s):
                 return await call(resource, operation)
@@ -344,6 +349,17 @@ class CapnpConnection:
         request = self._agent.run_request(
             resource=resource.kind,
             op=_OPERATION_NUMBER[operation],
+            instance=resource.id,
+            timeoutMs=timeout_ms(resource.timeout_s(operation)),
+            term=self._term(),
+        )
+        set_arguments(request, resource)
+        answer = await request.send()
+        return result_of_outcome(answer.outcome)
+
+    async def _validate(self, resource: Resource, operation: Operation) -> OperationResult:
+        request = self._agent.validateAll_request(
+            resource=resource.kind,
             instance=resource.id,
             timeoutMs=timeout_ms(resource.timeout_s(operation)),
             term=self._term(),

@@ -183,8 +183,14 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
     async def run_context(self, context: Any) -> None:
         self._connection.begin()
         params = context.params
-        request = _request(params, params.instance, params.timeoutMs / 1000 or None)
+        request = _single(params, _OPERATIONS[params.op.raw])
         result = await self._session.run(request, params.term)
+        _fill_outcome(context.results.init("outcome"), result)
+
+    async def validateAll_context(self, context: Any) -> None:
+        self._connection.begin()
+        params = context.params
+        result = await self._session.run(_single(params, Operation.VALIDATE), params.term)
         _fill_outcome(context.results.init("outcome"), result)
 
     async def monitorMany_context(self, context: Any) -> None:
@@ -192,7 +198,9 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
         params = context.params
         term = params.term
         calls = [
-            asyncio.get_running_loop().create_task(self._session.run(_monitor(item), term))
+            asyncio.get_running_loop().create_task(
+                self._session.run(_single(item, Operation.MONITOR), term)
+            )
             for item in params.items
         ]
         try:
@@ -209,7 +217,7 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
 
     async def operation_context(self, context: Any) -> None:
         self._connection.begin()
-        result = await self._session.operation(_request(context.params, "", None))
+        result = await self._session.operation(_bare_request(context.params))
         _fill_result(context.results.init("result"), result)
 
     async def watch_context(self, context: Any) -> None:
@@ -258,28 +266,28 @@ class _RemoteObserver:
         return bool(answer.accepted)
 
 
-def _request(params: Any, instance: str, timeout_s: float | None) -> Request:
+def _bare_request(params: Any) -> Request:
+    """What a manager asks that knows `operation` alone."""
+    return Request(params.resource, _OPERATIONS[params.op.raw], _arguments(params))
+
+
+def _single(params: Any, operation: Operation) -> Request:
+    """One operation, of a `run` or of an item."""
     return Request(
         kind=params.resource,
-        operation=_OPERATIONS[params.op.raw],
-        parameters={argument.key: argument.value for argument in params.args},
-        instance=instance,
-        timeout_s=timeout_s,
+        operation=operation,
+        parameters=_arguments(params),
+        instance=params.instance,
+        timeout_s=params.timeoutMs / 1000 or None,
     )
 
 
-def _monitor(item: Any) -> Request:
-    return Request(
-        kind=item.resource,
-        operation=Operation.MONITOR,
-        parameters={argument.key: argument.value for argument in item.args},
-        instance=item.instance,
-        timeout_s=item.timeoutMs / 1000 or None,
-    )
+def _arguments(params: Any) -> dict[str, str]:
+    return {argument.key: argument.value for argument in params.args}
 
 
 def _watch_request(item: Any) -> WatchRequest:
-    return WatchRequest(_monitor(item), item.periodMs / 1000)
+    return WatchRequest(_single(item, Operation.MONITOR), item.periodMs / 1000)
 
 
 def _fill_batch(target: Any, batch: ReportBatch) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from halo.core.model import Operation
 
+VALIDATE_ALL = "validateAll"
+"""The feature of agents that can be asked to run `validate-all`."""
+
 META_PREFIX = "CRM_meta_"
 """Parameters with this prefix say how an operation is run, not on what."""
 

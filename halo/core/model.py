@@ -21,6 +21,12 @@ class Operation(StrEnum):
     MONITOR = "monitor"
     START = "start"
     STOP = "stop"
+    VALIDATE = "validate-all"  # looks at the parameters; starts nothing, and proves nothing
+
+    @property
+    def changes(self) -> bool:
+        """Is it to change what runs?"""
+        return self in (Operation.START, Operation.STOP)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Resource:
             Operation.MONITOR: self.monitor_timeout_s,
             Operation.START: self.start_timeout_s,
             Operation.STOP: self.stop_timeout_s,
-        }[operation]
+        }.get(operation)
 
 
 class StartFailurePolicy(StrEnum):

@@ -29,6 +29,14 @@ class OcfCode(IntEnum):
         except ValueError:
             return f"exit {code}"
 
+    @staticmethod
+    def name_of(code: int) -> str:
+        """A code's name in the API, such as OCF_ERR_CONFIGURED, or nothing."""
+        try:
+            return f"OCF_{OcfCode(code).name}"
+        except ValueError:
+            return ""
+
 
 _WORDS = {
     OcfCode.SUCCESS: "success",

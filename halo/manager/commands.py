@@ -24,6 +24,7 @@ from halo.manager.desk import PlacementDesk
 from halo.manager.fence_desk import FenceDesk
 from halo.manager.host_task import HostTask
 from halo.manager.status_text import Part
+from halo.manager.validation import Validation
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
@@ -49,6 +50,7 @@ class Commands:
         self._desk = desk
         self._fence_desk = fence_desk
         self._clock = clock
+        self._validation = Validation(context.state, hosts)
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
@@ -59,6 +61,10 @@ class Commands:
     def status_parts(self) -> Iterator[Part]:
         """The same in parts, between which the state may change."""
         return parts(self._state, __version__, self._loop.time(), self._clock.now())
+
+    async def validate(self, host: str) -> dict[str, Any]:
+        """What `validate-all` of every resource says on one host. It acts on nothing."""
+        return await self._validation.run(host)
 
     # --- groups ------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ COMMAND_DEADLINE_S = 60.0
 """Longest wait for any command's answer but a fence's."""
 FENCE_DEADLINE_S = 900.0
 """Longest wait for a fence's answer: several devices, each with its own deadline."""
+VALIDATION_DEADLINE_S = 400.0
+"""Longest wait for what the scripts of one host say: the manager begins none after 300 s."""
 COMMANDS_LIMIT = 256
 """Commands that may run at once; a further one is answered 503."""
 
@@ -92,6 +94,7 @@ def make_app(
     app.router.add_patch("/resources/{id:.+}", api.set_managed)
     app.router.add_post("/hosts/{id:.+}", api.host)
     app.router.add_post("/groups/{id:.+}", api.group)
+    app.router.add_post("/validate/{id:.+}", api.validate)
     app.router.add_post("/cluster", api.cluster)
     app.router.add_post("/clear_events", api.clear_events)
     app.on_cleanup.append(commands.cancel_all)
@@ -151,9 +154,11 @@ class _Commands:
         self._command_deadline_s = command_deadline_s
         self._fence_deadline_s = fence_deadline_s
         self._limit = limit
-        self._running: set[asyncio.Task[str]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, command: _Command, work: Coroutine[Any, Any, str]) -> web.Response:
+    async def run(
+        self, command: _Command, work: Coroutine[Any, Any, str | Mapping[str, Any]]
+    ) -> web.Response:
         """The answer to one command, within its deadline. Raises what `work` raises."""
         if len(self._running) >= self._limit:
             work.close()
@@ -161,7 +166,10 @@ class _Commands:
         task = asyncio.create_task(work, name=f"command {command}")
         self._running.add(task)
         task.add_done_callback(self._finished)
-        deadline_s = self._fence_deadline_s if command.name == "fence" else self._command_deadline_s
+        deadline_s = {
+            "fence": self._fence_deadline_s,
+            "validate": VALIDATION_DEADLINE_S,
+        }.get(command.name, self._command_deadline_s)
         # wait() neither cancels the task at the deadline nor when this request is cancelled.
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done():
@@ -171,9 +179,10 @@ class _Commands:
             )
         if task.cancelled():
             raise _Unavailable(f"The manager is stopping; the command {command} was cut short.")
-        return _json({"message": task.result()})
+        said = task.result()
+        return _json({"message": said} if isinstance(said, str) else said)
 
-    def _finished(self, task: asyncio.Task[str]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if task.cancelled():
             return
@@ -251,6 +260,13 @@ class _Api:
                 comment=body["comment"],
             ),
         )
+
+    async def validate(self, request: web.Request) -> web.Response:
+        host = request.match_info["id"]
+        body = await self._body(request, (), may_be_empty=True)
+        command = _Command("validate", f"host {host}")
+        _log_command(request, command, body)
+        return await self._commands.run(command, self._operations.validate(host))
 
     async def cluster(self, request: web.Request) -> web.Response:
         body = await self._body(request, _CLUSTER_BODY)

@@ -45,7 +45,7 @@ def checked_body(
         if key not in known:
             raise BadRequest(
                 f"Unknown key {_quoted(key)} in the body{nearest(key, known)}"
-                f" The keys are {', '.join(known)}."
+                + (f" The keys are {', '.join(known)}." if known else " None is needed.")
             )
     return {field.name: _checked(field, content.get(field.name)) for field in fields}
 

@@ -22,9 +22,15 @@ _NOT_IN_INSTANCE = re.compile(r"[^A-Za-z0-9._:-]")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|msec|s|sec|m|min|h|hr)?\s*")
 _UNIT_S = {"ms": 0.001, "msec": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600}
 
-DEFAULT_TIMEOUT_S = {Operation.MONITOR: 60.0, Operation.START: 300.0, Operation.STOP: 300.0}
+DEFAULT_TIMEOUT_S = {
+    Operation.MONITOR: 60.0,
+    Operation.START: 300.0,
+    Operation.STOP: 300.0,
+    Operation.VALIDATE: 20.0,
+}
 """Where neither the call nor the script names a timeout. Mounting a large file system after a
-crash takes minutes; a monitor that takes one is as good as hung."""
+crash takes minutes; a monitor that takes one is as good as hung; the API proposes 20 s for
+`validate-all`, and whatever else is asked of the resource waits for it."""
 
 
 class ScriptError(HaloError):

@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import structlog
 
 from halo.core.agent import Request
-from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome
 from halo.remote import ocf, sessions
 from halo.remote.lanes import LaneFull, Lanes
@@ -358,11 +357,11 @@ def _not_run(request: Request, why: str) -> OperationResult:
 
 
 def _log_end(request: Request, result: OperationResult, duration_s: float) -> None:
-    """One line for a start or stop; monitors only for debugging. Never a parameter's value."""
+    """One line for a start or stop; others only for debugging. Never a parameter's value."""
     if result.outcome is Outcome.TIMED_OUT:
         write = log.warning
     else:
-        write = log.debug if request.operation is Operation.MONITOR else log.info
+        write = log.info if request.operation.changes else log.debug
     write(
         f"{request.operation.value} {result.outcome.value}",
         kind=request.kind,

@@ -10,8 +10,16 @@ from typing import Protocol
 import structlog
 
 from halo import __version__
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
-from halo.core.model import Operation, ResourceId
+from halo.core.agent import (
+    VALIDATE_ALL,
+    Busy,
+    NotServed,
+    Request,
+    StaleTerm,
+    WatchRequest,
+    Welcome,
+)
+from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult
 from halo.remote.arbiter import Arbiter
 from halo.remote.sessions import boot_identity
@@ -19,7 +27,7 @@ from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 
 log = structlog.get_logger()
 
-FEATURES = ("heartbeat", "run", "watch", "monitorMany")
+FEATURES = ("heartbeat", "run", "watch", "monitorMany", VALIDATE_ALL)
 """What this agent can do beyond `operation`."""
 
 COUNTED = 10000
@@ -151,7 +159,7 @@ class Session:
     def _count(self, request: Request) -> None:
         """An operation has ended; a watch reports how many of each resource did."""
         counts, id = self._ended_operations, request.instance
-        if request.operation is not Operation.MONITOR and (id in counts or len(counts) < COUNTED):
+        if request.operation.changes and (id in counts or len(counts) < COUNTED):
             counts[id] = counts.get(id, 0) + 1
 
     def watch(

@@ -34,11 +34,16 @@ class FakeOperations:
         self.gate.set()
         self.entered = threading.Event()
         self.finished = 0
+        self.validated: dict[str, list[dict[str, Any]]] = {}
 
     def status(self) -> dict[str, Any]:
         if "status" in self.errors:
             raise self.errors["status"]
         return self.current
+
+    async def validate(self, host: str) -> dict[str, Any]:
+        message = await self._carry_out("validate", host)
+        return {"host": host, "message": message, "results": self.validated.get(host, [])}
 
     async def set_managed(self, group: str, managed: bool, comment: str | None) -> str:
         return await self._carry_out("set_managed", group, managed, comment)

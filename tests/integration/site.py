@@ -134,6 +134,14 @@ class Site:
         (self.folder / f"{host}.cmd").write_text(json.dumps(command))
         self.agents.append(self._spawn(argv, f"agent_{host}_log"))
 
+    def boot_old(self, host: str, *, greets: bool) -> None:
+        """Start an agent of another version; see :mod:`tests.integration.old_agent`."""
+        argv = [
+            *(sys.executable, "-m", "tests.integration.old_agent", "--test-id", host),
+            *("--port", str(self.ports[host]), *(["--greets"] if greets else [])),
+        ]
+        self.agents.append(self._spawn(argv, f"agent_{host}_log"))
+
     def start_manager(self) -> None:
         """Start the manager; :meth:`until` waits for it."""
         if self.manager is not None and self.manager.poll() is None:
@@ -260,7 +268,8 @@ class Site:
 
     def fault(self, resource: str, faults: str = "", host: str | None = None) -> None:
         """Order faults of a resource, on one host or all: `start-fail`, `once stop-fail`,
-        `monitor-error 5`, `stop-hang`, `start-slow 2`; several by newlines; "" ends them.
+        `monitor-error 5`, `stop-hang`, `start-slow 2`, `validate-hang`; several by newlines; ""
+        ends them.
 
         See tests/ocf_resources/lib/emulated.sh.
         """

@@ -6,8 +6,6 @@ Where the manager's own period is a minute, whatever is noticed sooner was told 
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from typing import Any
 
 import capnp
@@ -17,7 +15,6 @@ from halo.adapters.schema import OcfResourceAgent
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group, service
 from tests.integration.conftest import MakeCluster
-from tests.integration.site import ROOT
 from tests.integration.told import changes, halo_ok, until_group_says
 
 SELDOM = ["--manage-resources", "--sleep-time", "60000"]
@@ -127,33 +124,13 @@ async def test_a_restarted_agent_is_watched_again(make_cluster: MakeCluster) -> 
 # Ends that know less ----------------------------------------------------------------------------
 
 
-def boot_old(cluster: ClusterHarness, host: str, *, greets: bool) -> None:
-    """Start an agent of another version."""
-    argv = [
-        *(sys.executable, "-m", "tests.integration.old_agent", "--test-id", host),
-        *("--port", str(cluster.ports[host]), *(["--greets"] if greets else [])),
-    ]
-    with (cluster.folder / f"agent_{host}_log").open("ab") as log:
-        cluster.agents.append(
-            subprocess.Popen(
-                argv,
-                cwd=ROOT,
-                env=cluster.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        )
-
-
 @pytest.mark.parametrize("greets", [False, True], ids=["operation-alone", "greets"])
 async def test_agents_that_do_not_watch_serve_beside_one_that_does(
     make_cluster: MakeCluster, greets: bool
 ) -> None:
     cluster = make_cluster(flags=OFTEN, settings={**WATCHED, "survey_interval": 1})
     cluster.boot("h1")
-    boot_old(cluster, "h2", greets=greets)
+    cluster.boot_old("h2", greets=greets)
     cluster.start_manager()
     await cluster.until(g1="Running on h1", g2="Running on h2")
     assert (await cluster.host("h2"))["legacy"] is not greets

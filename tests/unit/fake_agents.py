@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
@@ -24,6 +24,8 @@ class FakeConnection:
     ) -> OperationResult:
         await self._answered()
         up = self._agent.up
+        if operation is Operation.VALIDATE:
+            return await self._agent.validate(resource.id)
         if operation is Operation.MONITOR:
             return OperationResult(Outcome.COMPLETED, 0 if resource.id in up else 7)
         if operation is Operation.START:
@@ -73,6 +75,10 @@ class FakeConnection:
         return not self._closed.done()
 
 
+async def _valid(_resource: str) -> OperationResult:
+    return OperationResult(Outcome.COMPLETED, 0)
+
+
 class FakeAgent:
     """One host. `refuses`: what a connection attempt ends with; None: it is accepted.
 
@@ -92,6 +98,7 @@ class FakeAgent:
         self.heartbeats = 0
         self.up: set[str] = set()  # what runs there
         self.on_start: Callable[[str], object] = lambda name: None
+        self.validate: Callable[[str], Awaitable[OperationResult]] = _valid
 
     @property
     def standing(self) -> list[FakeConnection]:

@@ -59,6 +59,7 @@ class TestMetadata:
             Operation.START: 120.0,
             Operation.STOP: 1.5,
             Operation.MONITOR: 30.0,
+            Operation.VALIDATE: 5.0,
         }
 
     @pytest.mark.parametrize(

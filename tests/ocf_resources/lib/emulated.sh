@@ -21,6 +21,7 @@
 #   start-fail, stop-fail         the action does nothing and exits 1
 #   monitor-error N               the monitor exits N
 #   start-hang, stop-hang, monitor-hang   the action does nothing and never ends
+#   validate-error N, validate-hang       the same of validate-all
 #   start-slow S, stop-slow S, monitor-slow S   the action takes S seconds longer
 #
 # Log, one line (and one write) each, in the order in which things happened:
@@ -143,6 +144,11 @@ monitor() {
 	finish monitor 7
 }
 
+validate() {
+	strike validate
+	exit 0
+}
+
 meta_data() {
 	cat <<END
 <?xml version="1.0"?>
@@ -177,7 +183,7 @@ emulate() {
 		;;
 	start | stop | monitor) check_parameters && "$1" ;;
 	status) check_parameters && monitor ;;
-	validate-all) check_parameters ;;
+	validate-all) check_parameters && validate ;;
 	*)
 		printf 'usage: %s start|stop|monitor|status|meta-data|validate-all\n' "$0" >&2
 		exit 3
