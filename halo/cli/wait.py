@@ -11,11 +11,18 @@ import click
 from halo.cli import view
 from halo.cli.client import get_status
 from halo.cli.context import Context
-from halo.cli.errors import EXIT_NOT_REACHED, CliError
+from halo.cli.errors import EXIT_NOT_REACHED, EXIT_REFUSED, CliError
 from halo.cli.view import Item
 
 Missing: TypeAlias = Callable[[Item], list[str]]
 """From a status to sentences about what is not yet so; empty when all is."""
+
+
+class GivenUp(str):
+    """A sentence about what will not be so: the manager has given it up."""
+
+    __slots__ = ()
+
 
 POLL_INTERVAL_S = 0.3
 
@@ -23,7 +30,8 @@ POLL_INTERVAL_S = 0.3
 def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
     """Wait at most `wait_s` seconds; gives the exit status, and says on stderr what is missing.
 
-    A manager that does not answer meanwhile may be restarting: that is waited out too.
+    A manager that does not answer meanwhile may be restarting: that is waited out too. Where all
+    that is missing was given up, there is nothing to wait for.
     """
     if wait_s is None:
         return 0
@@ -36,12 +44,17 @@ def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
             sentences = [error.message]
         if not sentences:
             return 0
+        if all(isinstance(sentence, GivenUp) for sentence in sentences):
+            return _failed("Given up:", sentences, EXIT_REFUSED)
         if time.monotonic() + POLL_INTERVAL_S >= ends:
-            click.echo(f"Not reached within {wait_s:g} s:", err=True)
-            for sentence in sentences:
-                click.echo(f"  {sentence}", err=True)
-            return EXIT_NOT_REACHED
+            return _failed(f"Not reached within {wait_s:g} s:", sentences, EXIT_NOT_REACHED)
         time.sleep(POLL_INTERVAL_S)
+
+
+def _failed(headline: str, sentences: Sequence[str], code: int) -> int:
+    for line in (headline, *(f"  {sentence}" for sentence in sentences)):
+        click.echo(line, err=True)
+    return code
 
 
 def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
@@ -55,7 +68,7 @@ def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
                 continue
             state = view.state_of(group)
             if not state.runs or (on is not None and state.host != on):
-                yield _described(name, state)
+                yield (_given_up(status, name) if on else None) or _described(name, state)
 
     return lambda status: list(missing(status))
 
@@ -98,7 +111,8 @@ def home_groups_back(hosts: Sequence[str]) -> Missing:
             state = view.state_of(group)
             concerned = view.is_managed(group) and view.is_wanted(group)
             if concerned and not (state.runs and state.host == group.get("home_host")):
-                yield _described(view.text(group, "id"), state)
+                name = view.text(group, "id")
+                yield _given_up(status, name) or _described(name, state)
 
     return lambda status: list(missing(status))
 
@@ -133,6 +147,17 @@ def hosts_empty(hosts: Sequence[str]) -> Missing:
                 yield _described(view.text(group, "id"), state)
 
     return lambda status: list(missing(status))
+
+
+def _given_up(status: Item, name: str) -> GivenUp | None:
+    """Why a group's last planned move was given up, if it was. Its move stands in the events before
+    the command is answered, so that an earlier failure is not taken for one of this command."""
+    for event in reversed(view.events(status)):
+        if event.get("obj_id") == name and event.get("event") in ("move", "moved", "move-failed"):
+            if event.get("event") != "move-failed":
+                return None
+            return GivenUp(f"{name} was not moved: {view.text(event, 'comment')}")
+    return None
 
 
 def _described(name: str, state: view.State) -> str:

@@ -305,7 +305,9 @@ async def test_a_planned_move_whose_stop_fails_ends_with_the_group_where_it_was(
     cluster = pair(make_cluster)
     await cluster.start()
     cluster.fault("g1", "stop-fail", host="h1")
-    await ask(cluster, "move", "g1", "--to", "h2")
+    waited = await cluster.halo("move", "g1", "--to", "h2", "--wait", "300")
+    assert waited.code == 1
+    assert "Given up:\n  g1 was not moved: stop of g1 on h1" in waited.stderr
     await cluster.until_event("move-failed", "g1")
     # What had been stopped on the way runs again.
     await cluster.until_true(lambda: cluster.count("g1_mnt0", "start") == 2, "the mount again")

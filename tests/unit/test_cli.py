@@ -563,6 +563,44 @@ def test_wait_ends_when_it_is_so_and_not_before(
     assert [result.exit_code for result in finished] == [0]
 
 
+def event(name: str, group: str = "pool", comment: str = "") -> dict[str, str]:
+    stamp = "2026-04-28 12:00:03.000000"
+    return {"timestamp": stamp, "event": name, "obj_id": group, "comment": comment}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["move", "pool", "--to", "oss01"], ["failback", "--onto", "oss00"]]
+)
+def test_wait_ends_at_once_where_the_move_was_given_up(
+    server: Server, arguments: list[str]
+) -> None:
+    current = server.operations.current
+    where = "oss00" if arguments[0] == "move" else "oss02"
+    current["groups"][0].update(status="Running", host=where)
+    current["events"] += [event("move"), event("move-failed", comment="start of pool: no disk")]
+    began = time.monotonic()
+    result = run(server, *arguments, "--wait", "300")
+    assert time.monotonic() - began < DEADLINE_S
+    assert result.exit_code == EXIT_REFUSED
+    assert result.stderr == "Given up:\n  pool was not moved: start of pool: no disk\n"
+
+
+def test_a_move_that_failed_before_this_command_does_not_end_the_wait(server: Server) -> None:
+    server.operations.current["events"] += [event("move-failed"), event("move")]
+    result = run(server, "move", "pool", "--to", "oss01", "--wait", "0.1")
+    assert result.exit_code == EXIT_NOT_REACHED
+
+
+def test_of_several_groups_the_others_are_still_waited_for(server: Server) -> None:
+    current = server.operations.current
+    current["groups"].append({**current["groups"][0], "id": "other"})
+    current["events"] += [event("move-failed"), event("move", "other")]
+    result = run(server, "move", "pool", "other", "--to", "oss01", "--wait", "0.1")
+    assert result.exit_code == EXIT_NOT_REACHED
+    assert "pool was not moved" in result.stderr
+    assert "other is Running on oss00" in result.stderr
+
+
 def test_a_refused_command_is_not_waited_for(server: Server) -> None:
     server.operations.errors["stop"] = CommandRefused("It is unmanaged.")
     began = time.monotonic()
