@@ -67,6 +67,8 @@ def automatic_refusal(
         return f"{host} is being fenced"
     if at.connected:
         return f"{host} answers"
+    if at.lost_at is None and at.loss is not None and at.loss.kind is LossKind.BUSY:
+        return f"{host} answers, and obeys another manager: stop that one, or else this one"
     if config.on_loss is LossPolicy.WAIT:
         return f"{host} has `on_loss: wait`; `halo fence {host}` does it by hand"
     if not config.fence_levels:

@@ -38,6 +38,13 @@ def phase(value: FencePhase, error: str = "", retry_at: float = 0.0) -> Step:
     return step
 
 
+def obeys_another(world: World) -> None:
+    """h1's agent answers this manager that it serves another."""
+    world.up("h1", running=["g"])
+    world.disconnect("h1", Loss(LossKind.BUSY, "this agent serves another manager, m2"))
+    world.state.host_alive("h1")
+
+
 def unmanaged(last: object) -> Step:
     """u is unmanaged, and was last seen so on h1, before h1 was lost."""
 
@@ -54,6 +61,17 @@ AUTOMATIC: list[tuple[str, Step, str | None]] = [
     ("lost, with a partner that answered since", lambda w: None, None),
     ("frozen", lambda w: w.journal(Event.FREEZE, "c", "migration"), "frozen: migration"),
     ("it answers", lambda w: w.connect("h1"), "h1 answers"),
+    ("it obeys another manager", obeys_another, "stop that one, or else this one"),
+    (
+        "it obeys another manager, and was never seen",
+        then(obeys_another, lambda w: w.journal(Event.RESET, "h1")),
+        "stop that one, or else this one",
+    ),
+    (
+        "lost after it obeyed another manager",
+        then(obeys_another, lambda w: w.lose("h1"), lambda w: w.answers("h2")),
+        None,
+    ),
     ("fenced, and not reset since", lambda w: w.journal(Event.FENCE, "h1"), "halo reset h1"),
     (
         "fenced and reset: it was not seen since",
