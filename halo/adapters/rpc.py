@@ -31,6 +31,7 @@ from halo.adapters.rpc_values import (
     timeout_ms,
 )
 from halo.adapters.schema import HaloAgent
+from halo.adapters.tls import speaks_no_tls
 from halo.adapters.wire import Wire, set_socket_options
 from halo.core.agent import VALIDATE_ALL
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
@@ -49,6 +50,12 @@ _KIND_OF_ERRNO = {
     errno.ENETUNREACH: LossKind.NO_ROUTE_TO_NETWORK,
     errno.ENETDOWN: LossKind.NO_ROUTE_TO_NETWORK,
 }
+
+_TLS_THERE = "if the agent runs with --mtls, start the manager so, too"
+_NO_TLS_THERE = (
+    "the agent there does not speak TLS, which this manager requires; start it with --mtls"
+)
+_NOT_LET_IN = "the agent may have refused the manager's certificate: see its log there"
 
 _RESOLVER_THREADS = 16
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
@@ -186,7 +193,9 @@ class CapnpConnector:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
         except (OSError, ssl.CertificateError) as error:
             loss = loss_of(error)
-            if self._tls is not None and loss.kind is LossKind.RESET:
+            if speaks_no_tls(error):
+                loss = Loss(LossKind.TLS, _NO_TLS_THERE)
+            elif self._tls is not None and loss.kind is LossKind.RESET:
                 loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
             raise LinkError(loss) from error
 
@@ -236,9 +245,13 @@ class CapnpConnection:
 
     def _lost(self, error: BaseException | None) -> None:
         loss = loss_of(error)
-        if self._uses_tls and not self._greeted and loss.kind is LossKind.RESET:
-            # TLS 1.3 lets our side finish before the agent has looked at our certificate.
-            loss = Loss(LossKind.TLS, f"after the handshake, before a greeting: {loss.detail}")
+        if not self._greeted and loss.kind is LossKind.RESET:
+            if self._uses_tls:
+                # TLS 1.3 lets our side finish before the agent has looked at our certificate.
+                text = f"after the handshake, before a greeting: {loss.detail}; {_NOT_LET_IN}"
+                loss = Loss(LossKind.TLS, text)
+            else:
+                loss = Loss(LossKind.RESET, f"{loss.detail}, before a greeting; {_TLS_THERE}")
         self._end(loss)
 
     def _end(self, loss: Loss) -> None:

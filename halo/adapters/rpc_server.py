@@ -18,7 +18,8 @@ import structlog
 
 from halo.adapters.rpc import loss_of
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
-from halo.adapters.wire import Wire, set_socket_options
+from halo.adapters.tls_listener import Refusals, TlsListener
+from halo.adapters.wire import ProtocolError, Wire, set_socket_options
 from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.errors import LossKind
 from halo.core.model import Operation
@@ -26,7 +27,7 @@ from halo.core.outcomes import OperationResult, Outcome, ReportBatch
 
 log = structlog.get_logger()
 
-HANDSHAKE_TIMEOUT_S = 5.0
+BACKLOG = 128
 _PATIENCES = 10
 
 _OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
@@ -94,17 +95,20 @@ class CapnpAgentServer:
     ) -> None:
         self._open_session = open_session
         self._tls = tls
-        self._server: asyncio.Server | None = None
+        self._refusals = Refusals()
+        self._server: asyncio.Server | TlsListener | None = None
 
     async def serve(self, sock: socket.socket) -> None:
         """Listen on a bound socket and return. Raises OSError."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self._open_session).wire,
-            sock=sock,
-            backlog=128,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self._tls else None,
-        )
+        if self._tls is not None:
+            self._server = TlsListener(sock, self._tls, self._protocol, self._refusals, BACKLOG)
+        else:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._protocol, sock=sock, backlog=BACKLOG
+            )
+
+    def _protocol(self) -> Wire:
+        return _Connection(self._open_session, self._refusals).wire
 
     def close(self) -> None:
         """Stop listening. Standing connections are their sessions' to close."""
@@ -115,8 +119,9 @@ class CapnpAgentServer:
 class _Connection:
     """One accepted connection; a :class:`Link`."""
 
-    def __init__(self, open_session: Callable[[Link], AgentSession]) -> None:
+    def __init__(self, open_session: Callable[[Link], AgentSession], refusals: Refusals) -> None:
         self.wire = Wire(self._connected, self._lost)
+        self._refusals = refusals
         self.peer = ""
         self._open_session = open_session
         self._session: AgentSession | None = None
@@ -134,7 +139,9 @@ class _Connection:
     def _lost(self, error: BaseException | None) -> None:
         loss = loss_of(error)
         if loss.kind is LossKind.TLS:
-            log.warning("TLS failed", peer=self.peer, error=loss.detail)
+            self._refusals.note(self.peer, f"TLS failed: {loss.detail}")
+        elif isinstance(error, ProtocolError):
+            self._refusals.note(self.peer, f"{error}; is its manager started with --mtls?")
         self._cancel_calls()
         if self._session is not None:
             self._session.ended()

@@ -66,6 +66,15 @@ def manager_context(files: TlsFiles) -> ssl.SSLContext:
     return _context(ssl.PROTOCOL_TLS_CLIENT, files)
 
 
+def speaks_no_tls(error: BaseException) -> bool:
+    """Did the other end of a handshake send what is no TLS at all?"""
+    return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
+
+
+# What OpenSSL calls such bytes.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "BAD_RECORD_TYPE")
+
+
 def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(side)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -91,15 +91,33 @@ async def test_an_agent_without_tls_is_shut_out(make_cluster: MakeCluster) -> No
     cluster.boot("h2")
     cluster.start_manager()
     await cluster.until_host("h2", connected=True)
-    await assert_shut_out(cluster)
+    await assert_shut_out(cluster, "does not speak TLS", "start it with --mtls")
+    told = (cluster.folder / "agent_h1_log").read_text()
+    lines = [line for line in told.splitlines() if "turned a connection away" in line]
+    assert len([line for line in lines if "warning" in line]) == 1
+    assert "peer=127.0.0.1" in lines[0]
+    assert "does not speak Cap'n Proto RPC; is its manager started with --mtls?" in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("authority", "words"),
-    [("another authority", "TLS failed"), ("no certificate", "connection reset")],
+    ("authority", "words", "hint", "logged"),
+    [
+        (
+            "another authority",
+            "TLS failed",
+            "may have refused the manager's certificate",
+            "its certificate is refused: unable to get local issuer certificate",
+        ),
+        (
+            "no certificate",
+            "connection reset",
+            "if the agent runs with --mtls",
+            "it does not speak TLS, which this agent requires",
+        ),
+    ],
 )
 async def test_an_agent_shuts_out_a_manager_with(
-    make_cluster: MakeCluster, authority: str, words: str
+    make_cluster: MakeCluster, authority: str, words: str, hint: str, logged: str
 ) -> None:
     cluster = make_cluster(mtls=True)
     usual = cluster.environment
@@ -112,7 +130,7 @@ async def test_an_agent_shuts_out_a_manager_with(
         cluster.mtls = False  # it does not even speak TLS
     cluster.start_manager()
     for host in cluster.ports:
-        await until_host_says(cluster, host, words)
+        await until_host_says(cluster, host, words, hint)
     await stays_put(cluster, seconds=3)
     for host in ("h1", "h2"):
         found = await cluster.host(host)
@@ -120,6 +138,12 @@ async def test_an_agent_shuts_out_a_manager_with(
         assert cluster.is_on(host)
     assert changes(cluster) == []
     assert words in (cluster.folder / "manager_log").read_text()
+    for host in ("h1", "h2"):  # told once, however often the manager comes back
+        told = (cluster.folder / f"agent_{host}_log").read_text()
+        lines = [line for line in told.splitlines() if "turned a connection away" in line]
+        assert len([line for line in lines if "warning" in line]) == 1
+        assert "peer=127.0.0.1" in lines[0]
+        assert logged in lines[0]
 
     cluster.environment, cluster.mtls = usual, True
     cluster.restart_manager()
