@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import halo
 from halo.cli import view
@@ -99,15 +99,57 @@ def _version_skew(status: Item) -> str:
 
 def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> Iterator[str]:
     groups = {group.get("id"): group for group in view.items(status, "groups")}
-    for resource in view.items(status, "resources"):
+    resources = view.items(status, "resources")
+    said = _said_of_groups(resources, groups)
+    for resource in resources:
         state = view.state_of(resource)
         # What concerns the group as a whole stands with its root, which bears its name.
         group = groups.get(resource.get("id"))
         marks = list(_marks(resource, group))
         comment = _comment(resource, group, state)
-        if exclude_normal and state.status == view.RUNNING and not marks and not comment:
+        own = comment if group is not None else _own(resource, comment, said)
+        if exclude_normal and state.status == view.RUNNING and not marks and not own:
             continue
-        yield _resource_line(resource, state, comment, marks, verbose, paint)
+        by_host = (verbose or not comment) and not state.runs and state.status != view.STOPPED
+        yield _resource_line(resource, state, own, marks, paint, verbose=verbose, by_host=by_host)
+
+
+def _parts(comment: str) -> list[str]:
+    return [part for part in comment.split("; ") if part]
+
+
+def _said_of_groups(
+    resources: Iterable[Item], groups: Mapping[Any, Item]
+) -> Mapping[Any, frozenset[str]]:
+    """What stands at each root's line and concerns the whole group: by the group's id."""
+    told: dict[Any, list[set[str]]] = {}
+    at_root: dict[Any, tuple[set[str], set[str]]] = {}
+    for resource in resources:
+        state = view.state_of(resource)
+        parts = set(_parts(state.comment))
+        told.setdefault(resource.get("group"), []).append(parts)
+        group = groups.get(resource.get("id"))
+        if group is not None:
+            at_root[resource.get("id")] = (parts, set(_parts(_comment(resource, group, state))))
+    return {
+        group: frozenset(
+            part
+            for part in shown
+            if part in parts or sum(part in others for others in told.get(group, ())) > 1
+        )
+        for group, (parts, shown) in at_root.items()
+    }
+
+
+def _own(resource: Item, comment: str, said: Mapping[Any, frozenset[str]]) -> str:
+    """A comment without what its group's root says already; a failure of its own stays."""
+    of_group = said.get(resource.get("group"), frozenset())
+    failures = view.failures(resource)
+    return "; ".join(
+        part
+        for part in _parts(comment)
+        if part not in of_group or any(part in failure for failure in failures)
+    )
 
 
 def _marks(resource: Item, group: Item | None) -> Iterator[str]:
@@ -131,7 +173,8 @@ def _comment(resource: Item, group: Item | None, state: State) -> str:
         if comment in of_group:
             comment = of_group  # it says the same and more
         elif of_group and of_group not in comment:
-            comment += f"; {of_group}"
+            said = _parts(comment)
+            comment = "; ".join([*said, *(p for p in _parts(of_group) if p not in said)])
     return comment
 
 
@@ -140,8 +183,10 @@ def _resource_line(
     state: State,
     comment: str,
     marks: list[str],
-    verbose: bool,
     paint: Paint,
+    *,
+    verbose: bool,
+    by_host: bool,
 ) -> str:
     line = f"{view.text(resource, 'id')} ({view.text(resource, 'kind')}): "
     line += paint(state.status, _COLOURS.get(state.status, "red"))
@@ -151,7 +196,7 @@ def _resource_line(
         line += _parameters(resource)
     if comment:
         line += f": {comment}"
-    if (verbose or not comment) and not state.runs and state.status != view.STOPPED:
+    if by_host:
         line += _by_host(resource)
     return " ".join([line, *marks])
 

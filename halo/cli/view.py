@@ -111,6 +111,17 @@ def candidates(item: Item) -> dict[str, str]:
     return words
 
 
+def failures(item: Item) -> list[str]:
+    """What a resource's own operations said, on candidates where it runs or is in error."""
+    found = item.get("candidates")
+    by_host = found.values() if isinstance(found, dict) else ()
+    return [
+        text(one, "comment")
+        for one in by_host
+        if isinstance(one, dict) and text(one, "status") in (RUNNING, "Error")
+    ]
+
+
 def groups(status: Item) -> list[Item]:
     """The groups; of a manager that has no such list, the resources stand for them."""
     found = items(status, "groups")

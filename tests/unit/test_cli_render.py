@@ -149,6 +149,44 @@ e1 (heartbeat/ZFS): Running on h: stop of e1 on h: it is busy
     assert "event=fence" in shown(gone, exclude_normal=True, event_count=1)
 
 
+def test_what_concerns_a_group_is_said_once_at_its_root() -> None:
+    gone, waits = "h is disconnected (silent)", "waits for proof from h"
+    out = {"h": {"status": "Unknown", "comment": gone}, "i": {"status": "Stopped"}}
+    hung = "monitor: timed out"
+    bad = {"h": {"status": "Error", "comment": hung}, "i": {"status": "Stopped"}}
+    both = f"{gone}; {waits}"
+    status = {
+        "resources": [
+            resource("a", "Unknown", group="a", comment=both, candidates=out),
+            resource("a1", "Unknown", group="a", comment=both, candidates=out),
+            resource("a2", "Unknown", group="a", comment=f"{gone}; own; {waits}", candidates=out),
+            resource("b", "Unknown", group="b", comment=both, candidates=out),
+            resource("c", "Error", group="c", comment=hung, candidates=bad),
+            resource("c1", "Error", group="c", comment=hung, candidates=bad),
+        ],
+        "groups": [
+            {"id": "a", "comment": f"{waits}; frozen; {gone}; own"},
+            {"id": "b", "comment": both},
+            {"id": "c", "comment": hung},
+        ],
+        "hosts": [host("i")],
+    }
+    assert (
+        shown(status, exclude_normal=True)
+        == f"""\
+a (heartbeat/ZFS): Unknown: {both}; frozen; own
+a1 (heartbeat/ZFS): Unknown
+a2 (heartbeat/ZFS): Unknown: own
+b (heartbeat/ZFS): Unknown: {both}
+c (heartbeat/ZFS): Error: {hung}
+c1 (heartbeat/ZFS): Error: {hung}
+"""
+    )
+    assert (
+        shown(status, verbose=True).splitlines()[1].endswith(f"[h: Unknown ({gone}), i: Stopped]")
+    )
+
+
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_the_last_events_are_shown_oldest_first(newest_first: bool) -> None:
     found = [event(number) for number in range(15)]
