@@ -82,7 +82,15 @@ class ReportMoved:
     """Everything runs on the target of a planned move."""
 
 
-Action: TypeAlias = Run | Leave | Report | ReportStartFailure | ReportMoved
+@dataclass(frozen=True, slots=True)
+class ReportRestarted:
+    """A resource that stopped, or went bad, by itself runs again. The restart limit bounds them."""
+
+    text: str
+    resource: ResourceId
+
+
+Action: TypeAlias = Run | Leave | Report | ReportStartFailure | ReportMoved | ReportRestarted
 
 
 @dataclass(slots=True)
@@ -99,6 +107,7 @@ class ResourceState:
     failed: str | None = None  # left alone until cleanup
     released: bool = False  # shared: this group needs it here no more
     crashed: bool = False  # it stopped, or went bad, without being told to
+    crash: str = ""  # how, in words, until it was started again
     overtaken: bool = False  # a report came in while its monitor was on its way
     restarts: list[float] = field(default_factory=list)  # an empty deque takes ten times as much
 
@@ -270,7 +279,8 @@ class GroupMachine:
             return []
         if result.code == OcfCode.NOT_RUNNING:
             state.bad_monitors = 0
-            state.crashed = state.crashed or state.presence in (Presence.RUNNING, Presence.ERROR)
+            if state.presence in (Presence.RUNNING, Presence.ERROR):
+                self._note_crash(state, "it had stopped by itself")
             state.presence = Presence.STOPPED
             state.stopped_by_script = False
             state.wants_restart = False
@@ -286,14 +296,24 @@ class GroupMachine:
                 state, f"reported success, but its monitor cannot tell: {describe(result)}"
             )
         if not self._needed_by_others(state):
-            state.wants_restart = state.crashed = True
+            state.wants_restart = True
+            text = f"its monitor failed {state.bad_monitors} times in a row: {describe(result)}"
+            self._note_crash(state, text)
         return []
 
+    @staticmethod
+    def _note_crash(state: ResourceState, how: str) -> None:
+        if not state.crashed:
+            state.crashed, state.crash = True, how
+
     def _started(self, state: ResourceState, result: OperationResult) -> list[Action]:
+        crash, state.crash = state.crash, ""
         if result.outcome is Outcome.COMPLETED and result.code == OcfCode.SUCCESS:
             state.presence = Presence.RUNNING
             state.bad_monitors = 0
-            return []
+            name = state.resource.id
+            text = f"{name} was started again on {self._host}: {crash}"
+            return [ReportRestarted(text, name)] if crash else []
         state.presence = Presence.ERROR
         state.wants_restart = True  # what a failed start left behind has to go
         text = f"start of {state.resource.id} on {self._host}: {describe(result)}"

@@ -38,6 +38,7 @@ class Event(StrEnum):
     ERROR = "error"
     CLEANUP = "cleanup"
     START_FAILED = "start-failed"
+    RESTARTED = "restarted"  # a resource of it that had stopped, or gone bad, by itself
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
 
     CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
@@ -391,6 +392,7 @@ _FOLDS = {
     Event.ERROR: Remembered._fold_error,
     Event.CLEANUP: Remembered._fold_cleanup,
     Event.START_FAILED: Remembered._fold_start_failed,
+    Event.RESTARTED: Remembered._fold_nothing,
     Event.STOP_COPY: Remembered._fold_nothing,
     Event.RECONNECT: Remembered._fold_not_off,
     Event.SUSPECT: Remembered._fold_nothing,

@@ -20,6 +20,7 @@ from halo.core.group_machine import (
     Left,
     Report,
     ReportMoved,
+    ReportRestarted,
     ReportStartFailure,
     Run,
 )
@@ -133,6 +134,8 @@ class GroupTask:
                     self._report_start_failure(action)
                 case ReportMoved():
                     self._report_moved()
+                case ReportRestarted():
+                    self._report_restarted(action)
 
     def _launch(self, resource: Resource, operation: Operation) -> None:
         task = self._context.spawn(self._operate(resource, operation))
@@ -238,6 +241,18 @@ class GroupTask:
                     Event.MOVED, self._group.id, f"runs on {self._host}", host=self._host
                 )
             )
+
+    def _report_restarted(self, action: ReportRestarted) -> None:
+        log.warning("restarted", group=self._group.id, host=self._host, reason=action.text)
+        self._context.journal.note(
+            self._context.journal.make(
+                Event.RESTARTED,
+                self._group.id,
+                action.text,
+                host=self._host,
+                resource=action.resource,
+            )
+        )
 
     def _before_leaving(self, leave: Leave) -> None:
         if leave.why is not Left.REVOKED:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.group_machine import Left, Report, ReportMoved, ReportStartFailure
+from halo.core.group_machine import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
 from halo.core.journal import ErrorKind, Event
 from halo.core.knowledge import Presence
 from halo.core.model import ResourceGroup, StartFailurePolicy
@@ -163,8 +163,10 @@ def test_a_degraded_or_promoted_resource_runs(code: int) -> None:
 def test_a_crashed_leaf_is_restarted_alone() -> None:
     driver = running(CHAIN)
     assert monitors_say(driver, y=NOT_RUNNING) == ["start y"]
-    driver.answer("start y")
     assert driver.told == []
+    driver.answer("start y")
+    text = "y was started again on h1: it had stopped by itself"
+    assert driver.told == [ReportRestarted(text, "y")]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,24 @@ def test_one_bad_monitor_is_no_reason_for_a_restart_two_in_a_row_are() -> None:
     assert monitors_say(driver, x=GENERIC_ERROR) == ["stop y"]
     driver.is_up("x", "g")
     assert driver.settle() == ["stop y", "stop x", "start x", "start y"]
+    # Of y, which was stopped for its sake, nothing is told.
+    assert driver.words == (
+        "x was started again on h1: its monitor failed 2 times in a row: "
+        "generic error (exit 1): it does not work"
+    )
+
+
+def test_a_restart_that_fails_is_told_as_a_failed_start_alone() -> None:
+    driver = running(CHAIN, on_start_failure=StartFailurePolicy.STAY)
+    monitors_say(driver, y=NOT_RUNNING)
+    driver.answer("start y", GENERIC_ERROR)
+    assert [type(action) for action in driver.told] == [ReportStartFailure]
+
+
+def test_what_was_started_as_it_was_told_to_is_no_restart() -> None:
+    driver = stopped(CHAIN)
+    assert driver.settle() == ["start g", "start x", "start y"]
+    assert driver.told == []
 
 
 def test_a_monitor_that_times_out_is_an_error_and_monitoring_goes_on() -> None:
@@ -242,7 +262,8 @@ def test_five_restarts_in_ten_minutes_are_an_error() -> None:
     for _ in range(5):
         assert crash(driver) == ["start g"]
     assert crash(driver) == []
-    [report] = driver.told
+    *restarts, report = driver.told
+    assert [type(restart) for restart in restarts] == [ReportRestarted] * 5
     assert isinstance(report, Report)
     assert report.kind is ErrorKind.RESTART_LIMIT
     assert "g was restarted 5 times within 600 s on h1" in report.text
@@ -255,7 +276,7 @@ def test_restarts_of_long_ago_do_not_count() -> None:
     for _ in range(12):
         driver.world.now += 145.0
         assert crash(driver) == ["start g"]
-    assert driver.told == []
+    assert not any(isinstance(action, Report) for action in driver.told)
 
 
 def test_a_resource_that_hangs_before_it_dies_counts_as_crashed() -> None:

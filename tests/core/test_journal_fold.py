@@ -101,6 +101,7 @@ GROUP_FOLDS: list[tuple[str, list[Record], RememberedGroup]] = [
         [rec(Event.UNMANAGE, "g"), rec(Event.STOP, "g"), rec(Event.CLEANUP, "g")],
         RememberedGroup(managed=False, wanted=False),
     ),
+    ("a restart is for people", [rec(Event.RESTARTED, "g", "y")], RememberedGroup()),
     ("a stopped copy is for people", [rec(Event.STOP_COPY, "g", "on h2")], RememberedGroup()),
     ("another group's record", [rec(Event.STOP, "other")], RememberedGroup()),
 ]
@@ -260,7 +261,7 @@ TOLD = {
     *(Event.MANAGE, Event.UNMANAGE, Event.ACTIVATE, Event.DEACTIVATE, Event.FENCE, Event.RESET),
     *(Event.START, Event.STOP, Event.MOVE, Event.MOVED, Event.MOVE_FAILED, Event.CLEANUP),
     *(Event.ERROR, Event.START_FAILED, Event.STOP_COPY, Event.FENCE_FAILED, Event.FENCE_CANCEL),
-    *(Event.POWER_ON, Event.DISTRUST, Event.FREEZE, Event.THAW),
+    *(Event.POWER_ON, Event.DISTRUST, Event.FREEZE, Event.THAW, Event.RESTARTED),
 }
 
 

@@ -87,6 +87,10 @@ async def test_a_crashed_leaf_alone_is_restarted(make_cluster: MakeCluster) -> N
     await cluster.until(g1="Running on h1")
     await nothing_happens(cluster)
     assert story(cluster) == [*before, "start c on h1"]
+    events = (await cluster.until_event("restarted", "g1"))["events"]
+    assert [event["comment"] for event in events if event["event"] == "restarted"] == [
+        "c was started again on h1: it had stopped by itself"
+    ]
 
 
 async def test_the_dependents_of_a_crashed_parent_stop_before_it_starts_again(
