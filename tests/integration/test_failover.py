@@ -10,14 +10,14 @@ import pytest
 
 from tests.integration.cluster import ClusterHarness, group
 from tests.integration.conftest import MakeCluster
-from tests.integration.told import (
+from tests.integration.telling import (
     changes,
     halo_ok,
     halo_refused,
     log_lines,
     stays_put,
-    until_group_says,
     until_host_says,
+    until_says,
 )
 
 JSON_LOG = ["--log-format", "json"]
@@ -42,7 +42,7 @@ async def test_a_host_that_was_fenced_and_not_reset_is_not_fenced_again(
 
     cluster.kill("h1")
     await until_host_says(cluster, "h1", "not fenced: h1 was fenced already", "`halo reset h1`")
-    await until_group_says(cluster, "g1", "h1 is disconnected", "`halo reset h1`")
+    await until_says(cluster, "g1", "h1 is disconnected", "`halo reset h1`")
     await halo_ok(cluster, "reset", "h1")
     await until_host_says(cluster, "h1", "never seen since its last reset", "`halo fence h1`")
     await stays_put(cluster, "g1")  # a reset never causes a fence
@@ -59,7 +59,7 @@ async def test_a_host_with_an_unmanaged_group_is_not_fenced(make_cluster: MakeCl
     begun = changes(cluster)
     cluster.kill("h1")
     await until_host_says(cluster, "h1", "not fenced: h1 may hold unmanaged groups: g2")
-    await until_group_says(cluster, "g1", "unmanaged groups: g2")
+    await until_says(cluster, "g1", "unmanaged groups: g2")
     await stays_put(cluster)
     assert changes(cluster) == begun
     assert not (await cluster.host("h1"))["fenced"]
@@ -209,7 +209,7 @@ async def test_nothing_is_fenced_while_frozen(cluster: ClusterHarness) -> None:
     await halo_ok(cluster, "freeze", "--reason", "switch is replaced")
     begun = changes(cluster)
     cluster.kill("h1")
-    await until_group_says(cluster, "g1", "frozen: switch is replaced")
+    await until_says(cluster, "g1", "frozen: switch is replaced")
     await stays_put(cluster)
     assert changes(cluster) == begun
     await halo_ok(cluster, "thaw")

@@ -14,7 +14,7 @@ from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group
 from tests.integration.conftest import MakeCluster
 from tests.integration.site import ROOT
-from tests.integration.told import (
+from tests.integration.telling import (
     changes,
     fence_programs,
     halo_ok,
@@ -22,8 +22,8 @@ from tests.integration.told import (
     log_lines,
     stays_put,
     until_devices_are_checked,
-    until_group_says,
     until_host_says,
+    until_says,
 )
 
 PRODUCTION = ["--manage-resources", "--sleep-time", "500"]
@@ -61,7 +61,7 @@ async def test_nothing_starts_while_the_device(
     host = await cluster.host("h1")
     assert (host["fenced"], host["connected"]) == (False, False)
     await cluster.until(g1="Error")
-    told = await until_group_says(cluster, "g1", "fencing h1 failed", words)
+    told = await until_says(cluster, "g1", "fencing h1 failed", words)
     assert "halo fence h1 --confirm-off" in told
     await cluster.until_event("fence-failed", "h1")
     await stays_put(cluster)

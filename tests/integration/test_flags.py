@@ -17,7 +17,7 @@ import pytest
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness
 from tests.integration.site import DEADLINE_S, ROOT
-from tests.integration.told import halo_ok
+from tests.integration.telling import halo_ok
 
 OCF_ROOT = ROOT / "tests" / "ocf_resources"
 

@@ -13,7 +13,7 @@ from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, ResourceSpec, group
 from tests.integration.conftest import MakeCluster
 from tests.integration.site import ROOT
-from tests.integration.told import halo_ok, log_lines, until_host_says
+from tests.integration.telling import halo_ok, log_lines, until_host_says
 
 JSON = ["--log-format", "json"]
 SECRET = "hunter2-sentinel-4711"

@@ -10,7 +10,7 @@ import trustme
 
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
-from tests.integration.told import changes, halo_ok, stays_put, until_host_says
+from tests.integration.telling import changes, halo_ok, stays_put, until_host_says
 
 SERVER_NAMES = ("halo-test", "127.0.0.1")
 

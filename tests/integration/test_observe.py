@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
-from tests.integration.told import changes, halo_ok, halo_refused, stays_put, until_group_says
+from tests.integration.telling import changes, halo_ok, halo_refused, stays_put, until_says
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_a_lost_host_is_shown_and_neither_fenced_nor_replaced(
     observed.crash_agent("h1")
     await observed.until_host("h1", connected=False)
     await observed.until(g1="Unknown")
-    await until_group_says(observed, "g1", "observe mode")
+    await until_says(observed, "g1", "observe mode")
     await stays_put(observed)
     assert changes(observed) == []
     assert observed.running_on("g1") == {"h1"}

@@ -12,14 +12,14 @@ from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group
 from tests.integration.conftest import MakeCluster
 from tests.integration.site import DEADLINE_S, ROOT
-from tests.integration.told import (
+from tests.integration.telling import (
     changes,
     fence_programs,
     halo_ok,
     stays_put,
     until_devices_are_checked,
-    until_group_says,
     until_host_says,
+    until_says,
 )
 
 PRODUCTION = ["--manage-resources", "--sleep-time", "500"]
@@ -175,7 +175,7 @@ async def test_orders_and_fences_outlive_the_manager(cluster: ClusterHarness) ->
     await halo_ok(cluster, "deactivate", "h2", "--force", "--reason", "new disks")
     cluster.kill_manager()
     cluster.start_manager()
-    await until_group_says(cluster, "g2", "unmanaged: by hand tonight")
+    await until_says(cluster, "g2", "unmanaged: by hand tonight")
     await cluster.until(g1="Stopped", g2="Running on h2")
     group_1, host_2 = await cluster.group("g1"), await cluster.host("h2")
     assert (group_1["wanted"], host_2["active"]) == ("stopped", False)
@@ -246,7 +246,7 @@ async def test_a_state_file_of_halo_is_imported_once(cluster: ClusterHarness) ->
     )
     cluster.statefile.write_text(text)
     await cluster.start(settled=False)
-    await until_group_says(cluster, "g1", "unmanaged: work on the pool")
+    await until_says(cluster, "g1", "unmanaged: work on the pool")
     await cluster.until_host("h1", connected=True, fenced=True)
     await cluster.until_host("h2", connected=True, active=False)
     await cluster.until(g1="Stopped", g2="Running (Failed Over) on h1")

@@ -15,14 +15,14 @@ import pytest
 
 from tests.integration.cluster import ClusterHarness, Status, group
 from tests.integration.conftest import MakeCluster
-from tests.integration.told import (
+from tests.integration.telling import (
     changes,
     halo_ok,
     halo_refused,
     stays_put,
     until_devices_are_checked,
-    until_group_says,
     until_host_says,
+    until_says,
 )
 
 PRODUCTION = ["--manage-resources", "--sleep-time", "300"]
@@ -199,7 +199,7 @@ async def test_a_copy_that_starts_with_a_returning_host_is_an_error(
     begun = changes(cluster)
     cluster.start_by_hand("g1", "h1")
     cluster.boot("h1")
-    await until_group_says(cluster, "g1", "running on h1 and h2 at once", "halo cleanup g1")
+    await until_says(cluster, "g1", "running on h1 and h2 at once", "halo cleanup g1")
     await stays_put(cluster)
     assert changes(cluster) == begun
     assert cluster.running_on("g1") == {"h1", "h2"}
@@ -250,7 +250,7 @@ async def test_a_group_that_was_stopped_while_its_host_was_away_is_stopped_when_
     await halo_ok(cluster, "stop", "g1")
     cluster.kill_manager()
     cluster.start_manager()
-    await until_group_says(cluster, "g1", "stopped by the administrator")
+    await until_says(cluster, "g1", "stopped by the administrator")
     cluster.boot("h1")
     await cluster.until(g1="Stopped", g2="Running on h2")
     assert cluster.running_on("g1") == cluster.running_on("g1_mnt0") == set()
@@ -336,7 +336,7 @@ async def storm(cluster: ClusterHarness) -> None:
             cluster, host, "3 hosts fell silent together (h1, h2, h3)", f"halo fence {host} --force"
         )
     for name in ("g1", "g2", "g3"):
-        await until_group_says(cluster, name, "3 hosts fell silent together")
+        await until_says(cluster, name, "3 hosts fell silent together")
     await stays_put(cluster)
     assert all(cluster.is_on(host) for host in STORM_HOSTS)
 

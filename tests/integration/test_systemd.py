@@ -19,7 +19,7 @@ from tests.integration import processes
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
 from tests.integration.site import DEADLINE_S, ROOT
-from tests.integration.told import halo_ok
+from tests.integration.telling import halo_ok
 
 
 class Listener:

@@ -15,7 +15,7 @@ from halo.adapters.schema import OcfResourceAgent
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group, service
 from tests.integration.conftest import MakeCluster
-from tests.integration.told import changes, halo_ok, until_group_says
+from tests.integration.telling import changes, halo_ok, until_says
 
 SELDOM = ["--manage-resources", "--sleep-time", "60000"]
 OFTEN = ["--manage-resources", "--sleep-time", "300"]
@@ -57,7 +57,7 @@ async def test_a_second_copy_started_by_hand_is_seen_soon(make_cluster: MakeClus
     await until_watched(cluster)
     begun = changes(cluster)
     cluster.start_by_hand("g1", "h2")
-    await until_group_says(cluster, "g1", "running on h1 and h2 at once", deadline=SOON_S)
+    await until_says(cluster, "g1", "running on h1 and h2 at once", deadline=SOON_S)
     assert changes(cluster) == begun
     cluster.stop_by_hand("g1", "h2")
     await halo_ok(cluster, "cleanup", "g1")
@@ -150,7 +150,7 @@ async def test_agents_that_do_not_watch_serve_beside_one_that_does(
     await cluster.until(g2="Running (Failed Over) on h1")
 
     cluster.start_by_hand("g2", "h2")
-    await until_group_says(cluster, "g2", "running on h2 and h1 at once")
+    await until_says(cluster, "g2", "running on h2 and h1 at once")
 
 
 def listens(port: int) -> bool:
