@@ -25,6 +25,11 @@ JournalRecord: TypeAlias = dict[str, Any]
 """One journal record as JSON-ready data."""
 
 
+AnswerTaker: TypeAlias = Callable[[OperationResult | Exception], None]
+"""Where the answer to a monitor goes: its result, LinkError where the connection ended, or another
+exception, which is a defect. Must not raise."""
+
+
 class ReportSink(Protocol):
     """Where the reports of a watching agent go."""
 
@@ -48,6 +53,11 @@ class AgentConnection(Protocol):
 
         Raises LinkError where the connection ended. An agent that answers with an error over a
         connection that stands is NOT_RUN for a start or a stop: the failure is the operation's."""
+        ...
+
+    def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
+        """As `operation` with a monitor, for those who ask thousands of times a second: `take` is
+        called once, in a later step of the event loop, also where the connection is gone."""
         ...
 
     async def heartbeat(self) -> None:

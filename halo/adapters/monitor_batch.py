@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from halo.adapters.rpc_values import is_pending, result_of_outcome
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Resource, ResourceId
 from halo.core.outcomes import OperationResult, Outcome
+from halo.ports import AnswerTaker
 
 FEATURE = "monitorMany"
 PATIENCE_S = 0.2
@@ -33,12 +33,18 @@ BATCH_LIMIT = 64
 SingleRun = Callable[[Resource, float], Coroutine[Any, Any, OperationResult]]
 
 
-@dataclass(slots=True, eq=False)
 class _Asked:
-    resource: Resource
-    deadline_s: float
-    deadline: float  # loop time
-    answer: asyncio.Future[OperationResult | None]  # None: pending at the agent
+    """One monitor that waits for its answer. There are thousands a second: no task, no future."""
+
+    __slots__ = ("deadline", "deadline_s", "resource", "take")
+
+    def __init__(
+        self, resource: Resource, deadline_s: float, deadline: float, take: AnswerTaker
+    ) -> None:
+        self.resource = resource
+        self.deadline_s = deadline_s
+        self.deadline = deadline  # loop time
+        self.take = take
 
 
 class MonitorBatcher:
@@ -58,83 +64,95 @@ class MonitorBatcher:
         self._slow: set[ResourceId] = set()
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def monitor(self, resource: Resource, deadline_s: float) -> OperationResult:
-        """Monitor one resource. Raises LinkError."""
-        deadline = self._loop.time() + deadline_s
-        if resource.id not in self._slow:
-            asked = _Asked(resource, deadline_s, deadline, self._loop.create_future())
-            if not self._gathered:
-                self._loop.call_soon(self._turn_ended)
-            self._gathered.append(asked)
-            result = await asked.answer
-            if result is not None:
-                return result
-        began = self._loop.time()
-        result = await self._run(resource, deadline - began)
-        if self._loop.time() - began < PATIENCE_S:
-            self._slow.discard(resource.id)
-        return result
+    def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
+        """Monitor one resource; `take` is called once, in a later step."""
+        if resource.id in self._slow:
+            self.monitor_alone(resource, deadline_s, take)
+            return
+        if not self._gathered:
+            self._loop.call_soon(self._turn_ended)
+        self._gathered.append(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
+
+    def monitor_alone(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
+        """The same by a call for one, which waits for the script."""
+        self._call_alone(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
     async def flush(self) -> None:
         """Send what was gathered so far, and return when it is sent."""
         if self._gathered:
             self._turn_ended()
-            for _ in range(2):  # a lone caller hears of it, then sends
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a call for one is sent by a task of its own
 
     def _turn_ended(self) -> None:
-        gathered = [asked for asked in self._gathered if not asked.answer.done()]
-        self._gathered = []
+        gathered, self._gathered = self._gathered, []
         if len(gathered) == 1:
-            _answer(
-                gathered[0], None
-            )  # its caller makes a call for one, which waits for the script
+            self._call_alone(gathered[0])
             return
         for first in range(0, len(gathered), BATCH_LIMIT):
             batch = gathered[first : first + BATCH_LIMIT]
             try:
                 sent = self._send([asked.resource for asked in batch])
-            except LinkError as error:
-                _fail(batch, error)
+            except Exception as error:
+                _answer_all(batch, error)
                 continue
-            call = self._loop.create_task(self._hear(batch, sent))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._spawn(self._hear(batch, sent))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        call = self._loop.create_task(work)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    def _call_alone(self, asked: _Asked) -> None:
+        self._spawn(self._hear_alone(asked))
+
+    async def _hear_alone(self, asked: _Asked) -> None:
+        began = self._loop.time()
+        try:
+            result = await self._run(asked.resource, asked.deadline - began)
+        except Exception as error:
+            asked.take(error)
+            return
+        if self._loop.time() - began < PATIENCE_S:
+            self._slow.discard(asked.resource.id)
+        asked.take(result)
 
     async def _hear(self, batch: list[_Asked], sent: Awaitable[Any]) -> None:
-        """Whatever comes of a call, every caller hears of it."""
+        """Whatever comes of a call, every asker hears of it, in the order of the questions."""
         try:
             async with asyncio.timeout_at(min(asked.deadline for asked in batch)):
                 outcomes = await sent
             if len(outcomes) != len(batch):
                 text = f"{len(outcomes)} outcomes for {len(batch)} monitors"
                 raise LinkError(Loss(LossKind.PROTOCOL, text))
-            for asked, outcome in zip(batch, outcomes, strict=True):
-                if is_pending(outcome):
-                    self._slow.add(asked.resource.id)
-                    _answer(asked, None)
-                else:
-                    _answer(asked, result_of_outcome(outcome))
+            results = [None if is_pending(each) else result_of_outcome(each) for each in outcomes]
         except TimeoutError:
-            now = self._loop.time()
-            for asked in batch:
-                _answer(asked, _timed_out(asked) if asked.deadline <= now else None)
+            self._late(batch)
         except Exception as error:
-            _fail(batch, error)
+            _answer_all(batch, error)
+        else:
+            for asked, result in zip(batch, results, strict=True):
+                if result is not None:
+                    asked.take(result)
+                else:
+                    self._slow.add(asked.resource.id)
+                    self._call_alone(asked)
+
+    def _late(self, batch: list[_Asked]) -> None:
+        """The earliest deadline of a batch has passed: the others are asked for once more."""
+        now = self._loop.time()
+        for asked in batch:
+            if asked.deadline <= now:
+                asked.take(_timed_out(asked))
+            else:
+                self._call_alone(asked)
 
 
-def _fail(batch: list[_Asked], error: Exception) -> None:
+def _answer_all(batch: list[_Asked], error: Exception) -> None:
     for asked in batch:
-        if not asked.answer.done():
-            asked.answer.set_exception(error)
+        asked.take(error)
 
 
 def _timed_out(asked: _Asked) -> OperationResult:
     return OperationResult(
         Outcome.TIMED_OUT, message=f"no answer from the agent within {asked.deadline_s:g} s"
     )
-
-
-def _answer(asked: _Asked, result: OperationResult | None) -> None:
-    if not asked.answer.done():  # else its caller has gone
-        asked.answer.set_result(result)

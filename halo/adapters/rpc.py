@@ -37,7 +37,7 @@ from halo.core.agent import VALIDATE_ALL
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
-from halo.ports import ReportSink
+from halo.ports import AnswerTaker, ReportSink
 
 _KIND_OF_ERRNO = {
     errno.ECONNREFUSED: LossKind.REFUSED,
@@ -313,10 +313,31 @@ class CapnpConnection:
         script advertises. Raises LinkError.
         """
         if operation is Operation.MONITOR and FEATURE in self.identity.features:
-            self._require_open()
-            return await self._monitors.monitor(resource, deadline_s)
+            return await self._monitor_and_wait(resource, deadline_s)
         await self._monitors.flush()
         return await self._operate_alone(resource, operation, deadline_s)
+
+    def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
+        """Monitor one resource; `take` is called once, in a later step. Never raises."""
+        if FEATURE in self.identity.features:
+            self._monitors.monitor(resource, deadline_s, take)
+        else:
+            self._monitors.monitor_alone(resource, deadline_s, take)
+
+    async def _monitor_and_wait(self, resource: Resource, deadline_s: float) -> OperationResult:
+        self._require_open()
+        answer: asyncio.Future[OperationResult] = asyncio.get_running_loop().create_future()
+
+        def take(result: OperationResult | Exception) -> None:
+            if answer.done():
+                return  # the caller has gone
+            if isinstance(result, OperationResult):
+                answer.set_result(result)
+            else:
+                answer.set_exception(result)
+
+        self._monitors.monitor(resource, deadline_s, take)
+        return await answer
 
     async def _operate_alone(
         self, resource: Resource, operation: Operation, deadline_s: float

@@ -142,6 +142,7 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
+        self._held_back = False  # something was in flight when the last plan was made
         self._phase = moment(host, group.id)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
@@ -172,9 +173,7 @@ class GroupMachine:
     def finished(
         self, resource_id: str, operation: Operation, result: OperationResult, now: float
     ) -> list[Action]:
-        """Take in the result of a :class:`Run`, and say what to do next.
-
-        Call :meth:`step` after it as well: a monitor that found nothing new plans nothing."""
+        """Take in the result of a :class:`Run`, and say what to do next."""
         state = self.resources[resource_id]
         state.busy = None
         state.due_at = now + self._interval_s(state.resource)
@@ -201,10 +200,16 @@ class GroupMachine:
         )
 
     def _is_settled(self, now: float) -> bool:
-        """Would a plan come to nothing? Making it for each monitor is a third of polling's cost."""
-        return self._revoked is None and all(
-            state.is_up and (state.busy is not None or state.due_at > now)
-            for state in self.resources.values()
+        """Would a plan come to nothing? Making it for each monitor is a third of polling's cost.
+
+        Not where the last one was made with something in flight: it may have waited for that."""
+        return (
+            not self._held_back
+            and self._revoked is None
+            and all(
+                state.is_up and (state.busy is not None or state.due_at > now)
+                for state in self.resources.values()
+            )
         )
 
     def reported(self, resource_id: str, result: OperationResult, now: float) -> list[Action]:
@@ -363,6 +368,7 @@ class GroupMachine:
         """What to do now. Call it after every change of the cluster's state."""
         if self._left:
             return []
+        self._held_back = any(state.busy is not None for state in self.resources.values())
         if self._revoked is not None:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
         if self._state.hold_reason(self._group) is not None:

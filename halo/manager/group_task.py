@@ -7,7 +7,6 @@ message, and is cancelled only at shutdown.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 
 import structlog
@@ -29,12 +28,10 @@ from halo.core.journal import Event
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.outcomes import OperationResult
+from halo.manager.agenda import Agenda
 from halo.manager.context import Context
-from halo.manager.operations import StartRefused, operate
-from halo.manager.wakeup import Wakeup
+from halo.manager.operations import StartRefused, monitor, operate
 from halo.ports import AgentConnection
-
-TICK_S = 0.01
 
 log = structlog.get_logger("halo.group")
 
@@ -49,6 +46,7 @@ class GroupTask:
         host: HostId,
         connection: AgentConnection,
         order: ManageOrder,
+        agenda: Agenda,
         poke_siblings: Callable[[], None],
         operation_ended: Callable[[str], None],
     ) -> None:
@@ -58,13 +56,15 @@ class GroupTask:
         self._host = host
         self._connection = connection
         self._order = order
+        self._agenda = agenda
         self._poke_siblings = poke_siblings
         self._operation_ended = operation_ended
         self._loop = asyncio.get_running_loop()
         self._machine = GroupMachine(context.state, group, host, order.epoch, self._loop.time())
-        self._wake = Wakeup()
-        self._running: set[asyncio.Task[None]] = set()
-        self._leave: Leave | None = None
+        self._running: set[asyncio.Task[None]] = set()  # starts and stops
+        self._turn_is_near = False
+        self._due_at: float | None = None  # on the agenda
+        self._leaving: asyncio.Future[Leave] = self._loop.create_future()
         self._moved_reported = False
         self._departing_since: float | None = None
 
@@ -75,59 +75,76 @@ class GroupTask:
 
     def poke(self) -> None:
         """The cluster's state changed: look at it."""
-        self._wake.ring()
+        if not self._turn_is_near:
+            self._turn_is_near = True
+            self._loop.call_soon(self._turn)
 
     def reported(self, resource: str, result: OperationResult) -> None:
         """A watching agent reported a result of one of the group's resources."""
-        if self._leave is None:
+        if not self._leaving.done():
             self._carry_out(self._machine.reported(resource, result, self._loop.time()))
-            self._show_failures()
-            self._wake.ring()
+            self.poke()
 
     def revoke(self, why: str) -> None:
         """Begin nothing more, and leave when what is in flight has ended."""
         self._machine.revoke(why)
-        self._wake.ring()
+        self.poke()
 
     async def run(self) -> tuple[Left, str, float]:
         """Manage; on return the token goes home. Returns why, in words, and since when samples
         taken over this connection may serve as proof for a start elsewhere."""
         try:
-            self._carry_out(self._machine.step(self._loop.time()))
-            while self._leave is None:
-                await self._sleep()
-                self._carry_out(self._machine.step(self._loop.time()))
-            self._before_leaving(self._leave)
+            self._turn()
+            leave = await self._leaving
+            self._before_leaving(leave)
             since = self._loop.time()
-            if self._leave.why is Left.STOPPED and self._departing_since is not None:
+            if leave.why is Left.STOPPED and self._departing_since is not None:
                 since = self._departing_since
-            return self._leave.why, self._leave.detail, since
+            return leave.why, leave.detail, since
         finally:
+            self._leaving.cancel()
             for task in self._running:
                 task.cancel()
 
-    async def _sleep(self) -> None:
-        """Wait for a result, a poke, or the next monitor."""
-        if self._leave is not None:
+    def due(self, when: float) -> None:
+        """The moment on the agenda has come, unless another one was put there since."""
+        if when == self._due_at:
+            self._due_at = None
+            self._turn()
+
+    def _turn(self) -> None:
+        """Look at everything, do what has to be done, and have it looked at when a monitor is due.
+
+        Called by the event loop, where nobody else would hear of a defect of ours."""
+        self._turn_is_near = False
+        if self._leaving.done():
             return
-        self._wake.reset()
+        try:
+            self._carry_out(self._machine.step(self._loop.time()))
+            self._show_failures()
+            self._note_due()
+        except Exception as error:
+            self._context.fatal(error)
+
+    def _note_due(self) -> None:
         due = self._machine.next_due()
-        # What is due within a few milliseconds is done in one turn of the loop: one wakeup, and
-        # the monitors of one host in one call.
-        await self._wake.sleep_until(None if due is None else math.ceil(due / TICK_S) * TICK_S)
+        if due is None:
+            self._due_at = None
+            return
+        moment = self._agenda.moment(due)
+        if moment != self._due_at:
+            self._due_at = moment
+            self._agenda.at(moment, self)
 
     def _carry_out(self, actions: list[Action]) -> None:
-        if not self._state.departure_reason(self._group, self._host):
-            self._departing_since = None  # called off: what was sampled since then proves nothing
-        elif self._departing_since is None:
-            self._departing_since = self._loop.time()
+        self._note_departure()
         for action in actions:
             match action:
                 case Run():
                     self._launch(action.resource, action.operation)
                 case Leave():
-                    self._leave = action
-                    self._wake.ring()
+                    if not self._leaving.done():  # else the manager ends
+                        self._leaving.set_result(action)
                 case Report():
                     self._report(action)
                 case ReportStartFailure():
@@ -137,19 +154,51 @@ class GroupTask:
                 case ReportRestarted():
                     self._report_restarted(action)
 
+    def _note_departure(self) -> None:
+        if not self._state.departure_reason(self._group, self._host):
+            self._departing_since = None  # called off: what was sampled since then proves nothing
+        elif self._departing_since is None:
+            self._departing_since = self._loop.time()
+
     def _launch(self, resource: Resource, operation: Operation) -> None:
+        if operation is Operation.MONITOR:
+            monitor(
+                self._context,
+                self._connection,
+                self._group,
+                resource,
+                self._host,
+                epoch=self._order.epoch,
+                taker=self._monitored,
+            )
+            return
         task = self._context.spawn(self._operate(resource, operation))
         self._running.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._wake.ring()
+        self.poke()
+
+    def _monitored(self, resource: Resource, answer: OperationResult | LinkError) -> None:
+        """A monitor of ours was answered: at rest, several thousand times a second in all."""
+        if self._leaving.done():
+            return
+        if isinstance(answer, LinkError):
+            self._interrupted(resource.id, answer)
+            return
+        actions = self._machine.finished(resource.id, Operation.MONITOR, answer, self._loop.time())
+        if actions or self._departing_since is not None:
+            self._carry_out(actions)
+        self._note_due()
+
+    def _interrupted(self, resource: str, error: LinkError) -> None:
+        self._operation_ended(resource)  # without an answer: sight is lost with the count
+        self._carry_out(self._machine.interrupted(resource, str(error), self._loop.time()))
 
     async def _operate(self, resource: Resource, operation: Operation) -> None:
         name = resource.id
-        if operation is not Operation.MONITOR:
-            log.info(operation.value, group=self._group.id, resource=name, host=self._host)
+        log.info(operation.value, group=self._group.id, resource=name, host=self._host)
         copies_before = len(self._state.knowledge.running_on(self._group))
         try:
             result = await operate(
@@ -167,15 +216,13 @@ class GroupTask:
             self._carry_out(self._machine.start_refused(name, self._loop.time()))
             return
         except LinkError as error:
-            self._operation_ended(name)  # without an answer: sight is lost with the count
-            self._carry_out(self._machine.interrupted(name, str(error), self._loop.time()))
+            self._interrupted(name, error)
             return
         self._log_result(resource, operation, result)
         actions = self._machine.finished(name, operation, result, self._loop.time())
         self._show_failures()
         self._carry_out(actions)
-        if operation is not Operation.MONITOR:
-            self._operation_ended(name)
+        self._operation_ended(name)
         if operation is Operation.STOP and resource.shared:
             self._poke_siblings()
         if copies_before < 2 and len(self._state.knowledge.running_on(self._group)) > 1:
@@ -184,16 +231,15 @@ class GroupTask:
     def _log_result(
         self, resource: Resource, operation: Operation, result: OperationResult
     ) -> None:
-        if operation is not Operation.MONITOR:
-            log.info(
-                f"{operation.value} ended",
-                group=self._group.id,
-                resource=resource.id,
-                host=self._host,
-                outcome=result.outcome.value,
-                code=result.code,
-                message=result.message,
-            )
+        log.info(
+            f"{operation.value} ended",
+            group=self._group.id,
+            resource=resource.id,
+            host=self._host,
+            outcome=result.outcome.value,
+            code=result.code,
+            message=result.message,
+        )
 
     def _show_failures(self) -> None:
         """Let the status show what the machine has given up on, until a cleanup recalls it."""

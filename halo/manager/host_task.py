@@ -34,6 +34,7 @@ from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.outcomes import OperationResult
 from halo.core.state import FencePhase
 from halo.core.tokens import ResourceToken
+from halo.manager.agenda import Agenda
 from halo.manager.context import Context
 from halo.manager.group_task import GroupTask
 from halo.manager.link import HostLink
@@ -54,6 +55,7 @@ class HostTask:
         self._machine = HostMachine(host)
         self._inbox: deque[Event] = deque()
         self._wake = asyncio.Event()
+        self._agenda = Agenda()
         self._children: dict[GroupId, GroupTask] = {}
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._child_tasks: set[asyncio.Task[None]] = set()
@@ -162,6 +164,7 @@ class HostTask:
             self.host,
             connection,
             action.order,
+            self._agenda,
             poke_siblings=self.poke,
             operation_ended=self._operation_ended,
         )

@@ -1,8 +1,11 @@
-"""How late the event loop runs its timers: the one figure that tells whether it is ever blocked."""
+"""How late the event loop runs its timers: the one figure that tells whether it is ever blocked;
+and how long the collector, the likeliest of those who block it, took."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
 from collections import deque
 
 INTERVAL_S = 0.05
@@ -34,9 +37,11 @@ class LoopLag:
         self._late_s.append(max(self._loop.time() - self._due, 0.0))
         self.start()
 
-    def figures(self) -> dict[str, float]:
-        """Milliseconds over the last minute at most: median, 99th percentile, largest."""
-        late = sorted(self._late_s)
+    def figures(self, last_s: float = 60.0) -> dict[str, float]:
+        """Milliseconds over the last minute, or less: median, 99th percentile, largest.
+
+        A loop that was blocked took fewer samples: `last_s` then reaches further back."""
+        late = sorted(list(self._late_s)[-max(round(last_s / INTERVAL_S), 1) :])
         if not late:
             return {"p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0, "samples": 0}
         last = len(late) - 1
@@ -46,3 +51,35 @@ class LoopLag:
             "max_ms": round(late[last] * 1000, 3),
             "samples": len(late),
         }
+
+
+class CollectorPauses:
+    """Counts the passes of Python's cyclic collector, which stop the whole process, and times the
+    longest of each generation."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._passes = [0, 0, 0]
+        self._longest_s = [0.0, 0.0, 0.0]
+
+    def start(self) -> None:
+        """Begin to count; :meth:`stop` ends it."""
+        gc.callbacks.append(self._passed)
+
+    def stop(self) -> None:
+        """End counting. Safe to repeat."""
+        if self._passed in gc.callbacks:
+            gc.callbacks.remove(self._passed)
+
+    def _passed(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+            return
+        generation, took_s = info["generation"], time.perf_counter() - self._began
+        self._passes[generation] += 1
+        self._longest_s[generation] = max(self._longest_s[generation], took_s)
+
+    def figures(self) -> dict[str, list[float]]:
+        """By generation (the last one walks everything): passes so far, the longest in ms."""
+        longest_ms = [round(seconds * 1000, 3) for seconds in self._longest_s]
+        return {"passes": list(self._passes), "longest_ms": longest_ms}

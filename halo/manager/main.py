@@ -31,7 +31,7 @@ from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager.http_api import make_app, make_runner
-from halo.manager.loop_lag import LoopLag
+from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
 from halo.manager.status_text import StatusText
 
@@ -222,11 +222,18 @@ async def _serve(
         _spare_the_collector()
         lag = LoopLag()
         lag.start()
+        pauses = CollectorPauses()
+        pauses.start()
         app = make_app(
             manager.operations,
             on_defect=manager.fatal,
             status_text=StatusText(manager.operations.status_parts, manager.settled).read,
-            debug=lambda: {"loop_lag": lag.figures(), "tasks": len(asyncio.all_tasks())},
+            debug=lambda: {
+                "loop_lag": lag.figures(),
+                "loop_lag_5s": lag.figures(5.0),
+                "collector": pauses.figures(),
+                "tasks": len(asyncio.all_tasks()),
+            },
         )
         runner = make_runner(app)
         await runner.setup()
@@ -236,6 +243,7 @@ async def _serve(
             await _manage(manager, options, cluster)
         finally:
             lag.stop()
+            pauses.stop()
             await _close(site, runner)
             connector.close()
             await fence_programs.close()

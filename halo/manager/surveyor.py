@@ -9,10 +9,11 @@ import structlog
 
 from halo.core.errors import LinkError
 from halo.core.knowledge import Presence
-from halo.core.model import GroupId, HostId, Operation, Resource, ResourceGroup, ResourceId
+from halo.core.model import GroupId, HostId, Resource, ResourceGroup, ResourceId
+from halo.core.outcomes import OperationResult
 from halo.core.spreading import spread
 from halo.manager.context import Context
-from halo.manager.operations import operate
+from halo.manager.operations import monitor
 from halo.manager.watcher import FEATURE, ReportTaker, Watcher
 from halo.ports import AgentConnection
 
@@ -147,48 +148,58 @@ class Surveyor:
     async def _look(self, group: ResourceGroup) -> None:
         async with self._slots:
             began = self._looked_at[group.id] = self._loop.time()
-            copies_before = len(self._state.knowledge.running_on(group))
-            results = await asyncio.gather(
-                *(self._monitor(group, resource) for resource in group.resources),
-                return_exceptions=True,
-            )
-        for error in results:
-            if isinstance(error, LinkError):
+            look = _Look(self._loop, len(group.resources))
+            for resource in group.resources:
+                self._monitor(group, resource, look)
+            if not await look.ended:
                 return
-            if isinstance(error, BaseException):
-                raise error
         at = self._state.hosts[self._host]
         if at.epoch == self._epoch:
             at.answered_at = max(at.answered_at, began)
-        if copies_before < 2 and self._is_second_copy(group):
-            self._context.desk.second_copy(group.id)
 
-    async def _monitor(self, group: ResourceGroup, resource: Resource) -> None:
+    def _monitor(self, group: ResourceGroup, resource: Resource, look: _Look) -> None:
         began = self._loop.time()
-        try:
-            await operate(
-                self._state,
-                self._connection,
-                group,
-                resource,
-                self._host,
-                Operation.MONITOR,
-                epoch=self._epoch,
-            )
-        except LinkError as error:
-            # The connection may stand all the same: that it was asked in vain has to be known, or
-            # the desk would have it asked again at once, for ever.
-            self._state.observe(
-                group,
-                resource,
-                self._host,
-                Presence.ERROR,
-                epoch=self._epoch,
-                begun_at=began,
-                reason=f"no answer: {error}",
-            )
-            raise
 
-    def _is_second_copy(self, group: ResourceGroup) -> bool:
-        here = self._state.knowledge.presence(group, self._host) is Presence.RUNNING
-        return here and len(self._state.knowledge.running_on(group)) > 1
+        def take(resource: Resource, answer: OperationResult | LinkError) -> None:
+            if isinstance(answer, LinkError):
+                # The connection may stand all the same: that it was asked in vain has to be known,
+                # or the desk would have it asked again at once, for ever.
+                self._state.observe(
+                    group,
+                    resource,
+                    self._host,
+                    Presence.ERROR,
+                    epoch=self._epoch,
+                    begun_at=began,
+                    reason=f"no answer: {answer}",
+                )
+            look.take(answer)
+
+        monitor(
+            self._context,
+            self._connection,
+            group,
+            resource,
+            self._host,
+            epoch=self._epoch,
+            taker=take,
+        )
+
+
+class _Look:
+    """The monitors of one probe of a group. `ended`: all are answered, and none in vain."""
+
+    __slots__ = ("_complete", "_left", "ended")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        self._left = count
+        self._complete = True
+        self.ended: asyncio.Future[bool] = loop.create_future()
+
+    def take(self, answer: OperationResult | LinkError) -> None:
+        """One was answered."""
+        self._left -= 1
+        if isinstance(answer, LinkError):
+            self._complete = False
+        if self._left == 0 and not self.ended.done():
+            self.ended.set_result(self._complete)

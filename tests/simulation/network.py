@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from halo import __version__
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, ReportBatch, WatchItem
-from halo.ports import ReportSink
+from halo.ports import AnswerTaker, ReportSink
 from tests.simulation.hosts import SimCall, SimHost
 from tests.simulation.watching import SimWatch
 
@@ -104,24 +104,45 @@ class SimConnection:
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
+        call, timer = self._call(resource, operation, deadline_s)
+        try:
+            result: OperationResult = await call.waiter
+            return result
+        finally:
+            self._call_ended(call, timer)
+
+    def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
+        if self.loss is not None:
+            self.loop.call_soon(take, LinkError(self.loss))
+            return
+        call, timer = self._call(resource, Operation.MONITOR, deadline_s)
+
+        def answered(waiter: asyncio.Future[OperationResult]) -> None:
+            self._call_ended(call, timer)
+            error = waiter.exception()
+            take(waiter.result() if error is None else cast("LinkError", error))
+
+        call.waiter.add_done_callback(answered)
+
+    def _call(
+        self, resource: Resource, operation: Operation, deadline_s: float
+    ) -> tuple[SimCall, Any]:
         if self.loss is not None:
             raise LinkError(self.loss)
         call = SimCall(self, resource, operation, self.world.clock.now)
         self.world.operation_sent(call)
-        waiter = self.loop.create_future()
-        call.waiter = waiter
+        call.waiter = self.loop.create_future()
         self._calls[call] = None
         timer = self.loop.call_later(deadline_s, self._late, call)
         self._send("operation", call)
-        try:
-            result: OperationResult = await waiter
-            return result
-        finally:
-            timer.cancel()
-            self._calls.pop(call, None)
-            if not call.answered and self.loss is None and not self.connector.dead:
-                call.abandoned = True
-                self._send("cancel", call)
+        return call, timer
+
+    def _call_ended(self, call: SimCall, timer: Any) -> None:
+        timer.cancel()
+        self._calls.pop(call, None)
+        if not call.answered and self.loss is None and not self.connector.dead:
+            call.abandoned = True
+            self._send("cancel", call)
 
     async def heartbeat(self) -> None:
         if self.loss is not None:

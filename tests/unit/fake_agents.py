@@ -9,9 +9,10 @@ from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
 from halo.ports import ReportSink
+from tests.fakes.monitors import MonitorsByOperation
 
 
-class FakeConnection:
+class FakeConnection(MonitorsByOperation):
     """Implements :class:`halo.ports.AgentConnection` for one :class:`FakeAgent`."""
 
     def __init__(self, agent: FakeAgent) -> None:

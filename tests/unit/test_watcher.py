@@ -35,6 +35,7 @@ from halo.manager.watcher import BATCHES_MISSED, CALL_DEADLINE_S, RETRY_S
 from halo.ports import ReportSink
 from tests.core.builders import make_cluster, make_group
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
+from tests.fakes.monitors import MonitorsByOperation
 from tests.unit.virtual_time import loop_now, run
 
 MONITOR, START, STOP = Operation.MONITOR, Operation.START, Operation.STOP
@@ -113,7 +114,7 @@ class Agent:
         return self.tell(*(item.resource.id for item in self.items), complete=True)
 
 
-class Connection:
+class Connection(MonitorsByOperation):
     """Implements :class:`halo.ports.AgentConnection` on an :class:`Agent`."""
 
     def __init__(self, agent: Agent) -> None:
