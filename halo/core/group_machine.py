@@ -394,6 +394,8 @@ class GroupMachine:
         return [Leave(why, detail)]
 
     def _plan_run(self, now: float) -> list[Action]:
+        if self._nothing_is_to_be_mended():
+            return self._monitors_due(self.resources.values(), now) or self._rest(now)
         actions: list[Action] = []
         doomed: set[str] = set()  # some parent is gone, or has to go first
         for state in self.resources.values():
@@ -405,6 +407,13 @@ class GroupMachine:
                 ready = all(parent.is_up for parent in parents)
                 actions += self._tend(state, ready, state.resource.id in doomed, now)
         return actions or self._rest(now)
+
+    def _nothing_is_to_be_mended(self) -> bool:
+        """Does everything run, and nothing concern another group? Then a plan has only monitors."""
+        return all(
+            state.is_up and not state.stopped_by_script and not state.resource.shared
+            for state in self.resources.values()
+        )
 
     def _register_need(self, state: ResourceState) -> None:
         if state.resource.shared:
