@@ -77,17 +77,18 @@ class MonitorBatcher:
         """The same by a call for one, which waits for the script."""
         self._call_alone(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
-    async def flush(self) -> None:
-        """Send what was gathered so far, and return when it is sent."""
-        if self._gathered:
-            self._turn_ended()
-            await asyncio.sleep(0)  # a call for one is sent by a task of its own
+    def flush(self) -> None:
+        """Send what was gathered so far, in this very step."""
+        gathered, self._gathered = self._gathered, []
+        self._send_batches(gathered)
 
     def _turn_ended(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        if len(gathered) == 1:
-            self._call_alone(gathered[0])
-            return
+        if len(self._gathered) == 1:  # a call for one waits for the script
+            self._call_alone(self._gathered.pop())
+        else:
+            self.flush()
+
+    def _send_batches(self, gathered: list[_Asked]) -> None:
         for first in range(0, len(gathered), BATCH_LIMIT):
             batch = gathered[first : first + BATCH_LIMIT]
             try:

@@ -314,7 +314,7 @@ class CapnpConnection:
         """
         if operation is Operation.MONITOR and FEATURE in self.identity.features:
             return await self._monitor_and_wait(resource, deadline_s)
-        await self._monitors.flush()
+        self._monitors.flush()
         return await self._operate_alone(resource, operation, deadline_s)
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:

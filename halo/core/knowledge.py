@@ -52,7 +52,11 @@ class Knowledge:
         return self._sightings.get(host, {}).get(resource, _NOTHING)
 
     def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
-        return self._sightings.setdefault(host, {}).setdefault(resource, Sighting())
+        sightings = self._sightings.setdefault(host, {})
+        entry = sightings.get(resource)
+        if entry is None:
+            entry = sightings[resource] = Sighting()
+        return entry
 
     def is_outdated(self, resource: Resource, host: HostId, *, epoch: int, begun_at: float) -> bool:
         """Is this a slow answer to an older question than the last one answered, or to one from

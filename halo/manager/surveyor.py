@@ -94,9 +94,8 @@ class Surveyor:
     async def _run(self) -> None:
         """The first full report, then the rounds."""
         groups = list(self._state.groups_of(self._host))
-        first = [self._spawn(group) for group in groups if self._watcher is None]
-        if first:
-            await asyncio.wait(first)
+        if groups and self._watcher is None:
+            await self._look_at_all(groups)
             log.info("looked through", host=self._host, groups=len(groups))
         tick_s = self._state.settings.monitor_interval_s
         self._spread_rounds(groups)
@@ -106,6 +105,10 @@ class Surveyor:
                 if self._is_due(group):
                     self.probe(group.id)
             await asyncio.sleep(tick_s)
+
+    async def _look_at_all(self, groups: list[ResourceGroup]) -> None:
+        """Probe all groups, once. (In `_run` itself, the ended tasks would live as long as it.)"""
+        await asyncio.wait([self._spawn(group) for group in groups])
 
     def _look_through(self) -> None:
         """Nobody watches any more, or yet: look at everything that no task looks after."""

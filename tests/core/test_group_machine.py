@@ -392,6 +392,15 @@ def test_a_group_stops_leaves_first_and_leaves_when_monitors_say_so() -> None:
     assert driver.left.detail == "stopped by the administrator"
 
 
+def test_a_stop_commanded_while_monitors_are_on_their_way_begins_with_their_answers() -> None:
+    driver = running(PAIR)
+    assert driver.pass_time(5.0) == ["monitor g", "monitor x"]
+    driver.world.journal(Event.STOP, "g")
+    assert driver.step() == []
+    assert driver.answer("monitor g") == []
+    assert driver.answer("monitor x") == ["stop x"]
+
+
 def test_a_stop_that_reports_not_running_is_a_stop() -> None:
     driver = running({"g": []})
     command_stop(driver)
