@@ -77,18 +77,18 @@ class MonitorBatcher:
         """The same by a call for one, which waits for the script."""
         self._call_alone(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
-    def flush(self) -> None:
-        """Send what was gathered so far, in this very step."""
-        gathered, self._gathered = self._gathered, []
-        self._send_batches(gathered)
+    def flush(self, resource: ResourceId) -> bool:
+        """Send what was gathered so far. True: a monitor of `resource` is among it, and is sent in
+        the next turn of the loop, by a task of its own."""
+        is_among = any(asked.resource.id == resource for asked in self._gathered)
+        self._turn_ended()
+        return is_among
 
     def _turn_ended(self) -> None:
-        if len(self._gathered) == 1:  # a call for one waits for the script
-            self._call_alone(self._gathered.pop())
-        else:
-            self.flush()
-
-    def _send_batches(self, gathered: list[_Asked]) -> None:
+        gathered, self._gathered = self._gathered, []
+        if len(gathered) == 1:
+            self._call_alone(gathered[0])
+            return
         for first in range(0, len(gathered), BATCH_LIMIT):
             batch = gathered[first : first + BATCH_LIMIT]
             try:

@@ -314,7 +314,9 @@ class CapnpConnection:
         """
         if operation is Operation.MONITOR and FEATURE in self.identity.features:
             return await self._monitor_and_wait(resource, deadline_s)
-        self._monitors.flush()
+        # Else no turn of the loop may come between the gate that a start passed and its sending.
+        if self._monitors.flush(resource.id):
+            await asyncio.sleep(0)
         return await self._operate_alone(resource, operation, deadline_s)
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
