@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,6 +20,8 @@ from halo.core.outcomes import (
     WatchItem,
 )
 from halo.ports import ReportSink
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -44,6 +47,21 @@ class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run 
         context.results.accepted = accepted
 
 
+def _as_text(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Whatever an agent sends must cost the manager that host alone."""
+
+    @functools.wraps(read)
+    def checked(message: Any) -> T:
+        try:
+            return read(message)
+        except UnicodeDecodeError as error:
+            loss = Loss(LossKind.PROTOCOL, f"it sent what is no text: {error.reason}")
+            raise LinkError(loss) from error
+
+    return checked
+
+
+@_as_text
 def identity_of(greeting: Any) -> AgentIdentity:
     kind = greeting.which()
     if kind == "welcome":
@@ -115,6 +133,7 @@ def timeout_ms(timeout_s: float | None) -> int:
     return min(max(1, round(timeout_s * 1000)), _MAX_TIMEOUT_MS)
 
 
+@_as_text
 def result_of_outcome(outcome: Any) -> OperationResult:
     kind = outcome.which()
     if kind == "completed":
@@ -136,6 +155,7 @@ def result_of_outcome(outcome: Any) -> OperationResult:
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
 
 
+@_as_text
 def result_of_legacy(result: Any) -> OperationResult:
     if result.which() == "err":
         return OperationResult(Outcome.NOT_RUN, message=result.err)
