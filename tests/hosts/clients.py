@@ -2,7 +2,8 @@
 they were told.
 
     clients.py web URL              one JSON line for each answer: {"at", "answer"}
-    clients.py rows ADDRESS         {"at", "acknowledged": N} for each row that the database took
+    clients.py rows ADDRESS [PAUSE] {"at", "acknowledged": N} for each row that the database took;
+                                    PAUSE: seconds between two rows
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import IO, Any
 
 EVERY_S = 0.02
@@ -65,7 +67,7 @@ class Database:
         self._psql.wait()
 
 
-def rows(address: str) -> None:
+def rows(address: str, pause: str = "0") -> None:
     """Write numbered rows, one after another; a number whose fate is unknown is not used again."""
     numbers = itertools.count(1)
     while True:
@@ -74,9 +76,11 @@ def rows(address: str) -> None:
             if not database.write(number):
                 break
             tell(acknowledged=number)
+            time.sleep(float(pause))
         database.close()
         time.sleep(EVERY_S)
 
 
 if __name__ == "__main__":
-    {"web": web, "rows": rows}[sys.argv[1]](sys.argv[2])
+    client: Callable[..., None] = {"web": web, "rows": rows}[sys.argv[1]]
+    client(*sys.argv[2:])

@@ -49,6 +49,7 @@ _DEFECTS = (
     "was never awaited",
     "was never retrieved",
     "double mount",
+    "double copy",
 )
 
 
@@ -262,7 +263,7 @@ class HostCluster:
 
     def check(self) -> None:
         """Raise AssertionError for every rule that was broken."""
-        problems = [f"mounted twice: {line}" for line in self.world.happened("double mount")]
+        problems = self.doubles()
         if self.world.runs("manager"):
             holders = {g["id"]: g.get("token") for g in self.status().get("groups", ())}
             problems += [
@@ -271,11 +272,21 @@ class HostCluster:
             self.world.signal("manager", signal.SIGTERM)
             if self.world.runs("manager"):
                 problems.append("the manager does not end on SIGTERM")
-        problems += self._defects()
+        problems += self.defects()
         if problems:
             raise AssertionError(self.world.report("\n".join(problems)))
 
-    def _defects(self) -> list[str]:
+    def doubles(self) -> list[str]:
+        """Everything that was on two hosts at once."""
+        watched = {"double mount": "mounted twice", "double copy": "on two hosts"}
+        return [
+            f"{words}: {line}"
+            for what, words in watched.items()
+            for line in self.world.happened(what)
+        ]
+
+    def defects(self) -> list[str]:
+        """Lines of logs that tell of a defect of ours."""
         found = []
         for log in sorted(self.world.logs.glob("*_log")):
             if not log.name.startswith(("agent", "manager", "console", "mains", "world")):

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts import kernel
+from tests.hosts.watch import Watch, request_of
 
 FIREWALL = """
 table bridge halo {
@@ -43,7 +44,6 @@ table bridge halo {
 """
 BRIDGES = ("lan", "bmc")
 LOOP_RELEASE_S = 10.0
-MOUNT_WATCH_S = 0.01
 Request = dict[str, Any]
 
 
@@ -85,6 +85,10 @@ class Mains:
     programs: dict[str, int] = field(default_factory=dict)
     children: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.hosts, self.disks, self.tell)
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -315,23 +319,9 @@ class Mains:
                     raise TimeoutError(f"{device} is still in use after its host died")
                 await asyncio.sleep(0.002)
 
-    async def watch_mounts(self) -> None:
-        """Write down every disk that two hosts have mounted at once."""
-        seen: set[tuple[str, ...]] = set()
-        while True:
-            await asyncio.sleep(MOUNT_WATCH_S)
-            if not any(self.disks.iterdir()):
-                continue
-            holders: dict[str, list[str]] = {}
-            for host in self.hosts.values():
-                with contextlib.suppress(OSError):
-                    for device, _ in kernel.loop_mounts(host.pid) if host.pid else ():
-                        file = Path("/sys/block", Path(device).name, "loop/backing_file")
-                        holders.setdefault(file.read_text().strip(), []).append(host.name)
-            for disk, hosts in holders.items():
-                if len(hosts) > 1 and (disk, *hosts) not in seen:
-                    seen.add((disk, *hosts))
-                    self.tell("double mount", disk, hosts=hosts)
+    async def mark(self, request: Request) -> Request:
+        """Watch that a file or an address is on one host at a time; who bears which mark."""
+        return request_of(self.watch, request)
 
     # --- what BMCs do --------------------------------------------------------------------------
 
@@ -376,7 +366,7 @@ class Mains:
             name: getattr(self, name)
             for name in (
                 *("node", "host", "power", "crash", "state", "switch", "wire"),
-                *("spawn", "signal", "alive", "run", "firewall"),
+                *("spawn", "signal", "alive", "run", "firewall", "mark"),
             )
         }
         try:
@@ -426,7 +416,7 @@ async def run(ground: Path, logs: Path) -> None:
     loop.add_reader(0, ended.set)
     server = await asyncio.start_unix_server(mains.serve, ground / "mains")
     async with server:
-        watch = loop.create_task(mains.watch_mounts())
+        watch = loop.create_task(mains.watch.run())
         await ended.wait()
         watch.cancel()
     os._exit(0)  # as PID 1: the kernel kills the rest

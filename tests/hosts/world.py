@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -254,6 +254,12 @@ class World:
         answer = self.ask("firewall", set="cut", drop=True, elements=", ".join(pairs))
         return float(answer["at"])
 
+    def cut_frames(self, pairs: Iterable[tuple[str, str]], *, drop: bool = True) -> None:
+        """Drop what goes from one to another, for each pair; without `drop`, let it pass again."""
+        elements = ", ".join(f'"{a}-lan" . "{b}-lan"' for a, b in pairs)
+        if elements:  # none would stand for all
+            self.ask("firewall", set="cut", drop=drop, elements=elements)
+
     def heal(self) -> None:
         """No partition any more."""
         self.ask("firewall", set="cut", drop=False, elements="")
@@ -262,9 +268,9 @@ class World:
         """An address on any network is heard of no more: its cable is out."""
         self.ask("firewall", set="deaf", drop=True, elements=address)
 
-    def undeaf(self) -> None:
-        """All cables are in again."""
-        self.ask("firewall", set="deaf", drop=False, elements="")
+    def undeaf(self, address: str = "") -> None:
+        """The cable of an address is in again, or all cables are."""
+        self.ask("firewall", set="deaf", drop=False, elements=address)
 
     # --- programs ------------------------------------------------------------------------------
 
@@ -323,10 +329,23 @@ class World:
         """Whether a program that was spawned lives."""
         return bool(self.ask("alive", name=name)["alive"])
 
+    # --- what may be on one host alone --------------------------------------------------------
+
+    def mark(self, name: str, *, path: str = "", address: str = "") -> None:
+        """From now on: a file, or an address, on two hosts at once is a `double copy`, and when
+        it comes and goes is written down (`came`, `went`)."""
+        self.ask("mark", name=name, path=path, address=address)
+
+    def holders(self) -> dict[str, list[str]]:
+        """The hosts that bear each mark."""
+        found: dict[str, list[str]] = self.ask("mark")["holders"]
+        return found
+
     # --- evidence ------------------------------------------------------------------------------
 
     def happened(self, what: str, name: str | None = None) -> list[dict[str, Any]]:
-        """What the world wrote down: `power`, `boot`, `died`, `switched`, `double mount`."""
+        """What the world wrote down: `power`, `boot`, `died`, `switched`, `double mount`,
+        `double copy`, `came`, `went`."""
         return [
             line
             for line in json_lines(self.logs / "world_log")
