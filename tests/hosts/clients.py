@@ -82,5 +82,5 @@ def rows(address: str, pause: str = "0") -> None:
 
 
 if __name__ == "__main__":
-    client: Callable[..., None] = {"web": web, "rows": rows}[sys.argv[1]]
-    client(*sys.argv[2:])
+    clients: dict[str, Callable[..., None]] = {"web": web, "rows": rows}
+    clients[sys.argv[1]](*sys.argv[2:])
