@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 SECONDS ?= 60
+MINUTES ?= 10
+SEED ?=
 JOBS ?= 2
 RESULTS ?= simulation-results.jsonl
 
@@ -21,12 +23,13 @@ DOCDIR := $(PREFIX)/share/doc/halo
 INSTALLED := .installed-by-halo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts simulate simulate-bar bench check format clean install uninstall
+.PHONY: help demo test test-hosts chaos simulate simulate-bar bench check format clean install uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
+	@echo "make chaos   as root: random faults on such hosts for MINUTES ($(MINUTES)), of a new SEED or a given one"
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
@@ -55,6 +58,10 @@ test: $(STAMP)
 # The same tests of real hosts that `test` runs as root; a missing part fails here.
 test-hosts: $(STAMP)
 	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 4 $(PYTEST_ARGS) tests/hosts
+
+# The schedule is made from the seed, which is printed first.
+chaos: $(STAMP)
+	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/python -m tests.hosts.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seconds $(SECONDS) --jobs $(JOBS)

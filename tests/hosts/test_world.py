@@ -135,6 +135,32 @@ def test_what_was_not_flushed_is_lost_with_the_power(name: str) -> None:
         world.wait(lambda: world.happened("double mount"), "the double mount to be seen")
 
 
+def test_a_mark_that_two_hosts_bear_is_seen(name: str) -> None:
+    with World(name, ["h1", "h2"]) as world:
+        boot(world, "h1", "h2")
+        world.mark("group", path="/run/group")
+        world.mark("address", address="10.77.1.100")
+        bear = "touch /run/group; ip addr add 10.77.1.100/24 dev eth0"
+        free = "rm /run/group; ip addr del 10.77.1.100/24 dev eth0"
+        for host, other in (("h1", "h2"), ("h2", "h1")):
+            world.do(host, "sh", "-c", bear)
+            borne = {"group": [host], "address": [host]}
+            world.wait(lambda b=borne: world.holders() == b, f"{host} bears both")  # type: ignore[misc] # mypy does not infer lambdas with defaults
+            world.do(host, "sh", "-c", free)
+            world.wait(lambda: not any(world.holders().values()), f"{other} may have it")
+        assert [(e["name"], e["host"]) for e in world.happened("came", "group")] == [
+            ("group", "h1"),
+            ("group", "h2"),
+        ]
+        assert not world.happened("double copy")
+        for host in world.hosts:
+            world.do(host, "sh", "-c", bear)
+        for mark in ("group", "address"):
+            world.wait(lambda m=mark: world.happened("double copy", m), f"two bear the {mark}")  # type: ignore[misc] # mypy does not infer lambdas with defaults
+        world.cut_power("h1")
+        world.wait(lambda: world.holders()["group"] == ["h2"], "the dead bear nothing")
+
+
 VICTIM = """
 from tests.hosts.test_world import boot
 from tests.hosts.world import MANAGER, World

@@ -6,7 +6,10 @@ import argparse
 import random
 import sys
 
+import pytest
+
 from tests.hosts.chaos.run import Chaos
+from tests.hosts.world import require_namespaces
 
 
 def main() -> int:
@@ -16,7 +19,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the schedule; default: a new one")
     given = parser.parse_args()
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
-    return 1 if Chaos(seed, given.minutes * 60, f"chaos_{seed}").run() else 0
+    try:
+        require_namespaces()
+        return 1 if Chaos(seed, given.minutes * 60, f"chaos_{seed}").run() else 0
+    except (AssertionError, pytest.skip.Exception, pytest.fail.Exception) as why:
+        print(f"chaos of seed {seed} ended early: {why}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
