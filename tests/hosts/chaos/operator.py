@@ -22,6 +22,7 @@ ERROR_PATIENCE_S = 3.0
 UNDO_DEADLINE_S = 90.0
 UNDO = {"deactivate": "activate", "unmanage": "manage", "stop": "start"}
 COMMAND_DEADLINE_S = 60.0
+NO_MANAGER = 69  # the exit status
 Say = Callable[[str, str], None]
 
 
@@ -162,5 +163,7 @@ class Operator:
 
 def _answer(done: Ran) -> str:
     """What a command said, in one line."""
+    if done.code == NO_MANAGER:
+        return "no manager answers"
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return f"exit status {done.code}: {said[-1] if said else 'nothing said'}"

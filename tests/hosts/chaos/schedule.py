@@ -99,7 +99,7 @@ def _host_faults(dice: random.Random, seconds: float, pair: Pair) -> Iterator[Ac
 
 
 def _bmc_faults(dice: random.Random, seconds: float, pair: Pair) -> Iterator[Act]:
-    for at in _times(dice, seconds, 25, 60):
+    for at in _times(dice, seconds, 40, 90):
         bmc, fault = dice.choice(pair.hosts), dice.choice(BMC_FAULTS)
         yield Act(at, "BMC fault", bmc, dice.uniform(4, 15), fault)
 
@@ -117,11 +117,11 @@ def _commands(dice: random.Random, seconds: float, pair: Pair) -> Iterator[Act]:
 
 def _manager_faults(dice: random.Random, seconds: float, acts: Sequence[Act]) -> list[Act]:
     """The manager dies now and then, and soon after faults: amid what it does about them."""
-    wanted = list(_times(dice, seconds, 20, 50))
+    wanted = list(_times(dice, seconds, 30, 90))
     wanted += [
         act.at_s + dice.uniform(0.5, 8)
         for act in acts
-        if act.kind in HOST_FAULTS and dice.random() < 0.25
+        if act.kind in HOST_FAULTS and dice.random() < 0.15
     ]
     found: list[Act] = []
     for at in sorted(wanted):

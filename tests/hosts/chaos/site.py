@@ -53,6 +53,7 @@ SETTINGS: Mapping[str, Any] = {
     "restart_grace": 10,
     "power_proof_age": 10,
     "monitor_interval": 3,
+    "watch_interval": 3,  # two slow cores run the scripts of six hosts
     "survey_interval": 10,
     "fence_timeout": 10,
     "fence_retry_min": 1,
