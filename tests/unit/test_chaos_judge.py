@@ -83,6 +83,14 @@ def test_a_fence_of_a_host_without_a_fault_is_found(span: Span) -> None:
     assert judge.needless_fences([died], [span])
 
 
+def test_a_host_that_has_just_booted_may_be_fenced() -> None:
+    died = {"what": "died", "name": "h1", "at": 100.0}
+    booted = {"what": "boot", "name": "h1", "at": 95.0}
+    assert not judge.needless_fences([booted, died], [Span("h1", "crash", 10.0, 20.0)])
+    assert judge.needless_fences([{**booted, "name": "h2"}, died], [])
+    assert judge.needless_fences([{**booted, "at": 60.0}, died], [])
+
+
 def test_a_group_in_the_wrong_place_is_found() -> None:
     moved = status(db_status="Running (Failed Over)", db_host="h2")
     assert len(judge.misplaced(moved, {**HOLDERS, "db": ["h2"]}, HOMES)) == 2

@@ -102,14 +102,19 @@ def managers(world: Lines) -> list[str]:
 
 
 def needless_fences(world: Lines, spans: Sequence[Span]) -> list[str]:
-    """Hosts that were powered off without a fault of theirs."""
+    """Hosts that were powered off without a fault of theirs.
+
+    One that has just been switched on again may be: the manager has not heard of it yet.
+    """
+    boots = [(line["name"], line["at"]) for line in world if line["what"] == "boot"]
+    excuses = [*spans, *(Span(name, "boot", at, at) for name, at in boots)]
     return [
         f"{line['name']} was powered off at {line['at']:.3f}, and it had no fault"
         for line in world
         if line["what"] == "died"
         and not any(
             span.host == line["name"] and span.begun - 1 <= line["at"] <= span.ended + FENCE_DELAY_S
-            for span in spans
+            for span in excuses
         )
     ]
 
