@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,7 @@ from typing import Any, Protocol
 from tests.hosts import kernel
 
 EVERY_S = 0.01
+ADDRESSES_EVERY = 10  # looks: the kernel takes its time to list them
 
 
 class HasPid(Protocol):
@@ -32,6 +35,7 @@ class Watch:
         self._disks = disks
         self._tell = tell
         self._marks: dict[str, Callable[[int], bool]] = {}
+        self._addresses: set[str] = set()  # the marks that are addresses
         self.holders: dict[str, list[str]] = {}
         """The hosts that bore each mark when they were last looked at."""
         self._doubles: set[tuple[str, ...]] = set()
@@ -39,19 +43,22 @@ class Watch:
     def mark(self, name: str, *, path: str = "", address: str = "") -> None:
         """Watch a file, or an address, by this name."""
         self.holders[name] = []
+        if address:
+            self._addresses.add(name)
         self._marks[name] = (
-            (lambda pid: Path(f"/proc/{pid}/root{path}").exists())
+            (lambda pid: os.path.exists(f"/proc/{pid}/root{path}"))
             if path
-            else (lambda pid: f"-- {address}\n" in Path(f"/proc/{pid}/net/fib_trie").read_text())
+            else (lambda pid: _has_address(pid, address))
         )
 
     async def run(self) -> None:
         """Look for ever."""
-        while True:
+        for look in itertools.count():
             await asyncio.sleep(EVERY_S)
             self._look_at_disks()
             for name in self._marks:
-                self._look_at_mark(name)
+                if look % ADDRESSES_EVERY == 0 or name not in self._addresses:
+                    self._look_at_mark(name)
 
     def _look_at_disks(self) -> None:
         if not any(self._disks.iterdir()):
@@ -92,6 +99,11 @@ class Watch:
         if len(hosts) > 1 and (what, name, *hosts) not in self._doubles:
             self._doubles.add((what, name, *hosts))
             self._tell(what, name, hosts=hosts)
+
+
+def _has_address(pid: int, address: str) -> bool:
+    with open(f"/proc/{pid}/net/fib_trie") as file:
+        return f"-- {address}\n" in file.read()
 
 
 def request_of(watch: Watch, request: Mapping[str, Any]) -> dict[str, Any]:
