@@ -28,7 +28,7 @@ INSTALLED := .installed-by-halo
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
-	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (4 min)"
+	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (6 min)"
 	@echo "make chaos   as root: random faults on such hosts for MINUTES ($(MINUTES)), of a new SEED or a given one"
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"

@@ -43,6 +43,7 @@ class Operator:
         self._lock = threading.Lock()
         self.mended: Counter[str] = Counter()
         """What was mended, and how often."""
+        self.problems: list[str] = []
 
     # --- commands of the plan ------------------------------------------------------------------
 
@@ -132,8 +133,10 @@ class Operator:
     def _mend(self, name: str, mend: Callable[[], str]) -> None:
         try:
             self._say("operator", mend())
-        except AssertionError as error:
-            self._say("operator", f"{name}: {str(error).splitlines()[0]}")
+        except AssertionError as error:  # such as a host that dies again meanwhile
+            self._say("operator", f"{name}: {first_line(error)}")
+        except Exception as error:
+            self.problems.append(f"the operator at {name}: {first_line(error)}")
         finally:
             with self._lock:
                 self._at_work.discard(name)
@@ -159,6 +162,11 @@ class Operator:
         self.mended["cleanup"] += 1
         words = ["cleanup", group["id"]]
         return f"{self._words(words, self._halo(*words))}; it was: {group['comment']}"
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line; those of a world have all logs behind the first."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _answer(done: Ran) -> str:

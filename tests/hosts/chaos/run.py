@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.hosts.chaos import judge, story
 from tests.hosts.chaos.faults import Faults, Skipped
-from tests.hosts.chaos.operator import Operator
+from tests.hosts.chaos.operator import Operator, first_line
 from tests.hosts.chaos.schedule import COMMANDS, Act, plan
 from tests.hosts.chaos.site import PAIRS, Site
 from tests.hosts.cluster import Status
@@ -57,6 +57,7 @@ class Chaos:
             operator = Operator(self.site, faults, self.say, self.seed, pool)
             self._carry_out(faults, operator, pool)
             self._settle(operator)
+            self.problems += operator.problems
             self._judge(faults)
             self._summarise(operator)
         return self.problems
@@ -97,7 +98,8 @@ class Chaos:
         except Skipped as why:
             self.say("-", f"no {act}: {why}")
         except Exception as error:
-            self.problems.append(f"{act}: {type(error).__name__}: {error}")
+            # Of whatever kind: the ground failed, and the run is not what its plan says.
+            self.problems.append(f"{act}: {first_line(error)}")
             self.say("PROBLEM", f"{act}: {error}")
 
     def _until(self, over: Callable[[], bool], seconds: float, operator: Operator) -> bool:
@@ -169,7 +171,7 @@ class Chaos:
             promised = rows_acknowledged(json_lines(self.site.rows_log))
             self.problems += judge.lost_rows(promised, found)
         except AssertionError as error:
-            self.problems.append(str(error).splitlines()[0])
+            self.problems.append(first_line(error))
 
     def _wait_for_answer(self, log: Path, since: float) -> None:
         what = f"an answer to the client of {log.name}"
