@@ -180,7 +180,7 @@ class Chaos:
     def _judge_disks(self) -> None:
         """Stopped in order, the file systems are whole."""
         for group, image in zip(("disk", "files"), self.site.images, strict=True):
-            stopped = self.cluster.halo("stop", group, "--wait", "30", deadline=40)
+            stopped = self.cluster.halo("stop", group, "--wait", "90", deadline=100)
             if stopped.code != 0:
                 self.problems.append(f"{group} does not stop: {stopped.stderr.strip()}")
                 continue
