@@ -100,8 +100,14 @@ class Operator:
         broken: dict[str, Callable[[], str]] = {}
         for host in status.get("hosts", ()):
             self._look_at_host(host, broken)
+        up = {host["id"] for host in status.get("hosts", ()) if host["connected"]}
         for group in status.get("groups", ()):
-            if group["status"] == "Error" and group["managed"]:
+            # While a candidate is away, the error is most likely that: the host comes first.
+            if (
+                group["status"] == "Error"
+                and group["managed"]
+                and up.issuperset(group["candidates"])
+            ):
                 broken[group["id"]] = lambda g=group: self._clean_up(g)  # type: ignore[misc] # mypy does not infer lambdas with defaults
         now = time.monotonic()
         with self._lock:
