@@ -67,7 +67,8 @@ class LazyGroup(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
+            begins = [name for name in COMMANDS if name.startswith(args[0])]
+            close = begins or get_close_matches(args[0], COMMANDS, n=1)
             hint = f' Did you mean "{close[0]}"?' if close else ""
             ctx.fail(f'There is no command "{args[0]}".{hint}')
         return super().resolve_command(ctx, args)

@@ -176,8 +176,11 @@ def check_reset(state: ClusterState, host: HostId) -> None:
         raise CommandRefused(f"{host} is not fenced")
 
 
-def check_confirm_off(state: ClusterState, host: HostId, comment: str | None) -> None:
-    """Raise unless an administrator may vouch that the host is off."""
+def check_confirm_off(
+    state: ClusterState, host: HostId, comment: str | None, *, force: bool = False
+) -> None:
+    """Raise unless an administrator may vouch that the host is off. `force`: also against what
+    the last connection attempt said; another machine may answer at its address."""
     at = state.hosts[host]
     if not comment:
         raise BadRequest("--confirm-off needs --reason: who saw the host dark, and how")
@@ -187,6 +190,13 @@ def check_confirm_off(state: ClusterState, host: HostId, comment: str | None) ->
         )
     if at.connected and at.suspect_at is None:
         raise CommandRefused(f"{host} answers, so it is not off")
+    kind = at.loss.kind if at.loss is not None else None
+    died = kind is not None and kind.is_closed_port and state.settings.fence_on_connection_close
+    if kind is not None and kind.is_sign_of_life and not died and not force:
+        raise CommandRefused(
+            f"something answers at the address of {host} ({kind.value}), so it is hardly off: look "
+            "again. --force says that it is another machine"
+        )
 
 
 def cleanup_records(state: ClusterState, group: ResourceGroup) -> list[Event]:

@@ -94,6 +94,11 @@ class LossKind(Enum):
         return self in (LossKind.NO_ROUTE_TO_NETWORK, LossKind.DNS, LossKind.LOCAL)
 
     @property
+    def is_sign_of_life(self) -> bool:
+        """True where something answered, if not an agent that serves us."""
+        return self.is_closed_port or self in (LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL)
+
+    @property
     def is_closed_port(self) -> bool:
         """True where the host's kernel answered for an agent that is not there."""
         return self in (LossKind.REFUSED, LossKind.RESET)

@@ -83,7 +83,7 @@ def automatic_refusal(
     if memory.fence_cancelled:
         return (
             f"the fencing of {host} was cancelled; `halo fence {host} --force` tries again, "
-            f"`halo fence {host} --confirm-off` says that you saw it dark"
+            f"`halo fence {host} --confirm-off --reason ...` says that you saw it dark"
         )
     if not memory.seen:
         return (
@@ -181,13 +181,13 @@ def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
     if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
         return (
             f"fencing {host} ended without success ({at.fence_error}); `halo fence {host} --force` "
-            f"tries again, `halo fence {host} --confirm-off` says that you saw it dark"
+            f"tries again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
         )
     if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
         return (
             f"fencing {host} failed ({at.fence_error}); next try in "
             f"{max(1, round(at.fence_retry_at - now))} s. Mend the device, or see that the host is "
-            f"off and `halo fence {host} --confirm-off`"
+            f"off and `halo fence {host} --confirm-off --reason ...`"
         )
     return None
 

@@ -362,9 +362,12 @@ class ClusterState:
                 if not self.host_config(host).fence_levels:
                     return (
                         f"{host} was confirmed off, and has no fence device to ask again; "
-                        f"`halo fence {host} --confirm-off` once more"
+                        f"`halo fence {host} --confirm-off --reason ...` once more"
                     )
-                return f"{host} was fenced; its fence device has to confirm that it is still off"
+                return (
+                    f"{host} was fenced; its fence device has to confirm that it is still off, or "
+                    f"you: `halo fence {host} --confirm-off --reason ...`"
+                )
             return None
         if not at.connected:
             return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")

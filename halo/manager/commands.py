@@ -150,14 +150,15 @@ class Commands:
             case "fence":
                 return await self._fence(host, force, comment)
             case "confirm-off":
-                admin.check_confirm_off(self._state, host, comment)
+                admin.check_confirm_off(self._state, host, comment, force=force)
                 await self._durably(self._fence_desk.confirm_off(host, comment or ""))
                 return f"{host} counts as fenced: you saw it off"
             case "cancel-fence":
                 await self._durably(self._fence_desk.cancel(host, comment or ""))
                 return (
                     f"the fencing of {host} is cancelled, and not tried again before it answers; "
-                    f"`halo fence {host} --force` or --confirm-off goes on"
+                    f"`halo fence {host}` tries again, `--confirm-off --reason ...` says that you "
+                    "saw it off"
                 )
             case "activate" | "deactivate":
                 return await self._set_active(host, command == "activate", force, comment)

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from halo.core import admin
-from halo.core.errors import BadRequest, CommandError, CommandRefused, UnknownObject
+from halo.core.errors import (
+    BadRequest,
+    CommandError,
+    CommandRefused,
+    Loss,
+    LossKind,
+    UnknownObject,
+)
 from halo.core.journal import ErrorKind, Event
 from halo.core.state import FencePhase
 
@@ -325,6 +332,16 @@ def test_resetting(story: str, arrange: Step, said: str | None) -> None:
         ("it is lost", lambda w: w.lose("h1"), None),
         ("it is disconnected", lambda w: w.disconnect("h1"), None),
         (
+            "its kernel answers",
+            lambda w: w.disconnect("h1", Loss(LossKind.REFUSED)),
+            "something answers at the address of h1 (connection refused)",
+        ),
+        (
+            "its agent serves another manager",
+            lambda w: w.disconnect("h1", Loss(LossKind.BUSY)),
+            "--force",
+        ),
+        (
             "it is being fenced",
             lambda w: setattr(w.state.hosts["h1"], "fence_phase", FencePhase.RUNNING),
             "--cancel",
@@ -334,6 +351,12 @@ def test_resetting(story: str, arrange: Step, said: str | None) -> None:
 def test_vouching_for_a_dark_host(story: str, arrange: Step, said: str | None) -> None:
     world = a_world()
     judge(world, arrange, lambda: admin.check_confirm_off(world.state, "h1", "saw it dark"), said)
+
+
+def test_vouching_by_force_for_a_host_whose_address_another_machine_has() -> None:
+    world = a_world()
+    world.disconnect("h1", Loss(LossKind.REFUSED))
+    admin.check_confirm_off(world.state, "h1", "saw it dark", force=True)
 
 
 @pytest.mark.parametrize("comment", [None, ""])

@@ -164,8 +164,10 @@ def test_every_command_loads_and_has_help(name: str) -> None:
     assert "--socket" in result.output
 
 
-def test_a_mistyped_command_gets_a_suggestion() -> None:
-    result = run(None, "stauts")
+@pytest.mark.parametrize("typed", ["stauts", "stat"])
+def test_a_mistyped_command_gets_a_suggestion(typed: str) -> None:
+    """The command that begins so comes before one that is only alike: `start` changes things."""
+    result = run(None, typed)
     assert result.exit_code == 2
     assert 'Did you mean "status"?' in result.output
 
