@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from halo.core.errors import InvariantError
-from halo.core.group_machine import Left
+from halo.core.group_actions import Left
 from halo.core.model import GroupId, HostId
 from halo.core.tokens import ResourceToken
 

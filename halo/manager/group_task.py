@@ -12,9 +12,8 @@ from collections.abc import Callable
 import structlog
 
 from halo.core.errors import LinkError
-from halo.core.group_machine import (
+from halo.core.group_actions import (
     Action,
-    GroupMachine,
     Leave,
     Left,
     Report,
@@ -23,6 +22,7 @@ from halo.core.group_machine import (
     ReportStartFailure,
     Run,
 )
+from halo.core.group_machine import GroupMachine
 from halo.core.host_machine import ManageOrder
 from halo.core.journal import Event
 from halo.core.knowledge import Presence

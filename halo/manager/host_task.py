@@ -12,7 +12,7 @@ from collections import deque
 import structlog
 
 from halo.core.errors import Loss
-from halo.core.group_machine import Left
+from halo.core.group_actions import Left
 from halo.core.host_machine import (
     Action,
     ChildLeft,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from halo.core.errors import LinkError
-from halo.core.group_machine import describe
+from halo.core.group_actions import describe
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.ocf import OcfCode, is_present

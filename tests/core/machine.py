@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from halo.core.group_machine import (
+from halo.core.group_actions import (
     Action,
-    GroupMachine,
     Leave,
     Left,
     Report,
@@ -14,6 +13,7 @@ from halo.core.group_machine import (
     ReportStartFailure,
     Run,
 )
+from halo.core.group_machine import GroupMachine
 from halo.core.journal import Event
 from halo.core.knowledge import Presence
 from halo.core.model import Operation

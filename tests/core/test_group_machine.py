@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.group_machine import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
+from halo.core.group_actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
 from halo.core.journal import ErrorKind, Event
 from halo.core.knowledge import Presence
 from halo.core.model import ResourceGroup, StartFailurePolicy

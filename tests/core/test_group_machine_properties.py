@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from halo.core.group_machine import Left
+from halo.core.group_actions import Left
 from halo.core.journal import ErrorKind, Event
 from halo.core.knowledge import Presence
 from halo.core.model import StartFailurePolicy

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from halo.core.errors import InvariantError
-from halo.core.group_machine import Left
+from halo.core.group_actions import Left
 from halo.core.host_machine import (
     ChildLeft,
     HostMachine,
