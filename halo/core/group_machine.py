@@ -281,7 +281,9 @@ class GroupMachine:
         self._held_back = any(state.busy is not None for state in self.resources.values())
         if self._revoked is not None:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
-        if self._state.hold_reason(self._group) is not None:
+        # While a fence command waits for the disk its host is not ready, and may be so again.
+        is_ready = self._state.hosts[self._host].ready
+        if not is_ready or self._state.hold_reason(self._group) is not None:
             return self._monitors_due(self.resources.values(), now)
         departure = self._departure()
         if departure is not None:

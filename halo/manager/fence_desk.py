@@ -218,6 +218,7 @@ class FenceDesk:
                 if (at.epoch, at.accepted) != greeted:  # it came back, and was not looked at
                     self._hosts[host].link.stand_down()
                     self._hosts[host].link.resume()
+                self._hosts[host].poke()  # its groups were held meanwhile
         self._hosts[host].link.stand_down()
         return await self._attempt(host, comment, automatic=False, recorded=True)
 

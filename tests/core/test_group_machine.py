@@ -11,6 +11,7 @@ from halo.core.journal import ErrorKind, Event
 from halo.core.knowledge import Presence
 from halo.core.model import ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
+from halo.core.state import FencePhase
 
 from .builders import (
     GENERIC_ERROR,
@@ -679,3 +680,17 @@ def test_a_stop_of_a_shared_resource_that_is_cut_off_does_not_block_it_for_ever(
     driver.world.up("h1")
     fresh = Driver(driver.world)
     assert fresh.settle() == ["start g", "start net"]
+
+
+def test_while_a_fence_command_waits_for_the_disk_nothing_is_started_or_stopped() -> None:
+    """It may end in "nothing was changed": what else of the group runs must not be stopped."""
+    driver = running(PAIR)
+    driver.pass_time(5.0)
+    at = driver.world.state.hosts["h1"]
+    at.fence_phase = FencePhase.RUNNING
+    driver.is_up("x", up=False)
+    assert driver.answer("monitor g") == []
+    assert driver.answer("monitor x", NOT_RUNNING) == []
+    assert driver.step() == []
+    at.fence_phase = FencePhase.IDLE
+    assert driver.step() == ["start x"]

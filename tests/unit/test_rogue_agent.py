@@ -38,7 +38,7 @@ class Rogue(HaloAgent.Server):  # type: ignore[misc]  # made at run time from th
         self._fill(context.results.init("outcome"))
 
     async def monitorMany_context(self, context: Any) -> None:
-        for outcome in context.results.init("outcomes", len(context.params.monitors)):
+        for outcome in context.results.init("outcomes", len(context.params.items)):
             self._fill(outcome)
 
     async def operation_context(self, context: Any) -> None:
