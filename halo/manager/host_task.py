@@ -251,8 +251,12 @@ class HostTask:
     def link_alive(self, loss: Loss) -> None:
         """Something answers and its agent does not serve us: wait, and say so."""
         self._say_loss(loss)
-        self.void_power_proof(f"it gave a sign of life ({loss.kind.value})")
+        self.link_probed(loss.kind.value)
         self._state.host_alive(self.host)
+
+    def link_probed(self, what: str) -> None:
+        """A sign of life, told at once: the fence that asked looks at it later."""
+        self.void_power_proof(f"it gave a sign of life ({what})")
 
     def void_power_proof(self, why: str) -> None:
         """The host was fenced, and is not proven off any more: not after a restart either (S1)."""

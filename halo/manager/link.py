@@ -44,6 +44,10 @@ class LinkOwner(Protocol):
         """Something answered for a host that is not connected, such as a refusal."""
         ...
 
+    def link_probed(self, what: str) -> None:
+        """A probe while stood down met a sign of life."""
+        ...
+
     def link_missed(self, loss: Loss) -> None:
         """A connection attempt failed without a sign of life."""
         ...
@@ -144,9 +148,13 @@ class HostLink:
             kind = error.loss.kind
             if kind.proves_nothing:
                 return ProbeAnswer.NOT_ASKED
-            answers = kind in (LossKind.BUSY, LossKind.PROTOCOL, LossKind.TLS)
-            return ProbeAnswer.ANSWERS if answers else ProbeAnswer.NONE
+            died = kind.is_closed_port and self._settings.fence_on_connection_close
+            if kind.is_sign_of_life and not died:
+                self._owner.link_probed(kind.value)
+            is_agents = kind.is_sign_of_life and not kind.is_closed_port
+            return ProbeAnswer.ANSWERS if is_agents else ProbeAnswer.NONE
         connection.close()
+        self._owner.link_probed("its agent answers")
         return ProbeAnswer.ANSWERS
 
     def ping(self) -> None:

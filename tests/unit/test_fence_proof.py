@@ -230,3 +230,19 @@ async def test_no_off_is_sent_after_a_freeze_that_came_while_it_waited_for_its_t
     await asyncio.sleep(30)
     assert bench.outlet("one").is_on
     bench.never_confirmed()
+
+
+@virtual
+async def test_a_probe_that_is_answered_ends_an_older_proof_at_once() -> None:
+    """h1 was proven off, is powered on, and is fenced again: before that has come to an end, no
+    start may rest on the first fence."""
+    bench = await fenced()
+    bench.outlet().status_takes_s = 5.0
+    bench.agents["h1"].refuses = LossKind.TLS
+    bench.manager.hosts["h1"].link.stand_down()  # nothing but the fence asks
+    command = asyncio.create_task(refusal_of(bench.command("fence", force=True)))
+    await bench.until(lambda: "off one" in bench.switched[1:])
+    await asyncio.sleep(0.5)
+    assert bench.h1.fence_phase is FencePhase.RUNNING
+    assert bench.h1.power_proof is None
+    assert "still answers" in str(await command)

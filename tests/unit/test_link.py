@@ -63,6 +63,9 @@ class Bench:
     def link_alive(self, loss: Loss) -> None:
         self._tell(f"alive: {loss.kind.name}")
 
+    def link_probed(self, what: str) -> None:
+        self._tell(f"probed: {what}")
+
     def link_missed(self, loss: Loss) -> None:
         self._tell(f"missed: {loss.kind.name}")
 
@@ -514,7 +517,10 @@ def test_does_the_agent_answer_a_fresh_connection(
         await bench.until("up")
         bench.link.stand_down()
         bench.agent.refuses = refuses
+        told = len(bench.told)
         assert await bench.link.probe(1.0) is answers
+        speaks = refuses is None or refuses.is_sign_of_life
+        assert len(bench.told) - told == speaks
         assert bench.agent.standing == []
 
     run(body())
