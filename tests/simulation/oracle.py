@@ -148,10 +148,11 @@ class Oracle:
             return watch.quiet_since
         return max(watch.sign_at, self.fresh_at)
 
-    def _keep_verdict(self, host: str) -> None:
+    def _keep_verdict(self, host: str, now: float | None = None) -> None:
         """What comes now makes the count begin afresh, but undoes no verdict."""
         since = self.silent_since(host)
-        if self.clock.now - since >= self.cluster.settings.loss_budget_s:
+        now = self.clock.now if now is None else now
+        if now - since >= self.cluster.settings.loss_budget_s:
             self.hosts[host].quiet_since = since
 
     def fenced(self, host: str) -> None:
@@ -160,10 +161,10 @@ class Oracle:
         for name in watch.last_seen:
             watch.last_seen[name] = 7
 
-    def stands_still(self) -> None:
-        """The manager is about to stand still for long."""
+    def stands_still(self, since: float) -> None:
+        """The manager stands still for long: it saw no silence after `since`."""
         for host in self.hosts:
-            self._keep_verdict(host)
+            self._keep_verdict(host, since)
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""

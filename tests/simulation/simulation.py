@@ -105,6 +105,7 @@ class Simulation:
         self.steps = 0
         self.kill_in: int | None = None  # steps left to the next crash
         self.stalled_until = 0.0
+        self.still_since = 0.0  # when the present standstill began, or the last one
         self.observe_only = bool(scenario.options.get("observe"))
         self.down_s = 1.0
         self.operator = Operator(self)
@@ -168,9 +169,11 @@ class Simulation:
     def stall_manager(self, seconds: float) -> None:
         """The manager's process stands still."""
         self.world.say("manager", f"stands still for {seconds:g} s")
+        if self.stalled_until <= self.clock.now:
+            self.still_since = self.clock.now
         self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
         if seconds > NOTICED_S:
-            self.world.oracle.stands_still()
+            self.world.oracle.stands_still(self.still_since)
             self.clock.at(self.stalled_until, self._goes_on)
 
     def _goes_on(self) -> None:
