@@ -70,21 +70,15 @@ class MonitorBatcher:
             self.monitor_alone(resource, deadline_s, take)
             return
         if not self._gathered:
-            self._loop.call_soon(self._turn_ended)
+            self._loop.call_soon(self.flush)
         self._gathered.append(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
     def monitor_alone(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
         """The same by a call for one, which waits for the script."""
         self._call_alone(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
-    def flush(self, resource: ResourceId) -> bool:
-        """Send what was gathered so far. True: a monitor of `resource` is among it, and is sent in
-        the next turn of the loop, by a task of its own."""
-        is_among = any(asked.resource.id == resource for asked in self._gathered)
-        self._turn_ended()
-        return is_among
-
-    def _turn_ended(self) -> None:
+    def flush(self) -> None:
+        """Send what was gathered so far, in this very step."""
         gathered, self._gathered = self._gathered, []
         if len(gathered) == 1:
             self._call_alone(gathered[0])
@@ -104,12 +98,18 @@ class MonitorBatcher:
         call.add_done_callback(self._calls.discard)
 
     def _call_alone(self, asked: _Asked) -> None:
-        self._spawn(self._hear_alone(asked))
+        """Sends at once, as `send` does."""
+        try:
+            answer = self._run(asked.resource, asked.deadline - self._loop.time())
+        except Exception as error:
+            self._loop.call_soon(asked.take, error)
+            return
+        self._spawn(self._hear_alone(asked, answer))
 
-    async def _hear_alone(self, asked: _Asked) -> None:
+    async def _hear_alone(self, asked: _Asked, answer: Awaitable[OperationResult]) -> None:
         began = self._loop.time()
         try:
-            result = await self._run(asked.resource, asked.deadline - began)
+            result = await answer
         except Exception as error:
             asked.take(error)
             return

@@ -13,7 +13,7 @@ import errno
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -314,9 +314,8 @@ class CapnpConnection:
         """
         if operation is Operation.MONITOR and FEATURE in self.identity.features:
             return await self._monitor_and_wait(resource, deadline_s)
-        # Else no turn of the loop may come between the gate that a start passed and its sending.
-        if self._monitors.flush(resource.id):
-            await asyncio.sleep(0)
+        # No turn of the loop comes between the gate that a start passed and its sending.
+        self._monitors.flush()
         return await self._operate_alone(resource, operation, deadline_s)
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
@@ -341,18 +340,27 @@ class CapnpConnection:
         self._monitors.monitor(resource, deadline_s, take)
         return await answer
 
-    async def _operate_alone(
+    def _operate_alone(
         self, resource: Resource, operation: Operation, deadline_s: float
-    ) -> OperationResult:
+    ) -> Coroutine[Any, Any, OperationResult]:
+        """Sends at once; what it returns is the answer, to be awaited."""
         self._require_open()
         call = self._operation if self.identity.legacy else self._run
         if operation is Operation.VALIDATE:
             if VALIDATE_ALL not in self.identity.features:
-                return OperationResult(Outcome.NOT_RUN, message="the agent knows no validate-all")
+                return _not_run("the agent knows no validate-all")
             call = self._validate
         try:
+            return self._in_time(call(resource, operation), operation, deadline_s)
+        except capnp.KjException as error:
+            raise self._failure(error) from error
+
+    async def _in_time(
+        self, answer: Awaitable[OperationResult], operation: Operation, deadline_s: float
+    ) -> OperationResult:
+        try:
             async with asyncio.timeout(deadline_s):
-                return await call(resource, operation)
+                return await answer
         except TimeoutError:
             return OperationResult(
                 Outcome.TIMED_OUT, message=f"no answer from the agent within {deadline_s:g} s"
@@ -381,7 +389,7 @@ class CapnpConnection:
         except capnp.KjException as error:
             raise self._failure(error) from error
 
-    async def _run(self, resource: Resource, operation: Operation) -> OperationResult:
+    def _run(self, resource: Resource, operation: Operation) -> Awaitable[OperationResult]:
         request = self._agent.run_request(
             resource=resource.kind,
             op=_OPERATION_NUMBER[operation],
@@ -390,10 +398,9 @@ class CapnpConnection:
             term=self._term(),
         )
         set_arguments(request, resource)
-        answer = await request.send()
-        return result_of_outcome(answer.outcome)
+        return _outcome_of(request.send())
 
-    async def _validate(self, resource: Resource, operation: Operation) -> OperationResult:
+    def _validate(self, resource: Resource, operation: Operation) -> Awaitable[OperationResult]:
         request = self._agent.validateAll_request(
             resource=resource.kind,
             instance=resource.id,
@@ -401,16 +408,14 @@ class CapnpConnection:
             term=self._term(),
         )
         set_arguments(request, resource)
-        answer = await request.send()
-        return result_of_outcome(answer.outcome)
+        return _outcome_of(request.send())
 
-    async def _operation(self, resource: Resource, operation: Operation) -> OperationResult:
+    def _operation(self, resource: Resource, operation: Operation) -> Awaitable[OperationResult]:
         request = self._agent.operation_request(
             resource=resource.kind, op=_OPERATION_NUMBER[operation]
         )
         set_arguments(request, resource)
-        answer = await request.send()
-        return result_of_legacy(answer.result)
+        return _legacy_result_of(request.send())
 
     async def watch(
         self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
@@ -452,6 +457,18 @@ class CapnpConnection:
             "OVERLOADED": LossKind.BUSY,
         }.get(error.type, LossKind.PROTOCOL)
         return LinkError(Loss(kind, _first_line(error.description)))
+
+
+async def _not_run(message: str) -> OperationResult:
+    return OperationResult(Outcome.NOT_RUN, message=message)
+
+
+async def _outcome_of(sent: Any) -> OperationResult:
+    return result_of_outcome((await sent).outcome)
+
+
+async def _legacy_result_of(sent: Any) -> OperationResult:
+    return result_of_legacy((await sent).result)
 
 
 def _look_up(name: str, port: int) -> list[tuple[int, Any]]:

@@ -82,8 +82,8 @@ def automatic_refusal(
         return f"the fence device of {host} is not trusted; mend it, then `halo reset {host}`"
     if memory.fence_cancelled:
         return (
-            f"the fencing of {host} was cancelled; `halo fence {host} --force` tries again, "
-            f"`halo fence {host} --confirm-off --reason ...` says that you saw it dark"
+            f"the fencing of {host} was cancelled by the administrator; `halo fence {host}` tries "
+            f"again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
         )
     if not memory.seen:
         return (

@@ -252,6 +252,12 @@ class ClusterState:
         self.knowledge.host_fenced(host, list(resources.values()))
         self.needs.drop_host(host)
 
+    def doubt_power_proof(self, host: HostId) -> None:
+        """Nothing rests on what a fence proved before the device was asked again, from now on: a
+        new proof, so that an answer to an earlier question cannot renew it."""
+        if self.hosts[host].power_proof is not None:
+            self.hosts[host].power_proof = PowerProof(verified_at=float("-inf"))
+
     def void_power_proof(self, host: HostId, reason: str) -> None:
         """What the fence proved does not hold any more."""
         self.hosts[host].power_proof = None

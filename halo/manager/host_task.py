@@ -251,12 +251,21 @@ class HostTask:
     def link_alive(self, loss: Loss) -> None:
         """Something answers and its agent does not serve us: wait, and say so."""
         self._say_loss(loss)
-        self.link_probed(loss.kind.value)
-        self._state.host_alive(self.host)
+        was_proven = self._state.hosts[self.host].power_proof is not None
+        self.link_probed(loss)
+        if not was_proven:  # else it stays among those that fell silent together
+            self._state.host_alive(self.host)
 
-    def link_probed(self, what: str) -> None:
-        """A sign of life, told at once: the fence that asked looks at it later."""
-        self.void_power_proof(f"it gave a sign of life ({what})")
+    def link_probed(self, loss: Loss | None) -> None:
+        """A sign of life, told at once: a fence that asked looks at it later.
+
+        A closed port may be another machine's word, or a firewall's: the device is asked again. See
+        docs/decisions/0005."""
+        if loss is not None and loss.kind.is_closed_port:
+            self._state.doubt_power_proof(self.host)
+        else:
+            what = "its agent answers" if loss is None else loss.kind.value
+            self.void_power_proof(f"it gave a sign of life ({what})")
 
     def void_power_proof(self, why: str) -> None:
         """The host was fenced, and is not proven off any more: not after a restart either (S1)."""

@@ -44,8 +44,8 @@ class LinkOwner(Protocol):
         """Something answered for a host that is not connected, such as a refusal."""
         ...
 
-    def link_probed(self, what: str) -> None:
-        """A probe while stood down met a sign of life."""
+    def link_probed(self, loss: Loss | None) -> None:
+        """A probe while stood down met a sign of life; None: the agent answered it."""
         ...
 
     def link_missed(self, loss: Loss) -> None:
@@ -150,11 +150,11 @@ class HostLink:
                 return ProbeAnswer.NOT_ASKED
             died = kind.is_closed_port and self._settings.fence_on_connection_close
             if kind.is_sign_of_life and not died:
-                self._owner.link_probed(kind.value)
+                self._owner.link_probed(error.loss)
             is_agents = kind.is_sign_of_life and not kind.is_closed_port
             return ProbeAnswer.ANSWERS if is_agents else ProbeAnswer.NONE
         connection.close()
-        self._owner.link_probed("its agent answers")
+        self._owner.link_probed(None)
         return ProbeAnswer.ANSWERS
 
     def ping(self) -> None:

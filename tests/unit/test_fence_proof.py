@@ -15,7 +15,7 @@ from halo.core.state import FencePhase
 from .fence_bench import Bench, refusal_of, virtual
 from .virtual_time import run
 
-SIGNS_OF_LIFE = [LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL, LossKind.REFUSED]
+ANSWERS = [LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL]
 NOT_ASKED = [LossKind.DNS, LossKind.LOCAL, LossKind.NO_ROUTE_TO_NETWORK]
 
 
@@ -43,8 +43,8 @@ async def run_by_hand_on_h1(bench: Bench, answers: LossKind) -> None:
     await bench.until(lambda: bench.h1.power_proof is None)
 
 
-@pytest.mark.parametrize("kind", SIGNS_OF_LIFE)
-def test_no_start_rests_on_a_power_proof_after_a_sign_of_life(kind: LossKind) -> None:
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_no_start_rests_on_a_power_proof_after_an_answer_of_the_agent(kind: LossKind) -> None:
     async def body() -> None:
         bench = await fenced()
         await run_by_hand_on_h1(bench, kind)
@@ -58,8 +58,8 @@ def test_no_start_rests_on_a_power_proof_after_a_sign_of_life(kind: LossKind) ->
     run(body())
 
 
-@pytest.mark.parametrize("kind", SIGNS_OF_LIFE)
-def test_a_sign_of_life_is_remembered_over_a_restart(kind: LossKind) -> None:
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_an_answer_of_the_agent_is_remembered_over_a_restart(kind: LossKind) -> None:
     async def body() -> None:
         bench = await fenced()
         await run_by_hand_on_h1(bench, kind)
@@ -82,17 +82,36 @@ async def test_without_a_sign_of_life_the_proof_holds_over_a_restart() -> None:
 
 
 @virtual
-async def test_a_sign_of_life_voids_the_answer_that_a_device_gave_to_an_earlier_question() -> None:
+async def test_after_a_closed_port_an_older_answer_of_the_device_counts_for_nothing() -> None:
     bench = await fenced()
-    await asyncio.sleep(20)
     bench.outlet().status_takes_s = 6.0
     bench.manager.device_desk.verify("h1")
     await asyncio.sleep(2.0)
     bench.agents["h1"].refuses = LossKind.REFUSED
-    await bench.until(lambda: bench.h1.power_proof is None)
+    await bench.until(lambda: bench.h1.power_proof.verified_at == float("-inf"))
     bench.agents["h1"].refuses = None  # silent again, for whatever reason
-    await asyncio.sleep(10.0)
-    assert bench.h1.power_proof is None
+    await asyncio.sleep(10.0)  # the answer to the question of before has come
+    assert bench.h1.power_proof.verified_at == float("-inf")
+    bench.outlet().is_on = True
+    bench.manager.device_desk.verify("h1")
+    await bench.until(lambda: bench.h1.power_proof is None)
+
+
+@virtual
+async def test_a_closed_port_where_the_device_still_says_off_keeps_no_group_down() -> None:
+    """A firewall may answer for a host that is gone."""
+    bench = await fenced()
+    bench.agents["h1"].refuses = LossKind.REFUSED
+    await asyncio.sleep(5)
+    bench.agents["h2"].up.discard("g")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    operations = bench.manager.operations
+    await operations.group_command("g", "stop", to=None, force=False, comment="x")
+    await bench.until(lambda: "g" not in bench.agents["h2"].up)
+    bench.devices.asked.clear()
+    await operations.group_command("g", "start", to=None, force=False, comment="x")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.devices.asked[0] == "status one"
 
 
 @pytest.mark.parametrize("kind", NOT_ASKED)

@@ -63,8 +63,8 @@ class Bench:
     def link_alive(self, loss: Loss) -> None:
         self._tell(f"alive: {loss.kind.name}")
 
-    def link_probed(self, what: str) -> None:
-        self._tell(f"probed: {what}")
+    def link_probed(self, loss: Loss | None) -> None:
+        self._tell(f"probed: {loss}")
 
     def link_missed(self, loss: Loss) -> None:
         self._tell(f"missed: {loss.kind.name}")
