@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -304,11 +305,12 @@ async def test_a_leftover_that_holds_the_pipes_does_not_delay_the_result(
 
 
 CALLER = """
-import asyncio, sys
+import asyncio, signal, sys
 from halo.adapters.fence import FencePrograms
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction
 program = sys.argv[1]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
 asyncio.run(FencePrograms().run(FenceDevice("x", program, {}), FenceAction.OFF, 300))
 """
 
@@ -415,5 +417,6 @@ async def test_starting_a_program_costs_milliseconds(
         started = sum(os.times()[:4])  # processor time, its children's too: load does not count
         await programs.run(device("/bin/true"), OFF, 10)
         costs.append(sum(os.times()[:4]) - started)
-    # 1 ms on an idle machine; the bound leaves no room for a second interpreter.
-    assert sum(costs) / len(costs) < 0.01
+    # 1 ms on an idle machine; the bound leaves no room for a second interpreter. The clock ticks
+    # every 10 ms, and now and then one stands for something else.
+    assert statistics.median(costs) < 0.01
