@@ -21,7 +21,7 @@ def commands_of_the_chapter() -> list[str]:
     text = (ROOT / "README.md").read_text()
     chapter = text.split("## Failover by hand\n")[1].split("\n## ")[0]
     lines = re.findall(r"^    (.*)$", chapter.replace("\\\n", " "), re.MULTILINE)
-    return [re.sub(r"\s+", " ", line) for line in lines]
+    return [re.sub(r"\s+", " ", line.split("  # ")[0]) for line in lines]
 
 
 class Checkout:
@@ -74,7 +74,8 @@ def test_the_chapter_does_what_it_says(checkout: Checkout) -> None:
     exports = [c for c in commands if c.startswith("export HALO_TEST_DIRECTORY")]
     assert [c.split()[0] for c in behind] == ["halo_remote", "halo_remote", "halo_manager"]
     assert len(exports) == 1
-    power_status, power_off, status = [c for c in commands if c.startswith("halo ")]
+    first_look, power_status, power_off, status = [c for c in commands if c.startswith("halo ")]
+    assert first_look == status
 
     def says(command: str, *lines: str) -> bool:
         shown = checkout.run(command).stdout.splitlines()
@@ -120,7 +121,7 @@ def test_the_chapter_does_what_it_says(checkout: Checkout) -> None:
         name for name in files if name.startswith(("fence_mds01.zfs", "fence_mds01.lustre"))
     ]
 
-    # Not in the README: the way back, as the operators' handbook has it.
+    # The way back, as the text below the commands has it.
     checkout.run(*exports, behind[1])
     until_says(status, "Connected hosts: fence_mds00, fence_mds01 (fenced)")
     checkout.run("halo reset fence_mds01 --socket halo.socket")
