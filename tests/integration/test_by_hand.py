@@ -21,7 +21,7 @@ def commands_of_the_chapter() -> list[str]:
     text = (ROOT / "README.md").read_text()
     chapter = text.split("## Failover by hand\n")[1].split("\n## ")[0]
     lines = re.findall(r"^    (.*)$", chapter.replace("\\\n", " "), re.MULTILINE)
-    return [re.sub(r"\s+", " ", line.split("  # ")[0]) for line in lines]
+    return [re.sub(r"\s+", " ", line.split("  # ")[0].rstrip()) for line in lines]
 
 
 class Checkout:
