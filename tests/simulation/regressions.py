@@ -57,6 +57,10 @@ WHAT_IT_FOUND = {
         "A connection that ended in the step in which a group task had left killed the manager "
         "by a KeyError."
     ),
+    "a_sign_of_life_that_a_fence_met": (
+        "A host that was proven off was powered on and fenced again; the probe of that fence was "
+        "answered, and before the fence had failed a group was started on the older proof."
+    ),
     "shared_stopped_for_a_newcomer": (
         "A group that moved to a host stopped a shared resource there to start it after its own "
         "root, while two other groups needed it."
