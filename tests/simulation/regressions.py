@@ -21,6 +21,10 @@ WHAT_IT_FOUND = {
         "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
         "the agent that watched it, was shown as stopped for ever while it ran."
     ),
+    "a_sign_of_life_that_a_fence_met": (
+        "A host that was proven off was powered on and fenced again; the probe of that fence was "
+        "answered, and before the fence had failed a group was started on the older proof."
+    ),
     "accepted_while_the_fence_waits_for_the_disk": (
         "As `back_while_the_fence_waits_for_the_disk`, with a host that had connected just before "
         "the command, and whose first heartbeat was answered while the command waited."
@@ -56,10 +60,6 @@ WHAT_IT_FOUND = {
     "revoked_twice": (
         "A connection that ended in the step in which a group task had left killed the manager "
         "by a KeyError."
-    ),
-    "a_sign_of_life_that_a_fence_met": (
-        "A host that was proven off was powered on and fenced again; the probe of that fence was "
-        "answered, and before the fence had failed a group was started on the older proof."
     ),
     "shared_stopped_for_a_newcomer": (
         "A group that moved to a host stopped a shared resource there to start it after its own "
