@@ -42,7 +42,8 @@ class FencePhase(StrEnum):
 class PowerProof:
     """A confirmed fence without a sign of life since. Monotonic seconds."""
 
-    verified_at: float  # when the device last said off; -inf: not asked by this manager yet
+    verified_at: float  # when the device was asked that last said off; -inf: it has to be asked
+    doubted_at: float | None = None  # since when something answers there; the device is asked anew
 
 
 @dataclass(slots=True)
@@ -252,11 +253,23 @@ class ClusterState:
         self.knowledge.host_fenced(host, list(resources.values()))
         self.needs.drop_host(host)
 
-    def doubt_power_proof(self, host: HostId) -> None:
-        """Nothing rests on what a fence proved before the device was asked again, from now on: a
-        new proof, so that an answer to an earlier question cannot renew it."""
-        if self.hosts[host].power_proof is not None:
-            self.hosts[host].power_proof = PowerProof(verified_at=float("-inf"))
+    def doubt_power_proof(self, host: HostId, now: float) -> None:
+        """Nothing rests on what a fence proved before the device was asked again, after `now`.
+
+        What answers goes on doing so: a doubt that stands does not begin anew each time, or no
+        question would ever be late enough."""
+        proof = self.hosts[host].power_proof
+        if proof is not None:
+            proof.verified_at = float("-inf")
+            proof.doubted_at = now if proof.doubted_at is None else proof.doubted_at
+
+    def renew_power_proof(self, host: HostId, asked_at: float) -> bool:
+        """The device, asked at `asked_at`, says off. False: a doubt is younger than that."""
+        proof = self.hosts[host].power_proof
+        if proof is None or (proof.doubted_at is not None and asked_at < proof.doubted_at):
+            return False
+        proof.verified_at, proof.doubted_at = asked_at, None
+        return True
 
     def void_power_proof(self, host: HostId, reason: str) -> None:
         """What the fence proved does not hold any more."""

@@ -79,7 +79,7 @@ class DeviceDesk:
             if at.power_proof is not proof or proof is None:
                 return  # it answered, or was fenced again: this result is late
             if problem is None:
-                proof.verified_at = asked_at
+                self._state.renew_power_proof(host, asked_at)
             else:
                 log.warning("not proven off", host=host, reason=problem)
                 at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S

@@ -262,7 +262,7 @@ class HostTask:
         A closed port may be another machine's word, or a firewall's: the device is asked again. See
         docs/decisions/0005."""
         if loss is not None and loss.kind.is_closed_port:
-            self._state.doubt_power_proof(self.host)
+            self._state.doubt_power_proof(self.host, self._loop.time())
         else:
             what = "its agent answers" if loss is None else loss.kind.value
             self.void_power_proof(f"it gave a sign of life ({what})")
