@@ -21,7 +21,8 @@ DEADLINE_S = 90.0
 
 def start_demo(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "demo" / "demo.py")],
+        # A shell's background jobs, and so what they start, ignore SIGINT; `env` ends that.
+        ["env", "--default-signal=INT", sys.executable, str(ROOT / "demo" / "demo.py")],
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
