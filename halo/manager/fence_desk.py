@@ -411,14 +411,17 @@ class FenceDesk:
             asked_at = self._loop.time()
             problem = await self._devices.status_problem(host)
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
-            if problem is None and answer is ProbeAnswer.NONE:
-                automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
-                await self._record_fence(host, intent, automatic=automatic)
-                self._confirmed(host, asked_at, automatic=automatic)
-            else:
-                why = f"its device says: {problem}" if problem else answer.value
-                text = f"open when the manager restarted; {why}; decided afresh"
-                await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
+            async with self._settling[host]:
+                if at.fence_phase is not FencePhase.RUNNING:
+                    return  # cancelled meanwhile: what was found is discarded
+                if problem is None and answer is ProbeAnswer.NONE:
+                    automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
+                    await self._record_fence(host, intent, automatic=automatic)
+                    self._confirmed(host, asked_at, automatic=automatic)
+                else:
+                    why = f"its device says: {problem}" if problem else answer.value
+                    text = f"open when the manager restarted; {why}; decided afresh"
+                    await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
         finally:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = FencePhase.IDLE

@@ -290,3 +290,23 @@ async def test_a_probe_that_is_answered_ends_an_older_proof_at_once() -> None:
     assert bench.h1.fence_phase is FencePhase.RUNNING
     assert bench.h1.power_proof is None
     assert "still answers" in str(await command)
+
+
+@virtual
+async def test_an_open_intent_that_is_cancelled_while_its_device_is_asked_is_not_confirmed() -> (
+    None
+):
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_hangs = True
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    await asyncio.sleep(1.0)
+    bench = await restarted(bench)
+    bench.lose()
+    bench.outlet().is_on = False
+    bench.outlet().status_takes_s = 3.0
+    await asyncio.sleep(1.0)
+    assert "is cancelled" in await bench.command("cancel-fence")
+    await asyncio.sleep(30)
+    bench.never_confirmed()
