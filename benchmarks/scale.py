@@ -25,9 +25,9 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.fit import exponent
-from benchmarks.http import get
 from benchmarks.report import bar, machine
 from benchmarks.site import Shape, Site, cpu_s, rss_mb
+from benchmarks.unix_http import get
 
 SETTINGS = {
     "storm_hosts": 100000,

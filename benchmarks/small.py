@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.http import send
 from benchmarks.site import ROOT, Shape, Site, cpu_s, rss_mb
 from benchmarks.status_command import status_times_ms
+from benchmarks.unix_http import send
 from halo.adapters.journal_sqlite import SqliteMedium
 
 PAIR = Shape(hosts=2, groups_per_host=1, resources_per_group=1)

@@ -1,6 +1,6 @@
 """How long `halo status` takes as a whole process, on 100 resources. The bar is 80 ms.
 
-Run it on a quiet machine: python benchmarks/status_command.py [RUNS]
+Run it on a quiet machine: python -m benchmarks.status_command [RUNS]
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.fakes.http_operations import FakeOperations, serving
 
