@@ -8,6 +8,7 @@ with an unmanaged group is not fenced; no start ever rests on it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,6 +51,10 @@ class Knowledge:
     def of(self, resource: ResourceId, host: HostId) -> Sighting:
         """What is known of one resource on one host; not to be written to."""
         return self._sightings.get(host, {}).get(resource, _NOTHING)
+
+    def on_host(self, host: HostId) -> Mapping[ResourceId, Sighting]:
+        """What is known of each resource on one host; not to be written to."""
+        return self._sightings.get(host, {})
 
     def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
         sightings = self._sightings.setdefault(host, {})

@@ -87,8 +87,15 @@ class HostState:
         return self.connected and self.accepted and self.fence_phase is not FencePhase.RUNNING
 
     def operation_count(self, resource: ResourceId) -> OperationCount:
-        """The starts and stops of one resource over this connection."""
+        """The starts and stops of one resource over this connection, to be counted on."""
         return self.operations.setdefault(resource, OperationCount())
+
+    def settled_operations(self, resource: ResourceId) -> int | None:
+        """How many starts and stops were answered; None while one is not."""
+        count = self.operations.get(resource)
+        if count is None:
+            return 0
+        return count.answered if count.answered == count.sent else None
 
 
 @dataclass

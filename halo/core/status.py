@@ -40,7 +40,8 @@ def parts(
         yield key, []
     listed: set[str] = set()
     for group in state.cluster.groups.values():
-        rows = [_resource(state, group, resource) for resource in group.resources]
+        copies = state.knowledge.running_on(group)
+        rows = [_resource(state, group, resource, copies) for resource in group.resources]
         whole_group = _group(state, group, rows)
         rows = [row for row in rows if row["id"] not in listed]
         listed.update(row["id"] for row in rows)
@@ -73,7 +74,9 @@ def _on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
     return sighting.presence.value, sighting.reason
 
 
-def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> dict[str, Any]:
+def _resource(
+    state: ClusterState, group: ResourceGroup, resource: Resource, copies: list[HostId]
+) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
     per_host = {
         host: _on_host(state.hosts[host], state.knowledge.of(resource.id, host))
@@ -81,7 +84,6 @@ def _resource(state: ClusterState, group: ResourceGroup, resource: Resource) -> 
     }
     running = [host for host, (status, _) in per_host.items() if status == RUNNING]
     status = _overall(group, [status for status, _ in per_host.values()], running)
-    copies = state.knowledge.running_on(group)
     comment = at.comment if at.managed_on is None else ""
     if len(copies) > 1 and not resource.shared:
         status, comment = ERROR, f"running on {' and '.join(copies)} at once"

@@ -11,6 +11,7 @@ from halo.core.model import GroupId, HostId
 from halo.core.state import ClusterState
 from halo.core.tokens import ResourceToken
 from halo.manager.journal import Journal
+from halo.manager.link import CONNECTING_AT_ONCE
 from halo.ports import AgentConnector, FenceDevices
 
 
@@ -53,6 +54,9 @@ class Context:
     fatal: Callable[[BaseException], None]
     desk: Desk = field(init=False)
     device_check: DeviceCheck = field(init=False)
+    connecting: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(CONNECTING_AT_ONCE)
+    )
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop keeps weak ones only
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

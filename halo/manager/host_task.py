@@ -67,6 +67,7 @@ class HostTask:
             context.connector,
             context.state.settings,
             self,
+            context.connecting,
             grace_s,
         )
 

@@ -23,6 +23,9 @@ from halo.ports import AgentConnection, AgentConnector
 log = structlog.get_logger("halo.link")
 
 HEARTBEATS_IN_FLIGHT = 8
+CONNECTING_AT_ONCE = 64
+"""Connection attempts under way in the whole manager. A thousand that begin together end together:
+where the processor cannot complete them all within the deadline of one, none would ever succeed."""
 
 
 class ProbeAnswer(Enum):
@@ -74,9 +77,11 @@ class HostLink:
         connector: AgentConnector,
         settings: Settings,
         owner: LinkOwner,
+        turns: asyncio.Semaphore,
         grace_s: float = 0.0,
     ) -> None:
         self._host = host
+        self._turns = turns
         self._connector = connector
         self._settings = settings
         self._owner = owner
@@ -94,6 +99,7 @@ class HostLink:
         self._allowed = asyncio.Event()
         self._allowed.set()
         self._attempt: asyncio.Task[AgentConnection] | None = None
+        self._attempt_ends_at = float("inf")  # of one that waits for its turn
         self._declared_lost = False
         self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
         self._defect: Exception | None = None
@@ -166,17 +172,14 @@ class HostLink:
 
     async def _connect(self) -> AgentConnection | None:
         """One attempt. It is judged while it hangs, so that a verdict is never late."""
-        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
-        ends_at = self._loop.time() + deadline_s
-        self._detector.sent()
-        self._attempt = self._loop.create_task(self._connector.connect(self._host, deadline_s))
-        attempt = self._attempt
+        self._attempt_ends_at = float("inf")
+        self._attempt = attempt = self._loop.create_task(self._connect_in_turn())
         try:
             while True:
                 timeout = self._until_verdict()
-                due = min(ends_at, self._loop.time() + timeout) if timeout else ends_at
+                judged_at = self._loop.time() + timeout if timeout else float("inf")
                 done, _ = await asyncio.wait({attempt}, timeout=timeout)
-                self._detector.woke(self._loop.time(), due)
+                self._detector.woke(self._loop.time(), min(judged_at, self._attempt_ends_at))
                 if done:
                     break
                 self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
@@ -195,6 +198,14 @@ class HostLink:
             elif not attempt.cancelled():
                 attempt.exception()  # taken note of, though we end in the very turn it came
             self._attempt = None
+
+    async def _connect_in_turn(self) -> AgentConnection:
+        """Connect as soon as few enough others do. What waits was not sent, and proves nothing."""
+        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
+        async with self._turns:
+            self._attempt_ends_at = self._loop.time() + deadline_s
+            self._detector.sent()
+            return await self._connector.connect(self._host, deadline_s)
 
     def _until_verdict(self) -> float | None:
         """How long until a hanging attempt could complete a verdict; None: it cannot."""

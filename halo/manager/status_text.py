@@ -19,7 +19,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 STEP_S = 0.004
-"""How long one step takes, about."""
+"""How long one step takes, about, in a loop that has little else to do."""
+
+LONGEST_STEP_S = 0.04
+SHARE = 0.5
+"""A step may take this much of the time that the turn of the loop before it took. In a busy loop a
+turn takes long, and a status of many short steps, one a turn, would never be ready."""
 
 Part = tuple[str, Any]
 """A key of the status, and its value or, where that is a list, some of its rows."""
@@ -75,7 +80,8 @@ class StatusText:
     async def _encoded(self) -> bytes:
         texts: dict[str, list[str]] = {}
         lists: set[str] = set()
-        step_ends = self._loop.time() + STEP_S
+        now = self._loop.time
+        step_ends = now() + STEP_S
         for key, value in self._parts():
             rows = texts.setdefault(key, [])
             if isinstance(value, list):
@@ -83,9 +89,11 @@ class StatusText:
                 rows.extend(map(_encode, value))
             else:
                 rows.append(_encode(value))
-            if self._loop.time() >= step_ends:
+            left_at = now()
+            if left_at >= step_ends:
                 await asyncio.sleep(0)
-                step_ends = self._loop.time() + STEP_S
+                back_at = now()
+                step_ends = back_at + min(max(STEP_S, SHARE * (back_at - left_at)), LONGEST_STEP_S)
         entries = (
             f"{_encode(key)}:[{','.join(rows)}]" if key in lists else f"{_encode(key)}:{rows[0]}"
             for key, rows in texts.items()

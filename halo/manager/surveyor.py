@@ -17,6 +17,8 @@ from halo.manager.operations import monitor
 from halo.manager.watcher import FEATURE, ReportTaker, Watcher
 from halo.ports import AgentConnection
 
+_CERTAIN = (Presence.RUNNING, Presence.STOPPED)
+
 log = structlog.get_logger("halo.survey")
 
 PROBES_AT_ONCE = 64
@@ -129,7 +131,7 @@ class Surveyor:
         Of a watched host only what is in doubt: the agent tells changes, and what the manager
         chose to forget has not changed there."""
         if self._state.hosts[self._host].watched:
-            return any(self._is_in_doubt(resource) for resource in group.resources)
+            return self._is_in_doubt(group)
         if self._is_managed_here(group.id):
             return False
         if self._state.groups[group.id].managed_on is None:
@@ -139,14 +141,20 @@ class Surveyor:
         age = self._loop.time() - self._looked_at.get(group.id, float("-inf"))
         return age >= self._state.settings.survey_interval_s
 
-    def _is_in_doubt(self, resource: Resource) -> bool:
-        count = self._state.hosts[self._host].operation_count(resource.id)
-        if count.sent != count.answered:
-            return False
-        presence = self._state.knowledge.of(resource.id, self._host).presence
-        if presence not in (Presence.RUNNING, Presence.STOPPED):
-            return True  # an error of a probe of ours need be no news to the agent
-        return self._watcher is not None and self._watcher.contradicts(resource.id)
+    def _is_in_doubt(self, group: ResourceGroup) -> bool:
+        """Asked of every group of the site each period, so it has to be cheap."""
+        at, watcher = self._state.hosts[self._host], self._watcher
+        known = self._state.knowledge.on_host(self._host)
+        for resource in group.resources:
+            settled = at.settled_operations(resource.id)
+            if settled is None:
+                continue
+            sighting = known.get(resource.id)
+            if sighting is None or sighting.presence not in _CERTAIN:
+                return True  # an error of a probe of ours need be no news to the agent
+            if watcher is not None and watcher.contradicts(resource.id, sighting.presence, settled):
+                return True
+        return False
 
     async def _look(self, group: ResourceGroup) -> None:
         async with self._slots:

@@ -51,6 +51,7 @@ class _Sight:
     def __init__(self, take: Callable[[ReportBatch], bool], now: float) -> None:
         self._take = take
         self.last: dict[ResourceId, ReportedResult] = {}
+        self.presence: dict[ResourceId, Presence] = {}  # what `last` says
         self.sequence = 0
         self.complete = False
         self.digest = DigestKeeper()
@@ -163,6 +164,7 @@ class Watcher:
         sight.heard_at = self._loop.time()
         for reported in batch.results:
             sight.last[reported.resource] = reported
+            sight.presence[reported.resource] = taught(Operation.MONITOR, reported.result)[0]
             self._take(reported)
         if batch.complete and not sight.complete:
             sight.complete = True
@@ -183,7 +185,8 @@ class Watcher:
             return UNCERTAIN
         if sight.was_refused:  # it begins afresh, with a full report
             sight.was_refused = sight.complete = False
-            sight.sequence, sight.digest, sight.last = 0, DigestKeeper(), {}
+            sight.sequence, sight.digest = 0, DigestKeeper()
+            sight.last, sight.presence = {}, {}
             self._set_watched(False)
         if batch.sequence != sight.sequence + 1:
             return f"batch {batch.sequence} came after {sight.sequence}"
@@ -206,22 +209,21 @@ class Watcher:
         elif resource in sight.last:
             self._take(sight.last[resource])
 
-    def contradicts(self, resource: ResourceId) -> bool:
-        """Did the agent see last another thing than what is known? A monitor of ours told that, and
-        the agent, whose picture is as it was, would never tell that it does not hold any more."""
-        reported = self._sight.last.get(resource) if self._sight is not None else None
-        if reported is None:
+    def contradicts(self, resource: ResourceId, known: Presence, operations: int) -> bool:
+        """Did the agent see last another thing than what is `known` after so many operations?
+
+        A monitor of ours told that, and the agent, whose picture is as it was, would never tell
+        that it does not hold any more."""
+        sight = self._sight
+        if sight is None or sight.presence.get(resource, known) is known:
             return False
-        at = self._state.hosts[self._host]
-        if at.operation_count(resource).answered != reported.operations:
-            return False  # it looked before the last start or stop
-        known = self._state.knowledge.of(resource, self._host).presence
-        return known is not taught(Operation.MONITOR, reported.result)[0]
+        # Else it looked before the last start or stop.
+        return sight.last[resource].operations == operations
 
     def _take(self, reported: ReportedResult) -> None:
         """Act on a result that was sampled after the last answered operation, and no other."""
-        count = self._state.hosts[self._host].operation_count(reported.resource)
-        if not count.sent == count.answered == reported.operations:
+        at = self._state.hosts[self._host]
+        if at.settled_operations(reported.resource) != reported.operations:
             return
         for group in self._owners[reported.resource]:
             self._take_for(group, group.by_id[reported.resource], reported.result)

@@ -15,7 +15,7 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import Host, Settings
-from halo.manager.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
+from halo.manager.link import CONNECTING_AT_ONCE, HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
 from halo.ports import AgentConnection
 
 from .fake_agents import FakeAgent, FakeConnector
@@ -28,7 +28,11 @@ class Bench:
     """A link, the agent at its other end, and what the link told, each with its time."""
 
     def __init__(
-        self, agent: FakeAgent | None = None, grace_s: float = 0.0, **settings: Any
+        self,
+        agent: FakeAgent | None = None,
+        grace_s: float = 0.0,
+        turns: asyncio.Semaphore | None = None,
+        **settings: Any,
     ) -> None:
         self.loop = loop_now()
         self.agent = agent or FakeAgent()
@@ -41,6 +45,7 @@ class Bench:
             FakeConnector({"h": self.agent}),
             replace(Settings(), **settings),
             self,
+            asyncio.Semaphore(CONNECTING_AT_ONCE) if turns is None else turns,
             grace_s,
         )
         self.began = self.loop.time()
@@ -428,6 +433,67 @@ async def test_when_it_ends_its_connection_is_closed_and_nothing_is_left() -> No
     await settle()
     assert bench.agent.standing == []
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
+
+
+# --- many links ---------------------------------------------------------------------------------
+
+
+@virtual
+async def test_what_waits_for_its_turn_to_connect_is_not_silent() -> None:
+    turns = asyncio.Semaphore(1)
+    await turns.acquire()
+    agent = FakeAgent()
+    agent.fall_silent()
+    bench = Bench(agent, turns=turns)
+    await asyncio.sleep(20.0)
+    assert not bench.told
+    assert not agent.attempts
+    turns.release()
+    await bench.until("lost")
+    assert len(agent.attempts) == 2
+    bench.work.cancel()
+
+
+@virtual
+async def test_a_verdict_that_falls_due_while_it_waits_for_its_turn_is_not_late() -> None:
+    turns = asyncio.Semaphore(1)
+    agent = FakeAgent()
+    agent.fall_silent()
+    bench = Bench(agent, turns=turns, loss_budget_s=3.0, connect_timeout_s=1.0)
+    await asyncio.sleep(1.5)
+    assert len(agent.attempts) == 2
+    await turns.acquire()  # as soon as the second attempt is over
+    assert await bench.until("lost") - bench.began == pytest.approx(3.0, abs=0.02)
+    assert len(agent.attempts) == 2
+    bench.work.cancel()
+
+
+@virtual
+async def test_one_that_waits_for_its_turn_gives_it_up_when_it_is_stood_down() -> None:
+    turns = asyncio.Semaphore(1)
+    await turns.acquire()
+    bench = Bench(turns=turns)
+    await settle()
+    bench.link.stand_down()
+    turns.release()
+    await asyncio.sleep(20.0)
+    assert not bench.told
+    assert not bench.agent.attempts
+    bench.link.resume()
+    await bench.until("up")
+    assert not turns.locked()
+    bench.work.cancel()
+
+
+@virtual
+async def test_a_connection_that_stands_does_not_keep_its_turn() -> None:
+    turns = asyncio.Semaphore(1)
+    benches = [Bench(turns=turns) for _ in range(3)]
+    for bench in benches:
+        if "up" not in bench.at:
+            await bench.until("up")
+    for bench in benches:
+        bench.work.cancel()
 
 
 # --- pings and probes ---------------------------------------------------------------------------

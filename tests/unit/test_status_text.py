@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from halo.manager.status_text import STEP_S, Part, StatusText
+from halo.manager.status_text import LONGEST_STEP_S, STEP_S, Part, StatusText
 
 
 class Source:
@@ -31,6 +31,11 @@ class Source:
         yield "manager", {"value": self.value}
 
 
+def spend(seconds: float) -> None:
+    """Hold the loop up."""
+    time.sleep(seconds)
+
+
 async def test_it_is_the_status_as_json() -> None:
     assert json.loads(await StatusText(Source().parts).read()) == {
         "resources": [{"id": f"r{row} é", "comment": None} for row in range(3)],
@@ -49,9 +54,25 @@ async def test_other_tasks_run_while_a_long_one_is_made() -> None:
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    await StatusText(Source(rows=20, work_s=STEP_S).parts).read()
+    await StatusText(Source(rows=10, work_s=LONGEST_STEP_S).parts).read()
     counting.cancel()
-    assert turns >= 20
+    assert turns >= 10
+
+
+async def test_in_a_busy_loop_it_gets_a_fair_share_of_the_time() -> None:
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            spend(2 * LONGEST_STEP_S)
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(work())
+    await StatusText(Source(rows=100, work_s=STEP_S).parts).read()
+    working.cancel()
+    assert turns <= 2 * 100 * STEP_S / LONGEST_STEP_S  # one a part, if no step were longer
 
 
 async def test_whoever_asks_meanwhile_gets_a_later_one_and_shares_it() -> None:
