@@ -283,6 +283,13 @@ class ClusterState:
         self.hosts[host].power_proof = None
         self.knowledge.drop_host(host, reason)
 
+    def note_automatic_fence(self, now: float) -> None:
+        """One more for the rate limit; what is too old to count is dropped."""
+        fences, window_s = self.automatic_fences, self.settings.fence_limit_window_s
+        while fences and now - fences[0] >= window_s:
+            fences.popleft()
+        fences.append(now)
+
     # --- what may be done --------------------------------------------------------------------
 
     def hold_reason(self, group: ResourceGroup) -> str | None:

@@ -88,14 +88,14 @@ class FenceDesk:
         """Begin one automatic attempt; the decision to do so was made in this very step."""
         if host in self._attempts:
             return
-        self._state.automatic_fences.append(self._loop.time())
+        self._state.note_automatic_fence(self._loop.time())
         log.error("fencing", host=host, by="manager")
         self._begin(host, AUTOMATIC_COMMENT, automatic=True)
 
     def fence_second_copy(self, host: HostId, comment: str) -> None:
         """One attempt, by policy `second_copy: fence`; the caller checked that it is allowed."""
         log.error("fencing", host=host, by="manager", reason=comment)
-        self._state.automatic_fences.append(self._loop.time())
+        self._state.note_automatic_fence(self._loop.time())
         self._begin(host, comment, automatic=False)
 
     def resolve_open_intents(self) -> None:
