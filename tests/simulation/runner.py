@@ -51,12 +51,15 @@ def quiet() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what was imported need not be looked through after every run: a fifth of the time
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # "was never awaited", of the same
             yield
             gc.collect()
     finally:
+        gc.unfreeze()
         gc.enable()
         structlog.configure(**before)
         sys.unraisablehook = hook
