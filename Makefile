@@ -22,6 +22,9 @@ UNITS := halo.service halo-remote.service
 DOCDIR := $(PREFIX)/share/doc/halo
 INSTALLED := .installed-by-halo
 
+# Whatever the caller's shell says: thousands of short programs would compile HALO anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-hosts chaos simulate simulate-bar bench check format clean install uninstall
 

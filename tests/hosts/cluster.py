@@ -43,6 +43,7 @@ SHORT_SETTINGS: Mapping[str, Any] = {
 }
 """Timings for tests: short, yet nothing that two slow cores cannot keep."""
 
+_STATUS_POLL_S = 0.05  # a status costs the manager and the test some milliseconds each
 _DEFECTS = (
     "invariant",
     "traceback (most recent call last)",
@@ -236,7 +237,7 @@ class HostCluster:
             return last if last and shows(last) else None
 
         try:
-            return self.world.wait(look, what, deadline)
+            return self.world.wait(look, what, deadline, _STATUS_POLL_S)
         except AssertionError as error:
             raise AssertionError(f"{error}\n\n{json.dumps(last, indent=1)[:6000]}") from None
 

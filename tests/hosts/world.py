@@ -194,14 +194,18 @@ class World:
         return found
 
     def wait(
-        self, condition: Callable[[], _T | None], what: str, deadline: float = DEADLINE_S
+        self,
+        condition: Callable[[], _T | None],
+        what: str,
+        deadline: float = DEADLINE_S,
+        poll: float = _POLL_S,
     ) -> _T:
         """Wait until a condition gives something true, and return it."""
         end = time.monotonic() + deadline
         while not (found := condition()):
             if time.monotonic() > end:
                 raise AssertionError(self.report(f"not within {deadline:g} s: {what}"))
-            time.sleep(_POLL_S)
+            time.sleep(poll)
         return found
 
     # --- power ---------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from tests.integration.layout import GroupSpec, ResourceSpec, group, service
 from tests.integration.site import DEADLINE_S, ROOT, Site
 
 _POLL_S = 0.02
+_STATUS_POLL_S = 0.05  # a status costs the manager and the test some milliseconds each
 _DEFECTS = (
     "invariant",
     "traceback (most recent call last)",
@@ -165,7 +166,7 @@ class ClusterHarness(Site):
                 last = await asyncio.wait_for(self.status(), end - time.monotonic())
                 if shows(last):
                     return dict(last)
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_STATUS_POLL_S)
         shown = json.dumps(last, indent=1) if isinstance(last, dict) else last
         raise AssertionError(self._report(f"not within {deadline:g} s: {what}\n\n{shown}"))
 

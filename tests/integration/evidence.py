@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +31,16 @@ def read_actions(log: Path) -> list[Action]:
     """The script log in the order in which things happened; `resource` is like `zfs.pool0`."""
     if not log.exists():
         return []
-    return [_action(line) for line in log.read_text().splitlines()]
+    booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    return [_action(line, booted) for line in log.read_text().splitlines()]
 
 
-def _action(line: str) -> Action:
+def _action(line: str, booted: float) -> Action:
     at, host, kind, name, operation, phase, *rest = line.split()
     detail = rest[0] if rest else ""
     others = detail.removeprefix("others=") if phase == "BEGIN" else ""
     return Action(
-        float(at),
+        booted + float(at[2:]) if at.startswith("up") else float(at),
         host,
         f"{kind}.{name}",
         operation,
