@@ -42,13 +42,10 @@ help:
 	@echo "make install    as root: into PREFIX ($(PREFIX)), for systemd; DESTDIR is honoured"
 	@echo "make uninstall  as root: remove that; /etc/halo stays"
 
-# A path in site-packages rather than an import hook, which costs every start of Python 15 ms.
-COMPAT := --config-settings editable_mode=compat
-
 $(STAMP): pyproject.toml
 	@echo "making the virtual environment $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(COMPAT) --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
