@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import capnp
 import structlog
 
-from halo.adapters.rpc import loss_of
+from halo.adapters.losses import loss_of
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.tls_listener import Refusals, TlsListener
 from halo.adapters.wire import ProtocolError, Wire, set_socket_options

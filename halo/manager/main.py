@@ -23,7 +23,7 @@ from halo import __version__
 from halo.adapters import logs, tls
 from halo.adapters.fence import FencePrograms
 from halo.adapters.journal_sqlite import SqliteMedium
-from halo.adapters.rpc import CapnpConnector
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.systemd import Notifier
 from halo.adapters.unix_socket import UnixSite, open_unix_site
 from halo.adapters.usage import DaemonCommand

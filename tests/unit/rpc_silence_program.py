@@ -12,7 +12,7 @@ import time
 
 import capnp
 
-from halo.adapters.rpc import CapnpConnector
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.core.errors import LinkError
 from halo.core.model import Host

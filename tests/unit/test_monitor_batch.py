@@ -12,7 +12,8 @@ import capnp
 import pytest
 
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S
-from halo.adapters.rpc import CapnpConnection, CapnpConnector
+from halo.adapters.rpc_connection import CapnpConnection
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.schema import HaloAgent
 from halo.core.agent import NotServed, Request, Welcome

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from halo.adapters.rpc import CapnpConnection, CapnpConnector
+from halo.adapters.rpc_connection import CapnpConnection
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.core.agent import Request
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Operation

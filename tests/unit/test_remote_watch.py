@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from halo.adapters.rpc import CapnpConnection
+from halo.adapters.rpc_connection import CapnpConnection
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Operation
 from halo.core.outcomes import Outcome

@@ -11,7 +11,8 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.rpc import CapnpConnection, CapnpConnector
+from halo.adapters.rpc_connection import CapnpConnection
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.schema import HaloAgent
 from halo.adapters.wire import Wire
 from halo.core.errors import LinkError, LossKind

@@ -17,7 +17,9 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.rpc import CapnpConnection, CapnpConnector, HeartbeatUnknown, loss_of
+from halo.adapters.losses import loss_of
+from halo.adapters.rpc_connection import CapnpConnection, HeartbeatUnknown
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer, Observer
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.wire import USER_TIMEOUT_MS, Wire

@@ -14,7 +14,7 @@ import capnp
 import pytest
 import trustme
 
-from halo.adapters.rpc import CapnpConnector
+from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, expected_name, manager_context
 from halo.core.errors import LinkError, LossKind

@@ -1,4 +1,4 @@
-"""The manager's side of the Cap'n Proto link to agents.
+"""One connection of the manager to an agent: greetings, heartbeats, operations, watching.
 
 Every call must run inside `async with capnp.kj_loop():`, which the manager's main enters once.
 
@@ -9,16 +9,12 @@ itself (:mod:`halo.adapters.wire`), not from the text of a library exception.
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
-import socket
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import capnp
 
+from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
 from halo.adapters.rpc_values import (
     Observer,
@@ -31,33 +27,16 @@ from halo.adapters.rpc_values import (
     timeout_ms,
 )
 from halo.adapters.schema import HaloAgent
-from halo.adapters.tls import speaks_no_tls
-from halo.adapters.wire import Wire, set_socket_options
+from halo.adapters.wire import Wire
 from halo.core.agent import VALIDATE_ALL
 from halo.core.errors import HaloError, LinkError, Loss, LossKind
-from halo.core.model import Host, Operation, Resource
+from halo.core.model import Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
 from halo.ports import AnswerTaker, ReportSink
 
-_KIND_OF_ERRNO = {
-    errno.ECONNREFUSED: LossKind.REFUSED,
-    errno.ECONNRESET: LossKind.RESET,
-    errno.ECONNABORTED: LossKind.RESET,
-    errno.EPIPE: LossKind.RESET,
-    errno.ETIMEDOUT: LossKind.SILENT,
-    errno.EHOSTUNREACH: LossKind.NO_ROUTE_TO_HOST,
-    errno.EHOSTDOWN: LossKind.NO_ROUTE_TO_HOST,
-    errno.ENETUNREACH: LossKind.NO_ROUTE_TO_NETWORK,
-    errno.ENETDOWN: LossKind.NO_ROUTE_TO_NETWORK,
-}
-
 _TLS_THERE = "if the agent runs with --mtls, start the manager so, too"
-_NO_TLS_THERE = (
-    "the agent there does not speak TLS, which this manager requires; start it with --mtls"
-)
 _NOT_LET_IN = "the agent may have refused the manager's certificate: see its log there"
 
-_RESOLVER_THREADS = 16
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
 
 
@@ -65,158 +44,10 @@ class HeartbeatUnknown(HaloError):
     """The agent knows `operation` alone; check `identity.legacy` before asking for heartbeats."""
 
 
-def loss_of(error: BaseException | None) -> Loss:
-    """What an exception of the socket, TLS or resolver layer says about the link.
-
-    None is an orderly end of the stream. Errors that are not the network's (descriptors, memory,
-    permissions) are LOCAL: they prove nothing about the host.
-    """
-    if error is None:
-        return Loss(LossKind.RESET, "closed by the agent's host")
-    if isinstance(error, ssl.SSLError | ssl.CertificateError):
-        return Loss(LossKind.TLS, _words(error))
-    if isinstance(error, socket.gaierror):
-        return Loss(LossKind.DNS, _words(error))
-    if isinstance(error, OSError):
-        kind = _KIND_OF_ERRNO.get(error.errno or 0)
-        if kind is None and isinstance(error, ConnectionError):
-            kind = LossKind.RESET
-        return Loss(kind or LossKind.LOCAL, _words(error))
-    if isinstance(error, MemoryError):
-        return Loss(LossKind.LOCAL, "out of memory")
-    return Loss(LossKind.PROTOCOL, _words(error))
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
-    return str(error) or type(error).__name__
-
-
-class CapnpConnector:
-    """Connects to agents: implements :class:`halo.ports.AgentConnector`.
-
-    `manager` names this manager to agents, the same after its restart, so that its newer
-    connection replaces its older one. `tls` switches mutual TLS on; `server_name` is then the
-    name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
-    `term` gives the leader's term for each call, 0 where there is one manager only.
-    """
-
-    def __init__(
-        self,
-        manager: str,
-        cluster: str,
-        *,
-        tls: ssl.SSLContext | None = None,
-        server_name: str | None = None,
-        term: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._manager = manager
-        self._cluster = cluster
-        self._tls = tls
-        self._server_name = server_name
-        self._term = term
-        # Hosts whose agent said that it knows `operation` alone. Such an agent may be busy in a
-        # script and answer nothing for a minute: its silence to a greeting is not the host's.
-        self._legacy: set[str] = set()
-        # A resolver that hangs must not occupy the loop's own worker threads.
-        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "halo-resolver")
-
-    def close(self) -> None:
-        """Let go of the resolver threads. Standing connections are not touched."""
-        self._resolvers.shutdown(wait=False, cancel_futures=True)
-
-    async def connect(self, host: Host, deadline_s: float) -> CapnpConnection:
-        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
-
-        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS.
-        """
-        deadline = asyncio.get_running_loop().time() + deadline_s
-        addresses = await self._resolve(host, deadline)
-        sock = await self._open(addresses, deadline)
-        connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
-        try:
-            await self._stand_up(connection, sock, host, deadline)
-            await self._greet(connection, host, deadline)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    async def _resolve(self, host: Host, deadline: float) -> list[tuple[int, Any]]:
-        try:
-            version = ipaddress.ip_address(host.address).version
-        except ValueError:
-            pass
-        else:
-            family = socket.AF_INET if version == 4 else socket.AF_INET6
-            return [(family, (host.address, host.port))]
-        look_up = asyncio.get_running_loop().run_in_executor(
-            self._resolvers, _look_up, host.address, host.port
-        )
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await look_up
-        except TimeoutError:
-            raise LinkError(Loss(LossKind.DNS, f"{host.address}: no answer in time")) from None
-        except (OSError, UnicodeError) as error:
-            raise LinkError(Loss(LossKind.DNS, f"{host.address}: {_words(error)}")) from error
-        except RuntimeError as error:  # no thread to be had
-            raise LinkError(Loss(LossKind.LOCAL, f"resolver: {error}")) from error
-
-    async def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> socket.socket:
-        loss = Loss(LossKind.DNS, "no address")
-        for family, address in addresses:
-            try:
-                return await _open_one(family, address, deadline)
-            except LinkError as error:
-                loss = error.loss
-                if loss.kind is LossKind.SILENT:
-                    break
-        raise LinkError(loss)
-
-    async def _stand_up(
-        self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
-    ) -> None:
-        # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
-        # that another connection has been given meanwhile.
-        loop = asyncio.get_running_loop()
-        name = (self._server_name or host.address) if self._tls is not None else None
-        try:
-            async with asyncio.timeout_at(deadline):
-                await loop.create_connection(
-                    lambda: connection.wire, sock=sock, ssl=self._tls, server_hostname=name
-                )
-        except TimeoutError:
-            raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
-        except (OSError, ssl.CertificateError) as error:
-            loss = loss_of(error)
-            if speaks_no_tls(error):
-                loss = Loss(LossKind.TLS, _NO_TLS_THERE)
-            elif self._tls is not None and loss.kind is LossKind.RESET:
-                loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
-            raise LinkError(loss) from error
-
-    async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await connection.greet(self._manager, self._cluster)
-        except TimeoutError:
-            if host.id not in self._legacy:
-                raise LinkError(Loss(LossKind.SILENT, "no answer to the greeting")) from None
-            connection.take_for_legacy()
-        if connection.identity.legacy:
-            self._legacy.add(host.id)
-        else:
-            self._legacy.discard(host.id)
-
-
 class CapnpConnection:
     """One standing connection: implements :class:`halo.ports.AgentConnection`.
 
-    Made by :meth:`CapnpConnector.connect` alone.
+    Made by :meth:`halo.adapters.rpc_connector.CapnpConnector.connect` alone.
     """
 
     def __init__(self, host: str, term: Callable[[], int], *, uses_tls: bool) -> None:
@@ -469,37 +300,6 @@ async def _outcome_of(sent: Any) -> OperationResult:
 
 async def _legacy_result_of(sent: Any) -> OperationResult:
     return result_of_legacy((await sent).result)
-
-
-def _look_up(name: str, port: int) -> list[tuple[int, Any]]:
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
-
-
-async def _open_one(family: int, address: Any, deadline: float) -> socket.socket:
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        raise LinkError(Loss(LossKind.LOCAL, _words(error))) from error
-    try:
-        set_socket_options(sock)
-        async with asyncio.timeout_at(deadline):
-            await asyncio.get_running_loop().sock_connect(sock, address)
-    except TimeoutError as error:
-        sock.close()
-        # Ours has no errno; the kernel's own ETIMEDOUT is the same kind of silence.
-        detail = _words(error) if error.errno else "no connection in time"
-        raise LinkError(Loss(LossKind.SILENT, detail)) from None
-    except OSError as error:
-        sock.close()
-        loss = loss_of(error)
-        if loss.kind is not LossKind.LOCAL:  # asyncio's words name the address as a tuple
-            loss = Loss(loss.kind, f"{address[0]} port {address[1]}")
-        raise LinkError(loss) from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _first_line(text: str) -> str:

@@ -1,0 +1,173 @@
+"""How the manager connects to agents: names, sockets, TLS, greetings, each within the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from halo.adapters.losses import loss_of, words_of
+from halo.adapters.rpc_connection import CapnpConnection
+from halo.adapters.tls import speaks_no_tls
+from halo.adapters.wire import set_socket_options
+from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.model import Host
+
+_NO_TLS_THERE = (
+    "the agent there does not speak TLS, which this manager requires; start it with --mtls"
+)
+
+_RESOLVER_THREADS = 16
+
+
+class CapnpConnector:
+    """Connects to agents: implements :class:`halo.ports.AgentConnector`.
+
+    `manager` names this manager to agents, the same after its restart, so that its newer
+    connection replaces its older one. `tls` switches mutual TLS on; `server_name` is then the
+    name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
+    `term` gives the leader's term for each call, 0 where there is one manager only.
+    """
+
+    def __init__(
+        self,
+        manager: str,
+        cluster: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        term: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._manager = manager
+        self._cluster = cluster
+        self._tls = tls
+        self._server_name = server_name
+        self._term = term
+        # Hosts whose agent said that it knows `operation` alone. Such an agent may be busy in a
+        # script and answer nothing for a minute: its silence to a greeting is not the host's.
+        self._legacy: set[str] = set()
+        # A resolver that hangs must not occupy the loop's own worker threads.
+        self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "halo-resolver")
+
+    def close(self) -> None:
+        """Let go of the resolver threads. Standing connections are not touched."""
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def connect(self, host: Host, deadline_s: float) -> CapnpConnection:
+        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
+
+        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS.
+        """
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        addresses = await self._resolve(host, deadline)
+        sock = await self._open(addresses, deadline)
+        connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
+        try:
+            await self._stand_up(connection, sock, host, deadline)
+            await self._greet(connection, host, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _resolve(self, host: Host, deadline: float) -> list[tuple[int, Any]]:
+        try:
+            version = ipaddress.ip_address(host.address).version
+        except ValueError:
+            pass
+        else:
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            return [(family, (host.address, host.port))]
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._resolvers, _look_up, host.address, host.port
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await look_up
+        except TimeoutError:
+            raise LinkError(Loss(LossKind.DNS, f"{host.address}: no answer in time")) from None
+        except (OSError, UnicodeError) as error:
+            raise LinkError(Loss(LossKind.DNS, f"{host.address}: {words_of(error)}")) from error
+        except RuntimeError as error:  # no thread to be had
+            raise LinkError(Loss(LossKind.LOCAL, f"resolver: {error}")) from error
+
+    async def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> socket.socket:
+        loss = Loss(LossKind.DNS, "no address")
+        for family, address in addresses:
+            try:
+                return await _open_one(family, address, deadline)
+            except LinkError as error:
+                loss = error.loss
+                if loss.kind is LossKind.SILENT:
+                    break
+        raise LinkError(loss)
+
+    async def _stand_up(
+        self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
+    ) -> None:
+        # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
+        # that another connection has been given meanwhile.
+        loop = asyncio.get_running_loop()
+        name = (self._server_name or host.address) if self._tls is not None else None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await loop.create_connection(
+                    lambda: connection.wire, sock=sock, ssl=self._tls, server_hostname=name
+                )
+        except TimeoutError:
+            raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
+        except (OSError, ssl.CertificateError) as error:
+            loss = loss_of(error)
+            if speaks_no_tls(error):
+                loss = Loss(LossKind.TLS, _NO_TLS_THERE)
+            elif self._tls is not None and loss.kind is LossKind.RESET:
+                loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
+            raise LinkError(loss) from error
+
+    async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await connection.greet(self._manager, self._cluster)
+        except TimeoutError:
+            if host.id not in self._legacy:
+                raise LinkError(Loss(LossKind.SILENT, "no answer to the greeting")) from None
+            connection.take_for_legacy()
+        if connection.identity.legacy:
+            self._legacy.add(host.id)
+        else:
+            self._legacy.discard(host.id)
+
+
+def _look_up(name: str, port: int) -> list[tuple[int, Any]]:
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+async def _open_one(family: int, address: Any, deadline: float) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise LinkError(Loss(LossKind.LOCAL, words_of(error))) from error
+    try:
+        set_socket_options(sock)
+        async with asyncio.timeout_at(deadline):
+            await asyncio.get_running_loop().sock_connect(sock, address)
+    except TimeoutError as error:
+        sock.close()
+        # Ours has no errno; the kernel's own ETIMEDOUT is the same kind of silence.
+        detail = words_of(error) if error.errno else "no connection in time"
+        raise LinkError(Loss(LossKind.SILENT, detail)) from None
+    except OSError as error:
+        sock.close()
+        loss = loss_of(error)
+        if loss.kind is not LossKind.LOCAL:  # asyncio's words name the address as a tuple
+            loss = Loss(loss.kind, f"{address[0]} port {address[1]}")
+        raise LinkError(loss) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
