@@ -7,8 +7,6 @@ import ipaddress
 import socket
 from typing import TypeAlias
 
-import ifaddr
-
 from halo.core.errors import AdministratorError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -73,6 +71,8 @@ def why_not(address: str, port: int, error: OSError) -> str:
 
 
 def _own_addresses() -> list[Address]:
+    import ifaddr  # it runs `ldconfig` as it is imported, which loopback need not pay for
+
     found: list[Address] = []
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
