@@ -333,6 +333,6 @@ async def test_every_answer_is_remembered_by_a_manager_killed_right_after_it(
         again(quick)
 
         def remembers(status: Status, so: object = so) -> bool:
-            return bool(so(status))  # type: ignore[operator]
+            return bool(so(status))  # type: ignore[operator]  # any callable
 
         await quick.until_status(remembers, f"{command} is remembered")

@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ class Daemons:
         self.folder = folder
         self.port = processes.free_port()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HALO_", "OCF_"))}
-        path = f"{Path(os.sys.executable).parent}:{kept['PATH']}"  # type: ignore[attr-defined]
+        path = f"{Path(sys.executable).parent}:{kept['PATH']}"
         self.environment = {**kept, "PATH": path, processes.MARK: str(folder)}
         self.config = folder / "halo.conf"
         self.config.write_text(

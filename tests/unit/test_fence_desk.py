@@ -173,7 +173,7 @@ async def test_a_failed_fence_is_tried_again_with_a_growing_pause_until_it_works
     bench.lose()
     times = []
     for number in range(1, 6):
-        await bench.until(lambda number=number: len(bench.switched) == number)  # type: ignore[misc]
+        await bench.until(lambda number=number: len(bench.switched) == number)  # type: ignore[misc] # mypy does not infer lambdas with defaults
         times.append(bench.loop.time())
     pauses = [round(b - a) for a, b in pairwise(times)]
     assert pauses == sorted(pauses)
