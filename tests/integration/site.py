@@ -18,9 +18,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from tests.integration import processes
+from tests.integration import forkserver, processes
 from tests.integration.certificates import write_certificates
 from tests.integration.evidence import Action, read_actions
 from tests.integration.layout import (
@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "tests" / "test_output"
 DEADLINE_S = 30.0
 DEFAULT_FLAGS = ("--manage-resources", "--fence-on-connection-close", "--sleep-time", "500")
+
+Running: TypeAlias = forkserver.Program | subprocess.Popen[bytes]
 
 _SOCKET_PATH_LIMIT = 100
 _LOCK = ".lock"
@@ -76,8 +78,8 @@ class Site:
         self.statefile = self.folder / "halo.state"
         self.socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self.socket = self._place_socket()
-        self.manager: subprocess.Popen[bytes] | None = None
-        self.agents: list[subprocess.Popen[bytes]] = []
+        self.manager: Running | None = None
+        self.agents: list[Running] = []
         self.environment = self._make_environment()
         self.write_config()
 
@@ -135,7 +137,7 @@ class Site:
         # This is how `fence_test` with action=on starts it.
         command = {"argv": argv, "env": self.environment, "cwd": str(ROOT)}
         (self.folder / f"{host}.cmd").write_text(json.dumps(command))
-        self.agents.append(self._spawn(argv, f"agent_{host}_log"))
+        self.agents.append(self._start(argv, f"agent_{host}_log"))
 
     def boot_old(self, host: str, *, greets: bool) -> None:
         """Start an agent of another version; see :mod:`tests.integration.old_agent`."""
@@ -154,7 +156,16 @@ class Site:
             *("--statefile", str(self.statefile), "--verbose", *self.flags),
             *(["--mtls"] if self.mtls else []),
         ]
-        self.manager = self._spawn(argv, "manager_log")
+        self.manager = self._start(argv, "manager_log")
+
+    def _start(self, argv: list[str], log: str) -> Running:
+        """Start one of HALO's programs."""
+        return forkserver.SERVER.start(
+            argv,
+            cwd=ROOT,
+            environment=self.environment,
+            log=self.folder / log,
+        )
 
     def _spawn(self, argv: list[str], log: str) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as output:
