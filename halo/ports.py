@@ -8,6 +8,7 @@ loop, so a loop with a virtual clock is enough to simulate it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
 from halo.core.errors import Loss
@@ -85,11 +86,19 @@ class AgentConnection(Protocol):
         ...
 
 
+GreetingTurn: TypeAlias = Callable[[], AbstractAsyncContextManager[float]]
+
+
 class AgentConnector(Protocol):
     """Makes connections to agents."""
 
-    async def connect(self, host: Host, deadline_s: float) -> AgentConnection:
-        """Connect and exchange greetings, within `deadline_s`; raises LinkError."""
+    async def connect(
+        self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
+    ) -> AgentConnection:
+        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
+
+        `turn` is entered when the connection was accepted, before anything is said over it. It
+        gives the seconds that it kept the connector waiting, which the deadline does not count."""
         ...
 
 

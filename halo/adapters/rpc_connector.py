@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any
 
 from halo.adapters.losses import loss_of, words_of
@@ -16,6 +17,7 @@ from halo.adapters.tls import speaks_no_tls
 from halo.adapters.wire import set_socket_options
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
+from halo.ports import GreetingTurn
 
 _NO_TLS_THERE = (
     "the agent there does not speak TLS, which this manager requires; start it with --mtls"
@@ -57,14 +59,26 @@ class CapnpConnector:
         """Let go of the resolver threads. Standing connections are not touched."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    async def connect(self, host: Host, deadline_s: float) -> CapnpConnection:
+    async def connect(
+        self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
+    ) -> CapnpConnection:
         """Connect and exchange greetings, within `deadline_s`; raises LinkError.
 
-        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS.
+        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS. What
+        it waits for `turn` is not.
         """
         deadline = asyncio.get_running_loop().time() + deadline_s
         addresses = await self._resolve(host, deadline)
         sock = await self._open(addresses, deadline)
+        async with AsyncExitStack() as stack:
+            try:
+                waited_s = 0.0 if turn is None else await stack.enter_async_context(turn())
+            except BaseException:
+                sock.close()
+                raise
+            return await self._introduce(sock, host, deadline + waited_s)
+
+    async def _introduce(self, sock: socket.socket, host: Host, deadline: float) -> CapnpConnection:
         connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
         try:
             await self._stand_up(connection, sock, host, deadline)

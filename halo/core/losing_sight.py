@@ -46,10 +46,12 @@ class LossDetector:
         self._silent_since = max(now, self._silent_since)
         self._unanswered = 0
 
-    def woke(self, now: float, due: float) -> None:
-        """A timer set for `due` fired at `now`."""
-        if now - due > self._late_s:
+    def woke(self, now: float, due: float) -> bool:
+        """A timer set for `due` fired at `now`. True when that was late, and the count is fresh."""
+        is_late = now - due > self._late_s
+        if is_late:
             self.begin_afresh(now)
+        return is_late
 
     def sent(self) -> None:
         """A probe was sent."""

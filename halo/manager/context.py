@@ -11,7 +11,8 @@ from halo.core.model import GroupId, HostId
 from halo.core.state import ClusterState
 from halo.core.tokens import ResourceToken
 from halo.manager.journal import Journal
-from halo.manager.link import CONNECTING_AT_ONCE
+from halo.manager.link import GREETING_PATIENCE_S, GREETINGS_AT_ONCE
+from halo.manager.turns import Turns
 from halo.ports import AgentConnector, FenceDevices
 
 
@@ -54,9 +55,7 @@ class Context:
     fatal: Callable[[BaseException], None]
     desk: Desk = field(init=False)
     device_check: DeviceCheck = field(init=False)
-    connecting: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(CONNECTING_AT_ONCE)
-    )
+    greetings: Turns = field(default_factory=lambda: Turns(GREETINGS_AT_ONCE, GREETING_PATIENCE_S))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop keeps weak ones only
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

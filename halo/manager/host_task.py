@@ -67,7 +67,7 @@ class HostTask:
             context.connector,
             context.state.settings,
             self,
-            context.connecting,
+            context.greetings,
             grace_s,
         )
 

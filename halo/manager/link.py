@@ -10,6 +10,8 @@ fenced) it does nothing at all.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Protocol
 
@@ -18,14 +20,19 @@ import structlog
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.losing_sight import PROBES_PER_BUDGET, LossDetector, heartbeat_period_s
 from halo.core.model import Host, Settings
+from halo.manager.turns import Turns
 from halo.ports import AgentConnection, AgentConnector
 
 log = structlog.get_logger("halo.link")
 
 HEARTBEATS_IN_FLIGHT = 8
-CONNECTING_AT_ONCE = 64
-"""Connection attempts under way in the whole manager. A thousand that begin together end together:
-where the processor cannot complete them all within the deadline of one, none would ever succeed."""
+GREETINGS_AT_ONCE = 64
+GREETING_PATIENCE_S = 0.5
+"""Handshakes and greetings take turns in the whole manager. A thousand that begin together end
+together: where the processor cannot complete all of them within the deadline of one, none would
+ever succeed. A host that is off gets no turn and needs none, since nothing is accepted there."""
+
+QUEUE_LOOK_S = 0.25
 
 
 class ProbeAnswer(Enum):
@@ -77,7 +84,7 @@ class HostLink:
         connector: AgentConnector,
         settings: Settings,
         owner: LinkOwner,
-        turns: asyncio.Semaphore,
+        turns: Turns,
         grace_s: float = 0.0,
     ) -> None:
         self._host = host
@@ -99,7 +106,8 @@ class HostLink:
         self._allowed = asyncio.Event()
         self._allowed.set()
         self._attempt: asyncio.Task[AgentConnection] | None = None
-        self._attempt_ends_at = float("inf")  # of one that waits for its turn
+        self._attempt_ends_at = float("inf")
+        self._is_queued = False  # the attempt was accepted there, and waits for its turn here
         self._declared_lost = False
         self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
         self._defect: Exception | None = None
@@ -172,8 +180,11 @@ class HostLink:
 
     async def _connect(self) -> AgentConnection | None:
         """One attempt. It is judged while it hangs, so that a verdict is never late."""
-        self._attempt_ends_at = float("inf")
-        self._attempt = attempt = self._loop.create_task(self._connect_in_turn())
+        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
+        self._attempt_ends_at = self._loop.time() + deadline_s
+        self._detector.sent()
+        connecting = self._connector.connect(self._host, deadline_s, self._turn)
+        self._attempt = attempt = self._loop.create_task(connecting)
         try:
             while True:
                 timeout = self._until_verdict()
@@ -182,7 +193,8 @@ class HostLink:
                 self._detector.woke(self._loop.time(), min(judged_at, self._attempt_ends_at))
                 if done:
                     break
-                self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
+                if not self._is_queued:
+                    self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
             if attempt.cancelled():
                 return None
             error = attempt.exception()
@@ -199,18 +211,30 @@ class HostLink:
                 attempt.exception()  # taken note of, though we end in the very turn it came
             self._attempt = None
 
-    async def _connect_in_turn(self) -> AgentConnection:
-        """Connect as soon as few enough others do. What waits was not sent, and proves nothing."""
-        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
-        async with self._turns:
-            self._attempt_ends_at = self._loop.time() + deadline_s
-            self._detector.sent()
-            return await self._connector.connect(self._host, deadline_s)
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[float]:
+        """A turn for the greeting; gives how long it was waited for. To wait for it is to be late
+        ourselves: it is no silence of the host's."""
+        asked_at, ends_at = self._loop.time(), self._attempt_ends_at
+        self._is_queued, self._attempt_ends_at = True, float("inf")
+        try:
+            async with self._turns.one():
+                waited_s = self._loop.time() - asked_at
+                self._is_queued, self._attempt_ends_at = False, ends_at + waited_s
+                if self._detector.woke(self._loop.time(), asked_at):
+                    self._detector.sent()
+                yield waited_s
+        finally:
+            self._is_queued = False
 
     def _until_verdict(self) -> float | None:
         """How long until a hanging attempt could complete a verdict; None: it cannot."""
+        if self._declared_lost:
+            return None
+        if self._is_queued:
+            return QUEUE_LOOK_S  # by then it may be on its way
         left = self._detector.verdict_at() - self._loop.time()
-        return None if self._declared_lost or left <= 0 else left + 0.001
+        return None if left <= 0 else left + 0.001
 
     def _missed(self, loss: Loss) -> None:
         now = self._loop.time()

@@ -15,7 +15,7 @@ from halo import __version__
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, ReportBatch, WatchItem
-from halo.ports import AnswerTaker, ReportSink
+from halo.ports import AnswerTaker, GreetingTurn, ReportSink
 from tests.simulation.hosts import SimCall, SimHost
 from tests.simulation.watching import SimWatch
 
@@ -35,8 +35,11 @@ class SimConnector:
         self.loop = loop
         self.dead = False  # its manager is gone
 
-    async def connect(self, host: Host, deadline_s: float) -> SimConnection:
-        """Connect and exchange greetings. Raises LinkError."""
+    async def connect(
+        self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
+    ) -> SimConnection:
+        """Connect and exchange greetings. Raises LinkError. No cluster here is so large that one
+        would have to wait for its turn."""
         sim = self.world.hosts[host.id]
         connection = SimConnection(self, sim)
         waiter = self.loop.create_future()

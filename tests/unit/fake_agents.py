@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
-from halo.ports import ReportSink
+from halo.ports import GreetingTurn, ReportSink
 from tests.fakes.monitors import MonitorsByOperation
 
 
@@ -89,6 +90,7 @@ class FakeAgent:
     def __init__(self, *, legacy: bool = False) -> None:
         self.identity = AgentIdentity("" if legacy else "1", legacy=legacy)
         self.refuses: LossKind | None = None
+        self.is_off = False  # silent, and not even its kernel accepts a connection
         self.answers = asyncio.Event()
         self.answers.set()
         self.latency_s = 0.0
@@ -134,18 +136,28 @@ class FakeConnector:
     def __init__(self, agents: dict[str, FakeAgent]) -> None:
         self._agents = agents
 
-    async def connect(self, host: Host, deadline_s: float) -> FakeConnection:
+    async def connect(
+        self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
+    ) -> FakeConnection:
         agent = self._agents[host.id]
-        agent.attempts.append(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time
+        agent.attempts.append(now())
+        ends_at = now() + deadline_s
         if agent.refuses is not None:
             raise LinkError(Loss(agent.refuses))
-        try:
-            async with asyncio.timeout(deadline_s):
-                if agent.latency_s:
-                    await asyncio.sleep(agent.latency_s)
-                await agent.answers.wait()
-        except TimeoutError:
-            raise LinkError(Loss(LossKind.SILENT, "no connection in time")) from None
+        async with AsyncExitStack() as stack:
+            try:
+                if agent.is_off:
+                    await asyncio.sleep(deadline_s)
+                    raise TimeoutError
+                if turn is not None:
+                    ends_at += await stack.enter_async_context(turn())
+                async with asyncio.timeout_at(ends_at):
+                    if agent.latency_s:
+                        await asyncio.sleep(agent.latency_s)
+                    await agent.answers.wait()
+            except TimeoutError:
+                raise LinkError(Loss(LossKind.SILENT, "no connection in time")) from None
         connection = FakeConnection(agent)
         agent.connections.append(connection)
         agent.on_connect()

@@ -15,7 +15,8 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import Host, Settings
-from halo.manager.link import CONNECTING_AT_ONCE, HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
+from halo.manager.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
+from halo.manager.turns import Turns
 from halo.ports import AgentConnection
 
 from .fake_agents import FakeAgent, FakeConnector
@@ -31,7 +32,7 @@ class Bench:
         self,
         agent: FakeAgent | None = None,
         grace_s: float = 0.0,
-        turns: asyncio.Semaphore | None = None,
+        turns: Turns | None = None,
         **settings: Any,
     ) -> None:
         self.loop = loop_now()
@@ -45,7 +46,7 @@ class Bench:
             FakeConnector({"h": self.agent}),
             replace(Settings(), **settings),
             self,
-            asyncio.Semaphore(CONNECTING_AT_ONCE) if turns is None else turns,
+            turns or Turns(64, patience_s=0.5),
             grace_s,
         )
         self.began = self.loop.time()
@@ -438,61 +439,90 @@ async def test_when_it_ends_its_connection_is_closed_and_nothing_is_left() -> No
 # --- many links ---------------------------------------------------------------------------------
 
 
+FOR_EVER = 1e6
+
+
 @virtual
-async def test_what_waits_for_its_turn_to_connect_is_not_silent() -> None:
-    turns = asyncio.Semaphore(1)
-    await turns.acquire()
-    agent = FakeAgent()
-    agent.fall_silent()
-    bench = Bench(agent, turns=turns)
-    await asyncio.sleep(20.0)
-    assert not bench.told
-    assert not agent.attempts
-    turns.release()
-    await bench.until("lost")
-    assert len(agent.attempts) == 2
+async def test_what_waits_for_its_turn_is_not_silent() -> None:
+    turns = Turns(1, FOR_EVER)
+    async with turns.one():
+        bench = Bench(turns=turns)
+        await asyncio.sleep(20.0)
+        assert not bench.told
+        assert len(bench.agent.attempts) == 1
+    await bench.until("up", within_s=0.1)
     bench.work.cancel()
 
 
 @virtual
-async def test_a_verdict_that_falls_due_while_it_waits_for_its_turn_is_not_late() -> None:
-    turns = asyncio.Semaphore(1)
+async def test_a_host_that_was_silent_before_is_not_lost_while_it_waits_for_its_turn() -> None:
+    turns = Turns(1, FOR_EVER)
+    bench = Bench(turns=turns, loss_budget_s=3.0, connect_timeout_s=1.0)
+    await bench.until("up")
+    bench.agent.is_off = True
+    bench.agent.end(LossKind.RESET)
+    await bench.until("missed")  # an attempt in vain
+    async with turns.one():
+        bench.agent.is_off = False  # from now on its kernel accepts
+        await asyncio.sleep(20.0)
+        assert "lost" not in bench.kinds()
+    await bench.until("up", within_s=0.1)
+    assert "lost" not in bench.kinds()
+    bench.work.cancel()
+
+
+@virtual
+async def test_the_verdict_on_a_host_that_is_off_waits_for_no_turn() -> None:
+    turns = Turns(1, FOR_EVER)
+    agent = FakeAgent()
+    agent.is_off = True
+    async with turns.one():
+        bench = Bench(agent, turns=turns, loss_budget_s=3.0)
+        assert await bench.until("lost") - bench.began == pytest.approx(3.0, abs=0.02)
+    bench.work.cancel()
+
+
+@virtual
+async def test_a_host_that_hangs_after_its_turn_came_is_lost_a_budget_later() -> None:
+    turns = Turns(1, FOR_EVER)
     agent = FakeAgent()
     agent.fall_silent()
-    bench = Bench(agent, turns=turns, loss_budget_s=3.0, connect_timeout_s=1.0)
-    await asyncio.sleep(1.5)
-    assert len(agent.attempts) == 2
-    await turns.acquire()  # as soon as the second attempt is over
-    assert await bench.until("lost") - bench.began == pytest.approx(3.0, abs=0.02)
-    assert len(agent.attempts) == 2
+    async with turns.one():
+        bench = Bench(agent, turns=turns, loss_budget_s=3.0)
+        await asyncio.sleep(20.0)
+    turn_came_at = bench.loop.time()
+    assert await bench.until("lost") - turn_came_at == pytest.approx(3.0, abs=0.02)
     bench.work.cancel()
 
 
 @virtual
 async def test_one_that_waits_for_its_turn_gives_it_up_when_it_is_stood_down() -> None:
-    turns = asyncio.Semaphore(1)
-    await turns.acquire()
-    bench = Bench(turns=turns)
-    await settle()
-    bench.link.stand_down()
-    turns.release()
+    turns = Turns(1, FOR_EVER)
+    async with turns.one():
+        bench = Bench(turns=turns)
+        await settle()
+        bench.link.stand_down()
     await asyncio.sleep(20.0)
     assert not bench.told
-    assert not bench.agent.attempts
     bench.link.resume()
     await bench.until("up")
-    assert not turns.locked()
+    async with asyncio.timeout(0.1), turns.one():
+        pass
     bench.work.cancel()
 
 
 @virtual
-async def test_a_connection_that_stands_does_not_keep_its_turn() -> None:
-    turns = asyncio.Semaphore(1)
+async def test_neither_what_hangs_nor_what_stands_keeps_others_from_their_turn() -> None:
+    turns = Turns(1, patience_s=0.5)
+    hanging = FakeAgent()
+    hanging.fall_silent()
+    hung = Bench(hanging, turns=turns)
+    await settle()
     benches = [Bench(turns=turns) for _ in range(3)]
     for bench in benches:
         if "up" not in bench.at:
-            await bench.until("up")
-    for bench in benches:
+            await bench.until("up", within_s=2.0)
+    for bench in (hung, *benches):
         bench.work.cancel()
 
 

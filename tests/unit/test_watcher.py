@@ -32,7 +32,7 @@ from halo.core.state import FencePhase
 from halo.core.watching import DigestKeeper
 from halo.manager.manager import Manager
 from halo.manager.watcher import BATCHES_MISSED, CALL_DEADLINE_S, RETRY_S
-from halo.ports import ReportSink
+from halo.ports import GreetingTurn, ReportSink
 from tests.core.builders import make_cluster, make_group
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
 from tests.fakes.monitors import MonitorsByOperation
@@ -189,7 +189,9 @@ class Connector:
     def __init__(self, agents: dict[str, Agent]) -> None:
         self.agents = agents
 
-    async def connect(self, host: Host, deadline_s: float) -> Connection:
+    async def connect(
+        self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
+    ) -> Connection:
         await asyncio.sleep(0)
         agent = self.agents.get(host.id)
         if agent is None:
