@@ -30,8 +30,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_DEADLINE_S = 60.0
-_ROOM = 16_384
-"""Bytes for a fork's command line, and as many for its environment."""
+_ARGUMENTS_ROOM = 2_048
+_ENVIRONMENT_ROOM = 16_384
+"""Bytes for what a fork shows in /proc."""
 _ARG_START = 45
 """Where the four addresses of both begin in /proc/PID/stat, behind the name; proc(5): 48 to 51."""
 
@@ -83,10 +84,10 @@ class ForkServer:
         """Start a program; what it says is appended to `log`."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, _ROOM * "."],
+                [sys.executable, "-m", __name__, _ARGUMENTS_ROOM * "."],
                 cwd=ROOT,
                 # As in the programs' own environment: it is read by an import.
-                env={**os.environ, "SSL_CERT_FILE": os.devnull, "ROOM": _ROOM * "."},
+                env={**os.environ, "SSL_CERT_FILE": os.devnull, "ROOM": _ENVIRONMENT_ROOM * "."},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -195,17 +196,18 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = list(request["argv"])
     first = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[_ARG_START:]
     argv_at, argv_end, environment_at, environment_end = map(int, first[:4])
-    _write_over(argv_at, argv_end, sys.argv)
-    _write_over(environment_at, environment_end, [f"{k}={v}" for k, v in request["env"].items()])
+    _write_over(argv_at, argv_end, b"\0", sys.argv)
+    variables = [f"{key}={value}" for key, value in request["env"].items()]
+    _write_over(environment_at, environment_end, b".", variables)  # one more, of no meaning
     random.seed()
 
 
-def _write_over(begin: int, end: int, words: list[str]) -> None:
+def _write_over(begin: int, end: int, filler: bytes, words: list[str]) -> None:
     """Have /proc show these words for what the kernel placed from `begin` to `end`."""
     text = b"".join(os.fsencode(word) + b"\0" for word in words)
-    if len(text) > end - begin:
+    if len(text) >= end - begin:
         raise ValueError(f"{len(text)} bytes of arguments or environment are too many")
-    ctypes.memmove(begin, text.ljust(end - begin, b"\0"), end - begin)
+    ctypes.memmove(begin, text.ljust(end - begin - 1, filler) + b"\0", end - begin)
 
 
 def _main() -> Any:

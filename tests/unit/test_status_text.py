@@ -72,7 +72,7 @@ async def test_in_a_busy_loop_it_gets_a_fair_share_of_the_time() -> None:
     working = asyncio.create_task(work())
     await StatusText(Source(rows=100, work_s=STEP_S).parts).read()
     working.cancel()
-    assert turns <= 2 * 100 * STEP_S / LONGEST_STEP_S  # one a part, if no step were longer
+    assert turns < 50  # a hundred, if each step were as short as in an idle loop
 
 
 async def test_whoever_asks_meanwhile_gets_a_later_one_and_shares_it() -> None:
