@@ -128,6 +128,7 @@ def leaky_program(cluster: ClusterHarness) -> Path:
         "#!/bin/sh\n"
         "lines=$(cat)\n"
         'echo "told: $lines" >&2\n'
+        f"until [ -e {cluster.folder}/seen ]; do sleep 0.02; done\n"
         f"[ ! -e {cluster.folder}/broken ] || exit 1\n"
         f'echo "$lines" | grep -v ^password= | {agent}\n'
     )
@@ -139,7 +140,9 @@ async def watch_command_lines(cluster: ClusterHarness, seen: set[str]) -> None:
     """Collect the command lines of all processes of the test until cancelled."""
     while True:
         for pid in processes.marked(cluster.folder):
-            seen.add(" ".join(processes.command_of(pid)))
+            seen.add(line := " ".join(processes.command_of(pid)))
+            if "leaky.fence" in line:
+                (cluster.folder / "seen").touch()  # it waits for that, however slow we are
         await asyncio.sleep(0.01)
 
 
