@@ -139,13 +139,15 @@ def main(agent: Agent) -> NoReturn:
 
 def _run(agent: Agent) -> int:
     parameters = read_parameters()
-    action = parameters.get("action", "reboot")
+    action = parameters.get("action", "")
     if action == "metadata":
         sys.stdout.write(metadata(agent))
         return EXIT_OK
     if "help" in parameters:
         sys.stdout.write(_help(agent))
         return EXIT_OK
+    if not action:  # the API's default is reboot, so that a misspelt `action` powers a host off
+        raise AgentError("no action is given; nothing was done. Give one, such as --action=status")
     _require(agent, parameters)
     if action == "validate-all":
         for name in ("power_timeout", "power_wait", "delay"):

@@ -108,11 +108,20 @@ class FencingReader:
         return Fencing(((device,),)) if device else Fencing()
 
     def claim(self, host_id: str, fencing: Fencing) -> None:
-        """Note the devices of a host, and a mistake where another host has one of them."""
+        """Note the devices of a host, and a mistake where another host has one of them, or a step
+        has one of them twice: the outlet that was meant would stay on."""
         for level in fencing.levels:
+            in_step: dict[DeviceKey, int] = {}
             for placed in level:
                 key = _device_key(placed.device)
                 line, _ = place(placed.node)
+                if key in in_step:
+                    self._mistakes.add(
+                        placed.node,
+                        f'host "{host_id}" has the same fence device and plug twice in one step'
+                        f" (line {in_step[key]}): its other outlet would never be switched off",
+                    )
+                in_step.setdefault(key, line)
                 owner, first = self._owners.setdefault(key, (host_id, line))
                 if owner != host_id:
                     self._mistakes.add(

@@ -232,6 +232,27 @@ def test_another_agents_device_is_told_apart_by_its_own_parameters(tmp_path: Pat
         cluster_of(text("one"))
 
 
+@pytest.mark.parametrize(
+    "layout", ["[{one}, {two}]", "\n                - {one}\n                - {two}"]
+)
+def test_an_outlet_twice_in_one_step_is_a_mistake(layout: str) -> None:
+    def text(second: str) -> str:
+        devices = {
+            name: f"{{fence_agent: powerman, fence_parameters: {{ip: pdu, port: {port}}}}}"
+            for name, port in (("one", "a-left"), ("two", second))
+        }
+        return f"""
+            hosts:
+            - hostname: a
+              fence_levels:
+              - {layout.format(**devices)}
+            """
+
+    assert len(cluster_of(text("a-right")).hosts) == 1
+    with pytest.raises(ConfigError, match="twice in one step"):
+        cluster_of(text("a-left"))
+
+
 def test_a_shared_resource_may_be_in_several_groups() -> None:
     cluster = cluster_of("""
         hosts: [{hostname: a}, {hostname: b}]

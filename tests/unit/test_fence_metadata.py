@@ -44,6 +44,14 @@ def test_metadata_names_the_actions_and_what_is_required(agent: str) -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("words", ["", "acton=status\n", "Action=status\n"])
+def test_without_an_action_nothing_is_done(agent: str, words: str) -> None:
+    done = run(agent, MINIMAL[agent] + words)
+    assert done.returncode == 1
+    assert "no action is given; nothing was done" in done.stderr
+
+
+@pytest.mark.parametrize("agent", AGENTS)
 def test_metadata_follows_the_schema_of_fence_agents(agent: str, tmp_path: Path) -> None:
     require("fence-agents", "libxml2-utils")
     (tmp_path / "metadata.xml").write_text(run(agent, "", "-o", "metadata").stdout)
