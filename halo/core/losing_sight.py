@@ -46,12 +46,17 @@ class LossDetector:
         self._silent_since = max(now, self._silent_since)
         self._unanswered = 0
 
-    def woke(self, now: float, due: float) -> bool:
-        """A timer set for `due` fired at `now`. True when that was late, and the count is fresh."""
-        is_late = now - due > self._late_s
-        if is_late:
+    def woke(self, now: float, due: float) -> None:
+        """A timer set for `due` fired at `now`."""
+        if now - due > self._late_s:
             self.begin_afresh(now)
-        return is_late
+
+    def excuse(self, since: float, now: float) -> None:
+        """From `since` until `now` it was ours to speak: that time is no silence of the host's.
+
+        The count goes on from there. Were it begun afresh, hosts that hang in such numbers that
+        each attempt has to wait would never be lost."""
+        self._silent_since += max(0.0, now - max(since, self._silent_since))
 
     def sent(self) -> None:
         """A probe was sent."""

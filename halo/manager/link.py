@@ -33,6 +33,7 @@ together: where the processor cannot complete all of them within the deadline of
 ever succeed. A host that is off gets no turn and needs none, since nothing is accepted there."""
 
 QUEUE_LOOK_S = 0.25
+"""How soon an attempt that waits for its turn is looked at again; until it has it, it is not judged."""
 
 
 class ProbeAnswer(Enum):
@@ -213,16 +214,14 @@ class HostLink:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[float]:
-        """A turn for the greeting; gives how long it was waited for. To wait for it is to be late
-        ourselves: it is no silence of the host's."""
+        """A turn for the greeting; gives how long it was waited for, which is no silence."""
         asked_at, ends_at = self._loop.time(), self._attempt_ends_at
         self._is_queued, self._attempt_ends_at = True, float("inf")
         try:
             async with self._turns.one():
                 waited_s = self._loop.time() - asked_at
                 self._is_queued, self._attempt_ends_at = False, ends_at + waited_s
-                if self._detector.woke(self._loop.time(), asked_at):
-                    self._detector.sent()
+                self._detector.excuse(asked_at, asked_at + waited_s)
                 yield waited_s
         finally:
             self._is_queued = False

@@ -496,6 +496,19 @@ async def test_a_host_that_hangs_after_its_turn_came_is_lost_a_budget_later() ->
 
 
 @virtual
+async def test_so_many_that_hang_that_each_attempt_waits_are_lost_all_the_same() -> None:
+    turns = Turns(1, patience_s=0.5)
+    agents = [FakeAgent() for _ in range(8)]
+    for agent in agents:
+        agent.fall_silent()
+    benches = [Bench(agent, turns=turns, loss_budget_s=3.0) for agent in agents]
+    for bench in benches:
+        if "lost" not in bench.at:
+            await bench.until("lost", within_s=60.0)
+        bench.work.cancel()
+
+
+@virtual
 async def test_one_that_waits_for_its_turn_gives_it_up_when_it_is_stood_down() -> None:
     turns = Turns(1, FOR_EVER)
     async with turns.one():
