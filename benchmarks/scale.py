@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.fit import exponent
 from benchmarks.report import bar, machine
 from benchmarks.site import Shape, Site, cpu_s, rss_mb
-from benchmarks.unix_http import get
+from tests.unix_http import get
 
 SETTINGS = {
     "storm_hosts": 100000,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.unix_http import get
+from tests.unix_http import get
 
 FENCE_PROGRAM = Path(__file__).with_name("fence_instant")
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -24,6 +23,7 @@ from typing import Any, Self
 import yaml
 
 from tests.hosts.world import DEADLINE_S, MANAGER, Ran, World, json_lines
+from tests.unix_http import get
 
 Status = dict[str, Any]
 
@@ -180,11 +180,8 @@ class HostCluster:
     def status(self) -> Status:
         """The manager's status; empty while there is no manager."""
         try:
-            connection = _UnixConnection(str(self.socket))
-            connection.request("GET", "/status")
-            status: Status = json.loads(connection.getresponse().read())
-            connection.close()
-        except (OSError, ValueError, http.client.HTTPException):
+            status: Status = json.loads(get(str(self.socket), "/status"))
+        except (OSError, ValueError, RuntimeError, http.client.HTTPException):
             return {}
         return status
 
@@ -299,19 +296,6 @@ class HostCluster:
                 ):
                     found.append(f"{log.name}: {line}")
         return found
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over the manager's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=DEADLINE_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def _by_id(status: Status, key: str, wanted: str) -> Status:

@@ -1,4 +1,4 @@
-"""Requests over a Unix socket, with the standard library."""
+"""Requests to a manager over its Unix socket, with the standard library."""
 
 from __future__ import annotations
 
