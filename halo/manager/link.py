@@ -33,7 +33,7 @@ together: where the processor cannot complete all of them within the deadline of
 ever succeed. A host that is off gets no turn and needs none, since nothing is accepted there."""
 
 QUEUE_LOOK_S = 0.25
-"""How soon an attempt that waits for its turn is looked at again. It is not judged before it has it."""
+"""How soon an attempt that waits for its turn is looked at again; it is not judged meanwhile."""
 
 
 class ProbeAnswer(Enum):
