@@ -17,6 +17,7 @@ from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import scenario as planned
 from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
+from tests.simulation.results import NOT_SIMULATED
 from tests.simulation.runner import Result, quiet, run
 
 pytestmark = [pytest.mark.simulation, pytest.mark.timeout(300)]
@@ -133,6 +134,27 @@ def test_a_seed_is_replayed_step_by_step() -> None:
         for hash_seed, padding in (("1", "0"), ("4711", "5003"))
     ]
     assert answers[0] == answers[1]
+
+
+def test_results_count_for_all_code_that_a_run_loads() -> None:
+    script = (
+        "import sys\n"
+        "from tests.simulation.plan import scenario\n"
+        "from tests.simulation.runner import quiet, run\n"
+        "with quiet():\n"
+        "    run(scenario(4))\n"
+        "print(*{name.split('.')[1] for name in sys.modules if name.startswith('halo.')})\n"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.split()
+    assert {"core", "manager"} <= set(loaded)
+    assert not set(NOT_SIMULATED) & set(loaded)
 
 
 def test_scenarios_survive_their_text() -> None:
