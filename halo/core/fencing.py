@@ -132,10 +132,14 @@ def _nobody_takes(
 def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
     """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
 
-    Asked again in the step that sends each off: sign of life, freeze and unmanage come first."""
+    Asked again in the step that sends each off: sign of life, freeze, unmanage and stop come
+    first."""
     at = state.hosts[host]
     if at.connected or verdict_at is None or at.lost_at != verdict_at:
         return "it answered again"
+    groups = state.groups_of(host)
+    if not state.reboot_is_due(host) and not any(_is_bereft(state, g, host) for g in groups):
+        return "no group waits for it any more"
     return hold_reason(state, host)
 
 

@@ -142,6 +142,13 @@ class GroupMachine:
         self._needs_proof = self._state.hold_reason(self._group) is None
         return self.step(now)
 
+    def start_withdrawn(self, resource_id: str, now: float) -> list[Action]:
+        """A start was not sent, since the resource was just seen running: have another look."""
+        state = self.resources[resource_id]
+        state.busy = None
+        state.presence, state.due_at = Presence.UNKNOWN, now
+        return self.step(now)
+
     def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
         """An operation got no answer because the connection ended: leave."""
         state = self.resources[resource_id]
@@ -360,6 +367,10 @@ class GroupMachine:
             return self._stop_to_restart(state)
         startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
         if startable and parents_up and dependents_down:
+            if self._state.knowledge.is_seen_running(state.resource, self._host, self._epoch):
+                # Somebody else had asked for a look since.
+                state.presence, state.due_at = Presence.UNKNOWN, now
+                return self._monitors_due([state], now)
             return self._start(state, now)
         return self._monitors_due([state], now)
 

@@ -122,6 +122,11 @@ class Knowledge:
         entry.epoch = epoch
         entry.last_seen = Presence.RUNNING
 
+    def is_seen_running(self, resource: Resource, host: HostId, epoch: int) -> bool:
+        """Was it running there when last looked at, over connection `epoch`?"""
+        entry = self.of(resource.id, host)
+        return entry.epoch == epoch and entry.presence is Presence.RUNNING
+
     def mark_failure(self, resource: ResourceId, host: HostId, text: str | None) -> None:
         """Show a failed start or stop beside what monitors say; None clears it."""
         self._entry(resource, host).failure = text

@@ -104,6 +104,7 @@ class GroupState:
 
     id: GroupId
     managed_on: HostId | None = None  # the host whose task holds the token
+    managed_since: float = float("-inf")  # when it got it
     comment: str = ""  # why it waits, or what is wrong
     failed: bool = False  # the comment tells of a failure
 
@@ -432,12 +433,29 @@ class ClusterState:
         if elsewhere:
             return f"it is seen running on {', '.join(elsewhere)}"
         if self.knowledge.root_seen(group, host, epoch):
-            return None
+            return self._in_place_refusal(group, host)
         for other in group.candidates:
             if other != host:
                 lack = self.lacks_proof(group, other, since, now)
                 if lack is not None:
                     return f"not proven stopped elsewhere: {lack}"
+        return None
+
+    def _in_place_refusal(self, group: ResourceGroup, host: HostId) -> str | None:
+        """Where its root runs a group may be completed. Where it ran, it may be started again, but
+        not when it was last seen running on a host that is out of sight, too: somebody had started
+        it here by hand, and the other copy may run."""
+        if self.knowledge.of(group.root, host).presence is Presence.RUNNING:
+            return None
+        for other in group.candidates:
+            at = self.hosts[other]
+            if (
+                other != host
+                and not at.connected
+                and at.power_proof is None
+                and self.knowledge.last_seen(group, other) is Presence.RUNNING
+            ):
+                return f"it was last seen running on {other}, which is disconnected"
         return None
 
     # --- suspicion ---------------------------------------------------------------------------

@@ -24,6 +24,9 @@ from halo.manager.wakeup import Wakeup
 
 DECISIONS_AT_ONCE = 50
 RECHECK_SPACING_S = 0.0005
+DECISION_HOLDS_S = 20.0
+"""How long what was sampled for a decision is proof, while it waits for something else: people may
+have started by hand what an agent said was stopped."""
 
 log = structlog.get_logger("halo.desk")
 
@@ -60,6 +63,7 @@ class PlacementDesk:
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._since: dict[GroupId, float] = {}
+        self._holds_s: dict[GroupId, float] = {}  # where a decision was begun afresh
         self._dirty: dict[GroupId, None] = {}
         self._recheck: dict[GroupId, float] = {}
         self._pinged: dict[HostId, float] = {}
@@ -159,8 +163,14 @@ class PlacementDesk:
 
     def _decide(self, group: GroupId) -> Decision:
         now = self._loop.time()
-        since = self._since.setdefault(group, now)
-        return decide(self._state, self._state.cluster.groups[group], since, now)
+        since, found = self._since.setdefault(group, now), self._state.cluster.groups[group]
+        decision = decide(self._state, found, since, now)
+        holds_s = self._holds_s.get(group, DECISION_HOLDS_S)
+        if decision.start_on is None or now - since <= holds_s:
+            return decision
+        # Look once more. It may have been the look itself that took so long: then more is allowed.
+        self._since[group], self._holds_s[group] = now, 2 * holds_s
+        return decide(self._state, found, now, now)
 
     def _carry_out(self, group: GroupId, decision: Decision) -> None:
         self._say(group, decision.reason, failed=decision.failed)
@@ -192,6 +202,7 @@ class PlacementDesk:
 
     def _hand_out(self, group: GroupId, host: HostId) -> None:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
+        self._holds_s.pop(group, None)
         self._hosts[host].manage(self._tokens.pop(group), order)
 
     def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:

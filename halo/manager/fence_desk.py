@@ -141,13 +141,14 @@ class FenceDesk:
             raise CommandRefused(f"the fencing of {host} is just ending; try again")
         task = self._hosts[host]
         at = self._state.hosts[host]
+        seen_dark_at = self._loop.time()  # at the latest: the disk may take its time
         before, at.fence_phase = at.fence_phase, FencePhase.RUNNING
         task.link.stand_down()
         try:
             await self._tokens_home(host)
             record = self._context.journal.make(Event.FENCE, host, comment, confirmed_by="operator")
             await self._context.journal.command(record)
-            self._confirmed(host, self._loop.time(), automatic=False)
+            self._confirmed(host, seen_dark_at, automatic=False)
         finally:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = before

@@ -30,7 +30,7 @@ from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.outcomes import OperationResult
 from halo.manager.agenda import Agenda
 from halo.manager.context import Context
-from halo.manager.operations import StartRefused, monitor, operate
+from halo.manager.operations import SeenRunning, StartRefused, monitor, operate
 from halo.ports import AgentConnection
 
 log = structlog.get_logger("halo.group")
@@ -214,6 +214,9 @@ class GroupTask:
         except StartRefused as refusal:
             log.warning("start refused", group=self._group.id, resource=name, reason=str(refusal))
             self._carry_out(self._machine.start_refused(name, self._loop.time()))
+            return
+        except SeenRunning:
+            self._carry_out(self._machine.start_withdrawn(name, self._loop.time()))
             return
         except LinkError as error:
             self._interrupted(name, error)

@@ -170,7 +170,8 @@ class HostTask:
             operation_ended=self._operation_ended,
         )
         self._children[group.id] = child
-        self._state.groups[group.id].managed_on = self.host
+        at = self._state.groups[group.id]
+        at.managed_on, at.managed_since = self.host, self._loop.time()
         self._idle.clear()
         task = self._context.spawn(self._run_child(group.id, child))
         self._child_tasks.add(task)

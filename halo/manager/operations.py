@@ -30,6 +30,10 @@ class StartRefused(Exception):
     """The start was not sent; the text says which proof is missing."""
 
 
+class SeenRunning(Exception):
+    """The start was not sent: since it was decided on, the resource was seen running there."""
+
+
 async def operate(
     state: ClusterState,
     connection: AgentConnection,
@@ -43,12 +47,15 @@ async def operate(
 ) -> OperationResult:
     """Run one operation and write down what it taught.
 
-    Raises StartRefused, before anything is sent, and LinkError when the connection ended."""
+    Raises StartRefused or SeenRunning, before anything is sent, and LinkError when the connection
+    ended."""
     now = asyncio.get_running_loop().time()
     if operation is Operation.START:
         refusal = state.start_refusal(group, host, epoch, since, now)
         if refusal is not None:
             raise StartRefused(refusal)
+        if state.knowledge.is_seen_running(resource, host, epoch):
+            raise SeenRunning
         state.knowledge.note_starting(resource, host, epoch=epoch, begun_at=now)
     deadline_s = _deadline_s(state, resource.timeout_s(operation))
     if operation is Operation.MONITOR:

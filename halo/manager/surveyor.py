@@ -10,7 +10,7 @@ import structlog
 from halo.core.errors import LinkError
 from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, Resource, ResourceGroup, ResourceId
-from halo.core.outcomes import OperationResult
+from halo.core.outcomes import OperationResult, Outcome
 from halo.core.spreading import spread
 from halo.manager.context import Context
 from halo.manager.operations import monitor
@@ -198,7 +198,9 @@ class Surveyor:
 
 
 class _Look:
-    """The monitors of one probe of a group. `ended`: all are answered, and none in vain."""
+    """The monitors of one probe of a group. `ended`: all are answered, and none in vain.
+
+    One that timed out may have been answered by nobody: it is no sign that the host is there."""
 
     __slots__ = ("_complete", "_left", "ended")
 
@@ -210,7 +212,7 @@ class _Look:
     def take(self, answer: OperationResult | LinkError) -> None:
         """One was answered."""
         self._left -= 1
-        if isinstance(answer, LinkError):
+        if isinstance(answer, LinkError) or answer.outcome is Outcome.TIMED_OUT:
             self._complete = False
         if self._left == 0 and not self.ended.done():
             self.ended.set_result(self._complete)

@@ -8,7 +8,7 @@ uncertain) ends the watch: polling takes over in the same step, and a new watch 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -165,7 +165,7 @@ class Watcher:
         for reported in batch.results:
             sight.last[reported.resource] = reported
             sight.presence[reported.resource] = taught(Operation.MONITOR, reported.result)[0]
-            self._take(reported)
+        self._take(batch.results)
         if batch.complete and not sight.complete:
             sight.complete = True
             log.info("watching", host=self._host, resources=len(sight.last))
@@ -207,7 +207,7 @@ class Watcher:
         if not self._state.hosts[self._host].counts_certain:
             self._lose(sight, UNCERTAIN)
         elif resource in sight.last:
-            self._take(sight.last[resource])
+            self._take([sight.last[resource]])
 
     def contradicts(self, resource: ResourceId, known: Presence, operations: int) -> bool:
         """Did the agent see last another thing than what is `known` after so many operations?
@@ -220,21 +220,32 @@ class Watcher:
         # Else it looked before the last start or stop.
         return sight.last[resource].operations == operations
 
-    def _take(self, reported: ReportedResult) -> None:
-        """Act on a result that was sampled after the last answered operation, and no other."""
-        at = self._state.hosts[self._host]
-        if at.settled_operations(reported.resource) != reported.operations:
-            return
-        for group in self._owners[reported.resource]:
-            self._take_for(group, group.by_id[reported.resource], reported.result)
+    def _take(self, results: Sequence[ReportedResult]) -> None:
+        """Act on results that were sampled after the last answered operation, and no others.
 
-    def _take_for(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> None:
+        All are written down before any is acted on: what one of them would have started, another
+        may show to be running."""
+        at = self._state.hosts[self._host]
+        found = [
+            (group, group.by_id[reported.resource], reported.result)
+            for reported in results
+            if at.settled_operations(reported.resource) == reported.operations
+            for group in self._owners[reported.resource]
+        ]
+        revealing = [
+            group for group, resource, result in found if self._learn(group, resource, result)
+        ]
+        for group, resource, result in found:
+            self._take_report(group, resource.id, result)
+        for group in revealing:
+            self._context.desk.second_copy(group.id)
+
+    def _learn(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> bool:
+        """Write one result down; does it reveal a second copy?"""
         presence, reason = taught(Operation.MONITOR, result)
         copies_before = len(self._state.knowledge.running_on(group))
         self._state.observe_report(
             group, resource, self._host, presence, epoch=self._epoch, reason=reason
         )
-        self._take_report(group, resource.id, result)
-        revealing = copies_before < 2 and presence is Presence.RUNNING
-        if revealing and len(self._state.knowledge.running_on(group)) > 1:
-            self._context.desk.second_copy(group.id)
+        may_reveal = copies_before < 2 and presence is Presence.RUNNING
+        return may_reveal and len(self._state.knowledge.running_on(group)) > 1

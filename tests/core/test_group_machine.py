@@ -693,4 +693,5 @@ def test_while_a_fence_command_waits_for_the_disk_nothing_is_started_or_stopped(
     assert driver.answer("monitor x", NOT_RUNNING) == []
     assert driver.step() == []
     at.fence_phase = FencePhase.IDLE
-    assert driver.step() == ["start x"]
+    assert driver.step() == ["monitor x"]  # what was answered meanwhile was not written down
+    assert driver.answer("monitor x", NOT_RUNNING) == ["start x"]

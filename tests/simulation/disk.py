@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+QUEUED_S = 0.01
+"""A write that begins this soon after another may have waited for it."""
+
+
 class SimDisk:
     """What is on the disk, and how it behaves."""
 
@@ -28,6 +32,20 @@ class SimDisk:
         self.delay_s = 0.0
         self.writes = 0
         self.in_flight = 0
+        self.busy_since = 0.0  # what lands now was handed to the journal after this
+        self._idle_at = 0.0
+        self._failed = False
+
+    def begins(self, now: float) -> None:
+        """A write begins. One that follows at once, or a failure, may be of the time before."""
+        if self.in_flight == 0 and not self._failed and now - self._idle_at > QUEUED_S:
+            self.busy_since = now
+        self.in_flight += 1
+
+    def ends(self, now: float) -> None:
+        """A write has ended, well or badly."""
+        self.in_flight -= 1
+        self._idle_at, self._failed = now, self.full
 
     @property
     def is_behind(self) -> bool:
@@ -62,7 +80,7 @@ class SimMedium:
         waiter = self._loop.create_future()
         entry = (texts, replace, waiter)
         self._in_flight.append(entry)
-        self._disk.in_flight += 1
+        self._disk.begins(self._world.clock.now)
         delay = self._world.random.uniform(0.0005, 0.01) + self._disk.delay_s
         self._world.clock.after(delay, self._lands, entry)
         await waiter
@@ -74,7 +92,7 @@ class SimMedium:
             self._world.clock.after(0.5, self._lands, entry)
             return
         self._in_flight.remove(entry)
-        self._disk.in_flight -= 1
+        self._disk.ends(self._world.clock.now)
         texts, replace, waiter = entry
         if self._disk.full:
             if not waiter.done():
@@ -90,6 +108,7 @@ class SimMedium:
             self._disk.texts[:] = texts
         else:
             self._disk.texts += texts
+        self._world.oracle.fences.read_disk()
 
     def crash(self) -> None:
         """The manager's process is gone: what is in flight lands whole or not at all."""

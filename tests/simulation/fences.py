@@ -20,6 +20,9 @@ PLAINLY_SILENT_S = 4.0
 
 SECOND_COPY_S = 60.0
 
+RECORDED_S = 2.0
+"""From a device's word to the record: the agent is given time to answer."""
+
 TOGETHER_S = 3.0
 """The devices of one step are asked side by side, and each takes its time."""
 
@@ -41,6 +44,7 @@ class FenceOracle:
         self._status_off: dict[str, float] = {}  # device -> when a status that said off was asked
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
         self.vouched_at: dict[str, float] = {}
+        self.proven_at: dict[str, float] = {}  # all off, whatever was heard of it since
         self._attempts: dict[str, Any] = {}
         self._awake_at: dict[str, float] = {}
         self.automatic: deque[float] = deque()
@@ -95,6 +99,8 @@ class FenceOracle:
         for devices in self._levels(host):
             offs = [self._off_ended.get(d) for d in devices]
             states = [self._status_off.get(d) for d in devices]
+            if None not in states:  # it may be the end of an intent that was open at a restart
+                self.proven_at[host] = self.clock.now
             last_off = max((off for off in offs if off is not None), default=0.0)
             if None not in offs and all(s is not None and s >= last_off for s in states):
                 self.confirmed_at[host] = min(s for s in states if s is not None)
@@ -105,20 +111,24 @@ class FenceOracle:
         return [[d.parameters["device"] for d in level] for level in config.fence_levels]
 
     def _check_record(self, host: str) -> None:
-        """A record says that a fence was confirmed: was it?"""
+        """A record says that a fence was confirmed: was it? A slow disk may have it long after."""
         if host in self.confirmed_at or host in self.vouched_at:
             return
         if any(all(d in self._status_off for d in devices) for devices in self._levels(host)):
             return  # an open intent, settled at a restart
-        if host not in self.oracle.orders.confirming:
+        if self.oracle.orders.confirming.get(host):
+            return
+        if self.proven_at.get(host, float("-inf")) < self.world.disk.busy_since - RECORDED_S:
             self.world.violated("S3", f"a fence of {host} is recorded without proof")
 
     def lacks_power_proof(self, host: str) -> str:
         """Why nothing proves that the host is off now; empty when something does (S1b)."""
         self.read_disk()
         now, watch = self.clock.now, self.oracle.hosts[host]
-        vouched = self.vouched_at.get(host, self.oracle.orders.confirming.get(host))
-        recorded = host in self.confirmed_at or vouched is not None or self.disk.off.get(host)
+        vouching = self.oracle.orders.confirming.get(host, [])
+        vouched = max((*vouching, self.vouched_at.get(host, float("-inf"))))
+        was_vouched = vouched > float("-inf")
+        recorded = host in self.confirmed_at or was_vouched or self.disk.off.get(host)
         if not recorded:
             return f"{host} is silent, and no fence of it was confirmed"
         shown = max(
@@ -128,8 +138,7 @@ class FenceOracle:
             ),
             default=float("-inf"),
         )
-        if vouched is not None:
-            shown = max(shown, vouched)
+        shown = max(shown, vouched)
         if now - shown > PROOF_AGE_S:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
         # The device may have looked at any moment of its run: a sign within it is not held against

@@ -132,7 +132,7 @@ class Operator:
         elif entry.name == "fence":
             self.orders.fencing[entry.object] += 1
         elif entry.name == "confirm-off":
-            self.orders.confirming[entry.object] = self.clock.now
+            self.orders.confirming.setdefault(entry.object, []).append(entry.asked_at)
         elif entry.name == "cleanup":
             self.orders.cleanups[entry.object] += 1
 
@@ -147,10 +147,12 @@ class Operator:
         elif entry.name == "fence":
             self.orders.fencing[entry.object] -= 1
         elif entry.name == "confirm-off":
-            since = self.orders.confirming.pop(entry.object, None)
-            if outcome != "refused" and since is not None:
-                self.world.oracle.fences.vouched_at[entry.object] = since
-            self.world.hosts[entry.object].hold_off_until = 0.0
+            under_way = self.orders.confirming[entry.object]
+            under_way.remove(entry.asked_at)
+            if outcome != "refused":
+                self.world.oracle.fences.vouched_at[entry.object] = entry.asked_at
+            if not under_way:
+                self.world.hosts[entry.object].hold_off_until = 0.0
         elif entry.name == "cleanup":
             self.orders.cleanups[entry.object] -= 1
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from tests.simulation.network import SimConnection
     from tests.simulation.world import World
 
-SAMPLE_AGE_S = 30.0
-"""A monitor older than this is no proof, however the decision went."""
+SAMPLE_AGE_S = 45.0
+"""A monitor that was older than this when the group was handed to the host is no proof, however the
+decision went: it may be 20 s old, and twice that where the looking itself took so long."""
 
 PROOF_AGE_S = 10.05
 """A device's word that a host is off holds so long (S1b), and a step of the loop longer."""
@@ -218,6 +219,8 @@ class Oracle:
         watch = self.hosts[host]
         watch.life_at = self.clock.now  # but no heartbeat: the count of silence goes on
         watch.answered_sent_at = max(watch.answered_sent_at, call.sent_at)
+        if self.world.hosts[host].legacy:  # no other sign is to be had of it
+            watch.sign_at, watch.quiet_since = self.clock.now, None
         old = watch.words.get(name)
         if call.operation is Operation.MONITOR:
             code = result.code if result.outcome is Outcome.COMPLETED else -1
@@ -266,7 +269,8 @@ class Oracle:
         if elsewhere:
             now = self.clock.now
             first_at = self.copies_seen.get(group.id, (now,))[0]
-            self.copies_seen[group.id] = (first_at, now, {host, *elsewhere})
+            earlier = self.copies_seen.get(group.id, (now, now, set()))[2]
+            self.copies_seen[group.id] = (first_at, now, earlier | {host, *elsewhere})
         if resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
         elif known is not None and known.host.id != host:
@@ -345,6 +349,7 @@ class Oracle:
 
     def _lack(self, group: ResourceGroup, host: str) -> str:
         watch, now = self.hosts[host], self.clock.now
+        handed_at = self.manager.state.groups[group.id].managed_since
         if watch.connection is None:
             return self.fences.lacks_power_proof(host)
         for resource in group.exclusive:
@@ -355,7 +360,7 @@ class Oracle:
                 return f"{resource.id} on {host} answered {word.code}"
             if word.sent_at < watch.started_at.get(resource.id, -1.0):
                 return f"{resource.id} on {host} was started after it was looked at"
-            if now - max(word.sent_at, self.fresh_at) > SAMPLE_AGE_S:
+            if handed_at - max(word.sent_at, self.fresh_at) > SAMPLE_AGE_S:
                 return f"{resource.id} on {host} was last looked at {now - word.sent_at:.1f} s ago"
         return ""
 

@@ -56,7 +56,7 @@ class Orders:
         self.frozen: Told[bool] = Told(False)
         self.fencing: dict[str, int] = dict.fromkeys(hosts, 0)  # commands under way
         self.fences_asked: set[str] = set()  # by a command that may end all tries
-        self.confirming: dict[str, float] = {}  # the operator vouches since
+        self.confirming: dict[str, list[float]] = {}  # commands under way, by when they were given
         self.cleanups: dict[str, int] = dict.fromkeys(groups, 0)
         self.reset_at: dict[str, float] = {}
         self.failing: dict[str, float] = {}

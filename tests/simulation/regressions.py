@@ -17,9 +17,21 @@ WHAT_IT_FOUND = {
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."
     ),
+    "a_look_that_nobody_told_the_group_task_of": (
+        "A look that placement had asked for found a resource running after the group's task "
+        "had begun with an older look, and the task started it."
+    ),
     "a_momentary_seven_that_nobody_asks_again": (
         "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
         "the agent that watched it, was shown as stopped for ever while it ran."
+    ),
+    "a_partner_that_nobody_heard_of_since": (
+        "A monitor that an old agent had not answered in time counted as its answer, and a "
+        "host was fenced though its partner was out of reach, too."
+    ),
+    "a_sample_from_long_before_the_start": (
+        "A group that had waited for a minute and a half for proof on one host was started on "
+        "the word of another from before that time."
     ),
     "a_sign_of_life_that_a_fence_met": (
         "A host that was proven off was powered on and fenced again; the probe of that fence was "
@@ -72,6 +84,22 @@ WHAT_IT_FOUND = {
     "standstill_while_connecting": (
         "A manager that stood still in the middle of a connection attempt counted its own "
         "standstill as the host's silence, and fenced it 44 ms after it woke."
+    ),
+    "started_again_beside_a_copy_out_of_sight": (
+        "A group that ran on a host out of sight, and was started on its partner by hand, was "
+        "started again there when it stopped, while the other copy ran."
+    ),
+    "stopped_as_its_host_was_to_be_fenced": (
+        "A host was fenced for the sake of a group that had been stopped, with an answer, "
+        "since the decision."
+    ),
+    "two_results_in_one_report": (
+        "Of a report of two results the first was acted on before the second was read: a root "
+        "was started that the second showed to be running."
+    ),
+    "vouched_for_before_a_slow_disk": (
+        "A host that the operator had seen dark counted as off from when the disk had written "
+        "that down, not from when it was said."
     ),
 }
 

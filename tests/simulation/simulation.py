@@ -105,6 +105,7 @@ class Simulation:
         self.steps = 0
         self.kill_in: int | None = None  # steps left to the next crash
         self.stalled_until = 0.0
+        self.awake_since = 0.0  # the end of the last standstill
         self.still_since = 0.0  # when the present standstill began, or the last one
         self.observe_only = bool(scenario.options.get("observe"))
         self.down_s = 1.0
@@ -161,10 +162,11 @@ class Simulation:
 
     def _must_have_ended(self, incarnation: Incarnation) -> None:
         if self.current is incarnation:
-            if self.stalled_until == 0.0 or self.clock.now - self.stalled_until > 5.0:
+            awake_at = max(self.stalled_until, self.awake_since)
+            if self.clock.now - awake_at >= 5.0:
                 self.world.violated("API", "the manager did not end within 5 s of SIGTERM")
             else:
-                self.clock.after(5.0, self._must_have_ended, incarnation)
+                self.clock.at(awake_at + 5.0, self._must_have_ended, incarnation)
 
     def stall_manager(self, seconds: float) -> None:
         """The manager's process stands still."""
@@ -178,7 +180,7 @@ class Simulation:
 
     def _goes_on(self) -> None:
         if self.stalled_until and self.clock.now >= self.stalled_until:
-            self.world.oracle.fresh_at = self.clock.now
+            self.world.oracle.fresh_at = self.awake_since = self.clock.now
             self.stalled_until = 0.0
 
     def wake_manager(self) -> None:
