@@ -71,7 +71,7 @@ simulate: $(STAMP)
 
 # Hours of work: the runs first, then ten days (one after the other in each process).
 simulate-bar: $(STAMP)
-	@$(BIN)/python -m tests.simulation --seeds 0..20000 --jobs $(JOBS) --keep-going --results $(RESULTS)
+	@$(BIN)/python -m tests.simulation --seeds 0..20000 --jobs $(JOBS) --keep-going --no-shrink --results $(RESULTS)
 	@$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
 		--keep-going --no-shrink --results $(RESULTS)
 

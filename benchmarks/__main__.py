@@ -54,6 +54,8 @@ def status_rows(options: argparse.Namespace) -> Rows:
     """The status command, and the journal."""
     times = small.status_commands(4 * options.runs)
     yield Row("halo status, 100 resources, whole process", times, "ms", 80.0)
+    with_options = small.status_commands(2 * options.runs, "-e", "5")
+    yield Row("the same with an option", with_options, "ms")
 
 
 def journal_rows(options: argparse.Namespace) -> Rows:

@@ -252,9 +252,9 @@ def one_agent(rest_s: float) -> tuple[float, float]:
 # --- single figures --------------------------------------------------------------------------
 
 
-def status_commands(runs: int) -> list[float]:
+def status_commands(runs: int, *options: str) -> list[float]:
     """Milliseconds of `halo status` on 100 resources, whole process."""
-    return status_times_ms(runs)
+    return status_times_ms(runs, *options)
 
 
 def journal_writes(runs: int) -> list[float]:

@@ -17,7 +17,7 @@ from halo.core.model import FenceDevice
 
 DEADLINE_S = 20.0
 
-HALO = (sys.executable, "-c", "from halo.cli.main import main; main()")
+HALO = (sys.executable, "-c", "from halo.cli.entry import main; main()")
 """The command `halo` of this checkout."""
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-DEFAULT_CONFIG = "/etc/halo/halo.conf"
-DEFAULT_SOCKET = "/var/run/halo.socket"
+from halo.cli.defaults import DEFAULT_CONFIG, DEFAULT_SOCKET, SOCKET_VARIABLE
 
 _META = "halo.cli."
 
@@ -61,7 +60,7 @@ def _shared_options(read_environment: bool) -> list[click.Option]:
         click.Option(
             ["--socket"],
             metavar="FILE",
-            envvar=environment("HALO_SOCKET"),
+            envvar=environment(SOCKET_VARIABLE),
             type=click.Path(readable=False),
             expose_value=False,
             callback=_store,

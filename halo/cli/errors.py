@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
-
-import click
+import sys
 
 EXIT_REFUSED = 1
 """The manager refused, or tried and failed; its sentence is on stderr."""
@@ -16,13 +14,18 @@ EXIT_NOT_REACHED = 75
 """The command was accepted, and what --wait waits for did not come in time (EX_TEMPFAIL)."""
 
 
-class CliError(click.ClickException):
+class CliError(Exception):
     """Ends the command with a sentence on stderr: the manager refused, or tried and failed."""
 
     exit_code = EXIT_REFUSED
 
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.message, file=file, err=file is None)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def show(self) -> None:
+        """Tell the operator."""
+        print(self.message, file=sys.stderr)
 
 
 class AdministratorMustMend(CliError):

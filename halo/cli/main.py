@@ -1,18 +1,14 @@
-"""The `halo` command: its options and the table of commands, each loaded only when it is used.
-
-`halo status` may take 80 ms as a whole process, so nothing is imported here that it can do
-without.
-"""
+"""The `halo` command: its options and the table of commands, each loaded only when it is used."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import click
 
 import halo
 from halo.cli.context import add_shared_options, context_of
+from halo.cli.errors import AdministratorMustMend, CliError
 
 
 class _Entry(NamedTuple):
@@ -86,14 +82,16 @@ class LazyGroup(click.Group):
             told = _for_the_operator(error)
             if told is None:
                 raise
-            raise told from error
+            told.show()
+            raise click.exceptions.Exit(told.exit_code) from error
 
 
-def _for_the_operator(error: Exception) -> click.ClickException | None:
+def _for_the_operator(error: Exception) -> CliError | None:
     """HALO's own errors as a message and an exit status; None for any other."""
-    from halo.cli.errors import AdministratorMustMend, CliError
     from halo.core.errors import AdministratorError, HaloError
 
+    if isinstance(error, CliError):
+        return error
     if isinstance(error, AdministratorError):
         return AdministratorMustMend(str(error))
     if isinstance(error, HaloError):
@@ -114,12 +112,3 @@ def cli(ctx: click.Context) -> None:
 
 
 add_shared_options(cli, read_environment=True)
-
-
-def main() -> None:
-    """Entry point of the `halo` command."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a terminal that lacks a character must not stop the output
-            reconfigure(errors="backslashreplace")
-    cli(prog_name="halo")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
-from halo.cli.client import get_status
 from halo.cli.context import Context
 from halo.cli.errors import CliError
-from halo.cli.render import plain, status_lines
+from halo.cli.shown import status_text
 
 _CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
@@ -46,8 +44,18 @@ def status(
     watch_s: float | None,
 ) -> None:
     """Show resources, hosts and recent events."""
+
+    def shown_now() -> str:
+        return status_text(
+            context.socket,
+            exclude_normal=exclude_normal,
+            event_count=event_count,
+            as_json=as_json,
+            verbose=context.verbose,
+        )
+
     if watch_s is None:
-        shown = _shown(context, exclude_normal, event_count, as_json)
+        shown = shown_now()
         if shown:  # with -x there may be nothing to say
             click.echo(shown, color=True)
         return
@@ -55,37 +63,9 @@ def status(
 
     while True:
         try:
-            shown = _shown(context, exclude_normal, event_count, as_json)
+            shown = shown_now()
         except CliError as error:  # the manager may be restarting
             shown = error.message
         clear = _CLEAR_SCREEN if sys.stdout.isatty() else ""
         click.echo(f"{clear}{time.strftime('%Y-%m-%d %H:%M:%S')}\n{shown}", color=True)
         time.sleep(watch_s)
-
-
-def wants_colour() -> bool:
-    """Colour on a terminal that can show it, unless NO_COLOR says no (https://no-color.org)."""
-    return (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
-
-
-def _paint(words: str, colour: str) -> str:
-    return click.style(words, fg=colour)
-
-
-def _shown(context: Context, exclude_normal: bool, event_count: int | None, as_json: bool) -> str:
-    found = get_status(context.socket)
-    if as_json:
-        import json
-
-        return json.dumps(found, indent=2)
-    return "\n".join(
-        status_lines(
-            found,
-            exclude_normal=exclude_normal,
-            event_count=event_count,
-            verbose=context.verbose,
-            paint=_paint if wants_colour() else plain,
-        )
-    )

@@ -79,6 +79,11 @@ class Driver:
         self.running.remove(what)
         return self._take(self.machine.start_refused(what.split(" ", 1)[1], self.world.now))
 
+    def withdraw(self, what: str) -> list[str]:
+        """A start is not sent, since the resource was just seen running."""
+        self.running.remove(what)
+        return self._take(self.machine.start_withdrawn(what.split()[1], self.world.now))
+
     def pass_time(self, seconds: float) -> list[str]:
         self.world.now += seconds
         return self.step()

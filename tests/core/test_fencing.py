@@ -171,6 +171,13 @@ def test_what_has_to_be_mended_is_said_in_order_of_what_helps() -> None:
 
 # --- the warrant is looked at again in the step that sends each off -----------------------------
 
+
+def all_stopped(world: World) -> None:
+    """Every group is to be stopped."""
+    for group in world.cluster.groups:
+        world.journal(Event.STOP, group)
+
+
 WARRANT: list[tuple[str, Step, bool]] = [
     ("as it was", lambda w: None, True),
     ("connected again", lambda w: w.connect("h1"), False),
@@ -178,6 +185,8 @@ WARRANT: list[tuple[str, Step, bool]] = [
     ("answered, and is silent", lambda w: w.state.host_alive("h1"), False),
     ("frozen", lambda w: w.journal(Event.FREEZE, "c"), False),
     ("its group was unmanaged", lambda w: w.unmanage("g"), False),
+    ("one of its groups was stopped", lambda w: w.journal(Event.STOP, "g"), True),
+    ("its groups were stopped", all_stopped, False),
 ]
 
 

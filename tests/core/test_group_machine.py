@@ -125,6 +125,21 @@ def test_a_leaf_that_runs_without_its_root_is_stopped_before_the_root_starts() -
     assert driver.settle() == ["stop y", "stop x", "start g", "start x", "start y"]
 
 
+def test_what_another_look_found_running_is_looked_at_and_not_started() -> None:
+    driver = stopped(PAIR)
+    driver.world.see("g", "h1", RUNNING, only=["g"], at=200.0)
+    driver.is_up("g")
+    assert driver.step() == ["monitor g"]
+    assert driver.answer("monitor g") == ["start x"]
+
+
+def test_a_start_that_was_withdrawn_is_followed_by_a_look() -> None:
+    driver = stopped(PAIR)
+    assert driver.step() == ["start g"]
+    assert driver.withdraw("start g") == ["monitor g"]
+    assert driver.answer("monitor g", NOT_RUNNING) == ["start g"]
+
+
 def test_a_resource_of_unknown_state_is_never_started() -> None:
     world = World(make_group(tree=PAIR))
     world.connect("h1")

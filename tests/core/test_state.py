@@ -252,6 +252,18 @@ def test_where_the_root_runs_the_rest_is_completed_without_proof() -> None:
     assert refusal(world) is None
 
 
+def test_what_crashed_is_not_restarted_beside_a_copy_that_may_run_out_of_sight() -> None:
+    world = a_world()
+    world.see("g", "h2", RUNNING, at=101.0)
+    world.disconnect("h2")
+    world.see("g", "h1", RUNNING, at=102.0)  # somebody started it here, too
+    assert "last seen running on h2" in (refusal(world) or "")
+    world.see("g", "h1", STOPPED, at=103.0)
+    assert "last seen running on h2" in (refusal(world) or "")
+    world.fenced("h2")
+    assert refusal(world) is None
+
+
 def test_the_exception_ends_with_the_connection() -> None:
     world = a_world()
     world.see("g", "h1", RUNNING, only=["g"], at=101.0)

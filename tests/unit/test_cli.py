@@ -26,7 +26,7 @@ from halo.cli.main import COMMANDS, cli
 from halo.core.errors import CommandFailed, CommandRefused, UnknownObject
 from tests.fakes.http_operations import FakeOperations, Server, serving, short_folder
 
-HALO = [sys.executable, "-c", "from halo.cli.main import main; main()"]
+HALO = [sys.executable, "-c", "from halo.cli.entry import main; main()"]
 DEADLINE_S = 60.0
 
 EXAMPLE: dict[str, Any] = {
@@ -127,7 +127,7 @@ def test_shared_options_reach_commands_below_commands(server: Server) -> None:
 def test_status_loads_nothing_it_can_do_without(server: Server) -> None:
     code = (
         "import sys; sys.argv = ['halo', 'status']\n"
-        "from halo.cli.main import main\n"
+        "from halo.cli.entry import main\n"
         "try: main()\n"
         "finally: print(*sorted(sys.modules), file=sys.stderr)"
     )
@@ -141,8 +141,47 @@ def test_status_loads_nothing_it_can_do_without(server: Server) -> None:
     )
     loaded = set(done.stderr.split())
     unwanted = {"yaml", "structlog", "aiohttp", "rich", "asyncio", "capnp", "http.client", "ssl"}
-    assert loaded & unwanted == set()
+    assert loaded & (unwanted | {"click", "inspect", "dataclasses"}) == set()
     assert not any(name.startswith("halo.manager") for name in loaded)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_plain_status_is_that_of_the_parsed_command(server: Server, there: bool) -> None:
+    path = str(server.path if there else server.path.with_name("nobody"))
+    plain, parsed = (
+        subprocess.run(
+            [*HALO, *arguments],
+            env={**os.environ, "HALO_SOCKET": path},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        for arguments in (["status"], ["--socket", path, "status"])
+    )
+    assert (plain.returncode, plain.stdout, plain.stderr) == (
+        parsed.returncode,
+        parsed.stdout,
+        parsed.stderr,
+    )
+    assert (plain.returncode == 0) == there
+
+
+def test_a_plain_status_whose_reader_has_gone_ends_without_a_traceback(server: Server) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*HALO, "status"],
+        env={**os.environ, "HALO_SOCKET": str(server.path)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == ""
 
 
 def test_version() -> None:
@@ -241,8 +280,8 @@ def test_a_socket_of_others_is_named_with_its_owner(server: Server) -> None:
     server.path.parent.chmod(0o755)
     # All is loaded before the change: the interpreter may be where others cannot read it.
     code = (
-        "import grp, os, pwd, halo.cli.client, halo.cli.status\n"
-        "from halo.cli.main import main\n"
+        "import grp, os, pwd, halo.cli.main, halo.cli.client, halo.cli.status\n"
+        "from halo.cli.entry import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "main()"
     )
