@@ -166,7 +166,8 @@ class FenceOracle:
         watch = self.oracle.hosts[host]
         watch.attempts += 1
         self.read_disk()
-        if (
+        second = self._is_second_copy(host)  # then it is the manager that fell silent, at once
+        if second or (
             self.clock.now - self.oracle.silent_since(host)
             < self.world.cluster.settings.loss_budget_s
         ):
@@ -178,7 +179,6 @@ class FenceOracle:
             self._awake_at[host] = self.clock.now
             return
         self.world.counts["fences by the manager"] += 1
-        second = self._is_second_copy(host)
         self.automatic.append(self.clock.now)
         refusal = self._common_refusal(host) or ("" if second else self._refusal(host))
         if refusal:
