@@ -314,14 +314,14 @@ class ClusterState:
 
     def _second_copy_out_of_sight(self, group: ResourceGroup, seen_on: HostId) -> str | None:
         """Seen here, and last seen running on a host that can neither be asked nor is proven off:
-        to complete the group here may be to start it twice (S1, S9)."""
+        to complete the group here, or to start it again, may be to start it twice (S1, S9)."""
         for host in group.candidates:
             at = self.hosts[host]
             if host == seen_on or at.power_proof is not None:
                 continue
             if self.knowledge.last_seen(group, host) is not Presence.RUNNING:
                 continue
-            text = f"running on {seen_on}, and last seen running on {host} too"
+            text = f"seen running on {seen_on}, and last seen running on {host} too"
             if at.ready:
                 return f"{text}, which has to be looked at"
             return (
@@ -433,29 +433,13 @@ class ClusterState:
         if elsewhere:
             return f"it is seen running on {', '.join(elsewhere)}"
         if self.knowledge.root_seen(group, host, epoch):
-            return self._in_place_refusal(group, host)
+            # It may have stopped since, and what held it while it ran holds it still.
+            return self._second_copy_out_of_sight(group, host)
         for other in group.candidates:
             if other != host:
                 lack = self.lacks_proof(group, other, since, now)
                 if lack is not None:
                     return f"not proven stopped elsewhere: {lack}"
-        return None
-
-    def _in_place_refusal(self, group: ResourceGroup, host: HostId) -> str | None:
-        """Where its root runs a group may be completed. Where it ran, it may be started again, but
-        not when it was last seen running on a host that is out of sight, too: somebody had started
-        it here by hand, and the other copy may run."""
-        if self.knowledge.of(group.root, host).presence is Presence.RUNNING:
-            return None
-        for other in group.candidates:
-            at = self.hosts[other]
-            if (
-                other != host
-                and not at.connected
-                and at.power_proof is None
-                and self.knowledge.last_seen(group, other) is Presence.RUNNING
-            ):
-                return f"it was last seen running on {other}, which is disconnected"
         return None
 
     # --- suspicion ---------------------------------------------------------------------------

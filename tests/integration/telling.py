@@ -20,17 +20,20 @@ async def until_says(
     cluster: ClusterHarness,
     group: str,
     *words: str,
+    but_not: str | None = None,
     deadline: float = DEADLINE_S,
     **fields: Any,
 ) -> str:
-    """Wait until a group's comment holds all these words (and its fields are as told); returns
-    the comment."""
+    """Wait until a group's comment holds all these words, `but_not` that one (and its fields are as
+    told); returns the comment."""
 
     def shows(status: Status) -> bool:
         found = _of(status, "groups", group)
         comment = found["comment"] or ""
-        return all(word in comment for word in words) and all(
-            found[key] == value for key, value in fields.items()
+        return (
+            all(word in comment for word in words)
+            and (but_not is None or but_not not in comment)
+            and all(found[key] == value for key, value in fields.items())
         )
 
     status = await cluster.until_status(
