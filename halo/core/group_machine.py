@@ -198,6 +198,8 @@ class GroupMachine:
                 state.stopped_by_script = False
                 return self._stop_failed(state, "stop reported success, but it still runs")
             state.presence = Presence.RUNNING
+            if not state.wants_restart:  # it had not stopped, or somebody else started it
+                state.crashed, state.crash = False, ""
             return []
         if result.code == OcfCode.NOT_RUNNING:
             state.bad_monitors = 0

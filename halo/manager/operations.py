@@ -51,11 +51,11 @@ async def operate(
     ended."""
     now = asyncio.get_running_loop().time()
     if operation is Operation.START:
+        if state.knowledge.is_seen_running(resource, host, epoch):
+            raise SeenRunning
         refusal = state.start_refusal(group, host, epoch, since, now)
         if refusal is not None:
             raise StartRefused(refusal)
-        if state.knowledge.is_seen_running(resource, host, epoch):
-            raise SeenRunning
         state.knowledge.note_starting(resource, host, epoch=epoch, begun_at=now)
     deadline_s = _deadline_s(state, resource.timeout_s(operation))
     if operation is Operation.MONITOR:

@@ -198,21 +198,23 @@ class Surveyor:
 
 
 class _Look:
-    """The monitors of one probe of a group. `ended`: all are answered, and none in vain.
+    """The monitors of one probe of a group. `ended`: none was asked in vain, and the host is there.
 
-    One that timed out may have been answered by nobody: it is no sign that the host is there."""
+    One that timed out may have been answered by nobody, so another has to show it."""
 
-    __slots__ = ("_complete", "_left", "ended")
+    __slots__ = ("_complete", "_is_there", "_left", "ended")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         self._left = count
-        self._complete = True
+        self._complete, self._is_there = True, False
         self.ended: asyncio.Future[bool] = loop.create_future()
 
     def take(self, answer: OperationResult | LinkError) -> None:
         """One was answered."""
         self._left -= 1
-        if isinstance(answer, LinkError) or answer.outcome is Outcome.TIMED_OUT:
+        if isinstance(answer, LinkError):
             self._complete = False
+        elif answer.outcome is not Outcome.TIMED_OUT:
+            self._is_there = True
         if self._left == 0 and not self.ended.done():
-            self.ended.set_result(self._complete)
+            self.ended.set_result(self._complete and self._is_there)
