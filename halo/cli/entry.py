@@ -10,6 +10,7 @@ import os
 import sys
 
 from halo.cli.defaults import DEFAULT_SOCKET, SOCKET_VARIABLE
+from halo.cli.errors import EXIT_REFUSED, CliError, tell_error
 
 
 def main() -> None:
@@ -18,16 +19,19 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a terminal that lacks a character must not stop the output
             reconfigure(errors="backslashreplace")
-    if sys.argv[1:] == ["status"]:
-        sys.exit(_plain_status())
-    from halo.cli.main import cli
+    try:
+        if sys.argv[1:] == ["status"]:
+            sys.exit(_plain_status())
+        from halo.cli.main import cli
 
-    cli(prog_name="halo")
+        cli(prog_name="halo")
+    except KeyboardInterrupt:  # in the middle of an import, or of a plain status
+        tell_error("\nAborted!")
+        sys.exit(EXIT_REFUSED)
 
 
 def _plain_status() -> int:
     """As `halo status` without options; the exit status."""
-    from halo.cli.errors import CliError
     from halo.cli.shown import status_text
 
     try:
@@ -35,10 +39,7 @@ def _plain_status() -> int:
     except CliError as error:
         error.show()
         return error.exit_code
-    except KeyboardInterrupt:
-        print("\nAborted!", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # whoever read it has seen enough; nothing is left to be flushed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return EXIT_REFUSED
     return 0

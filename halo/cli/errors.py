@@ -14,6 +14,16 @@ EXIT_NOT_REACHED = 75
 """The command was accepted, and what --wait waits for did not come in time (EX_TEMPFAIL)."""
 
 
+def tell_error(text: str) -> None:
+    """One line on stderr, where there is one that takes it: the exit status tells the rest."""
+    if sys.stderr is None:  # closed by whoever began the command
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None  # else Python tries again when it ends
+
+
 class CliError(Exception):
     """Ends the command with a sentence on stderr: the manager refused, or tried and failed."""
 
@@ -25,7 +35,7 @@ class CliError(Exception):
 
     def show(self) -> None:
         """Tell the operator."""
-        print(self.message, file=sys.stderr)
+        tell_error(self.message)
 
 
 class AdministratorMustMend(CliError):

@@ -105,8 +105,7 @@ class GroupMachine:
             state.presence is Presence.RUNNING
             and state.bad_monitors == 0
             and not state.stopped_by_script
-            and result.outcome is Outcome.COMPLETED
-            and is_present(result.code)
+            and _shows_present(result)
         )
 
     def _is_settled(self, now: float) -> bool:
@@ -132,6 +131,11 @@ class GroupMachine:
             # agent tells when the report does not hold any more; of the answer it does not.
             state.overtaken = True
         state.due_at = now + self._interval_s(state.resource)
+        if state.presence is Presence.STOPPED and _shows_present(result):
+            # A first report may have been sampled before the monitor that found it stopped: started
+            # on the word of that, its dependents would find nothing under them.
+            self._look_again(state, now)
+            return self.step(now)
         return self._monitored(state, result) + self.step(now)
 
     def start_refused(self, resource_id: str, now: float) -> list[Action]:
@@ -146,7 +150,10 @@ class GroupMachine:
         """A start was not sent, since the resource was just seen running: have another look."""
         state = self.resources[resource_id]
         state.busy = None
-        state.presence, state.due_at = Presence.UNKNOWN, now
+        if state.crash:  # it was counted as a restart
+            del state.restarts[-1:]
+            state.crashed = True
+        self._look_again(state, now)
         return self.step(now)
 
     def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
@@ -319,6 +326,7 @@ class GroupMachine:
             return self._monitors_due(self.resources.values(), now) or self._rest(now)
         actions: list[Action] = []
         doomed: set[str] = set()  # some parent is gone, or has to go first
+        self._doubt_what_was_seen_running(now)
         for state in self.resources.values():
             self._register_need(state)
             parents = [self.resources[p.id] for p in self._group.parents_of(state.resource)]
@@ -335,6 +343,23 @@ class GroupMachine:
             state.is_up and not state.stopped_by_script and not state.resource.shared
             for state in self.resources.values()
         )
+
+    def _doubt_what_was_seen_running(self, now: float) -> None:
+        """Look again at what another look, or a report, found running after ours found it stopped.
+
+        Until then it is neither started nor are its dependents stopped."""
+        seen_running = self._state.knowledge.is_seen_running
+        for state in self.resources.values():
+            if (
+                state.busy is None
+                and state.presence is Presence.STOPPED
+                and seen_running(state.resource, self._host, self._epoch)
+            ):
+                self._look_again(state, now)
+
+    @staticmethod
+    def _look_again(state: ResourceState, now: float) -> None:
+        state.presence, state.due_at = Presence.UNKNOWN, now
 
     def _register_need(self, state: ResourceState) -> None:
         if state.resource.shared:
@@ -356,8 +381,7 @@ class GroupMachine:
     ) -> list[Action]:
         """One idle resource of a group that is to run here."""
         if self._waits_for_stop(state):
-            state.presence = Presence.UNKNOWN
-            state.due_at = now
+            self._look_again(state, now)
             return []
         dependents_down = all(
             self._is_out_of_the_way(self.resources[d.id])
@@ -369,10 +393,6 @@ class GroupMachine:
             return self._stop_to_restart(state)
         startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
         if startable and parents_up and dependents_down:
-            if self._state.knowledge.is_seen_running(state.resource, self._host, self._epoch):
-                # Somebody else had asked for a look since.
-                state.presence, state.due_at = Presence.UNKNOWN, now
-                return self._monitors_due([state], now)
             return self._start(state, now)
         return self._monitors_due([state], now)
 
@@ -528,3 +548,7 @@ class GroupMachine:
 
     def _interval_s(self, resource: Resource) -> float:
         return resource.monitor_interval_s or self._state.settings.monitor_interval_s
+
+
+def _shows_present(result: OperationResult) -> bool:
+    return result.outcome is Outcome.COMPLETED and is_present(result.code)

@@ -83,6 +83,7 @@ class PlacementDesk:
         group = token.group
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
+        self._holds_s.pop(group, None)
         self._say(group, detail, failed=False)
         self._mark([group])
 
@@ -92,6 +93,7 @@ class PlacementDesk:
         for group in groups:
             if group in self._tokens:
                 self._since[group] = now
+                self._holds_s.pop(group, None)
                 self._mark([group])
             else:
                 self._wake_holder(group)

@@ -41,10 +41,12 @@ log = structlog.get_logger("halo.fence")
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """An attempt that confirmed nothing. `distrust`: why the device is not believed any more."""
+    """An attempt that confirmed nothing. `distrust`: why the device is not believed any more;
+    `called_off`: no device was asked for anything, so none has failed."""
 
     why: str
     distrust: str | None = None
+    called_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,8 @@ class FenceDesk:
                 abandoned = "it answers again"
             if abandoned is not None:
                 problems.append(f"abandoned: {abandoned}")
+                if number == 1:
+                    return _Failed(problems[0], called_off=True)
                 break
             self._hosts[host].link.stand_down()
             outcome = await self._one_level(host, devices, left_off, warrant)
@@ -331,11 +335,17 @@ class FenceDesk:
 
     async def _failed(self, host: HostId, failure: _Failed, automatic: bool) -> None:
         at, make = self._state.hosts[host], self._context.journal.make
-        log.error("fence failed", host=host, reason=failure.why)
+        if failure.called_off:
+            log.warning("fence called off", host=host, reason=failure.why)
+        else:
+            log.error("fence failed", host=host, reason=failure.why)
         records = [make(Event.FENCE_FAILED, host, failure.why)]
         if failure.distrust is not None:
             records.append(make(Event.DISTRUST, host, failure.distrust))
         await self._context.journal.rescue(*records)
+        if failure.called_off:  # nothing to pause after, should a group wait for it again
+            at.fence_phase = FencePhase.IDLE
+            return
         at.fence_phase, at.fence_error = FencePhase.FAILED, failure.why
         at.fence_attempts += 1
         limits = self._state.settings

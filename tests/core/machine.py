@@ -19,7 +19,7 @@ from halo.core.knowledge import Presence
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult
 
-from .builders import NOT_RUNNING, OK, World
+from .builders import NOT_RUNNING, OK, RUNNING, STOPPED, World
 
 MONITOR, START, STOP = Operation.MONITOR, Operation.START, Operation.STOP
 
@@ -83,6 +83,18 @@ class Driver:
         """A start is not sent, since the resource was just seen running."""
         self.running.remove(what)
         return self._take(self.machine.start_withdrawn(what.split()[1], self.world.now))
+
+    def report(self, name: str, result: OperationResult) -> list[str]:
+        """A watching agent reported a resource."""
+        presence = RUNNING if result.code == OK.code else STOPPED
+        self.world.state.observe_report(
+            self.group,
+            self.group.by_id[name],
+            self.host,
+            presence,
+            epoch=self.world.state.hosts[self.host].epoch,
+        )
+        return self._take(self.machine.reported(name, result, self.world.now))
 
     def pass_time(self, seconds: float) -> list[str]:
         self.world.now += seconds

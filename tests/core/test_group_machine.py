@@ -133,6 +133,40 @@ def test_what_another_look_found_running_is_looked_at_and_not_started() -> None:
     assert driver.answer("monitor g") == ["start x"]
 
 
+def test_the_dependents_of_what_another_look_found_running_stay_up() -> None:
+    driver = running(CHAIN)
+    driver.pass_time(5.0)
+    driver.answer("monitor g", NOT_RUNNING)
+    assert driver.running == ["monitor x", "monitor y"]
+    driver.world.see("g", "h1", RUNNING, only=["g"], at=driver.world.now + 1.0)
+    assert driver.answer("monitor y") == ["monitor g"]
+    assert driver.answer("monitor x") == []
+    assert driver.answer("monitor g") == []
+    assert driver.machine.resources["g"].presence is RUNNING
+
+
+def test_a_report_brings_nothing_back_that_a_monitor_found_stopped() -> None:
+    """It may have been sampled before: the monitor that follows decides."""
+    driver = running(PAIR)
+    monitors_say(driver, g=NOT_RUNNING)
+    assert driver.running == ["stop x"]
+    assert driver.report("g", OK) == ["monitor g"]
+    assert driver.answer("stop x") == ["monitor x"]
+    assert driver.answer("monitor x", NOT_RUNNING) == []
+    assert driver.answer("monitor g", NOT_RUNNING) == ["start g"]
+    assert driver.answer("start g") == ["start x"]
+
+
+def test_a_crash_that_another_look_disproves_is_no_crash() -> None:
+    driver = running(PAIR)
+    for _ in range(7):  # more often than a resource may be restarted
+        monitors_say(driver, x=NOT_RUNNING)
+        assert driver.running == ["start x"]
+        assert driver.withdraw("start x") == ["monitor x"]
+        assert driver.answer("monitor x") == []
+    assert driver.told == []
+
+
 def test_a_start_that_was_withdrawn_is_followed_by_a_look() -> None:
     driver = stopped(PAIR)
     assert driver.step() == ["start g"]

@@ -43,7 +43,8 @@ class FenceOracle:
         self._status_ended: dict[str, float] = {}  # host -> when the last such status ended
         self._status_off: dict[str, float] = {}  # device -> when a status that said off was asked
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
-        self.vouched_at: dict[str, float] = {}
+        self.vouched_at: dict[str, float] = {}  # host -> when an operator said that it is off
+        self._heard_at: dict[str, float] = {}  # host -> when the manager took that up
         self.proven_at: dict[str, float] = {}  # all off, whatever was heard of it since
         self._attempts: dict[str, Any] = {}
         self._awake_at: dict[str, float] = {}
@@ -121,12 +122,19 @@ class FenceOracle:
         if self.proven_at.get(host, float("-inf")) < self.world.disk.busy_since - RECORDED_S:
             self.world.violated("S3", f"a fence of {host} is recorded without proof")
 
+    def vouched(self, host: str, asked_at: float, heard_at: float) -> None:
+        """The manager took note that an operator saw the host dark."""
+        self.vouched_at[host] = asked_at
+        self._heard_at[host] = heard_at
+
     def lacks_power_proof(self, host: str) -> str:
         """Why nothing proves that the host is off now; empty when something does (S1b)."""
         self.read_disk()
         now, watch = self.clock.now, self.oracle.hosts[host]
         vouching = self.oracle.orders.confirming.get(host, [])
-        vouched = max((*vouching, self.vouched_at.get(host, float("-inf"))))
+        never = float("-inf")
+        vouched = max([self.vouched_at.get(host, never)] + [v.asked_at for v in vouching])
+        heard = max([self._heard_at.get(host, never)] + [v.heard_at for v in vouching])
         was_vouched = vouched > float("-inf")
         recorded = host in self.confirmed_at or was_vouched or self.disk.off.get(host)
         if not recorded:
@@ -142,8 +150,9 @@ class FenceOracle:
         if now - shown > PROOF_AGE_S:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
         # The device may have looked at any moment of its run: a sign within it is not held against
-        # it (something else answering at that address would keep the group down for ever).
-        if watch.life_at > max(shown, self._status_ended.get(host, shown)):
+        # it (something else answering at that address would keep the group down for ever). Nor is
+        # one that a manager that stood still took up before it heard the operator.
+        if watch.life_at > max(shown, self._status_ended.get(host, shown), heard):
             return f"{host} gave a sign of life after it was shown to be off"
         return ""
 

@@ -29,6 +29,7 @@ class Pending:
     asked_at: float
     bound_s: float
     incarnation: Incarnation
+    heard_at: float = float("-inf")  # later than it was asked where the manager stood still
 
 
 class Operator:
@@ -79,6 +80,7 @@ class Operator:
         self, entry: Pending, current: Incarnation, to: str, force: bool, reason: str
     ) -> None:
         operations = current.manager.operations
+        entry.heard_at = self.clock.now
         try:
             match entry.name:
                 case "manage" | "unmanage":
@@ -132,7 +134,7 @@ class Operator:
         elif entry.name == "fence":
             self.orders.fencing[entry.object] += 1
         elif entry.name == "confirm-off":
-            self.orders.confirming.setdefault(entry.object, []).append(entry.asked_at)
+            self.orders.confirming.setdefault(entry.object, []).append(entry)
         elif entry.name == "cleanup":
             self.orders.cleanups[entry.object] += 1
 
@@ -148,9 +150,9 @@ class Operator:
             self.orders.fencing[entry.object] -= 1
         elif entry.name == "confirm-off":
             under_way = self.orders.confirming[entry.object]
-            under_way.remove(entry.asked_at)
+            under_way.remove(entry)
             if outcome != "refused":
-                self.world.oracle.fences.vouched_at[entry.object] = entry.asked_at
+                self.world.oracle.fences.vouched(entry.object, entry.asked_at, entry.heard_at)
             if not under_way:
                 self.world.hosts[entry.object].hold_off_until = 0.0
         elif entry.name == "cleanup":

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from tests.simulation.operator import Pending
     from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Orders:
         self.frozen: Told[bool] = Told(False)
         self.fencing: dict[str, int] = dict.fromkeys(hosts, 0)  # commands under way
         self.fences_asked: set[str] = set()  # by a command that may end all tries
-        self.confirming: dict[str, list[float]] = {}  # commands under way, by when they were given
+        self.confirming: dict[str, list[Pending]] = {}  # commands under way
         self.cleanups: dict[str, int] = dict.fromkeys(groups, 0)
         self.reset_at: dict[str, float] = {}
         self.failing: dict[str, float] = {}

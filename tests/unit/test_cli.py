@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import socket
 import subprocess
 import sys
@@ -165,6 +166,27 @@ def test_a_plain_status_is_that_of_the_parsed_command(server: Server, there: boo
         parsed.stderr,
     )
     assert (plain.returncode == 0) == there
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
+@pytest.mark.parametrize("stderr", ["closed", "unread"])
+def test_an_error_that_nobody_reads_has_its_exit_status_all_the_same(
+    tmp_path: Path, arguments: list[str], stderr: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = shlex.join([*HALO, *arguments])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {command} {'2>&-' if stderr == 'closed' else ''}"],
+        env={**os.environ, "HALO_SOCKET": str(tmp_path / "nobody")},
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (EXIT_UNREACHABLE, "")
 
 
 def test_a_plain_status_whose_reader_has_gone_ends_without_a_traceback(server: Server) -> None:

@@ -407,6 +407,26 @@ async def test_a_freeze_meanwhile_stops_an_automatic_fence_before_its_next_off()
     bench.never_confirmed()
 
 
+@virtual
+async def test_a_fence_that_was_called_off_before_its_off_is_begun_without_a_pause() -> None:
+    bench = Bench(fence_retry_min_s=60.0, fence_retry_max_s=60.0)
+    await bench.up()
+    bench.disk.hang()
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    stop = asyncio.ensure_future(
+        bench.manager.operations.group_command("g", "stop", to=None, force=False, comment="")
+    )
+    await settle()
+    bench.disk.release()
+    await stop
+    await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
+    assert bench.comments(Event.FENCE_FAILED) == ["abandoned: no group waits for it any more"]
+    assert bench.switched == []
+    await bench.manager.operations.group_command("g", "start", to=None, force=False, comment="")
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=5.0)
+
+
 # --- the journal --------------------------------------------------------------------------------
 
 
