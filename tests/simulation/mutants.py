@@ -314,10 +314,10 @@ def a_standstill_counts_as_silence() -> list[Patch]:
 @mutant_of("local", "agent_crash")
 def local_trouble_counts_as_silence() -> list[Patch]:
     from halo.core.errors import LossKind
-    from halo.manager import link
 
     silence = property(lambda self: self.value not in ("connection refused", "connection reset"))
-    return [(link, "_PROVES_NOTHING", frozenset()), (LossKind, "is_silence", silence)]
+    nothing = property(lambda self: False)
+    return [(LossKind, "proves_nothing", nothing), (LossKind, "is_silence", silence)]
 
 
 @mutant_of("agent_hang", "hole", "disk_slow", "freeze", "unmanage")
@@ -495,6 +495,7 @@ def a_reboot_proves_that_all_is_stopped() -> list[Patch]:
 
 @mutant_of("hole", "agent_crash", "manager_crash")
 def what_runs_is_adopted_and_started() -> list[Patch]:
+    """With the check gone too that finds out a machine that took what runs for stopped."""
     original = GroupMachine._adopt
 
     def adopt(self: Any, resource: Any, now: float) -> Any:
@@ -503,7 +504,10 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
             found.presence = Presence.STOPPED
         return found
 
-    return [(GroupMachine, "_adopt", adopt)]
+    return [
+        (GroupMachine, "_adopt", adopt),
+        (Knowledge, "is_seen_running", lambda self, resource, host, epoch: False),
+    ]
 
 
 DIRECTED = {

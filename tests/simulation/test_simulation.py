@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.model import Action, GroupPlan, Scenario
-from tests.simulation.mutants import MUTANTS, hunt
+from tests.simulation.mutants import MUTANTS, applied, hunt
 from tests.simulation.plan import scenario as planned
 from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
 from tests.simulation.results import NOT_SIMULATED
@@ -38,6 +38,13 @@ FOUND_SOON = (
     "waits_for_the_disk_for_ever",
 )
 """Mutants that a few seeds find; ``python -m tests.simulation --mutants 200`` hunts them all."""
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_every_mutant_still_finds_what_it_breaks(name: str) -> None:
+    """One that patches what has another name by now would break nothing, or the hunt."""
+    with applied(name):
+        pass
 
 
 def checked(scenario: Scenario) -> Result:
