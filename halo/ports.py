@@ -166,7 +166,7 @@ class Operations(Protocol):
     async def set_managed(self, group: str, managed: bool, comment: str | None) -> str: ...
 
     async def group_command(
-        self, group: str, command: str, *, to: str | None, force: bool, comment: str | None
+        self, group: str, command: str, *, to: str | None, comment: str | None
     ) -> str:
         """`start`, `stop`, `move` (needs `to`), `cleanup`."""
         ...

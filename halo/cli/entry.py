@@ -39,7 +39,9 @@ def _plain_status() -> int:
     except CliError as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:  # whoever read it has seen enough; nothing is left to be flushed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is to be flushed
+        if not isinstance(error, BrokenPipeError):  # else whoever read it has seen enough
+            tell_error(f"the status could not be written: {error.strerror}")
         return EXIT_REFUSED
     return 0

@@ -8,7 +8,6 @@ import click
 
 from halo.cli.client import path_of
 from halo.cli.options import (
-    force_option,
     groups_argument,
     host_option,
     reason_option,
@@ -17,47 +16,40 @@ from halo.cli.options import (
 from halo.cli.send import Command, body_of, send_all
 from halo.cli.wait import Missing, groups_running, groups_settled, groups_stopped, wait_until
 
-_FORCE = "Override the refusals that may be overridden; never the proof that a group is stopped."
-
 
 @click.command()
 @groups_argument
-@force_option(_FORCE)
 @reason_option
 @wait_option("Wait until the group runs, at most so long.")
 @click.pass_context
 def start(
     ctx: click.Context,
     groups: tuple[str, ...],
-    force: bool,
     reason: str | None,
     wait_s: float | None,
 ) -> None:
     """Start GROUP on the first candidate that can run it, and keep it running."""
-    _send(ctx, groups, "start", reason, wait_s, groups_running, force=force)
+    _send(ctx, groups, "start", reason, wait_s, groups_running)
 
 
 @click.command()
 @groups_argument
-@force_option(_FORCE)
 @reason_option
 @wait_option("Wait until the group is stopped on all candidates, at most so long.")
 @click.pass_context
 def stop(
     ctx: click.Context,
     groups: tuple[str, ...],
-    force: bool,
     reason: str | None,
     wait_s: float | None,
 ) -> None:
     """Stop GROUP, and keep it stopped until it is started again."""
-    _send(ctx, groups, "stop", reason, wait_s, groups_stopped, force=force)
+    _send(ctx, groups, "stop", reason, wait_s, groups_stopped)
 
 
 @click.command()
 @groups_argument
 @host_option("--to", "host", "The host to move to.")
-@force_option(_FORCE)
 @reason_option
 @wait_option("Wait until the group runs there, at most so long.")
 @click.pass_context
@@ -65,7 +57,6 @@ def move(
     ctx: click.Context,
     groups: tuple[str, ...],
     host: str,
-    force: bool,
     reason: str | None,
     wait_s: float | None,
 ) -> None:
@@ -74,24 +65,22 @@ def move(
     def there(names: Sequence[str]) -> Missing:
         return groups_running(names, on=host)
 
-    _send(ctx, groups, "move", reason, wait_s, there, force=force, to=host)
+    _send(ctx, groups, "move", reason, wait_s, there, to=host)
 
 
 @click.command()
 @groups_argument
-@force_option(_FORCE)
 @reason_option
 @wait_option("Wait until the group is as it is wanted, at most so long.")
 @click.pass_context
 def cleanup(
     ctx: click.Context,
     groups: tuple[str, ...],
-    force: bool,
     reason: str | None,
     wait_s: float | None,
 ) -> None:
     """Forget GROUP's failures, look at it afresh, and try again."""
-    _send(ctx, groups, "cleanup", reason, wait_s, groups_settled, force=force)
+    _send(ctx, groups, "cleanup", reason, wait_s, groups_settled)
 
 
 @click.command()
@@ -120,10 +109,9 @@ def _send(
     wait_s: float | None,
     missing: Callable[[Sequence[str]], Missing],
     *,
-    force: bool,
     to: str | None = None,
 ) -> None:
-    body = body_of(command, to=to, force=force, comment=reason)
+    body = body_of(command, to=to, comment=reason)
     verb = "clean up" if command == "cleanup" else command
     commands = [
         Command(group, f"{verb} '{group}'", "POST", path_of("groups", group), body)

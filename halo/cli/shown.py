@@ -39,7 +39,10 @@ def status_text(
 def _wants_colour() -> bool:
     """Colour on a terminal that can show it, unless NO_COLOR says no (https://no-color.org)."""
     return (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from halo.config.document import MistakeList, Section
 from halo.config.nodes import Node
 from halo.config.values import duration, flag, fraction, whole_number
+from halo.core.losing_sight import HEARTBEATS_PER_BUDGET
 from halo.core.model import Settings
 
 _NOT_IN_FILE = "fence_on_connection_close"  # a switch of test environments, on the command line
@@ -20,8 +21,6 @@ SETTING_FIELDS = {
 """Every key of the section, with the field of Settings that it sets."""
 
 _MINIMUM = {"fence_limit": 1}  # others may be 0
-HEARTBEATS_PER_BUDGET = 3
-"""How many heartbeats the derived interval fits into the loss budget."""
 
 
 def read_settings(
@@ -70,12 +69,12 @@ def _value(
 
 
 def _check(section: Section, settings: Settings, mistakes: MistakeList) -> None:
-    if settings.heartbeat_interval_s > settings.loss_budget_s / 2:
+    most_s = settings.loss_budget_s / HEARTBEATS_PER_BUDGET
+    if settings.heartbeat_interval_s > most_s:
         mistakes.add(
             section.get("heartbeat_interval") or section.node,
-            f"heartbeat_interval: expected at most half of loss_budget"
-            f" ({settings.loss_budget_s / 2:g} s), found {settings.heartbeat_interval_s:g} s;"
-            " a verdict needs at least two heartbeats",
+            f"heartbeat_interval: expected at most a third of loss_budget ({most_s:g} s), found"
+            f" {settings.heartbeat_interval_s:g} s; a verdict needs at least two heartbeats",
         )
     if settings.fence_retry_min_s > settings.fence_retry_max_s:
         mistakes.add(

@@ -87,6 +87,7 @@ class ResourceState:
     crashed: bool = False  # it stopped, or went bad, without being told to
     crash: str = ""  # how, in words, until it was started again
     overtaken: bool = False  # a report came in while its monitor was on its way
+    in_doubt: bool = False  # found stopped, and seen running since: a monitor has to decide
     restarts: list[float] = field(default_factory=list)  # an empty deque takes ten times as much
 
     @property

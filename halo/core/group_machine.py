@@ -90,6 +90,8 @@ class GroupMachine:
         if operation is Operation.MONITOR:
             if state.overtaken:
                 state.overtaken = False
+                if state.presence is Presence.UNKNOWN:
+                    state.due_at = now  # the group waits for it
                 return self.step(now)
             if self._is_as_before(state, result) and self._is_settled(now):
                 return []
@@ -131,7 +133,7 @@ class GroupMachine:
             # agent tells when the report does not hold any more; of the answer it does not.
             state.overtaken = True
         state.due_at = now + self._interval_s(state.resource)
-        if state.presence is Presence.STOPPED and _shows_present(result):
+        if _shows_present(result) and (state.in_doubt or state.presence is Presence.STOPPED):
             # A first report may have been sampled before the monitor that found it stopped: started
             # on the word of that, its dependents would find nothing under them.
             self._look_again(state, now)
@@ -195,6 +197,7 @@ class GroupMachine:
     # --- results -----------------------------------------------------------------------------
 
     def _monitored(self, state: ResourceState, result: OperationResult) -> list[Action]:
+        state.in_doubt = False
         if result.outcome is not Outcome.COMPLETED:
             # It proves nothing and a restart may hang as well: Error, and monitoring goes on.
             state.presence = Presence.ERROR
@@ -351,7 +354,7 @@ class GroupMachine:
         seen_running = self._state.knowledge.is_seen_running
         for state in self.resources.values():
             if (
-                state.busy is None
+                state.busy in (None, Operation.MONITOR)
                 and state.presence is Presence.STOPPED
                 and seen_running(state.resource, self._host, self._epoch)
             ):
@@ -359,7 +362,7 @@ class GroupMachine:
 
     @staticmethod
     def _look_again(state: ResourceState, now: float) -> None:
-        state.presence, state.due_at = Presence.UNKNOWN, now
+        state.presence, state.due_at, state.in_doubt = Presence.UNKNOWN, now, True
 
     def _register_need(self, state: ResourceState) -> None:
         if state.resource.shared:
@@ -381,7 +384,7 @@ class GroupMachine:
     ) -> list[Action]:
         """One idle resource of a group that is to run here."""
         if self._waits_for_stop(state):
-            self._look_again(state, now)
+            state.presence, state.due_at = Presence.UNKNOWN, now
             return []
         dependents_down = all(
             self._is_out_of_the_way(self.resources[d.id])

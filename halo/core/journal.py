@@ -58,6 +58,7 @@ class Event(StrEnum):
     THAW = "thaw"
     CLEAR_EVENTS = "clear-events"
     SNAPSHOT = "snapshot"
+    DEFECT = "defect"  # the manager ended itself
 
 
 _NOT_SHOWN = frozenset(
@@ -410,4 +411,5 @@ _FOLDS = {
     Event.THAW: Remembered._fold_freeze,
     Event.CLEAR_EVENTS: Remembered._fold_clear_events,
     Event.SNAPSHOT: Remembered._fold_snapshot,
+    Event.DEFECT: Remembered._fold_nothing,
 }

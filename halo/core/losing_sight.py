@@ -10,8 +10,11 @@ from __future__ import annotations
 from halo.core.model import Settings
 
 PROBES_BEFORE_VERDICT = 2
-PROBES_PER_BUDGET = 4
-"""Heartbeats are sent at least this often within one loss budget."""
+HEARTBEATS_PER_BUDGET = 3
+"""Heartbeats are sent at least this often within one loss budget: of three one may be under way."""
+
+ATTEMPTS_PER_BUDGET = 4
+"""The same of attempts to connect, which take a while each."""
 
 LATE_S = 0.25
 """The loop ran late when a timer fired this long after its time (or half the budget, if less)."""
@@ -19,7 +22,7 @@ LATE_S = 0.25
 
 def heartbeat_period_s(settings: Settings) -> float:
     """How often a heartbeat is sent."""
-    return min(settings.heartbeat_interval_s, settings.loss_budget_s / PROBES_PER_BUDGET)
+    return min(settings.heartbeat_interval_s, settings.loss_budget_s / HEARTBEATS_PER_BUDGET)
 
 
 class LossDetector:

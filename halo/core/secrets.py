@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-_SECRET_WORDS = ("pass", "secret", "token", "pwd", "community", "credential", "private")
+_SECRET_WORDS = (
+    *("pass", "secret", "token", "pwd", "community", "credential", "private"),
+    *("apikey", "api_key", "access_key"),
+)
 
 
 def is_secret_name(name: str) -> bool:
     """Does a parameter of this name hold a secret, so that its value is never shown?"""
-    lowered = name.lower()
+    lowered = name.lower().replace("-", "_")
     return any(word in lowered for word in _SECRET_WORDS)

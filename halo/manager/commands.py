@@ -89,12 +89,12 @@ class Commands:
         return f"{group} is unmanaged: nothing is done to it{self._still_running(found)}"
 
     async def group_command(
-        self, group: str, command: str, *, to: str | None, force: bool, comment: str | None
+        self, group: str, command: str, *, to: str | None, comment: str | None
     ) -> str:
         """`start`, `stop`, `move`, `cleanup`."""
         found = admin.group_named(self._state, group)
         admin.require_acting(self._state)
-        log.info("command", command=command, group=group, to=to, force=force)
+        log.info("command", command=command, group=group, to=to)
         match command:
             case "start" | "stop":
                 return await self._set_wanted(found, command == "start", comment)

@@ -93,7 +93,6 @@ class PlacementDesk:
         for group in groups:
             if group in self._tokens:
                 self._since[group] = now
-                self._holds_s.pop(group, None)
                 self._mark([group])
             else:
                 self._wake_holder(group)

@@ -194,7 +194,7 @@ class FenceDesk:
         else:
             if not automatic:
                 self._hosts[host].link.stand_down()
-            work = self._attempt(host, comment, automatic)
+            work = self._attempt(host, comment, automatic, before=before)
         task = self._loop.create_task(work)
         self._attempts[host] = task
         task.add_done_callback(lambda done: self._ended(host, done))
@@ -226,9 +226,16 @@ class FenceDesk:
         return await self._attempt(host, comment, automatic=False, recorded=True)
 
     async def _attempt(
-        self, host: HostId, comment: str, automatic: bool, *, recorded: bool = False
+        self,
+        host: HostId,
+        comment: str,
+        automatic: bool,
+        *,
+        recorded: bool = False,
+        before: FencePhase = FencePhase.IDLE,
     ) -> str | None:
-        """Returns why it failed, or None when it is confirmed, recorded and acted on."""
+        """Returns why it failed, or None when it is confirmed, recorded and acted on. `before`:
+        what an attempt that is called off goes back to."""
         at, make = self._state.hosts[host], self._context.journal.make
         verdict_at = at.lost_at
         try:
@@ -240,7 +247,7 @@ class FenceDesk:
                 outcome = await self._switch_off(host, warrant)
             async with self._settling[host]:
                 if isinstance(outcome, _Failed):
-                    await self._failed(host, outcome, automatic)
+                    await self._failed(host, outcome, automatic, before)
                     return outcome.why
                 await self._record_fence(host, comment, automatic=automatic)
                 self._confirmed(host, outcome, automatic=automatic)
@@ -333,7 +340,9 @@ class FenceDesk:
         finally:
             probe.cancel()
 
-    async def _failed(self, host: HostId, failure: _Failed, automatic: bool) -> None:
+    async def _failed(
+        self, host: HostId, failure: _Failed, automatic: bool, before: FencePhase
+    ) -> None:
         at, make = self._state.hosts[host], self._context.journal.make
         if failure.called_off:
             log.warning("fence called off", host=host, reason=failure.why)
@@ -343,8 +352,8 @@ class FenceDesk:
         if failure.distrust is not None:
             records.append(make(Event.DISTRUST, host, failure.distrust))
         await self._context.journal.rescue(*records)
-        if failure.called_off:  # nothing to pause after, should a group wait for it again
-            at.fence_phase = FencePhase.IDLE
+        if failure.called_off:  # nothing more to pause after, should a group wait for it again
+            at.fence_phase = before
             return
         at.fence_phase, at.fence_error = FencePhase.FAILED, failure.why
         at.fence_attempts += 1

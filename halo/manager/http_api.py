@@ -53,7 +53,6 @@ _HOST_BODY = (Field("command", "text", choices=HOST_COMMANDS), _FORCE, _COMMENT)
 _GROUP_BODY = (
     Field("command", "text", choices=GROUP_COMMANDS),
     Field("to", "text"),
-    _FORCE,
     _COMMENT,
 )
 _CLUSTER_BODY = (Field("command", "text", choices=CLUSTER_COMMANDS), _COMMENT)
@@ -256,7 +255,6 @@ class _Api:
                 group,
                 command.name,
                 to=body["to"],
-                force=bool(body["force"]),
                 comment=body["comment"],
             ),
         )

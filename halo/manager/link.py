@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from halo.core.errors import LinkError, Loss, LossKind
-from halo.core.losing_sight import PROBES_PER_BUDGET, LossDetector, heartbeat_period_s
+from halo.core.losing_sight import ATTEMPTS_PER_BUDGET, LossDetector, heartbeat_period_s
 from halo.core.model import Host, Settings
 from halo.manager.turns import Turns
 from halo.ports import AgentConnection, AgentConnector
@@ -97,7 +97,7 @@ class HostLink:
         self._period_s = heartbeat_period_s(settings)
         # Two attempts have to fit into a budget, or the verdict waits for the end of a third.
         self._retry_s = min(
-            settings.reconnect_interval_s, settings.loss_budget_s / PROBES_PER_BUDGET
+            settings.reconnect_interval_s, settings.loss_budget_s / ATTEMPTS_PER_BUDGET
         )
         self._detector = LossDetector(settings, self._loop.time(), grace_s)
         self._connection: AgentConnection | None = None

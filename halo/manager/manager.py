@@ -92,6 +92,10 @@ class Manager:
         ]
         try:
             await self._failure
+        except Exception as error:
+            text = f"the manager ended itself: {error or repr(error)}"
+            self._journal.note(self._journal.make(Event.DEFECT, self.state.cluster.name, text))
+            raise
         finally:
             self.fence_desk.close()
             self._context.cancel_all()

@@ -85,15 +85,22 @@ class Driver:
         return self._take(self.machine.start_withdrawn(what.split()[1], self.world.now))
 
     def report(self, name: str, result: OperationResult) -> list[str]:
-        """A watching agent reported a resource."""
-        presence = RUNNING if result.code == OK.code else STOPPED
+        """A watching agent reported one resource."""
+        self.learn(name, result)
+        return self.told_by_report(name, result)
+
+    def learn(self, name: str, result: OperationResult) -> None:
+        """What the shell writes down of a report."""
         self.world.state.observe_report(
             self.group,
             self.group.by_id[name],
             self.host,
-            presence,
+            RUNNING if result.code == OK.code else STOPPED,
             epoch=self.world.state.hosts[self.host].epoch,
         )
+
+    def told_by_report(self, name: str, result: OperationResult) -> list[str]:
+        """What it asks for after that."""
         return self._take(self.machine.reported(name, result, self.world.now))
 
     def pass_time(self, seconds: float) -> list[str]:

@@ -157,6 +157,30 @@ def test_a_report_brings_nothing_back_that_a_monitor_found_stopped() -> None:
     assert driver.answer("start g") == ["start x"]
 
 
+@pytest.mark.parametrize("first", ["g", "x"])
+def test_a_late_report_of_several_brings_nothing_back_either(first: str) -> None:
+    """All of a batch is written down before the first of it is acted on."""
+    driver = running(CHAIN)
+    monitors_say(driver, g=NOT_RUNNING)
+    assert driver.running == ["stop y"]
+    driver.learn("x", OK)
+    driver.learn("g", OK)
+    for name in (first, "gx".replace(first, "")):
+        driver.told_by_report(name, OK)
+    assert driver.running == ["stop y", "monitor g"]
+    driver.is_up("g", up=False)
+    assert driver.answer("monitor g", NOT_RUNNING) in ([], ["monitor g"])
+    assert driver.settle() == ["stop y", "stop x", "start g", "start x", "start y"]
+
+
+def test_what_was_overtaken_while_the_group_waits_for_it_is_asked_for_at_once() -> None:
+    driver = running(PAIR)
+    monitors_say(driver, g=NOT_RUNNING)
+    assert driver.pass_time(6.0) == ["monitor g"]
+    assert driver.report("g", OK) == []
+    assert driver.answer("monitor g", NOT_RUNNING) == ["monitor g"]
+
+
 def test_a_crash_that_another_look_disproves_is_no_crash() -> None:
     driver = running(PAIR)
     for _ in range(7):  # more often than a resource may be restarted

@@ -16,7 +16,7 @@ def detector(budget_s: float = 3.0, now: float = 0.0, grace_s: float = 0.0) -> L
 
 @pytest.mark.parametrize(
     ("budget_s", "interval_s", "period_s"),
-    [(3.0, 1.0, 0.75), (0.5, 1.0, 0.125), (10.0, 1.0, 1.0), (3.0, 0.2, 0.2)],
+    [(3.0, 1.0, 1.0), (0.75, 1.0, 0.25), (10.0, 1.0, 1.0), (3.0, 0.2, 0.2)],
 )
 def test_several_heartbeats_fit_into_a_budget(
     budget_s: float, interval_s: float, period_s: float

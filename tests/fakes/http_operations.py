@@ -49,9 +49,9 @@ class FakeOperations:
         return await self._carry_out("set_managed", group, managed, comment)
 
     async def group_command(
-        self, group: str, command: str, *, to: str | None, force: bool, comment: str | None
+        self, group: str, command: str, *, to: str | None, comment: str | None
     ) -> str:
-        return await self._carry_out(command, group, to, force, comment)
+        return await self._carry_out(command, group, to, comment)
 
     async def host_command(
         self, host: str, command: str, *, force: bool, comment: str | None

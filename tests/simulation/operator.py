@@ -89,7 +89,7 @@ class Operator:
                     )
                 case "start" | "stop" | "move" | "cleanup":
                     answer = await operations.group_command(
-                        entry.object, entry.name, to=to or None, force=force, comment=reason
+                        entry.object, entry.name, to=to or None, comment=reason
                     )
                 case "freeze" | "thaw" | "clear_events":
                     answer = await operations.cluster_command(entry.name, comment=reason)

@@ -415,7 +415,7 @@ async def test_a_fence_that_was_called_off_before_its_off_is_begun_without_a_pau
     bench.lose()
     await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
     stop = asyncio.ensure_future(
-        bench.manager.operations.group_command("g", "stop", to=None, force=False, comment="")
+        bench.manager.operations.group_command("g", "stop", to=None, comment="")
     )
     await settle()
     bench.disk.release()
@@ -423,8 +423,33 @@ async def test_a_fence_that_was_called_off_before_its_off_is_begun_without_a_pau
     await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
     assert bench.comments(Event.FENCE_FAILED) == ["abandoned: no group waits for it any more"]
     assert bench.switched == []
-    await bench.manager.operations.group_command("g", "start", to=None, force=False, comment="")
+    await bench.manager.operations.group_command("g", "start", to=None, comment="")
     await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=5.0)
+
+
+@virtual
+async def test_a_retry_that_is_called_off_leaves_the_failure_of_before_as_it_was() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "login refused"
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    await asyncio.sleep(bench.h1.fence_retry_at - bench.loop.time() - 0.1)
+    bench.disk.hang()
+    command = bench.manager.operations.group_command
+    stop = asyncio.ensure_future(command("g", "stop", to=None, comment=""))
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    bench.disk.release()
+    await stop
+    await bench.until(lambda: len(bench.comments(Event.FENCE_FAILED)) == 2)
+    await settle()
+    assert bench.switched == ["off one"]
+    assert bench.h1.fence_phase is FencePhase.FAILED
+    assert bench.h1.fence_error == "login refused"
+    await bench.command("cancel-fence")
+    await command("g", "start", to=None, comment="")
+    await asyncio.sleep(60.0)
+    assert bench.switched == ["off one"]
 
 
 # --- the journal --------------------------------------------------------------------------------
@@ -679,6 +704,10 @@ async def test_a_defect_of_the_device_adapter_ends_the_manager_and_confirms_noth
     bench.lose()
     await asyncio.wait({bench.work}, timeout=60.0)
     assert isinstance(bench.work.exception(), InvariantError)
+    told = [
+        record for text in bench.disk.texts if (record := json.loads(text))["event"] == "defect"
+    ]
+    assert [record["comment"] for record in told] == ["the manager ended itself: a defect"]
     bench.never_confirmed()
 
 

@@ -49,9 +49,9 @@ def test_no_start_rests_on_a_power_proof_after_an_answer_of_the_agent(kind: Loss
         bench = await fenced()
         await run_by_hand_on_h1(bench, kind)
         operations = bench.manager.operations
-        await operations.group_command("g", "stop", to=None, force=False, comment="x")
+        await operations.group_command("g", "stop", to=None, comment="x")
         await bench.until(lambda: "g" not in bench.agents["h2"].up)
-        await operations.group_command("g", "start", to=None, force=False, comment="x")
+        await operations.group_command("g", "start", to=None, comment="x")
         await asyncio.sleep(30)
         assert "g" not in bench.agents["h2"].up
 
@@ -116,9 +116,9 @@ async def test_a_slow_device_proves_a_host_off_whose_port_is_closed_all_the_whil
     bench.outlet().status_takes_s = 3.0
     await asyncio.sleep(5)
     operations = bench.manager.operations
-    await operations.group_command("g", "stop", to=None, force=False, comment="x")
+    await operations.group_command("g", "stop", to=None, comment="x")
     await bench.until(lambda: "g" not in bench.agents["h2"].up)
-    await operations.group_command("g", "start", to=None, force=False, comment="x")
+    await operations.group_command("g", "start", to=None, comment="x")
     await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=30)
 
 
@@ -131,10 +131,10 @@ async def test_a_closed_port_where_the_device_still_says_off_keeps_no_group_down
     bench.agents["h2"].up.discard("g")
     await bench.until(lambda: "g" in bench.agents["h2"].up)
     operations = bench.manager.operations
-    await operations.group_command("g", "stop", to=None, force=False, comment="x")
+    await operations.group_command("g", "stop", to=None, comment="x")
     await bench.until(lambda: "g" not in bench.agents["h2"].up)
     bench.devices.asked.clear()
-    await operations.group_command("g", "start", to=None, force=False, comment="x")
+    await operations.group_command("g", "start", to=None, comment="x")
     await bench.until(lambda: "g" in bench.agents["h2"].up)
     assert bench.devices.asked[0] == "status one"
 

@@ -39,9 +39,7 @@ def copies(bench: Bench, resource: str) -> int:
 
 
 async def command(bench: Bench, group: str, name: str, to: str | None = None) -> str:
-    return await bench.manager.operations.group_command(
-        group, name, to=to, force=False, comment=None
-    )
+    return await bench.manager.operations.group_command(group, name, to=to, comment=None)
 
 
 async def pass_time(bench: Bench, seconds: float) -> None:

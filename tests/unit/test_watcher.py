@@ -504,9 +504,7 @@ def test_a_start_or_stop_without_an_answer_ends_the_watch(then: Operation) -> No
             agent.up.discard("g")
             agent.tell("g")
         else:
-            await bench.manager.operations.group_command(
-                "g", "stop", to=None, force=False, comment=None
-            )
+            await bench.manager.operations.group_command("g", "stop", to=None, comment=None)
         await bench.until(lambda: agent.count(then) == 1)
         for _ in range(3):
             await asyncio.sleep(4.0)
@@ -837,10 +835,10 @@ async def test_what_a_cleanup_made_unknown_is_asked_for_though_the_host_is_watch
     """Nothing has changed at the agent, which tells changes alone."""
     bench = await Bench().start()
     operations = bench.manager.operations
-    await operations.group_command("g", "stop", to=None, force=False, comment=None)
+    await operations.group_command("g", "stop", to=None, comment=None)
     await bench.until(lambda: not bench.runs("g"))
     bench.tell_operations()
-    await operations.group_command("g", "cleanup", to=None, force=False, comment=None)
+    await operations.group_command("g", "cleanup", to=None, comment=None)
     await bench.until(
         lambda: all(bench.knows("g", host) is Presence.STOPPED for host in bench.agents)
     )
