@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import scale, small
 from benchmarks.report import Row, machine
 from benchmarks.site import Shape
+from tests.simulation.runner import quiet, run
+from tests.simulation.speed import VIRTUAL_S, scenario
 
 Rows = Iterator[Row]
 
@@ -72,13 +75,36 @@ def scale_rows(options: argparse.Namespace) -> Rows:
             yield Row(f"{found.hosts} hosts {mode}: {name}", [value], unit, limit)
 
 
+def simulation_rows(options: argparse.Namespace) -> Rows:
+    """Simulated seconds a second of one core: 6 hosts, 12 groups, with faults and all checks."""
+    for watches in (False, True):
+        yield Row(
+            f"simulated time, agents that {'watch' if watches else 'are polled'}",
+            [_simulated(watches) for _ in range(max(1, options.runs // 2))],
+            "x",
+            300.0,
+            at_least=True,
+        )
+
+
+def _simulated(watches: bool) -> float:
+    with quiet():
+        began = time.process_time()
+        result = run(scenario(watches))
+        spent_s = time.process_time() - began
+    if result.violations:
+        raise SystemExit(f"the simulation found: {result.violations[0]}")
+    return VIRTUAL_S / spent_s
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "failover": failover_rows,
+    "status": status_rows,
     "move": move_rows,
     "cold": cold_start_rows,
     "agent": agent_rows,
-    "status": status_rows,
     "journal": journal_rows,
+    "simulation": simulation_rows,
     "scale": scale_rows,
 }
 
