@@ -26,7 +26,7 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts chaos simulate simulate-bar bench check format clean install uninstall
+.PHONY: help demo test test-hosts chaos simulate simulate-bar bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
@@ -92,7 +92,11 @@ clean:
 
 # PREFIX holds a virtual environment and nothing else, so that its removal is safe. Everything
 # else is a link to it, but for the units and the resource agents. May be repeated, to upgrade.
+# What root's umask hides from other users would be of no use to them.
 install:
+	@umask 022 && $(MAKE) --no-print-directory install-files
+
+install-files:
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11 or lacks venv; name another one: make install PYTHON=..." >&2; exit 1; }
 	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX must be an absolute path: $(PREFIX)" >&2; exit 1 ;; esac

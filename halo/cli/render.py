@@ -223,7 +223,8 @@ def _hosts(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> I
     if not exclude_normal or others:
         yield "Disconnected hosts: " + _host_list(others, paint)
     for host in hosts:
-        detail = _host_detail(host, verbose)
+        is_listed = not exclude_normal or not host.get("connected")
+        detail = _host_detail(host, verbose and is_listed)
         if detail:
             yield paint(f"  {view.text(host, 'id')}: {detail}", "red")
 
@@ -295,6 +296,8 @@ def _time_of(value: object) -> str:
 
 
 def _events(status: Item, count: int) -> Iterator[str]:
+    if count == 0:
+        return
     found = view.recent_events(status)
     shown = found[max(0, len(found) - count) :]
     if not shown:

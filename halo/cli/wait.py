@@ -134,7 +134,7 @@ def hosts_active(hosts: Sequence[str]) -> Missing:
 
 
 def hosts_empty(hosts: Sequence[str]) -> Missing:
-    """Until the hosts are deactivated and no managed group runs there."""
+    """Until the hosts are deactivated and no managed group runs there, or may run there."""
 
     def missing(status: Item) -> Iterator[str]:
         for name in hosts:
@@ -142,11 +142,22 @@ def hosts_empty(hosts: Sequence[str]) -> Missing:
             if host is None or host.get("active"):
                 yield f"{name} is not deactivated"
         for group in view.groups(status):
+            if not view.is_managed(group):
+                continue
             state = view.state_of(group)
-            if state.runs and state.host in hosts and view.is_managed(group):
+            if state.runs and state.host in hosts:
                 yield _described(view.text(group, "id"), state)
+            elif not state.runs:  # else it is proven that nothing of it runs anywhere else
+                yield from _may_run(group, hosts)
 
     return lambda status: list(missing(status))
+
+
+def _may_run(group: Item, hosts: Sequence[str]) -> Iterator[str]:
+    """On which of the hosts a group is not known to be stopped; none where a manager does not say."""
+    for host, words in view.candidates(group).items():
+        if host in hosts and not words.startswith(view.STOPPED):
+            yield f"{view.text(group, 'id')} may still run on {host}"
 
 
 def _given_up(status: Item, name: str) -> GivenUp | None:

@@ -631,6 +631,19 @@ def event(name: str, group: str = "pool", comment: str = "") -> dict[str, str]:
     return {"timestamp": stamp, "event": name, "obj_id": group, "comment": comment}
 
 
+def test_a_host_on_which_a_group_may_still_run_is_not_empty(server: Server) -> None:
+    current = server.operations.current
+    current["hosts"][0].update(active=False, connected=False)
+    current["groups"][0].update(
+        status="Unknown", host=None, candidates={"oss00": "Unknown", "oss01": "Stopped"}
+    )
+    result = run(server, "deactivate", "oss00", "--wait", "0.1")
+    assert result.exit_code == EXIT_NOT_REACHED
+    assert "pool may still run on oss00" in result.stderr
+    current["groups"][0].update(status="Running", host="oss01")
+    assert run(server, "deactivate", "oss00", "--wait", "5").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "arguments", [["move", "pool", "--to", "oss01"], ["failback", "--onto", "oss00"]]
 )

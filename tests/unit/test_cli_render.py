@@ -195,7 +195,7 @@ def test_the_last_events_are_shown_oldest_first(newest_first: bool) -> None:
     assert lines[2] == "Events:"
     assert lines[3:] == [event_line(e) for e in found[5:]]
     assert shown(status, event_count=2).splitlines()[3:] == [event_line(e) for e in found[13:]]
-    assert shown(status, event_count=0).splitlines()[2:] == ["Events: none"]
+    assert shown(status, event_count=0).splitlines()[2:] == []
     assert len(shown(status, event_count=99).splitlines()) == 3 + 15
 
 
@@ -218,6 +218,21 @@ def test_unmanaged_is_said_once(comment: str, said: str) -> None:
         "groups": [{"id": "a", "managed": False, "comment": comment}],
     }
     assert first_line(status) == f"a (heartbeat/ZFS): Running on h{said}"
+
+
+def test_none_of_the_events_is_none_of_their_lines() -> None:
+    status = {"hosts": [host("h")], "events": [{"event": "fence", "obj_id": "h"}]}
+    assert "Events" in shown(status)
+    assert "Events" not in shown(status, event_count=0)
+
+
+def test_verbose_says_nothing_of_a_host_that_is_left_out() -> None:
+    status = {
+        "hosts": [{**host("h"), "since": 1000.0}, {**host("i", connected=False), "since": 2.0}]
+    }
+    assert shown(status, verbose=True).count(" since ") == 2
+    lines = shown(status, exclude_normal=True, verbose=True).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["Disconnected hosts", "  i"]
 
 
 def test_verbose_adds_parameters_and_the_state_on_each_candidate() -> None:
