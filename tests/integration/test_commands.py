@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from tests.integration.cluster import ClusterHarness, Status, group
 from tests.integration.conftest import MakeCluster
 from tests.integration.telling import (
     QUICK_MONITORS,
     again,
     ask,
+    at_once,
     comes_to_rest,
     nothing_happens,
     refused,
@@ -83,6 +87,54 @@ async def test_failback_brings_home_what_is_away_and_nothing_else(quick: Cluster
     await quick.until(g1="Running on h1", g2="Running (Failed Over) on h1")
     await nothing_happens(quick)
     assert "nothing" in await ask(quick, "failback", "--onto", "h1")
+
+
+async def lose_h1(cluster: ClusterHarness) -> None:
+    """Start the cluster; returns when g1 runs on h2, and h1 is off and was reset."""
+    await cluster.start()
+    cluster.kill("h1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    await cluster.until_host("h1", fenced=True)
+    await ask(cluster, "reset", "h1")
+
+
+async def test_failback_waits_for_a_target_that_is_just_connecting(quick: ClusterHarness) -> None:
+    await lose_h1(quick)
+    log = quick.folder / "manager_log"
+    order = asyncio.create_task(quick.halo("failback", "--onto", "h1", "--wait", "20"))
+    await quick.until_true(
+        lambda: '"failback" of host h1' in log.read_text(), "the command has come"
+    )
+    quick.boot("h1")
+    result = await order
+    assert (result.code, result.stderr) == (0, ""), result
+    assert "moving to h1: g1" in result.stdout
+    await quick.until(g1="Running on h1", g2="Running on h2")
+
+
+async def test_failback_waits_until_its_target_is_looked_through(quick: ClusterHarness) -> None:
+    await lose_h1(quick)
+    quick.fault("g1", "monitor-slow 1", host="h1")
+    quick.boot("h1")
+    await quick.until_host("h1", connected=True)
+    assert "moving to h1: g1" in await at_once(quick, "/hosts/h1", "failback")
+    quick.fault("g1", host="h1")
+    await quick.until(g1="Running on h1", g2="Running on h2")
+
+
+async def test_failback_gives_up_on_a_target_that_stays_away_after_three_seconds(
+    quick: ClusterHarness,
+) -> None:
+    await lose_h1(quick)
+    before, begun = story(quick), time.monotonic()
+    text = await refused(quick, "failback", "--onto", "h1")
+    assert 3 <= time.monotonic() - begun < 15  # with the start of a program, on a slow machine
+    assert "g1 cannot move to h1: h1 is disconnected" in text
+    assert text.count("\n") == 1, text
+    quick.boot("h1")
+    await quick.until_host("h1", connected=True)
+    await nothing_happens(quick)  # the order is not remembered
+    assert story(quick) == before
 
 
 async def test_no_group_comes_home_by_itself_when_its_host_is_back(quick: ClusterHarness) -> None:

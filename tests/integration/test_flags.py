@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import grp
+import itertools
 import os
 import re
 import socket
 import stat
+import statistics
 import subprocess
 import sys
 import time
@@ -17,8 +19,8 @@ import pytest
 
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness
+from tests.integration.conftest import MakeCluster
 from tests.integration.site import DEADLINE_S, ROOT
-from tests.integration.telling import halo_ok
 
 OCF_ROOT = ROOT / "tests" / "ocf_resources"
 
@@ -319,11 +321,58 @@ async def test_scripts_see_their_parameters_and_the_rest_of_the_environment(
     await cluster.until(g1="Running on h1")
 
 
-async def test_sleep_time_is_the_time_between_two_monitors(cluster: ClusterHarness) -> None:
-    cluster.flags = ["--manage-resources", "--sleep-time", "200"]
-    await cluster.start()
-    cluster.break_resource("g1")
-    begun = time.monotonic()
-    await cluster.until_true(lambda: cluster.count("g1", "start") == 2, "it is started again")
-    assert time.monotonic() - begun < 4  # the default is 5 s
-    assert "g1 (heartbeat/ZFS): Running on h1" in await halo_ok(cluster, "status")
+# How often is looked ---------------------------------------------------------------------------
+
+SELDOM = {"monitor_interval": 20, "watch_interval": 60, "survey_interval": 60}
+"""Without the flag nothing is looked at within the time of these tests."""
+
+
+async def gaps_between_monitors(cluster: ClusterHarness, number: int) -> list[float]:
+    """Wait for so many periods of g1's monitor on h1 from now on; how long each took, in s."""
+    name = cluster.resources["g1"].state_suffix
+
+    def ends() -> list[float]:
+        return [
+            action.at
+            for action in cluster.actions()
+            if (action.resource, action.operation, action.phase, action.host)
+            == (name, "monitor", "END", "h1")
+        ]
+
+    seen = len(ends())
+    await cluster.until_true(lambda: len(ends()) > seen + number, f"{number} periods of g1")
+    found = ends()[seen : seen + number + 1]
+    return [later - earlier for earlier, later in itertools.pairwise(found)]
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["a watching agent", "an agent of old"])
+@pytest.mark.parametrize(
+    ("sleep_time", "periods", "at_least_s", "below_s"),
+    [("200", 10, 0.15, 0.6), ("3000", 2, 2.8, 4.5)],
+    ids=["200 ms", "3 s"],
+)
+async def test_sleep_time_is_the_time_between_two_monitors(
+    make_cluster: MakeCluster,
+    watched: bool,
+    sleep_time: str,
+    periods: int,
+    at_least_s: float,
+    below_s: float,
+) -> None:
+    cluster = make_cluster(
+        flags=["--manage-resources", "--sleep-time", sleep_time], settings=SELDOM
+    )
+    for host in cluster.ports:
+        if watched:
+            cluster.boot(host)
+        else:
+            cluster.boot_old(host, greets=True)
+    cluster.start_manager()
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+    if watched:
+        log = cluster.folder / "manager_log"
+        await cluster.until_true(
+            lambda: log.read_text().count("watching host=") >= len(cluster.ports), "agents watch"
+        )
+    gaps = await gaps_between_monitors(cluster, periods)
+    assert at_least_s <= statistics.median(gaps) < below_s, gaps
