@@ -154,7 +154,7 @@ def hosts_empty(hosts: Sequence[str]) -> Missing:
 
 
 def _may_run(group: Item, hosts: Sequence[str]) -> Iterator[str]:
-    """On which of the hosts a group is not known to be stopped; none where a manager does not say."""
+    """On which of the hosts a group is not known to be stopped; none where nobody says."""
     for host, words in view.candidates(group).items():
         if host in hosts and not words.startswith(view.STOPPED):
             yield f"{view.text(group, 'id')} may still run on {host}"
