@@ -137,9 +137,12 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
     at = state.hosts[host]
     if at.connected or verdict_at is None or at.lost_at != verdict_at:
         return "it answered again"
-    groups = state.groups_of(host)
-    if not state.reboot_is_due(host) and not any(_is_bereft(state, g, host) for g in groups):
-        return "no group waits for it any more"
+    if not state.reboot_is_due(host):
+        bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
+        if not bereft:
+            return "no group waits for it any more"
+        if not any(state.available_candidates(group, besides=host) for group in bereft):
+            return _nobody_takes(state, bereft, host)
     return hold_reason(state, host)
 
 

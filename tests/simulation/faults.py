@@ -246,7 +246,7 @@ class Faults:
                 connection.path_mended()
         self.simulation.wake_manager()
         self.simulation.kill_in = None
-        if self.simulation.observe_only:
+        if self.simulation.observe_only or self.world.oracle.observe_only:
             self.simulation.observe_only = False
             self.simulation.down_s = 0.1
             self.simulation.kill_manager()

@@ -290,6 +290,8 @@ class FenceOracle:
             for name in self.oracle.hosts
             if name == host or self._is_plainly_silent(name)
         }
+        if self.world.hosts[host].legacy:  # it gives no signs: silent from when it was lost
+            onsets[host] = max(onsets[host], self.oracle.hosts[host].ended_at)
         own = onsets[host]
         together: list[str] = []
         for start in onsets.values():

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tests.simulation.network import SimConnection
     from tests.simulation.world import World
 
+TURN_S = 0.001
+"""Within this a manager that stood still has looked at all that came in."""
+
 SAMPLE_AGE_S = 45.0
 """A monitor that was older than this when the group was handed to the host is no proof, however the
 decision went: it may be 20 s old, and twice that where the looking itself took so long."""
@@ -60,6 +63,7 @@ class HostWatch:
 
     def __init__(self) -> None:
         self.connection: SimConnection | None = None
+        self.last_connection: SimConnection | None = None
         self.words: dict[str, Word] = {}  # answers to what was asked: they may be proof
         self.reported: dict[str, int] = {}  # the last code that a watching agent reported
         self.heard_over: SimConnection | None = None  # a heartbeat was answered over it
@@ -67,6 +71,7 @@ class HostWatch:
         self.sent: dict[str, int] = {}  # starts and stops over the connection
         self.answered: dict[str, int] = {}
         self.started_at: dict[str, float] = {}  # when the last start was sent
+        self.start_failed: set[str] = set()  # what the last start of it left has to go
         self.last_seen: dict[str, int] = {}  # the last 0 or 7, over any connection
         self.sign_at = float("-inf")  # the last sign of life, or a reason to count afresh
         self.life_at = float("-inf")  # the last sign of life alone
@@ -94,6 +99,7 @@ class Oracle:
         self.observe_only = False
         self.started_at = 0.0
         self.fresh_at = 0.0  # start of the manager, or the end of its last long standstill
+        self.still_since = 0.0  # the beginning of that
         self.checks = 0
         self.hosts = {host: HostWatch() for host in self.cluster.hosts}
         self.fences = FenceOracle(self)
@@ -164,13 +170,14 @@ class Oracle:
 
     def stands_still(self, since: float) -> None:
         """The manager stands still for long: it saw no silence after `since`."""
+        self.still_since = since
         for host in self.hosts:
             self._keep_verdict(host, since)
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""
         watch = self.hosts[connection.host.id]
-        watch.connection = connection
+        watch.connection = watch.last_connection = connection
         for known in (watch.words, watch.reported, watch.shown, watch.sent, watch.answered):
             known.clear()
         watch.connected_now = True
@@ -211,6 +218,7 @@ class Oracle:
         sent[resource.id] = sent.get(resource.id, 0) + 1
         if call.operation is Operation.START:
             self.hosts[host].shown[resource.id] = -1
+            self.hosts[host].start_failed.discard(resource.id)
             self.hosts[host].started_at[resource.id] = self.clock.now
 
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
@@ -229,6 +237,8 @@ class Oracle:
         else:
             watch.answered[name] = watch.answered.get(name, 0) + 1
             code = 0 if call.operation is Operation.START and result.code == 0 else -1
+            if call.operation is Operation.START and code != 0:
+                watch.start_failed.add(name)
         watch.words[name] = Word(code, call.sent_at, call.connection)
         self._seen(watch, host, name, code)
 
@@ -350,11 +360,11 @@ class Oracle:
     def _lack(self, group: ResourceGroup, host: str) -> str:
         watch, now = self.hosts[host], self.clock.now
         handed_at = self.manager.state.groups[group.id].managed_since
-        if watch.connection is None:
+        if watch.connection is None and not self._is_just_learnt(watch):
             return self.fences.lacks_power_proof(host)
         for resource in group.exclusive:
             word = watch.words.get(resource.id)
-            if word is None or word.connection is not watch.connection:
+            if word is None or word.connection is not watch.last_connection:
                 return f"{resource.id} was not looked at on {host} over this connection"
             if word.code != 7:
                 return f"{resource.id} on {host} answered {word.code}"
@@ -392,8 +402,15 @@ class Oracle:
                     "second start", f"{name} starts on {host.id} and on {other.id} at once"
                 )
 
+    def _is_just_learnt(self, watch: HostWatch) -> bool:
+        """Did its connection end while the manager stood still, and has that just woken? All that
+        came in meanwhile is there at once, and none of it is the first."""
+        ended_while_it_stood = self.still_since <= watch.ended_at <= self.fresh_at
+        return ended_while_it_stood and self.clock.now - self.fresh_at < TURN_S
+
     def stop_begins(self, host: SimHost, script: Script) -> None:
-        """A stop script begins: a shared resource must not be needed by another group."""
+        """A stop script begins: a shared resource must not be needed by another group, but for one
+        whose own start of it failed."""
         self.checks += 1
         if not script.resource.shared or self.manager is None:
             return
@@ -415,7 +432,8 @@ class Oracle:
             if state.groups[group.id].managed_on == host.id
             and not self.orders.is_settled(group.id, host.id)
         ]
-        if users and stopping and script.resource.id in host.running:
+        failed = script.resource.id in self.hosts[host.id].start_failed
+        if users and stopping and not failed and script.resource.id in host.running:
             self.world.violated(
                 "shared",
                 f"{script.resource.id} is stopped on {host.id} for {stopping}, needed by {users}",

@@ -93,6 +93,10 @@ WHAT_IT_FOUND = {
         "A host was fenced for the sake of a group that had been stopped, with an answer, "
         "since the decision."
     ),
+    "the_taker_is_deactivated_before_the_off": (
+        "A host was powered off for the sake of a group although the one candidate that could take "
+        "it had been deactivated, with an answer, since the decision."
+    ),
     "two_results_in_one_report": (
         "Of a report of two results the first was acted on before the second was read: a root "
         "was started that the second showed to be running."

@@ -76,6 +76,7 @@ class Settling:
             self._give("start", group)
 
     def _mend(self) -> None:
+        self._power_up()  # an off that came late, after all faults had ended, is to be undone
         for name in self.world.cluster.groups:
             self.simulation.operator.remove_copies(name)
         current = self.simulation.current
