@@ -71,9 +71,10 @@ simulate: $(STAMP)
 
 # Hours of work: the runs first, then ten days (one after the other in each process).
 simulate-bar: $(STAMP)
-	@$(BIN)/python -m tests.simulation --seeds 0..20000 --jobs $(JOBS) --keep-going --no-shrink --results $(RESULTS)
-	@$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
-		--keep-going --no-shrink --results $(RESULTS)
+	@failed=0; $(BIN)/python -m tests.simulation --seeds 0..20000 --jobs $(JOBS) --keep-going --no-shrink \
+		--results $(RESULTS) || failed=1; \
+	$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
+		--keep-going --no-shrink --results $(RESULTS) && exit $$failed
 
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .
