@@ -69,7 +69,10 @@ def test_the_error_reads_as_file_line_column_and_message(tmp_path: Path) -> None
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path, reason in (
-        (tmp_path / "none.conf", "No such file or directory"),
+        (
+            tmp_path / "none.conf",
+            "No such file or directory; name the config by --config or HALO_CONFIG",
+        ),
         (tmp_path, "Is a directory"),
     ):
         with pytest.raises(ConfigError) as raised:
