@@ -54,7 +54,7 @@ def agent_rows(options: argparse.Namespace) -> Rows:
 
 
 def status_rows(options: argparse.Namespace) -> Rows:
-    """The status command, and the journal."""
+    """The status command: plain, and where it needs the command-line parser."""
     times = small.status_commands(4 * options.runs)
     yield Row("halo status, 100 resources, whole process", times, "ms", 80.0)
     with_options = small.status_commands(2 * options.runs, "-e", "5")

@@ -6,6 +6,7 @@ no command-line parser, whose import takes longer than all the rest; everything 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -25,6 +26,13 @@ def main() -> None:
         from halo.cli.main import cli
 
         cli(prog_name="halo")
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or sys.stdout is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is to be flushed
+        if error.errno != errno.EPIPE:  # else whoever read it has seen enough
+            tell_error(f"The output could not be written: {error.strerror}.")
+        sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:  # in the middle of an import, or of a plain status
         tell_error("\nAborted!")
         sys.exit(EXIT_REFUSED)
@@ -39,9 +47,4 @@ def _plain_status() -> int:
     except CliError as error:
         error.show()
         return error.exit_code
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is to be flushed
-        if not isinstance(error, BrokenPipeError):  # else whoever read it has seen enough
-            tell_error(f"the status could not be written: {error.strerror}")
-        return EXIT_REFUSED
     return 0

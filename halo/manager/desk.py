@@ -83,7 +83,6 @@ class PlacementDesk:
         group = token.group
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
-        self._holds_s.pop(group, None)
         self._say(group, detail, failed=False)
         self._mark([group])
 

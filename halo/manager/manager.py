@@ -93,7 +93,9 @@ class Manager:
         try:
             await self._failure
         except Exception as error:
-            text = f"the manager ended itself: {error or repr(error)}"
+            # Of other exceptions nobody knows what they hold; the log tells them whole.
+            what = str(error) if isinstance(error, InvariantError) else type(error).__name__
+            text = f"the manager ended itself ({what}); please report it with the manager's log"
             self._journal.note(self._journal.make(Event.DEFECT, self.state.cluster.name, text))
             raise
         finally:

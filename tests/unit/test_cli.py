@@ -189,6 +189,36 @@ def test_an_error_that_nobody_reads_has_its_exit_status_all_the_same(
     assert (done.returncode, done.stdout) == (EXIT_UNREACHABLE, "")
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"]])
+def test_output_for_which_there_is_no_room_ends_with_a_sentence(
+    server: Server, arguments: list[str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*HALO, *arguments],
+            env={**os.environ, "HALO_SOCKET": str(server.path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    assert done.returncode == EXIT_REFUSED
+    assert done.stderr == "The output could not be written: No space left on device.\n"
+
+
+def test_a_status_without_a_stdout_says_nothing(server: Server) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {shlex.join(HALO)} status >&-"],
+        env={**os.environ, "HALO_SOCKET": str(server.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_plain_status_whose_reader_has_gone_ends_without_a_traceback(server: Server) -> None:
     reading, writing = os.pipe()
     os.close(reading)

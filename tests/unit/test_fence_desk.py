@@ -707,7 +707,9 @@ async def test_a_defect_of_the_device_adapter_ends_the_manager_and_confirms_noth
     told = [
         record for text in bench.disk.texts if (record := json.loads(text))["event"] == "defect"
     ]
-    assert [record["comment"] for record in told] == ["the manager ended itself: a defect"]
+    assert [record["comment"] for record in told] == [
+        "the manager ended itself (a defect); please report it with the manager's log"
+    ]
     bench.never_confirmed()
 
 

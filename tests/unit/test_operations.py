@@ -65,7 +65,7 @@ def timing_out(agent: OldAgent) -> None:
             return OperationResult(Outcome.TIMED_OUT)
         return result
 
-    connection.operation = operation  # type: ignore[method-assign]
+    connection.operation = operation  # type: ignore[method-assign]  # of one connection alone
 
 
 @pytest.mark.parametrize(("unanswered", "there"), [({"x"}, True), ({"g", "x"}, False)])
