@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -218,6 +218,24 @@ async def test_hung_scripts_however_many_delay_no_other_and_are_ended_at_their_d
         assert set(told) == {Outcome.TIMED_OUT}
 
 
+async def heartbeats_until(
+    connection: CapnpConnection, condition: Callable[[], object], what: str
+) -> None:
+    """Send heartbeats, as a manager does, until something is so: the first may reach the agent
+    before it has taken in that its batch was refused."""
+
+    async def send() -> None:
+        while True:
+            await connection.heartbeat()
+            await asyncio.sleep(0.1)
+
+    sending = asyncio.create_task(send())
+    try:
+        await until(condition, what)
+    finally:
+        sending.cancel()
+
+
 async def test_a_refused_batch_is_followed_by_a_full_report_after_the_next_heartbeat(
     agent: AgentProcess, reader: Reader
 ) -> None:
@@ -235,16 +253,14 @@ async def test_a_refused_batch_is_followed_by_a_full_report_after_the_next_heart
         assert [batch.sequence for batch in reader.batches] == [1, 1]
         reader.accepts = True
         (agent.folder / "up.b").touch()
-        await connection.heartbeat()
-        await until(lambda: reader.complete, "the full report")
+        await heartbeats_until(connection, lambda: reader.complete, "the full report")
         assert [reader.code(n) for n in "abc"] == [7, 0, 7]
         reader.accepts = False
         (agent.folder / "up.c").touch()
         since = len(reader.batches)
         await until(lambda: len(reader.batches) > since, "a batch to refuse")
         reader.accepts, reader.complete = True, False
-        await connection.heartbeat()
-        await until(lambda: reader.complete, "the full report again")
+        await heartbeats_until(connection, lambda: reader.complete, "the full report again")
         assert [reader.code(n) for n in "abc"] == [7, 0, 0]
 
 
