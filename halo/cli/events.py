@@ -22,8 +22,7 @@ def events() -> None:
 def show(context: Context) -> None:
     """Print the whole history, oldest first, also what was cleared."""
     for event in view.events(get_status(context.socket)):
-        if event.get("event") != "clear":
-            click.echo(event_line(event))
+        click.echo(event_line(event))
 
 
 @events.command()

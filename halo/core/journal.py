@@ -56,7 +56,7 @@ class Event(StrEnum):
 
     FREEZE = "freeze"
     THAW = "thaw"
-    CLEAR_EVENTS = "clear-events"
+    CLEAR_EVENTS = "clear-events"  # those before it are history
     SNAPSHOT = "snapshot"
     DEFECT = "defect"  # the manager ended itself
 
@@ -70,7 +70,6 @@ _NOT_SHOWN = frozenset(
         Event.ANSWERS,
         Event.NOT_OFF,
         Event.FENCE_INTENT,
-        Event.CLEAR_EVENTS,
         Event.SNAPSHOT,
     }
 )
@@ -374,9 +373,6 @@ class Remembered:
     def _fold_nothing(self, record: Record) -> None:
         """For the operator alone."""
 
-    def _fold_clear_events(self, record: Record) -> None:
-        self.events.clear()
-
 
 _FOLDS = {
     Event.MANAGE: Remembered._fold_managed,
@@ -409,7 +405,7 @@ _FOLDS = {
     Event.DISTRUST: Remembered._fold_distrust,
     Event.FREEZE: Remembered._fold_freeze,
     Event.THAW: Remembered._fold_freeze,
-    Event.CLEAR_EVENTS: Remembered._fold_clear_events,
+    Event.CLEAR_EVENTS: Remembered._fold_nothing,
     Event.SNAPSHOT: Remembered._fold_snapshot,
     Event.DEFECT: Remembered._fold_nothing,
 }

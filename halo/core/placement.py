@@ -56,7 +56,7 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
     if held is not None:
         return Decision(held, failed=state.memory_of(group).error is not None)
     if not state.memory_of(group).wanted:
-        return Decision("stopped by the administrator")
+        return _stopped_on_request(state, group, since, now)
     failures = state.memory_of(group).start_failures
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
         return Decision(
@@ -93,6 +93,27 @@ def _running(
         text = f"running on {host}; {', '.join(unseen)} has to be looked at first"
         return Decision(text, probe=unseen, recheck_s=RECHECK_S)
     return Decision(f"running on {host}", manage_on=host)
+
+
+def _stopped_on_request(
+    state: ClusterState, group: ResourceGroup, since: float, now: float
+) -> Decision:
+    """Nothing is to be started; but whether it is stopped has to be known, and said."""
+    unknown = [
+        host
+        for host in group.candidates
+        if state.knowledge.presence(group, host) is not Presence.STOPPED
+    ]
+    if not unknown:
+        return Decision("stopped by the administrator")
+    proven_off = [host for host in unknown if _is_proven_off(state, host)]
+    lacks = [state.lacks_proof(group, host, since, now) for host in proven_off]
+    text = f"wanted stopped, but may still run on {' and '.join(unknown)}"
+    return Decision(
+        "; ".join([text, *(lack for lack in lacks if lack)]),
+        verify=tuple(host for host in proven_off if _should_verify(state, host, now)),
+        recheck_s=RECHECK_S if proven_off else None,
+    )
 
 
 def _was_looked_at(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
@@ -190,13 +211,15 @@ def _should_probe(state: ClusterState, group: ResourceGroup, host: HostId, since
 
 def _should_verify(state: ClusterState, host: HostId, now: float) -> bool:
     """Does a fenced host's device have to be asked again?"""
+    at, has_device = state.hosts[host], bool(state.host_config(host).fence_levels)
+    is_due = has_device and not at.verifying and now >= at.verify_retry_at
+    return is_due and _is_proven_off(state, host)
+
+
+def _is_proven_off(state: ClusterState, host: HostId) -> bool:
+    """Was it fenced, without a sign of life since? The device may have to be asked again."""
     at = state.hosts[host]
-    return (
-        at.power_proof is not None
-        and not at.connected
-        and not at.verifying
-        and now >= at.verify_retry_at
-    )
+    return at.power_proof is not None and not at.connected
 
 
 def _is_out_of_sight(state: ClusterState, host: HostId) -> bool:
@@ -209,7 +232,6 @@ def _known_stopped(state: ClusterState, group: ResourceGroup, host: HostId) -> b
     """Enough to begin a fence, not to start: seen stopped over the standing connection.
 
     The fresh sample that a start needs is taken while the fence programs run."""
-    at = state.hosts[host]
-    if at.power_proof is not None and not at.connected:
+    if _is_proven_off(state, host):
         return True
-    return at.ready and state.knowledge.presence(group, host) is Presence.STOPPED
+    return state.hosts[host].ready and state.knowledge.presence(group, host) is Presence.STOPPED

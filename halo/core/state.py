@@ -256,10 +256,14 @@ class ClusterState:
         at.power_proof = PowerProof(verified_at)
         at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         at.fence_held = ""
+        self._note_all_stopped(host)
+        self.needs.drop_host(host)
+
+    def _note_all_stopped(self, host: HostId) -> None:
+        """It is off: what may run there is stopped, until any sign of life."""
         groups = self.cluster.groups_of_host[host]
         resources = {r.id: r for group in groups for r in group.resources}
         self.knowledge.host_fenced(host, list(resources.values()))
-        self.needs.drop_host(host)
 
     def doubt_power_proof(self, host: HostId, now: float) -> None:
         """Nothing rests on what a fence proved before the device was asked again, after `now`.
@@ -277,6 +281,7 @@ class ClusterState:
         if proof is None or (proof.doubted_at is not None and asked_at < proof.doubted_at):
             return False
         proof.verified_at, proof.doubted_at = asked_at, None
+        self._note_all_stopped(host)  # a cleanup, or a restart of the manager, forgot it
         return True
 
     def void_power_proof(self, host: HostId, reason: str) -> None:

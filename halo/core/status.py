@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from halo.core.journal import Record
+from halo.core.journal import Event, Record
 from halo.core.knowledge import Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.secrets import is_secret_name
@@ -57,7 +57,7 @@ def event(record: Record) -> dict[str, str]:
     """One event as the operator reads it; times in the manager's time zone."""
     return {
         "timestamp": datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        "event": record.event.value,
+        "event": "clear" if record.event is Event.CLEAR_EVENTS else record.event.value,
         "obj_id": record.object,
         "comment": record.comment,
     }

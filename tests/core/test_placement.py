@@ -20,7 +20,7 @@ from halo.core.model import LossPolicy, StartFailurePolicy
 from halo.core.placement import Decision, decide
 from halo.core.state import FencePhase
 
-from .builders import ERROR, RUNNING, Step, World, make_group
+from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group
 
 
 def arrange_host(world: World, host: str, condition: str) -> None:
@@ -80,6 +80,12 @@ def set_last_seen_running(world: World) -> None:
     world.up("h1", running=["u"])
     world.lose("h1")
     world.answers("h2")
+
+
+def look_afresh(world: World) -> None:
+    """A cleanup: what is known of g counts no more, and h2 was looked at since."""
+    world.state.knowledge.drop_group(world.group(), "being looked at afresh", now=world.now)
+    world.see("g", "h2", STOPPED)
 
 
 def decided(world: World, since: float = 100.0) -> Decision:
@@ -169,6 +175,32 @@ SCENARIOS = [
         ["up", "up"],
         words="stopped by the administrator",
         given=[says(Event.STOP)],
+    ),
+    S(
+        "stopped, and one is out of sight: it may run there, and nobody is fenced for it",
+        ["lost", "up"],
+        words="wanted stopped, but may still run on h1",
+        given=[says(Event.STOP)],
+    ),
+    S(
+        "stopped, and one was fenced: stopped there too",
+        ["off, old", "up"],
+        words="stopped by the administrator",
+        given=[says(Event.STOP)],
+    ),
+    S(
+        "stopped, and a cleanup forgot what a fence had shown: the device is asked again",
+        ["off, old", "up"],
+        verify=["h1"],
+        words="wanted stopped, but may still run on h1; h1 was fenced; its fence device",
+        given=[says(Event.STOP), look_afresh],
+    ),
+    S(
+        "stopped, forgotten, and no device to ask: the operator is asked",
+        ["off, old", "up"],
+        words="`halo fence h1 --confirm-off --reason ...` once more",
+        given=[says(Event.STOP), look_afresh],
+        options={"no_device": ["h1"]},
     ),
     S(
         "stopped, and yet running: managed, so that it is stopped",

@@ -8,6 +8,7 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.journal import ErrorKind, Event, Remembered
+from halo.core.knowledge import Presence
 from halo.core.model import LossPolicy
 from halo.core.outcomes import AgentIdentity
 from halo.core.state import FencePhase
@@ -197,6 +198,24 @@ def test_a_voided_power_proof_proves_nothing() -> None:
     world.fenced("h2")
     world.state.void_power_proof("h2", "powered on again")
     assert lack(world) is not None
+
+
+def test_a_device_that_says_off_again_shows_what_was_forgotten() -> None:
+    world = a_world()
+    world.fenced("h2")
+    world.state.knowledge.drop_group(world.group(), "afresh", now=world.now)
+    assert world.state.knowledge.presence(world.group(), "h2") is Presence.UNKNOWN
+    assert world.state.renew_power_proof("h2", world.now)
+    assert world.state.knowledge.presence(world.group(), "h2") is STOPPED
+
+
+def test_a_device_that_was_asked_before_a_doubt_shows_nothing() -> None:
+    world = a_world()
+    world.fenced("h2")
+    world.state.knowledge.drop_group(world.group(), "afresh", now=world.now)
+    world.state.doubt_power_proof("h2", world.now + 1)
+    assert not world.state.renew_power_proof("h2", world.now)
+    assert world.state.knowledge.presence(world.group(), "h2") is Presence.UNKNOWN
 
 
 # --- S1, S4: the gate of every start ------------------------------------------------------------

@@ -286,6 +286,29 @@ async def test_cleared_events_stay_cleared(quick: ClusterHarness) -> None:
     await quick.until(g1="Running on h1")
     assert "Events: none" in await ask(quick, "status")
     assert (await quick.group("g1"))["wanted"] == "started"
+    history = await ask(quick, "events", "show")
+    assert history.index("first") < history.index("second") < history.index("event=clear")
+
+
+async def test_a_stopped_group_stays_known_to_be_stopped_where_its_host_was_fenced(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    await ask(quick, "stop", "g1", "--wait", "20")
+    await ask(quick, "fence", "h2")
+    await quick.until_host("h2", fenced=True)
+    await quick.until(g1="Stopped")
+    for command in (
+        ("cleanup", "g1"),
+        ("unmanage", "g1"),
+        ("manage", "g1"),
+        ("freeze",),
+        ("thaw",),
+    ):
+        await ask(quick, *command)
+    await until_says(quick, "g1", "stopped by the administrator", status="Stopped")
+    again(quick)
+    await until_says(quick, "g1", "stopped by the administrator", status="Stopped")
 
 
 # Refusals ------------------------------------------------------------------------------------

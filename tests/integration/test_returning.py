@@ -250,7 +250,7 @@ async def test_a_group_that_was_stopped_while_its_host_was_away_is_stopped_when_
     await halo_ok(cluster, "stop", "g1")
     cluster.kill_manager()
     cluster.start_manager()
-    await until_says(cluster, "g1", "stopped by the administrator")
+    await until_says(cluster, "g1", "wanted stopped, but may still run on h1", status="Unknown")
     cluster.boot("h1")
     await cluster.until(g1="Stopped", g2="Running on h2")
     assert cluster.running_on("g1") == cluster.running_on("g1_mnt0") == set()

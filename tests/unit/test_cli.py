@@ -540,6 +540,7 @@ def test_events_show_prints_all_of_history(server: Server) -> None:
     result = run(server, "events", "show")
     assert [line.split()[2] for line in result.stdout.splitlines()] == [
         "event=fence",
+        "event=clear",
         "event=reset",
     ]
 
