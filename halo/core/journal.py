@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from halo.core.errors import StateError
 from halo.core.model import GroupId, HostId, ResourceId
@@ -157,6 +157,10 @@ class HostTransition:
     reason: str = ""
     away: bool = False  # it was lost from sight, and is not ready again
 
+    def to_json(self) -> dict[str, Any]:
+        """The transition as JSON-ready data."""
+        return {"state": self.state, "at": self.at, "reason": self.reason, "away": self.away}
+
 
 @dataclass
 class RememberedHost:
@@ -175,6 +179,10 @@ class RememberedHost:
     distrusted: str | None = None  # why its fence device is not believed
     boot_id: str = ""  # of its last connection
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
+        return dict(vars(self))
+
 
 @dataclass
 class RememberedGroup:
@@ -188,6 +196,15 @@ class RememberedGroup:
     start_failures: dict[HostId, str] = field(default_factory=dict)
     left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # why, where
     comment: str = ""  # the administrator's last word on it
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
+        left_alone = {host: dict(why) for host, why in self.left_alone.items()}
+        own = {"start_failures": dict(self.start_failures), "left_alone": left_alone}
+        return {**vars(self), **own}
+
+
+_Memory = TypeVar("_Memory", RememberedHost, RememberedGroup)
 
 
 class Remembered:
@@ -235,13 +252,22 @@ class Remembered:
             event=Event.SNAPSHOT,
             object="",
             data={
-                "hosts": {name: asdict(host) for name, host in self.hosts.items()},
-                "groups": {name: asdict(group) for name, group in self.groups.items()},
-                "lifecycles": {name: asdict(last) for name, last in self.lifecycles.items()},
+                "hosts": {name: host.to_json() for name, host in self.hosts.items()},
+                "groups": {name: group.to_json() for name, group in self.groups.items()},
+                "lifecycles": {name: last.to_json() for name, last in self.lifecycles.items()},
                 "frozen": self.frozen,
                 "events": [record.to_json() for record in self.events],
             },
         )
+
+    def adopt(self, other: Remembered) -> None:
+        """Become what `other` is, sharing nothing that changes. What is equal stays as it is: with
+        ten thousand groups nearly all are, and the event loop waits meanwhile."""
+        _adopt_all(self.hosts, other.hosts)
+        _adopt_all(self.groups, other.groups)
+        self.lifecycles = dict(other.lifecycles)
+        self.frozen = other.frozen
+        self.events = other.events.copy()
 
     # One method an event, or a few of one kind.
 
@@ -372,6 +398,14 @@ class Remembered:
 
     def _fold_nothing(self, record: Record) -> None:
         """For the operator alone."""
+
+
+def _adopt_all(own: dict[str, _Memory], others: Mapping[str, _Memory]) -> None:
+    for name in own.keys() - others.keys():
+        del own[name]
+    for name, memory in others.items():
+        if own.get(name) != memory:
+            own[name] = type(memory)(**memory.to_json())
 
 
 _FOLDS = {

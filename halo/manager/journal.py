@@ -66,7 +66,7 @@ class Journal:
         self._trouble: str | None = None
         self._written = records_read
         self._durable = Remembered()  # what the medium holds, folded
-        self._durable.apply(remembered.snapshot(0.0))
+        self._durable.adopt(remembered)
         self._in_flight: tuple[list[_Entry], asyncio.Future[None]] | None = None
         self._entries = 0
         self._last_applied = 0
@@ -126,6 +126,7 @@ class Journal:
     def _enqueue(self, records: tuple[Record, ...], *, keep: bool) -> _Entry:
         self._entries += 1
         done = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_take_note)
         entry = _Entry(records, done, keep, self._entries)
         self._queue.append(entry)
         if keep and len(self._queue) > BACKLOG_LIMIT:
@@ -212,7 +213,7 @@ class Journal:
                 entry.done.set_result(None)
         if self._disordered:
             self._disordered = False
-            self._remembered.apply(self._durable.snapshot(self._clock.now()))
+            self._remembered.adopt(self._durable)
             for entry in self._queue:
                 if entry.applied:
                     self._remembered.apply_all(entry.records)
@@ -260,3 +261,9 @@ class Journal:
                 await self._medium.close()
         except TimeoutError:
             log.error("journal not closed: its disk gives no answer")
+
+
+def _take_note(done: asyncio.Future[None]) -> None:
+    """Its command may have been given up, or its client gone: then nobody else asks."""
+    if not done.cancelled():
+        done.exception()

@@ -341,7 +341,13 @@ def records(draw: st.DrawFn) -> Record:
 
 
 def everything(remembered: Remembered) -> tuple[Any, ...]:
-    return (remembered.hosts, remembered.groups, remembered.frozen, list(remembered.events))
+    return (
+        remembered.hosts,
+        remembered.groups,
+        remembered.lifecycles,
+        remembered.frozen,
+        list(remembered.events),
+    )
 
 
 @given(st.lists(records()), st.lists(records()))
@@ -366,3 +372,15 @@ def test_looking_at_the_memory_does_not_change_the_past(before: list[Record]) ->
     kept = json.dumps(snapshot.to_json())
     remembered.apply_all(before)
     assert json.dumps(snapshot.to_json()) == kept
+
+
+@given(st.lists(records()), st.lists(records()), st.lists(records()))
+def test_a_memory_adopts_another_and_shares_nothing(
+    before: list[Record], others: list[Record], after: list[Record]
+) -> None:
+    own, other = fold(*before), fold(*others)
+    own.adopt(other)
+    assert everything(own) == everything(other) == everything(fold(*others))
+    own.apply_all(after)
+    assert everything(other) == everything(fold(*others))
+    assert everything(own) == everything(fold(*others, *after))

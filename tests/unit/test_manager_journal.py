@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -141,6 +142,31 @@ async def test_a_command_gives_up_after_ten_seconds_and_says_that_it_may_still_c
     bench.disk.release()
     await settle()
     assert bench.is_stopped("a")  # memory follows the disk, as the answer said it may
+
+
+@pytest.mark.parametrize("how", ["given up", "its client is gone"])
+def test_a_write_that_nobody_waits_for_may_fail_without_a_traceback_in_the_log(how: str) -> None:
+    async def body() -> None:
+        bench = Bench()
+        bench.disk.hang()
+        bench.disk.fail_next = 1
+        command = asyncio.create_task(bench.journal.command(bench.stop("a")))
+        await settle()
+        if how == "given up":
+            await asyncio.sleep(module.COMMAND_DEADLINE_S + 1)
+        else:
+            command.cancel()
+        await asyncio.wait({command})
+        if not command.cancelled():
+            assert "takes effect if" in str(command.exception())
+        bench.disk.release()
+        await settle()
+        assert bench.health[-1] is not None, "the write failed"
+        assert not bench.is_stopped("a")
+        await bench.close()
+        gc.collect()  # asyncio tells of a result that nobody looked at when it is thrown away
+
+    run(body())
 
 
 @on_a_bench
