@@ -216,6 +216,7 @@ class Remembered:
         self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
+        self._leave_alone_some: set[GroupId] = set()  # and perhaps groups that do so no more
 
     def host(self, host: HostId) -> RememberedHost:
         """The memory of one host, new when nothing was recorded of it."""
@@ -265,6 +266,7 @@ class Remembered:
         ten thousand groups nearly all are, and the event loop waits meanwhile."""
         _adopt_all(self.hosts, other.hosts)
         _adopt_all(self.groups, other.groups)
+        self._leave_alone_some = set(other._leave_alone_some)
         self.lifecycles = dict(other.lifecycles)
         self.frozen = other.frozen
         self.events = other.events.copy()
@@ -279,6 +281,7 @@ class Remembered:
             group = RememberedGroup(**raw)
             group.error_kind = ErrorKind(group.error_kind) if group.error_kind else None
             self.groups[name] = group
+        self._leave_alone_some = {n for n, group in self.groups.items() if group.left_alone}
         self.lifecycles = {
             name: HostTransition(**{**last, "state": Lifecycle(last["state"])})
             for name, last in data.get("lifecycles", {}).items()
@@ -327,8 +330,8 @@ class Remembered:
         host.fence_intent = None
         host.connected = host.fence_cancelled = False
         host.reboot_owed = bool(record.data.get("reboot"))
-        for group in self.groups.values():
-            group.left_alone.pop(record.object, None)  # whatever hung there is gone
+        for name in self._leave_alone_some:
+            self.group(name).left_alone.pop(record.object, None)  # whatever hung there is gone
 
     def _fold_fence_ended(self, record: Record) -> None:
         self.host(record.object).fence_intent = None
@@ -378,11 +381,11 @@ class Remembered:
         group.start_failures[record.data["host"]] = record.comment
         self._leave_alone(group, record)
 
-    @staticmethod
-    def _leave_alone(group: RememberedGroup, record: Record) -> None:
+    def _leave_alone(self, group: RememberedGroup, record: Record) -> None:
         """A record that names a resource and a host: it is not started there until cleanup."""
         resource = record.data.get("resource")
         if resource:
+            self._leave_alone_some.add(record.object)
             group.left_alone.setdefault(record.data["host"], {})[resource] = record.comment
 
     def _fold_cleanup(self, record: Record) -> None:

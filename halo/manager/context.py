@@ -31,6 +31,10 @@ class Desk(Protocol):
         """An answer that was waited for came in: decide these groups again."""
         ...
 
+    def heard(self, groups: Iterable[GroupId]) -> None:
+        """A candidate of these groups answered a ping: those that wait decide again."""
+        ...
+
     def second_copy(self, group: GroupId) -> None:
         """A group is seen running on two hosts."""
         ...

@@ -22,7 +22,7 @@ from halo.manager.host_task import HostTask
 from halo.manager.second_copy import SecondCopies
 from halo.manager.wakeup import Wakeup
 
-DECISIONS_AT_ONCE = 50
+DECISIONS_AT_ONCE = 20
 RECHECK_SPACING_S = 0.0005
 DECISION_HOLDS_S = 20.0
 """How long what was sampled for a decision is proof, while it waits for something else: people may
@@ -103,6 +103,11 @@ class PlacementDesk:
                 self._mark([group])
             else:
                 self._wake_holder(group)
+
+    def heard(self, groups: Iterable[GroupId]) -> None:
+        """A ping was answered, which a fence may wait for (S5). After a verdict that is every
+        host's next heartbeat, and to those who manage a group it is no news."""
+        self._mark(group for group in groups if group in self._tokens)
 
     def _wake_holder(self, group: GroupId) -> None:
         """What changed elsewhere may let a group leave its host, or end what held it there: nothing

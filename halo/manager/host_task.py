@@ -307,7 +307,7 @@ class HostTask:
         waited_for = at.answered_at <= self._state.last_verdict_at < sent_at
         at.answered_at = max(at.answered_at, sent_at)
         if waited_for:
-            self._context.desk.learnt(self._context.groups_of(self.host))
+            self._context.desk.heard(self._context.groups_of(self.host))
 
     def link_suspect(self, since: float) -> None:
         """An answer is overdue."""

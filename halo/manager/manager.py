@@ -122,6 +122,7 @@ class Manager:
         while True:
             await asyncio.sleep(AUDIT_INTERVAL_S)
             self.check_invariants()
+            await asyncio.sleep(0)  # with ten thousand groups each takes its time
             self._give_up_moves(unreachable_since)
 
     def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:

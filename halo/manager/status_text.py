@@ -22,7 +22,7 @@ STEP_S = 0.004
 """How long one step takes, about, in a loop that has little else to do."""
 
 LONGEST_STEP_S = 0.04
-SHARE = 0.5
+SHARE = 0.3
 """A step may take this much of the time that the turn of the loop before it took. In a busy loop a
 turn takes long, and a status of many short steps, one a turn, would never be ready."""
 

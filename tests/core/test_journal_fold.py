@@ -247,6 +247,26 @@ def test_what_is_remembered_of_a_host(
     assert fold(*records).host("h") == expected, story
 
 
+@pytest.mark.parametrize("by_way_of", ["as it is", "a snapshot", "another memory"])
+def test_a_fence_ends_what_was_left_alone_on_that_host_alone(by_way_of: str) -> None:
+    failed: dict[str, Any] = {"kind": "stop-failed", "resource": "fs", "host": "h1"}
+    remembered = fold(
+        rec(Event.ERROR, "g", "busy", **failed),
+        rec(Event.START_FAILED, "g", "no disk", resource="fs", host="h2"),
+        rec(Event.ERROR, "mended", "busy", **failed),
+        rec(Event.CLEANUP, "mended"),
+    )
+    if by_way_of == "a snapshot":
+        remembered = fold(remembered.snapshot(at=5.0))
+    elif by_way_of == "another memory":
+        own = Remembered()
+        own.adopt(remembered)
+        remembered = own
+    remembered.apply(rec(Event.FENCE, "h1"))
+    assert remembered.group("g").left_alone == {"h2": {"fs": "no disk"}}
+    assert remembered.group("mended").left_alone == {}
+
+
 # --- the cluster and its events ---------------------------------------------------------------
 
 
@@ -333,8 +353,9 @@ def records(draw: st.DrawFn) -> Record:
         data["to"] = draw(NAMES)
     if event is Event.ERROR:
         data["kind"] = draw(st.sampled_from([kind.value for kind in ErrorKind]))
-    if event is Event.START_FAILED:
+    if event in (Event.ERROR, Event.START_FAILED):
         data["host"] = draw(NAMES)
+        data["resource"] = draw(st.sampled_from(["", "g", "g/fs"]))
     if event is Event.POWER_ON and draw(st.booleans()):
         data["policy"] = "reboot"
     return Record(draw(st.integers(0, 99)), event, draw(NAMES), draw(st.text(max_size=4)), data)
