@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from halo.cli.errors import CliError, ManagerUnreachable
 
-STATUS_DEADLINE_S = 10.0
+STATUS_DEADLINE_S = 30.0
 COMMAND_DEADLINE_S = 75.0
 """Longer than the manager takes to answer any command but a fence (60 s)."""
 FENCE_DEADLINE_S = 930.0

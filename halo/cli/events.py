@@ -20,7 +20,7 @@ def events() -> None:
 @events.command()
 @click.pass_obj
 def show(context: Context) -> None:
-    """Print the whole history, oldest first, also what was cleared."""
+    """Print the last 1,000 events, oldest first, also what was cleared."""
     for event in view.events(get_status(context.socket)):
         click.echo(event_line(event))
 

@@ -278,7 +278,7 @@ class Remembered:
         self.hosts = {name: RememberedHost(**host) for name, host in data["hosts"].items()}
         self.groups = {}
         for name, raw in data["groups"].items():
-            group = RememberedGroup(**raw)
+            group = RememberedGroup(**RememberedGroup(**raw).to_json())  # the record keeps its own
             group.error_kind = ErrorKind(group.error_kind) if group.error_kind else None
             self.groups[name] = group
         self._leave_alone_some = {n for n, group in self.groups.items() if group.left_alone}

@@ -22,6 +22,11 @@ RECHECK_S = 1.0
 """How soon a decision is asked again that waits for time to pass (limits, pauses)."""
 
 
+UNHURRIED_S = 60.0
+"""How much later than usual a fence device that gave no answer is asked again, where nothing waits
+to be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to do with a waiting group. At most one of `manage_on` and `start_on` is set."""
@@ -106,13 +111,16 @@ def _stopped_on_request(
     ]
     if not unknown:
         return Decision("stopped by the administrator")
-    proven_off = [host for host in unknown if _is_proven_off(state, host)]
-    lacks = [state.lacks_proof(group, host, since, now) for host in proven_off]
+    lacks = [
+        state.lacks_proof(group, host, since, now)
+        for host in unknown
+        if _is_proven_off(state, host)
+    ]
     text = f"wanted stopped, but may still run on {' and '.join(unknown)}"
     return Decision(
         "; ".join([text, *(lack for lack in lacks if lack)]),
-        verify=tuple(host for host in proven_off if _should_verify(state, host, now)),
-        recheck_s=RECHECK_S if proven_off else None,
+        verify=tuple(h for h in unknown if _should_verify(state, h, now - UNHURRIED_S)),
+        recheck_s=RECHECK_S,
     )
 
 
@@ -211,9 +219,9 @@ def _should_probe(state: ClusterState, group: ResourceGroup, host: HostId, since
 
 def _should_verify(state: ClusterState, host: HostId, now: float) -> bool:
     """Does a fenced host's device have to be asked again?"""
-    at, has_device = state.hosts[host], bool(state.host_config(host).fence_levels)
-    is_due = has_device and not at.verifying and now >= at.verify_retry_at
-    return is_due and _is_proven_off(state, host)
+    at = state.hosts[host]
+    is_due = not at.verifying and now >= at.verify_retry_at
+    return is_due and _is_proven_off(state, host) and state.may_ask_device(host)
 
 
 def _is_proven_off(state: ClusterState, host: HostId) -> bool:

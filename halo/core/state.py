@@ -398,10 +398,10 @@ class ClusterState:
         if at.power_proof is not None and not at.connected:
             age = now - at.power_proof.verified_at
             if age > self.settings.power_proof_age_s:
-                if not self.host_config(host).fence_levels:
+                if not self.may_ask_device(host):
                     return (
-                        f"{host} was confirmed off, and has no fence device to ask again; "
-                        f"`halo fence {host} --confirm-off --reason ...` once more"
+                        f"{host} was confirmed off, and has no fence device that could say so "
+                        f"again; `halo fence {host} --confirm-off --reason ...` once more"
                     )
                 return (
                     f"{host} was fenced; its fence device has to confirm that it is still off, or "
@@ -423,6 +423,11 @@ class ClusterState:
             if sighting.presence in (Presence.UNKNOWN, Presence.ERROR):
                 return f"{resource.id} on {host}: {sighting.reason}"
         return f"{host} has to be looked at again"
+
+    def may_ask_device(self, host: HostId) -> bool:
+        """Is there a fence device that would be believed?"""
+        has_device = bool(self.host_config(host).fence_levels)
+        return has_device and self.memory_of_host(host).distrusted is None
 
     def start_refusal(
         self, group: ResourceGroup, host: HostId, epoch: int, since: float, now: float

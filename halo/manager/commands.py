@@ -254,7 +254,7 @@ class Commands:
             if event is Event.THAW and not frozen:
                 raise CommandRefused("not frozen")
 
-        name = "" if event is Event.CLEAR_EVENTS else self._state.cluster.name
+        name = "events" if event is Event.CLEAR_EVENTS else self._state.cluster.name
         thawed = self._state.cluster.groups.values() if event is Event.THAW else ()
 
         def records() -> list[Record]:

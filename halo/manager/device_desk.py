@@ -31,6 +31,7 @@ class DeviceDesk:
         self._state = context.state
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
+        self._problems: dict[HostId, str] = {}  # when last asked for a proof that it is off
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
     async def run_all(
@@ -78,10 +79,12 @@ class DeviceDesk:
             problem = await self.status_problem(host)
             if at.power_proof is not proof or proof is None:
                 return  # it answered, or was fenced again: this result is late
+            known, self._problems[host] = self._problems.get(host), problem or ""
             if problem is None:
                 self._state.renew_power_proof(host, asked_at)
             else:
-                log.warning("not proven off", host=host, reason=problem)
+                tell = log.debug if problem == known else log.warning
+                tell("not proven off", host=host, reason=problem)
                 at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
                 if problem == "on":
                     self._hosts[host].void_power_proof("its device says on")

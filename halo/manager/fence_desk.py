@@ -155,6 +155,7 @@ class FenceDesk:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = before
             task.link.resume()
+            self._context.desk.learnt(self._context.groups_of(host))
 
     async def cancel(self, host: HostId, comment: str) -> None:
         """Stop trying. An attempt under way is abandoned, and its result discarded."""

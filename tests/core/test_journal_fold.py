@@ -405,3 +405,15 @@ def test_a_memory_adopts_another_and_shares_nothing(
     own.apply_all(after)
     assert everything(other) == everything(fold(*others))
     assert everything(own) == everything(fold(*others, *after))
+
+
+@given(st.lists(records()), st.lists(records()))
+def test_two_memories_that_folded_one_snapshot_share_nothing(
+    before: list[Record], after: list[Record]
+) -> None:
+    snapshot = fold(*before).snapshot(at=5.0)
+    one, other = fold(snapshot), fold(snapshot)
+    one.apply_all(after)
+    assert everything(other) == everything(fold(*before))
+    one.adopt(other)
+    assert everything(one) == everything(other) == everything(fold(*before))

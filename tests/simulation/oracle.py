@@ -170,9 +170,12 @@ class Oracle:
 
     def stands_still(self, since: float) -> None:
         """The manager stands still for long: it saw no silence after `since`."""
-        self.still_since = since
         for host in self.hosts:
             self._keep_verdict(host, since)
+
+    def wakes(self, stood_since: float) -> None:
+        """The manager stood still since then, and goes on now."""
+        self.still_since, self.fresh_at = stood_since, self.clock.now
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""

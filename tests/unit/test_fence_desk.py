@@ -36,6 +36,22 @@ async def test_a_lost_host_is_fenced_and_its_group_moves() -> None:
 
 
 @virtual
+async def test_the_answer_to_the_ping_begins_the_fence_and_no_clock_does() -> None:
+    bench = Bench()
+    await bench.up()
+    began: list[float] = []
+
+    def on_off() -> None:
+        began.append(bench.loop.time())
+        bench.agents["h1"].die()
+
+    bench.outlet().on_off = on_off
+    bench.lose()
+    await bench.until(lambda: began != [])
+    assert began[0] - bench.state.last_verdict_at < 0.05
+
+
+@virtual
 async def test_the_intent_is_on_disk_before_the_off_and_the_outcome_before_the_start() -> None:
     bench = Bench()
     await bench.up()
@@ -299,6 +315,61 @@ async def test_what_the_operator_saw_dark_counts_as_fenced() -> None:
     assert "counts as fenced" in answer
     await bench.until(lambda: "g" in bench.agents["h2"].up)
     assert bench.comments(Event.FENCE) == ["saw it dark"]
+
+
+async def of_g(bench: Bench, command: str) -> str:
+    return await bench.manager.operations.group_command("g", command, to=None, comment=None)
+
+
+def said_of_g(bench: Bench) -> str:
+    return bench.state.groups["g"].comment
+
+
+@virtual
+async def test_a_stopped_group_is_known_to_be_stopped_when_its_host_was_seen_dark() -> None:
+    bench = Bench()
+    await bench.up()
+    await of_g(bench, "stop")
+    await bench.until(lambda: said_of_g(bench) == "stopped by the administrator")
+    bench.lose()
+    await bench.until(lambda: said_of_g(bench) == "wanted stopped, but may still run on h1")
+    await bench.command("confirm-off", comment="saw it dark")
+    await asyncio.sleep(0.01)
+    assert said_of_g(bench) == "stopped by the administrator"
+
+
+@virtual
+async def test_a_device_that_gives_no_answer_is_asked_now_and_then_for_a_stopped_group() -> None:
+    bench = Bench()
+    await bench.up()
+    await of_g(bench, "stop")
+    await bench.command("fence")
+    await bench.until(lambda: said_of_g(bench) == "stopped by the administrator")
+    bench.outlet().status_fails = "pulled for repair"
+    bench.devices.asked.clear()
+    await of_g(bench, "cleanup")
+    await asyncio.sleep(600.0)
+    assert "wanted stopped, but may still run on h1; h1 was fenced" in said_of_g(bench)
+    assert 5 <= bench.devices.asked.count("status one") <= 11
+    bench.outlet().status_fails = None
+    await bench.until(lambda: said_of_g(bench) == "stopped by the administrator", 70.0)
+
+
+@virtual
+async def test_a_distrusted_device_is_not_asked_for_a_stopped_group() -> None:
+    bench = Bench()
+    bench.outlet().says = PowerState.OFF
+    await bench.until(lambda: "distrust h1" in bench.events)
+    await of_g(bench, "stop")
+    bench.lose()
+    await bench.until(lambda: not bench.h1.connected)
+    await bench.command("confirm-off", comment="saw it dark")
+    await asyncio.sleep(20.0)  # the word has aged
+    await of_g(bench, "cleanup")
+    bench.devices.asked.clear()
+    await asyncio.sleep(600.0)
+    assert bench.devices.asked.count("status one") == 0
+    assert "`halo fence h1 --confirm-off --reason ...` once more" in said_of_g(bench)
 
 
 @virtual

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence import STARTS_A_TURN, FencePrograms
 from halo.adapters.fence_process import wait_in_thread
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.fence_helpers import (
@@ -86,6 +87,37 @@ async def test_an_unclear_status_is_unknown_and_says_why(
     result = await status_of(programs, tmp_path / "agent", body)
     assert (result.succeeded, result.power) == (False, PowerState.UNKNOWN)
     assert words in result.message
+
+
+async def test_few_programs_start_in_one_turn_and_each_is_asked_for_in_its_own(
+    programs: FencePrograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(*_: object) -> None:
+        """All of them come to the start in one turn of the loop."""
+
+    monkeypatch.setattr(programs, "_file_system_problem", at_once)
+    turn, turns = 0, list[int]()
+    loop, is_over = asyncio.get_running_loop(), False
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if not is_over:
+            loop.call_soon(count)
+
+    def expired() -> str | None:
+        turns.append(turn)
+        return "called off" if turn > turns[0] else None
+
+    count()
+    program = device(make_program(tmp_path / "agent", f"echo x >> {tmp_path}/started"))
+    results = await asyncio.gather(
+        *(programs.run(program, OFF, 60, expired) for _ in range(3 * STARTS_A_TURN))
+    )
+    is_over = True
+    assert max(Counter(turns).values()) == STARTS_A_TURN
+    assert [r.succeeded for r in results].count(True) == STARTS_A_TURN
+    assert len((tmp_path / "started").read_text().split()) == STARTS_A_TURN
 
 
 async def test_off_says_nothing_of_the_power_state(programs: FencePrograms, tmp_path: Path) -> None:
