@@ -88,10 +88,12 @@ def _of_host(host: Item) -> Iterator[Problem]:
     state = view.text(host, "state")
     comment = view.text(host, "comment")
     why = f" ({comment})" if comment else ""
-    if "fail" in state:
+    if "fail" in state:  # it says so as long as the host does not answer
         yield Problem(Level.CRITICAL, f"host {name}: {state}{why}")
     elif host.get("fenced"):
         yield Problem(Level.WARNING, f"host {name} is fenced")
+    elif state == "fenced":
+        yield Problem(Level.WARNING, f"host {name} is off")
     elif not host.get("connected") and host.get("active") is not False:
         yield Problem(Level.WARNING, f"host {name} is {state or 'disconnected'}{why}")
     if host.get("fence_trusted") is False:
@@ -105,7 +107,9 @@ def _of_group(group: Item) -> Iterator[Problem]:
     if not view.is_wanted(group) and state.status == view.STOPPED:
         return
     if not state.runs:
-        level = Level.CRITICAL if view.is_managed(group) else Level.WARNING
+        planned = not view.is_wanted(group) or bool(view.text(group, "move_target"))
+        is_alarm = view.is_managed(group) and (state.status == "Error" or not planned)
+        level = Level.CRITICAL if is_alarm else Level.WARNING
         unmanaged = "" if view.is_managed(group) else " and unmanaged"
         yield Problem(level, f"{name} is {state.status}{unmanaged}{why}")
     elif not view.is_wanted(group):
@@ -114,6 +118,11 @@ def _of_group(group: Item) -> Iterator[Problem]:
         yield Problem(Level.WARNING, f"{name} is failed over to {state.host}")
     elif not view.is_managed(group):
         yield Problem(Level.WARNING, f"{name} is unmanaged")
+    else:
+        unable = group.get("cannot_take")
+        for host, reason in unable.items() if isinstance(unable, dict) else ():
+            words = f"{view.clean(host)} could not take {name} ({view.clean(reason)})"
+            yield Problem(Level.WARNING, words)
 
 
 def _all_well(status: Item) -> str:

@@ -110,7 +110,8 @@ def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) 
         own = comment if group is not None else _own(resource, comment, said)
         if exclude_normal and state.status == view.RUNNING and not marks and not own:
             continue
-        by_host = (verbose or not comment) and not state.runs and state.status != view.STOPPED
+        unclear = not comment and not state.runs and state.status != view.STOPPED
+        by_host = verbose or unclear
         yield _resource_line(resource, state, own, marks, paint, verbose=verbose, by_host=by_host)
 
 
@@ -256,6 +257,8 @@ def _host_marks(host: Item) -> list[str]:
     state = view.text(host, "state")
     if host.get("fenced") and state != "fencing":
         marks.append("fenced")
+    elif state == "fenced":  # and reset since
+        marks.append("off")
     if state not in _QUIET_STATES:
         marks.append(state)
     if host.get("active") is False:

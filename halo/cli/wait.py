@@ -69,6 +69,8 @@ def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
             state = view.state_of(group)
             if not state.runs or (on is not None and state.host != on):
                 yield (_given_up(status, name) if on else None) or _described(name, state)
+            elif group.get("under_way"):  # such as a stop from before the start was said
+                yield f"{name}: {view.text(group, 'under_way')} is under way"
 
     return lambda status: list(missing(status))
 
@@ -81,7 +83,9 @@ def groups_stopped(names: Sequence[str]) -> Missing:
             group = view.find_group(status, name)
             state = view.State("Unknown", "", "") if group is None else view.state_of(group)
             if state.status != view.STOPPED:
-                yield _described(name, state)
+                is_held = group is not None and group.get("error") and not group.get("under_way")
+                described = _described(name, state)
+                yield GivenUp(described) if is_held else described
 
     return lambda status: list(missing(status))
 

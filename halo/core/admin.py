@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
 from halo.core.journal import Event
+from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.state import ClusterState, FencePhase
 
@@ -59,8 +60,16 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> Non
         raise CommandRefused(
             f"{group.id} cannot move to {target}: {reason}{way_out if failed else ''}"
         )
-    if where(state, group) == target:
-        raise CommandRefused(f"{group.id} is on {target} already")
+    here = where(state, group)
+    if here == target:
+        if state.memory_of(group).move_target in (None, target):
+            raise CommandRefused(f"{group.id} is on {target} already")
+        return  # it takes back a move that was not begun, or not finished
+    obstacle = state.obstacle(group, here) if here is not None else None
+    if obstacle is not None:
+        raise CommandRefused(
+            f"{group.id} cannot be moved: {obstacle}; once stopped, it could start nowhere"
+        )
 
 
 def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
@@ -74,7 +83,8 @@ def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
             way_out = "; `halo thaw` first"
         raise CommandRefused(f"{group.id} cannot be moved: {held}{way_out}")
     if not memory.wanted:
-        raise CommandRefused(f"{group.id} is stopped; `halo start {group.id}` starts it")
+        is_so = "stopped" if _is_stopped(state, group) else "to be stopped"
+        raise CommandRefused(f"{group.id} is {is_so}; `halo start {group.id}` starts it")
     if memory.error is not None:
         raise CommandRefused(
             f"{group.id} cannot be moved: {memory.error}; mend it, then `halo cleanup {group.id}`"
@@ -136,12 +146,37 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
             )
         memory = state.memory_of(group)
         here = where(state, group) == host
-        if here and memory.managed and not state.available_candidates(group, besides=host):
+        why = _why_it_stays(state, group, host)
+        if here and memory.managed and why is not None:
             raise CommandRefused(
-                f"no other host could take {group.id} from {host} now: "
-                + "; ".join(filter(None, (state.unavailable(group, o) for o in others)))
-                + "; --force deactivates it all the same"
+                f"no other host could take {group.id} from {host} now: {why}; --force deactivates "
+                "it all the same"
             )
+
+
+def _why_it_stays(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
+    """Why the group cannot leave `host` for another candidate now; None when it can."""
+    if state.available_candidates(group, besides=host):
+        return state.obstacle(group, host)
+    others = [other for other in group.candidates if other != host]
+    return "; ".join(filter(None, (state.unavailable(group, other) for other in others)))
+
+
+def leaving_and_staying(
+    state: ClusterState, host: HostId
+) -> tuple[list[GroupId], dict[GroupId, str]]:
+    """Of the groups on a host that was deactivated: which leave it, and which stay, and why."""
+    leaving: list[GroupId] = []
+    staying: dict[GroupId, str] = {}
+    for group in state.groups_of(host):
+        if state.groups[group.id].managed_on != host:
+            continue
+        if state.departure_reason(group, host) is not None and state.hold_reason(group) is None:
+            leaving.append(group.id)
+        else:
+            why = state.hold_reason(group) or state.memory_of(group).error
+            staying[group.id] = why or _why_it_stays(state, group, host) or "no candidate besides"
+    return leaving, staying
 
 
 def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> None:
@@ -164,7 +199,25 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
                 f"{group.id} is to run already, and is held by an error: {trouble}; "
                 f"mend it, then `halo cleanup {group.id}`"
             )
-        raise CommandRefused(f"{group.id} is {'to run' if wanted else 'stopped'} already")
+        if wanted:
+            raise CommandRefused(f"{group.id} is to run already{_what_it_waits_for(state, group)}")
+        if memory.error is not None:
+            raise CommandRefused(
+                f"{group.id} is to be stopped already, and is held by an error: {memory.error}; "
+                f"mend it, then `halo cleanup {group.id}`"
+            )
+        if _is_stopped(state, group):
+            raise CommandRefused(f"{group.id} is stopped already")
+
+
+def _what_it_waits_for(state: ClusterState, group: ResourceGroup) -> str:
+    at = state.groups[group.id]
+    return f"; it waits: {at.comment}" if at.managed_on is None and at.comment else ""
+
+
+def _is_stopped(state: ClusterState, group: ResourceGroup) -> bool:
+    presence = state.knowledge.presence
+    return all(presence(group, host) is Presence.STOPPED for host in group.candidates)
 
 
 def check_reset(state: ClusterState, host: HostId) -> None:

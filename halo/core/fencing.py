@@ -125,6 +125,8 @@ def _nobody_takes(
         for other in group.candidates
         if other != lost and (reason := state.unavailable(group, other)) is not None
     ]
+    if not why:  # somebody could, but it could not be proven that nobody else runs it
+        why = [reason for group in bereft if (reason := state.obstacle(group, lost)) is not None]
     text = f"no other host could take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
 
@@ -236,7 +238,10 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         for group in state.groups_of(host)
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
-        and not state.available_candidates(group, besides=host)
+        and (
+            not state.available_candidates(group, besides=host)
+            or state.obstacle(group, host) is not None
+        )
     ]
     if stranded:
         names = ", ".join(group.id for group in stranded)

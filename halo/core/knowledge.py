@@ -14,6 +14,9 @@ from enum import StrEnum
 
 from halo.core.model import HostId, Resource, ResourceGroup, ResourceId
 
+STARTING = "starting"
+"""The reason while a start was sent and is not answered."""
+
 
 class Presence(StrEnum):
     """What is known of a resource, or of a group, on one host."""
@@ -117,7 +120,7 @@ class Knowledge:
         """A start was sent: until it is answered, the resource may or may not run there."""
         entry = self._entry(resource.id, host)
         entry.presence = Presence.UNKNOWN
-        entry.reason = "starting"
+        entry.reason = STARTING
         entry.begun_at = begun_at
         entry.epoch = epoch
         entry.last_seen = Presence.RUNNING
@@ -200,6 +203,14 @@ class Knowledge:
             if presence is not Presence.STOPPED:
                 found = Presence.UNKNOWN
         return found
+
+    def error_on(self, group: ResourceGroup, host: HostId) -> str | None:
+        """Which resource's monitor proves nothing there, and why; None when none is in error."""
+        for resource in group.exclusive:
+            sighting = self.of(resource.id, host)
+            if sighting.presence is Presence.ERROR:
+                return f"{resource.id} on {host}: {sighting.reason}"
+        return None
 
     def last_seen(self, group: ResourceGroup, host: HostId) -> Presence:
         """Like :meth:`presence`, of what was seen last, however long ago."""

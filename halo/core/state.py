@@ -348,6 +348,9 @@ class ClusterState:
             return f"{host} is deactivated"
         if not self.has_reported(group, host):
             return f"{host} has just connected and was not looked through yet"
+        cannot_tell = self.knowledge.error_on(group, host)
+        if cannot_tell is not None:
+            return f"{cannot_tell}; mend it there"  # the start would lack proof (S1)
         failure = self.memory_of(group).start_failures.get(host)
         if failure is not None:
             return f"the start failed on {host}: {failure}"
@@ -366,6 +369,21 @@ class ClusterState:
             if host != besides and self.unavailable(group, host) is None
         ]
 
+    def obstacle(self, group: ResourceGroup, leaving: HostId) -> str | None:
+        """Why the group could start nowhere once it has stopped on `leaving`: another candidate
+        could not be proven stopped (S1). None when nothing stands in the way."""
+        for host in group.candidates:
+            at = self.hosts[host]
+            if host == leaving or (at.power_proof is not None and not at.connected):
+                continue
+            if not at.ready:
+                what = "reconnecting" if at.connected else "disconnected"
+                return f"{host} is {what}, and could not be proven to run nothing of {group.id}"
+            if self.knowledge.presence(group, host) is not Presence.STOPPED:
+                error = self.knowledge.error_on(group, host)
+                return error or f"{group.id} is not known to be stopped on {host}"
+        return None
+
     def departure_reason(self, group: ResourceGroup, host: HostId) -> str | None:
         """Why a group managed on `host` has to stop there; None when it may stay."""
         memory = self.memory_of(group)
@@ -378,11 +396,12 @@ class ClusterState:
             target in group.candidates
             and target != host
             and self.unavailable(group, target) is None
+            and self.obstacle(group, host) is None
         ):
             return f"moving to {target}"
         if not self.memory_of_host(host).active:
             others = self.available_candidates(group, besides=host)
-            if others:
+            if others and self.obstacle(group, host) is None:
                 return f"{host} is deactivated; moving to {others[0]}"
         return None
 
@@ -418,9 +437,12 @@ class ClusterState:
         presence = self.knowledge.presence(group, host)
         if presence is Presence.RUNNING:
             return f"it is seen running on {host}"
+        error = self.knowledge.error_on(group, host)
+        if error is not None:
+            return f"{error}; mend it there, or `halo fence {host}`"
         for resource in group.exclusive:
             sighting = self.knowledge.of(resource.id, host)
-            if sighting.presence in (Presence.UNKNOWN, Presence.ERROR):
+            if sighting.presence is Presence.UNKNOWN:
                 return f"{resource.id} on {host}: {sighting.reason}"
         return f"{host} has to be looked at again"
 

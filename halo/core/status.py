@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from halo.core.journal import Event, Record
-from halo.core.knowledge import Presence, Sighting
+from halo.core.knowledge import STARTING, Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.secrets import is_secret_name
 from halo.core.state import ClusterState, FencePhase, HostState
@@ -144,6 +144,8 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
         "move_target": memory.move_target,
         "error": memory.error,
         "start_failures": dict(memory.start_failures),
+        "under_way": _under_way(state, group),
+        "cannot_take": _cannot_take(state, group, host),
         "token": state.ledger.holder(group.id),
         "home_host": group.home_host,
         "failover_hosts": list(group.failover_hosts),
@@ -151,6 +153,32 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
     }
+
+
+def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
+    """The starts and stops that were sent and are not answered, in words."""
+    found = []
+    for host in group.candidates:
+        at = state.hosts[host]
+        for resource in group.resources if at.connected and at.operations else ():
+            if at.settled_operations(resource.id) is None:
+                is_start = state.knowledge.of(resource.id, host).reason == STARTING
+                found.append(f"{'start' if is_start else 'stop'} of {resource.id} on {host}")
+    return found
+
+
+def _cannot_take(
+    state: ClusterState, group: ResourceGroup, besides: HostId | None
+) -> dict[HostId, str]:
+    """Which candidates in sight could not take it over, and why, for as long as nobody helps."""
+    failures = state.memory_of(group).start_failures
+    reasons = {}
+    for host in group.candidates:
+        if host != besides and state.hosts[host].ready:
+            reason = state.knowledge.error_on(group, host) or failures.get(host)
+            if reason is not None:
+                reasons[host] = reason
+    return reasons
 
 
 def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
@@ -190,6 +218,12 @@ def _group_comments(
         ]
         if down:
             comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
+        comments += [f"{what} is under way" for what in _under_way(state, group)]
+        comments += [
+            f"{host} could not take it: {reason}"
+            for host, reason in _cannot_take(state, group, at.managed_on).items()
+            if reason not in failures
+        ]
     if any(failures) and not any("halo cleanup" in comment for comment in comments):
         comments.append(f"mend it, then `halo cleanup {group.id}`")
     return comments

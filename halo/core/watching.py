@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from halo.core.model import ResourceId
-from halo.core.outcomes import OperationResult
+from halo.core.outcomes import ReportedResult
 
 _MODULUS = 2**64
 
@@ -24,22 +24,25 @@ class DigestKeeper:
         self.value = 0
         self._parts: dict[ResourceId, int] = {}
 
-    def set(self, resource: ResourceId, result: OperationResult) -> None:
+    def set(self, reported: ReportedResult) -> None:
         """Put a resource's result in the place of its earlier one."""
-        part = _part(resource, result)
-        self.value = (self.value - self._parts.get(resource, 0) + part) % _MODULUS
-        self._parts[resource] = part
+        part = _part(reported)
+        earlier = self._parts.get(reported.resource, 0)
+        self.value = (self.value - earlier + part) % _MODULUS
+        self._parts[reported.resource] = part
 
 
-def digest_of(results: Mapping[ResourceId, OperationResult]) -> int:
-    """The checksum of these results: 64 bits over each id, outcome and code; not the messages.
+def digest_of(picture: Iterable[ReportedResult]) -> int:
+    """The checksum of these results: 64 bits over each id, outcome, code and number of operations;
+    not the messages.
 
     Stable between programs and versions: both ends of a connection compute it.
     """
-    return sum(_part(resource, result) for resource, result in results.items()) % _MODULUS
+    return sum(map(_part, picture)) % _MODULUS
 
 
-def _part(resource: ResourceId, result: OperationResult) -> int:
-    text = f"{result.outcome.value}\0{result.code}\0{resource}"
+def _part(reported: ReportedResult) -> int:
+    result = reported.result
+    text = f"{result.outcome.value}\0{result.code}\0{reported.operations}\0{reported.resource}"
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

@@ -29,6 +29,7 @@ from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
 POLL_S = 0.05
+FROZEN_NOW = "; the cluster is frozen: its groups start nowhere before `halo thaw`"
 
 log = structlog.get_logger("halo.command")
 
@@ -152,7 +153,8 @@ class Commands:
             case "confirm-off":
                 admin.check_confirm_off(self._state, host, comment, force=force)
                 await self._durably(self._fence_desk.confirm_off(host, comment or ""))
-                return f"{host} counts as fenced: you saw it off"
+                frozen = self._state.remembered.frozen is not None
+                return f"{host} counts as fenced: you saw it off" + (FROZEN_NOW if frozen else "")
             case "cancel-fence":
                 await self._durably(self._fence_desk.cancel(host, comment or ""))
                 return (
@@ -203,7 +205,8 @@ class Commands:
         if refusal is not None:
             raise CommandRefused(refusal)
         await self._fence_desk.fence_by_command(host, comment or "")
-        return f"{host} is fenced"
+        frozen = self._state.remembered.frozen is not None
+        return f"{host} is fenced" + (FROZEN_NOW if frozen else "")
 
     async def _set_active(
         self, host: HostId, active: bool, force: bool, comment: str | None
@@ -221,14 +224,8 @@ class Commands:
 
     def _what_leaves(self, host: HostId) -> str:
         """Which groups leave a deactivated host, and which stay, in words."""
-        here = [
-            group
-            for group in self._state.groups_of(host)
-            if self._state.groups[group.id].managed_on == host
-        ]
-        held = {group.id: self._state.hold_reason(group) for group in here}
-        leaving = [group.id for group in here if held[group.id] is None]
-        staying = [f"{group} ({why})" for group, why in held.items() if why is not None]
+        leaving, staying_why = admin.leaving_and_staying(self._state, host)
+        staying = [f"{group} ({why})" for group, why in staying_why.items()]
         return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
             f"; staying here: {', '.join(staying)}" if staying else ""
         )

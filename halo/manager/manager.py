@@ -133,12 +133,15 @@ class Manager:
         for group in self.state.cluster.groups.values():
             target = self.state.memory_of(group).move_target
             reason = None
-            if target is not None and self.state.groups[group.id].managed_on != target:
+            managed_on = self.state.groups[group.id].managed_on
+            if target is not None and managed_on != target:
                 reason = (
                     self.state.unavailable(group, target)
                     if target in group.candidates
                     else f"{target} is no candidate any more"
                 )
+                if reason is None and managed_on is not None:
+                    reason = self.state.obstacle(group, managed_on)
             if reason is None:
                 unreachable_since.pop(group.id, None)
             elif now - unreachable_since.setdefault(group.id, now) >= patience_s:

@@ -194,7 +194,7 @@ class Watcher:
         for reported in batch.results:
             if reported.resource not in self._owners:
                 return f"it reports {reported.resource}, which it was not asked to watch"
-            sight.digest.set(reported.resource, reported.result)
+            sight.digest.set(reported)
         if sight.digest.value != batch.digest:
             return "its picture is another than ours"
         return None

@@ -125,6 +125,9 @@ def run(options: Options) -> None:
     context = tls.agent_context(tls.TlsFiles.of_agent()) if options.mtls else None
     sock = listen.bind(listen.parse_network(options.network), options.port)
     _write_pid_file(options)
+    scripts = options.ocf_root / "resource.d"
+    if not scripts.is_dir():
+        log.warning("no resource agents", folder=str(scripts), advice="see --ocf-root")
     address, port = sock.getsockname()[:2]
     records = RunDirectory(options.run_directory(address, port))
     _open_records(records)

@@ -82,7 +82,7 @@ class Reports:
             results.append(reported)
             result = OperationResult(reported.result.outcome, reported.result.code)
             self._told[resource] = (reported.operations, result)
-            self._digest.set(resource, result)
+            self._digest.set(reported)
         ends_full = self._is_last_of_full(len(self._waiting))
         self._complete = self._complete or ends_full
         self._sequence += 1

@@ -18,7 +18,7 @@ from halo.core.errors import (
 from halo.core.journal import ErrorKind, Event
 from halo.core.state import FencePhase
 
-from .builders import RUNNING, Step, World, make_group, then
+from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 
 
 def a_world() -> World:
@@ -111,6 +111,11 @@ def test_where_a_group_is(managed_on: str | None, running: list[str], expected: 
         ("in error", lambda w: w.error("g", ErrorKind.STOP_FAILED, "stuck"), "halo cleanup g"),
         ("the target is disconnected", lambda w: w.disconnect("h2"), "h2 is disconnected"),
         ("the target is deactivated", lambda w: w.journal(Event.DEACTIVATE, "h2"), "deactivated"),
+        (
+            "the target's monitor fails",
+            lambda w: w.see("g", "h2", ERROR, only=["x"], reason="monitor: timed out"),
+            "x on h2: monitor: timed out; mend it there",
+        ),
         ("the target is just connected", lambda w: w.connect("h2"), "not looked through yet"),
         ("the start failed there", lambda w: w.start_failed("g", "h2", "exit 1"), "halo cleanup g"),
         (
@@ -123,6 +128,36 @@ def test_where_a_group_is(managed_on: str | None, running: list[str], expected: 
 def test_a_move(story: str, arrange: Step, said: str | None) -> None:
     world = a_world()
     judge(world, arrange, lambda: admin.check_move(world.state, world.group(), "h2"), said)
+
+
+@check(
+    [
+        ("stopped there", lambda w: w.up("h3"), None),
+        ("out of sight", lambda w: None, "h3 is disconnected"),
+        ("its monitor fails", lambda w: w.see("g", "h3", ERROR, reason="hangs"), "g on h3: hangs"),
+        ("not looked at", lambda w: w.connect("h3"), "not known to be stopped on h3"),
+        ("fenced", lambda w: w.fenced("h3"), None),
+    ]
+)
+def test_a_move_needs_the_third_candidate_to_be_proven_too(
+    story: str, arrange: Step, said: str | None
+) -> None:
+    world = World(make_group("g", ["h1", "h2", "h3"]))
+    world.up("h1", running=["g"])
+    world.up("h2")
+    if story == "its monitor fails":
+        world.up("h3")
+    world.state.groups["g"].managed_on = "h1"
+    judge(world, arrange, lambda: admin.check_move(world.state, world.group(), "h2"), said)
+    deactivation = refusal_of(deactivate(world, "h1"))
+    assert (deactivation is None) == (said is None)
+    assert (said or "") in (deactivation or "")
+
+
+def test_a_move_is_taken_back_by_one_to_where_it_is() -> None:
+    world = a_world()
+    world.journal(Event.MOVE, "g", to="h2")
+    admin.check_move(world.state, world.group(), "h1")
 
 
 def test_a_move_to_where_it_is_or_cannot_be() -> None:
@@ -258,7 +293,20 @@ def test_managing_what_is_managed() -> None:
 @check(
     [
         ("running", lambda w: None, None),
-        ("stopped already", lambda w: w.journal(Event.STOP, "g"), "stopped already"),
+        (
+            "stopped already",
+            then(lambda w: w.see("g", "h1", STOPPED), lambda w: w.journal(Event.STOP, "g")),
+            "stopped already",
+        ),
+        ("said before, and it runs yet", lambda w: w.journal(Event.STOP, "g"), None),
+        (
+            "said before, and the stop failed",
+            then(
+                lambda w: w.journal(Event.STOP, "g"),
+                lambda w: w.error("g", ErrorKind.STOP_FAILED, "busy"),
+            ),
+            "held by an error: busy; mend it, then `halo cleanup g`",
+        ),
         ("unmanaged", lambda w: w.unmanage("g"), "unmanaged"),
         ("frozen", lambda w: w.journal(Event.FREEZE, "c"), "frozen"),
         ("in error", lambda w: w.error("g", ErrorKind.STOP_FAILED), None),

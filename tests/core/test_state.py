@@ -84,7 +84,11 @@ UNAVAILABLE: list[tuple[str, Step, str | None]] = [
         then(lambda w: w.start_failed("g", "h2"), lambda w: w.journal(Event.CLEANUP, "g")),
         None,
     ),
-    ("its monitor fails there", lambda w: w.see("g", "h2", ERROR), None),
+    (
+        "its monitor fails there",
+        lambda w: w.see("g", "h2", ERROR, reason="hangs"),
+        "g on h2: hangs",
+    ),
 ]
 
 
@@ -360,6 +364,19 @@ DEPARTURES: list[tuple[str, Step, str | None]] = [
         then(
             lambda w: w.journal(Event.MOVE, "g", to="h3"),
             lambda w: w.error("g", ErrorKind.STOP_FAILED),
+        ),
+        None,
+    ),
+    (
+        "nor one while a third candidate is out of sight: it could start nowhere",
+        then(lambda w: w.journal(Event.MOVE, "g", to="h3"), lambda w: w.disconnect("h2")),
+        None,
+    ),
+    (
+        "nor does a deactivated host give up what could start nowhere",
+        then(
+            lambda w: w.journal(Event.DEACTIVATE, "h1"),
+            lambda w: w.see("g", "h2", ERROR, reason="hangs"),
         ),
         None,
     ),

@@ -737,6 +737,27 @@ def test_a_refused_command_is_not_waited_for(server: Server) -> None:
         ({"groups": {"status": "Unknown"}}, 2, "HALO CRITICAL - pool is Unknown | "),
         ({"groups": {"status": "Stopped", "wanted": "stopped"}}, 0, "HALO OK - 0 groups run"),
         ({"groups": {"wanted": "stopped"}}, 1, "HALO WARNING - pool runs on oss00 and should"),
+        (
+            {"groups": {"wanted": "stopped", "status": "Unknown"}},
+            1,
+            "HALO WARNING - pool is Unknown",
+        ),
+        (
+            {"groups": {"wanted": "stopped", "status": "Error", "comment": "busy"}},
+            2,
+            "HALO CRITICAL - pool is Error (busy)",
+        ),
+        (
+            {"groups": {"move_target": "oss01", "status": "Unknown", "comment": "moving"}},
+            1,
+            "HALO WARNING - pool is Unknown (moving)",
+        ),
+        (
+            {"groups": {"cannot_take": {"oss01": "pool on oss01: monitor: hangs"}}},
+            1,
+            "HALO WARNING - oss01 could not take pool (pool on oss01: monitor: hangs) | ",
+        ),
+        ({"hosts": {"connected": False, "state": "fenced"}}, 1, "HALO WARNING - host oss00 is off"),
         ({"groups": {"managed": False}}, 1, "HALO WARNING - pool is unmanaged | "),
         ({"groups": {"managed": False, "status": "Stopped"}}, 1, "HALO WARNING - pool is Stopped"),
         ({"hosts": {"connected": False}}, 1, "HALO WARNING - host oss00 is disconnected | "),

@@ -58,24 +58,35 @@ def test_a_readers_picture_and_digest_are_the_agents(taken: list[ReportedResult 
     assert reader.complete == (len(latest) == len(NAMES))
 
 
-@given(st.dictionaries(st.text(), results), st.dictionaries(st.text(), results))
-def test_the_digest_says_whether_two_pictures_are_the_same(
-    first: dict[str, OperationResult], second: dict[str, OperationResult]
-) -> None:
-    def shown(picture: dict[str, OperationResult]) -> dict[str, tuple[Outcome, int]]:
-        return {name: (result.outcome, result.code) for name, result in picture.items()}
+pictures = st.dictionaries(st.text(), st.tuples(st.integers(0, 3), results))
 
-    assert (digest_of(first) == digest_of(second)) == (shown(first) == shown(second))
+
+def as_reports(picture: dict[str, tuple[int, OperationResult]]) -> list[ReportedResult]:
+    return [ReportedResult(name, number, result) for name, (number, result) in picture.items()]
+
+
+@given(pictures, pictures)
+def test_the_digest_says_whether_two_pictures_are_the_same(
+    first: dict[str, tuple[int, OperationResult]], second: dict[str, tuple[int, OperationResult]]
+) -> None:
+    def shown(picture: dict[str, tuple[int, OperationResult]]) -> dict[str, object]:
+        return {n: (ended, r.outcome, r.code) for n, (ended, r) in picture.items()}
+
+    one, other = as_reports(first), as_reports(second)
+    assert (digest_of(one) == digest_of(other)) == (shown(first) == shown(second))
     keeper = DigestKeeper()
-    for name, result in [*second.items(), *first.items()]:
-        keeper.set(name, result)
-    assert keeper.value == digest_of({**second, **first})
+    for entry in [*other, *one]:
+        keeper.set(entry)
+    assert keeper.value == digest_of(as_reports({**second, **first}))
 
 
 def test_the_digest_is_the_same_in_every_version() -> None:
-    assert digest_of({}) == 0
-    picture = {"tank": completed(0), "tank/mgt": OperationResult(Outcome.TIMED_OUT)}
-    assert digest_of(picture) == 1465144463265689641
+    assert digest_of([]) == 0
+    picture = [
+        looked("tank", 0, operations=2),
+        ReportedResult("tank/mgt", 0, OperationResult(Outcome.TIMED_OUT)),
+    ]
+    assert digest_of(picture) == 15272012206312913562
 
 
 def test_nothing_is_pressing_while_nothing_changes() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -100,7 +101,7 @@ class Agent:
         assert self.sink is not None
         self.sequence += 1 + skip
         for entry in results:
-            self.digest.set(entry.resource, entry.result)
+            self.digest.set(entry)
         value = self.digest.value if digest is None else digest
         return self.sink.report(ReportBatch(self.sequence, complete, value, results))
 
@@ -599,7 +600,13 @@ def another_digest(agent: Agent) -> None:
 
 
 def a_result_that_was_swallowed(agent: Agent) -> None:
-    agent.digest.set("g", OperationResult(Outcome.COMPLETED, 1))
+    agent.digest.set(ReportedResult("g", 0, OperationResult(Outcome.COMPLETED, 1)))
+    agent.tell()
+
+
+def a_result_that_is_new_only_since_an_operation_ended(agent: Agent) -> None:
+    told = agent.result("g")
+    agent.digest.set(replace(told, operations=told.operations + 1))
     agent.tell()
 
 
@@ -613,6 +620,7 @@ DOUBTS = [
     a_full_report_unasked,
     another_digest,
     a_result_that_was_swallowed,
+    a_result_that_is_new_only_since_an_operation_ended,
     a_resource_that_nobody_knows,
 ]
 

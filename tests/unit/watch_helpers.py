@@ -73,7 +73,7 @@ class Reader:
             self.picture[entry.resource] = entry
             self.heard_at[entry.resource] = time.monotonic()
             self.history.append(entry)
-            self._keeper.set(entry.resource, entry.result)
+            self._keeper.set(entry)
         self._check(not (batch.complete and self.complete), "complete twice")
         self.complete = self.complete or batch.complete
         self._check(batch.digest == self._keeper.value, f"another digest: {batch}")
