@@ -21,6 +21,11 @@ WHAT_IT_FOUND = {
         "A look that placement had asked for found a resource running after the group's task "
         "had begun with an older look, and the task started it."
     ),
+    "a_lost_report_of_the_same_result": (
+        "A root died right after it had been restarted, and the report of that got lost: it said "
+        "the same as the one before the restart, so that the digest was the same, too, and the "
+        "root stayed down for ever."
+    ),
     "a_momentary_seven_that_nobody_asks_again": (
         "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
         "the agent that watched it, was shown as stopped for ever while it ran."
