@@ -72,6 +72,7 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
     real = Path(os.path.realpath(path))
     try:
         for _ in range(_ATTEMPTS):
+            _require_the_file_of_its_log(real)
             locked = _lock(real)
             if locked is None:
                 continue  # the name moved on to another file between open and lock
@@ -90,6 +91,25 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
     raise StateError(f"{real}: another process keeps replacing this file; find out which")
 
 
+def _require_the_file_of_its_log(path: Path) -> None:
+    """A log beside no database: somebody moved or emptied the one without the other. SQLite would
+    throw the log away, and the manager forget what it was told."""
+    log_path = Path(f"{path}-wal")
+    if _size_of(log_path) and not _size_of(path):
+        raise StateError(
+            f"{path}: the state file is missing or empty, but its log {log_path} is there. Put "
+            "the state file back; or, to begin with nothing remembered (every group managed and "
+            "wanted, every host active), move the log aside"
+        )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _lock(path: Path) -> LockedFile | None:
     if path.is_dir():
         raise StateError(f"{path}: is a directory; the state file must be a regular file")
@@ -106,6 +126,11 @@ def _lock(path: Path) -> LockedFile | None:
                 os.fchmod(descriptor, _MODE)
                 os.fsync(descriptor)
                 _flush_folder(path)
+                log.warning(
+                    "new state file",
+                    file=str(path),
+                    meaning="nothing is remembered: every group is managed and wanted",
+                )
             locked = LockedFile(path, descriptor)
             descriptor = -1
             return locked

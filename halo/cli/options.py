@@ -102,10 +102,21 @@ def onto_option(command: Decorated) -> Decorated:
     )(command)
 
 
+def _named(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> Any:
+    if "" in value:
+        raise click.BadParameter("a name is empty; `halo status` lists the groups")
+    return value
+
+
 def groups_argument(command: Decorated) -> Decorated:
     """One or more groups, as the tuple `groups`."""
     return click.argument(
-        "groups", nargs=-1, required=True, metavar="GROUP...", shell_complete=_complete_groups
+        "groups",
+        nargs=-1,
+        required=True,
+        metavar="GROUP...",
+        callback=_named,
+        shell_complete=_complete_groups,
     )(command)
 
 

@@ -536,6 +536,14 @@ def test_a_halo_managers_empty_answer_counts_as_done() -> None:
     assert (result.exit_code, result.stdout) == (0, "Done.\n")
 
 
+@pytest.mark.parametrize("command", ["start", "stop", "cleanup", "manage"])
+def test_an_empty_name_is_told_before_anything_is_sent(server: Server, command: str) -> None:
+    result = run(server, command, "pool", "")
+    assert result.exit_code == 2
+    assert "a name is empty; `halo status` lists the groups" in result.output
+    assert server.operations.calls == []
+
+
 def test_events_show_prints_all_of_history(server: Server) -> None:
     result = run(server, "events", "show")
     assert [line.split()[2] for line in result.stdout.splitlines()] == [

@@ -193,6 +193,30 @@ class TestDamage:
             SqliteMedium.open(path)
         assert path.read_bytes() == content
 
+    @pytest.mark.parametrize("what", ["missing", "empty"])
+    async def test_a_log_without_its_file_stops_the_start_and_stays(
+        self, path: Path, what: str
+    ) -> None:
+        medium = SqliteMedium.open(path)
+        await medium.append([record(1)])
+        log_path = Path(f"{path}-wal")
+        content = log_path.read_bytes()
+        assert content
+        await medium.close()
+        path.unlink()
+        if what == "empty":
+            path.touch()
+        log_path.write_bytes(content)
+        with pytest.raises(StateError, match=r"its log .*-wal is there. Put the state"):
+            SqliteMedium.open(path)
+        assert log_path.read_bytes() == content
+        assert path.exists() == (what == "empty")
+
+    async def test_a_new_file_is_told_in_the_log(self, path: Path) -> None:
+        with capture_logs() as logs:
+            assert await records_at(path) == []
+        assert [line["event"] for line in logs] == ["new state file"]
+
     async def test_an_empty_file_is_an_empty_journal(self, path: Path) -> None:
         path.touch()
         assert await records_at(path) == []
