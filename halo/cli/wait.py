@@ -83,7 +83,7 @@ def groups_stopped(names: Sequence[str]) -> Missing:
             group = view.find_group(status, name)
             state = view.State("Unknown", "", "") if group is None else view.state_of(group)
             if state.status != view.STOPPED:
-                is_held = group is not None and group.get("error") and not group.get("under_way")
+                is_held = group is not None and group.get("error_kind") == "stop-failed"
                 described = _described(name, state)
                 yield GivenUp(described) if is_held else described
 

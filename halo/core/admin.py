@@ -6,7 +6,7 @@ Pure: (state, command) to a refusal or to records. A command that is refused cha
 from __future__ import annotations
 
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
-from halo.core.journal import Event
+from halo.core.journal import ErrorKind, Event
 from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.state import ClusterState, FencePhase
@@ -45,14 +45,19 @@ def where(state: ClusterState, group: ResourceGroup) -> HostId | None:
     return state.groups[group.id].managed_on or (running[0] if len(running) == 1 else None)
 
 
-def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> None:
-    """Raise unless a planned move of `group` to `target` is possible now."""
+def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: float = 0.0) -> None:
+    """Raise unless a planned move of `group` to `target` is possible now (monotonic seconds)."""
     if target not in group.candidates:
         raise CommandRefused(
             f"{target} is no candidate of {group.id}; its candidates are "
             f"{', '.join(group.candidates)}"
         )
     _require_movable(state, group)
+    here = where(state, group)
+    if here == target:
+        if state.memory_of(group).move_target in (None, target):
+            raise CommandRefused(f"{group.id} is on {target} already")
+        return  # it takes back a move that was not begun, or not finished
     reason = state.unavailable(group, target)
     if reason is not None:
         way_out = f"; mend it, then `halo cleanup {group.id}`"
@@ -60,15 +65,10 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId) -> Non
         raise CommandRefused(
             f"{group.id} cannot move to {target}: {reason}{way_out if failed else ''}"
         )
-    here = where(state, group)
-    if here == target:
-        if state.memory_of(group).move_target in (None, target):
-            raise CommandRefused(f"{group.id} is on {target} already")
-        return  # it takes back a move that was not begun, or not finished
-    obstacle = state.obstacle(group, here) if here is not None else None
+    obstacle = state.obstacle(group, here, now) if here is not None else None
     if obstacle is not None:
         raise CommandRefused(
-            f"{group.id} cannot be moved: {obstacle}; once stopped, it could start nowhere"
+            f"{group.id} cannot be moved: once stopped, it could start nowhere: {obstacle}"
         )
 
 
@@ -91,7 +91,7 @@ def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
         )
 
 
-def failback_groups(state: ClusterState, target: HostId) -> list[ResourceGroup]:
+def failback_groups(state: ClusterState, target: HostId, now: float = 0.0) -> list[ResourceGroup]:
     """The groups at home on `target` that run elsewhere and can be moved there now.
 
     Raises CommandRefused when the target cannot take any of them, naming the reason."""
@@ -103,7 +103,7 @@ def failback_groups(state: ClusterState, target: HostId) -> list[ResourceGroup]:
     movable, refusals = [], []
     for group in away:
         try:
-            check_move(state, group, target)
+            check_move(state, group, target, now)
             movable.append(group)
         except CommandRefused as refusal:
             refusals.append(str(refusal))
@@ -169,12 +169,13 @@ def leaving_and_staying(
     leaving: list[GroupId] = []
     staying: dict[GroupId, str] = {}
     for group in state.groups_of(host):
-        if state.groups[group.id].managed_on != host:
+        memory = state.memory_of(group)
+        if state.groups[group.id].managed_on != host or not memory.wanted:
             continue
         if state.departure_reason(group, host) is not None and state.hold_reason(group) is None:
             leaving.append(group.id)
         else:
-            why = state.hold_reason(group) or state.memory_of(group).error
+            why = state.hold_reason(group) or memory.error
             staying[group.id] = why or _why_it_stays(state, group, host) or "no candidate besides"
     return leaving, staying
 
@@ -201,7 +202,7 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
             )
         if wanted:
             raise CommandRefused(f"{group.id} is to run already{_what_it_waits_for(state, group)}")
-        if memory.error is not None:
+        if memory.error_kind is ErrorKind.STOP_FAILED:
             raise CommandRefused(
                 f"{group.id} is to be stopped already, and is held by an error: {memory.error}; "
                 f"mend it, then `halo cleanup {group.id}`"

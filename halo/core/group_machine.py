@@ -52,6 +52,7 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
+        self._departure_begun = False  # something was stopped for it
         self._held_back = False  # something was in flight when the last plan was made
         self._phase = moment(host, group.id)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
@@ -307,11 +308,21 @@ class GroupMachine:
         departure = self._departure()
         if departure is not None:
             return self._plan_stop(departure, now)
+        self._departure_begun = False
         return self._plan_run(now)
+
+    @property
+    def is_departing(self) -> bool:
+        """Is the group to stop here, by what its cluster's state says?"""
+        return self._departure_reason() is not None
+
+    def _departure_reason(self) -> str | None:
+        begun = self._departure_begun
+        return self._state.departure_reason(self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
         """Why the group has to stop here, if it has to."""
-        why = self._state.departure_reason(self._group, self._host)
+        why = self._departure_reason()
         if why is not None:
             return Left.STOPPED, why
         if self._leaving is None and self._needs_proof:
@@ -469,6 +480,7 @@ class GroupMachine:
             elif state.resource.shared and not self._release(state):
                 state.released = True
             else:
+                self._departure_begun = True
                 actions.append(self._run(state, Operation.STOP))
         if actions:
             return actions

@@ -14,9 +14,6 @@ from enum import StrEnum
 
 from halo.core.model import HostId, Resource, ResourceGroup, ResourceId
 
-STARTING = "starting"
-"""The reason while a start was sent and is not answered."""
-
 
 class Presence(StrEnum):
     """What is known of a resource, or of a group, on one host."""
@@ -120,7 +117,7 @@ class Knowledge:
         """A start was sent: until it is answered, the resource may or may not run there."""
         entry = self._entry(resource.id, host)
         entry.presence = Presence.UNKNOWN
-        entry.reason = STARTING
+        entry.reason = "starting"
         entry.begun_at = begun_at
         entry.epoch = epoch
         entry.last_seen = Presence.RUNNING

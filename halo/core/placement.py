@@ -111,16 +111,13 @@ def _stopped_on_request(
     ]
     if not unknown:
         return Decision("stopped by the administrator")
-    lacks = [
-        state.lacks_proof(group, host, since, now)
-        for host in unknown
-        if _is_proven_off(state, host)
-    ]
+    proven_off = [host for host in unknown if _is_proven_off(state, host)]
+    lacks = [state.lacks_proof(group, host, since, now) for host in proven_off]
     text = f"wanted stopped, but may still run on {' and '.join(unknown)}"
     return Decision(
         "; ".join([text, *(lack for lack in lacks if lack)]),
-        verify=tuple(h for h in unknown if _should_verify(state, h, now - UNHURRIED_S)),
-        recheck_s=RECHECK_S,
+        verify=tuple(h for h in proven_off if _should_verify(state, h, now - UNHURRIED_S)),
+        recheck_s=RECHECK_S if proven_off else None,
     )
 
 

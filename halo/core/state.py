@@ -20,6 +20,7 @@ from halo.core.model import (
     Host,
     HostId,
     LossPolicy,
+    Operation,
     Resource,
     ResourceGroup,
     ResourceId,
@@ -52,6 +53,7 @@ class OperationCount:
 
     sent: int = 0
     answered: int = 0
+    last: Operation | None = None
 
 
 @dataclass
@@ -348,9 +350,6 @@ class ClusterState:
             return f"{host} is deactivated"
         if not self.has_reported(group, host):
             return f"{host} has just connected and was not looked through yet"
-        cannot_tell = self.knowledge.error_on(group, host)
-        if cannot_tell is not None:
-            return f"{cannot_tell}; mend it there"  # the start would lack proof (S1)
         failure = self.memory_of(group).start_failures.get(host)
         if failure is not None:
             return f"the start failed on {host}: {failure}"
@@ -369,23 +368,60 @@ class ClusterState:
             if host != besides and self.unavailable(group, host) is None
         ]
 
-    def obstacle(self, group: ResourceGroup, leaving: HostId) -> str | None:
+    def obstacle(self, group: ResourceGroup, leaving: HostId, now: float = 0.0) -> str | None:
         """Why the group could start nowhere once it has stopped on `leaving`: another candidate
-        could not be proven stopped (S1). None when nothing stands in the way."""
+        could not be proven stopped (S1). None when nothing stands in the way.
+
+        `now`: also where a power proof is too old that nobody could renew."""
         for host in group.candidates:
-            at = self.hosts[host]
-            if host == leaving or (at.power_proof is not None and not at.connected):
+            at, proof = self.hosts[host], self.hosts[host].power_proof
+            if host == leaving:
                 continue
+            if proof is not None and not at.connected:
+                too_old = now - proof.verified_at > self.settings.power_proof_age_s
+                if too_old and now > 0 and not self.may_ask_device(host):
+                    return self._needs_vouching(host)
+                continue
+            if at.fence_phase is FencePhase.RUNNING:
+                return f"{host} is being fenced"
+            if not at.connected:
+                return (
+                    f"{host} is disconnected, and could not be proven to run nothing of "
+                    f"{group.id}; bring it back, or `halo fence {host}`"
+                )
             if not at.ready:
-                what = "reconnecting" if at.connected else "disconnected"
-                return f"{host} is {what}, and could not be proven to run nothing of {group.id}"
-            if self.knowledge.presence(group, host) is not Presence.STOPPED:
+                return f"{host} is reconnecting"
+            presence = self.knowledge.presence(group, host)
+            if presence is Presence.RUNNING:
+                return f"it is seen running on {host}"
+            if presence is not Presence.STOPPED:
                 error = self.knowledge.error_on(group, host)
-                return error or f"{group.id} is not known to be stopped on {host}"
+                return f"{error}; mend it there" if error else f"{host} is being looked at"
         return None
 
-    def departure_reason(self, group: ResourceGroup, host: HostId) -> str | None:
-        """Why a group managed on `host` has to stop there; None when it may stay."""
+    def is_being_looked_at(self, group: ResourceGroup) -> bool:
+        """Does some candidate in sight owe a first answer on the group, since it was forgotten?"""
+        return any(
+            self.hosts[host].ready
+            and self.knowledge.presence(group, host) is Presence.UNKNOWN
+            and self.knowledge.error_on(group, host) is None
+            for host in group.candidates
+        )
+
+    @staticmethod
+    def _needs_vouching(host: HostId) -> str:
+        return (
+            f"{host} was confirmed off, and has no fence device that could say so again; "
+            f"`halo fence {host} --confirm-off --reason ...` once more"
+        )
+
+    def departure_reason(
+        self, group: ResourceGroup, host: HostId, *, begun: bool = False
+    ) -> str | None:
+        """Why a group managed on `host` has to stop there; None when it may stay.
+
+        `begun`: something of it was stopped for that already. A departure is not begun where the
+        group could start nowhere afterwards; one that is begun minds no monitor that fails."""
         memory = self.memory_of(group)
         if not memory.wanted:
             return "stopped by the administrator"
@@ -396,12 +432,12 @@ class ClusterState:
             target in group.candidates
             and target != host
             and self.unavailable(group, target) is None
-            and self.obstacle(group, host) is None
+            and (begun or self.obstacle(group, host) is None)
         ):
             return f"moving to {target}"
         if not self.memory_of_host(host).active:
             others = self.available_candidates(group, besides=host)
-            if others and self.obstacle(group, host) is None:
+            if others and (begun or self.obstacle(group, host) is None):
                 return f"{host} is deactivated; moving to {others[0]}"
         return None
 
@@ -418,10 +454,7 @@ class ClusterState:
             age = now - at.power_proof.verified_at
             if age > self.settings.power_proof_age_s:
                 if not self.may_ask_device(host):
-                    return (
-                        f"{host} was confirmed off, and has no fence device that could say so "
-                        f"again; `halo fence {host} --confirm-off --reason ...` once more"
-                    )
+                    return self._needs_vouching(host)
                 return (
                     f"{host} was fenced; its fence device has to confirm that it is still off, or "
                     f"you: `halo fence {host} --confirm-off --reason ...`"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from halo.core.journal import Event, Record
-from halo.core.knowledge import STARTING, Presence, Sighting
+from halo.core.knowledge import Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.secrets import is_secret_name
 from halo.core.state import ClusterState, FencePhase, HostState
@@ -134,18 +134,20 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
     exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
     host = next(iter(exclusive), at.managed_on)  # what is held may run where nobody manages it
     status = ERROR if memory.error is not None else _status_of_all(rows, host)
+    under_way, unable = _under_way(state, group), _cannot_take(state, group, host)
     return {
         "id": group.id,
         "status": status,
         "host": host,
-        "comment": _joined(_group_comments(state, group, rows, status)) or None,
+        "comment": _joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
         "managed": memory.managed,
         "wanted": "started" if memory.wanted else "stopped",
         "move_target": memory.move_target,
         "error": memory.error,
+        "error_kind": memory.error_kind.value if memory.error_kind is not None else None,
         "start_failures": dict(memory.start_failures),
-        "under_way": _under_way(state, group),
-        "cannot_take": _cannot_take(state, group, host),
+        "under_way": under_way,
+        "cannot_take": unable,
         "token": state.ledger.holder(group.id),
         "home_host": group.home_host,
         "failover_hosts": list(group.failover_hosts),
@@ -159,11 +161,11 @@ def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
     """The starts and stops that were sent and are not answered, in words."""
     found = []
     for host in group.candidates:
-        at = state.hosts[host]
-        for resource in group.resources if at.connected and at.operations else ():
-            if at.settled_operations(resource.id) is None:
-                is_start = state.knowledge.of(resource.id, host).reason == STARTING
-                found.append(f"{'start' if is_start else 'stop'} of {resource.id} on {host}")
+        operations = state.hosts[host].operations
+        for resource in group.resources if operations and state.hosts[host].connected else ():
+            count = operations.get(resource.id)
+            if count is not None and count.sent != count.answered and count.last is not None:
+                found.append(f"{count.last.value} of {resource.id} on {host}")
     return found
 
 
@@ -196,7 +198,12 @@ def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
 
 
 def _group_comments(
-    state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]], status: str
+    state: ClusterState,
+    group: ResourceGroup,
+    rows: list[dict[str, Any]],
+    status: str,
+    under_way: list[str],
+    unable: dict[HostId, str],
 ) -> list[str]:
     """What an operator has to know of a group: why it waits, what failed, and the way out."""
     memory, at = state.memory_of(group), state.groups[group.id]
@@ -218,12 +225,15 @@ def _group_comments(
         ]
         if down:
             comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
-        comments += [f"{what} is under way" for what in _under_way(state, group)]
+        comments += [f"{what} is under way" for what in under_way]
         comments += [
             f"{host} could not take it: {reason}"
-            for host, reason in _cannot_take(state, group, at.managed_on).items()
+            for host, reason in unable.items()
             if reason not in failures
         ]
+        if not state.memory_of_host(at.managed_on).active and memory.wanted and not held:
+            stays = state.obstacle(group, at.managed_on)
+            comments.append(f"it stays on {at.managed_on}, deactivated: {stays}" if stays else "")
     if any(failures) and not any("halo cleanup" in comment for comment in comments):
         comments.append(f"mend it, then `halo cleanup {group.id}`")
     return comments

@@ -121,8 +121,9 @@ class Commands:
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
         admin.require_host(self._state, target)
+        await self._looked_at([group])
         await self._record(
-            lambda: admin.check_move(self._state, group, target),
+            lambda: admin.check_move(self._state, group, target, self._loop.time()),
             lambda: [self._make(Event.MOVE, group.id, comment, to=target)],
         )
         self._changed(group)
@@ -175,10 +176,11 @@ class Commands:
 
     async def _failback(self, host: HostId, comment: str | None) -> str:
         await self._wait_for(host)
+        await self._looked_at([g for g in self._state.groups_of(host) if g.home_host == host])
         groups: list[ResourceGroup] = []
 
         def check() -> None:
-            groups[:] = admin.failback_groups(self._state, host)
+            groups[:] = admin.failback_groups(self._state, host, self._loop.time())
 
         await self._record(
             check,
@@ -197,6 +199,14 @@ class Commands:
             at = self._state.hosts[host]
             groups = [g for g in self._state.groups_of(host) if g.home_host == host]
             if at.ready and all(self._state.has_reported(group, host) for group in groups):
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _looked_at(self, groups: list[ResourceGroup]) -> None:
+        """Give candidates that are being looked at, as after a cleanup, a moment to answer."""
+        deadline = self._loop.time() + FAILBACK_WAIT_S
+        while self._loop.time() < deadline:
+            if not any(map(self._state.is_being_looked_at, groups)):
                 return
             await asyncio.sleep(POLL_S)
 

@@ -31,7 +31,8 @@ class DeviceDesk:
         self._state = context.state
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
-        self._problems: dict[HostId, str] = {}  # when last asked for a proof that it is off
+        self._problems: dict[HostId, str] = {}
+        """Why a fenced host was not proven off when last asked; told in the log once."""
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
     async def run_all(
@@ -117,6 +118,7 @@ class DeviceDesk:
 
     def check_device(self, host: HostId) -> None:
         """Ask the device of a host that just connected: it must not say off (S3)."""
+        self._problems.pop(host, None)
         if self._state.host_config(host).fence_levels:
             self._context.spawn(self._check_device(host))
 

@@ -65,7 +65,6 @@ class GroupTask:
         self._turn_is_near = False
         self._due_at: float | None = None  # on the agenda
         self._leaving: asyncio.Future[Leave] = self._loop.create_future()
-        self._moved_reported = False
         self._departing_since: float | None = None
 
     @property
@@ -155,7 +154,7 @@ class GroupTask:
                     self._report_restarted(action)
 
     def _note_departure(self) -> None:
-        if not self._state.departure_reason(self._group, self._host):
+        if not self._machine.is_departing:
             self._departing_since = None  # called off: what was sampled since then proves nothing
         elif self._departing_since is None:
             self._departing_since = self._loop.time()
@@ -283,13 +282,10 @@ class GroupTask:
         self._show_failures()
 
     def _report_moved(self) -> None:
-        if not self._moved_reported:
-            self._moved_reported = True
-            self._context.journal.note(
-                self._context.journal.make(
-                    Event.MOVED, self._group.id, f"runs on {self._host}", host=self._host
-                )
-            )
+        record = self._context.journal.make(
+            Event.MOVED, self._group.id, f"runs on {self._host}", host=self._host
+        )
+        self._context.journal.note(record)  # folded at once: it is not reported again
 
     def _report_restarted(self, action: ReportRestarted) -> None:
         log.warning("restarted", group=self._group.id, host=self._host, reason=action.text)

@@ -140,8 +140,7 @@ class Manager:
                     if target in group.candidates
                     else f"{target} is no candidate any more"
                 )
-                if reason is None and managed_on is not None:
-                    reason = self.state.obstacle(group, managed_on)
+                reason = reason or self.state.obstacle(group, managed_on or target, now)
             if reason is None:
                 unreachable_since.pop(group.id, None)
             elif now - unreachable_since.setdefault(group.id, now) >= patience_s:

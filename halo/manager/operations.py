@@ -159,7 +159,7 @@ async def _change(
     """A start or stop, counted on both ends: reports are told from it by its number."""
     at, now = state.hosts[host], asyncio.get_running_loop().time
     count, ends_at = at.operation_count(resource.id), now() + deadline_s
-    count.sent += 1
+    count.sent, count.last = count.sent + 1, operation
     is_certain = False  # without an answer in time it may still run, and end uncounted
     try:
         result = await connection.operation(resource, operation, deadline_s)

@@ -133,9 +133,9 @@ def test_a_move(story: str, arrange: Step, said: str | None) -> None:
 @check(
     [
         ("stopped there", lambda w: w.up("h3"), None),
-        ("out of sight", lambda w: None, "h3 is disconnected"),
+        ("out of sight", lambda w: None, "h3 is disconnected, and could not be proven"),
         ("its monitor fails", lambda w: w.see("g", "h3", ERROR, reason="hangs"), "g on h3: hangs"),
-        ("not looked at", lambda w: w.connect("h3"), "not known to be stopped on h3"),
+        ("not looked at", lambda w: w.connect("h3"), "h3 is being looked at"),
         ("fenced", lambda w: w.fenced("h3"), None),
     ]
 )
@@ -413,3 +413,19 @@ def test_vouching_needs_a_reason(comment: str | None) -> None:
     world.lose("h1")
     with pytest.raises(BadRequest, match="--reason"):
         admin.check_confirm_off(world.state, "h1", comment)
+
+
+def test_what_leaves_a_deactivated_host_and_what_stays() -> None:
+    groups = [make_group(name, ["h1", "h2"]) for name in ("goes", "stopping", "held", "stuck")]
+    world = World(*groups)
+    world.up("h1", running=["goes", "stopping", "held", "stuck"])
+    world.up("h2")
+    for group in groups:
+        world.state.groups[group.id].managed_on = "h1"
+    world.journal(Event.STOP, "stopping")
+    world.unmanage("held", "disk swap")
+    world.see("stuck", "h2", ERROR, reason="hangs")
+    world.journal(Event.DEACTIVATE, "h1")
+    leaving, staying = admin.leaving_and_staying(world.state, "h1")
+    assert leaving == ["goes"]
+    assert staying == {"held": "unmanaged: disk swap", "stuck": "stuck on h2: hangs; mend it there"}

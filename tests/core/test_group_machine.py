@@ -14,6 +14,7 @@ from halo.core.outcomes import OperationResult
 from halo.core.state import FencePhase
 
 from .builders import (
+    ERROR,
     GENERIC_ERROR,
     NOT_RUN,
     NOT_RUNNING,
@@ -561,6 +562,47 @@ def test_a_deactivated_host_is_left_as_soon_as_another_can_take_over() -> None:
     driver.world.up("h2")
     assert driver.settle() == ["stop x", "stop g"]
     assert driver.left is not None
+
+
+@pytest.mark.parametrize("why", ["a move", "a deactivated host"])
+def test_a_departure_is_not_begun_while_its_partner_cannot_be_proven_stopped(why: str) -> None:
+    driver = running(PAIR)
+    driver.world.see("g", "h2", ERROR, reason="hangs")
+    order_away(driver, why)
+    assert driver.step() == []
+    driver.world.see("g", "h2", STOPPED)
+    assert driver.settle() == ["stop x", "stop g"]
+    assert driver.left is not None
+
+
+@pytest.mark.parametrize("why", ["a move", "a deactivated host"])
+def test_a_departure_that_is_begun_minds_no_monitor_that_fails(why: str) -> None:
+    driver = running(CHAIN)
+    order_away(driver, why)
+    assert driver.step() == ["stop y"]
+    driver.is_up("y", up=False)
+    driver.world.see("g", "h2", ERROR, reason="hangs now and then")
+    driver.answer("stop y")
+    assert driver.settle() == ["stop x", "stop g"]
+    assert driver.left is not None
+
+
+def order_away(driver: Driver, why: str) -> None:
+    if why == "a move":
+        driver.world.journal(Event.MOVE, "g", to="h2")
+    else:
+        driver.world.journal(Event.DEACTIVATE, "h1")
+
+
+def test_a_start_that_failed_is_tried_elsewhere_though_a_monitor_failed_there_just_now() -> None:
+    driver = stopped(PAIR)
+    driver.step()
+    driver.answer("start g")
+    driver.world.see("g", "h2", ERROR, reason="timed out once")
+    driver.answer("start x", GENERIC_ERROR)
+    driver.settle()
+    assert driver.left is not None
+    assert driver.left.why is Left.START_FAILED
 
 
 # --- left alone, revoked, interrupted ---------------------------------------------------------

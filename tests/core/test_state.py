@@ -85,9 +85,9 @@ UNAVAILABLE: list[tuple[str, Step, str | None]] = [
         None,
     ),
     (
-        "its monitor fails there",
-        lambda w: w.see("g", "h2", ERROR, reason="hangs"),
-        "g on h2: hangs",
+        "its monitor fails there: that stands in the way of a proof",
+        lambda w: w.see("g", "h2", ERROR),
+        None,
     ),
 ]
 
@@ -477,3 +477,41 @@ def test_a_reboot_by_policy_is_due_once() -> None:
     assert not world.state.reboot_is_due("h2")
     world.journal(Event.POWER_ON, "h1", policy="reboot")
     assert not world.state.reboot_is_due("h1")
+
+
+# --- what stands in the way of leaving ----------------------------------------------------------
+
+OBSTACLES: list[tuple[str, Step, str | None]] = [
+    ("nothing", lambda w: None, None),
+    ("out of sight", lambda w: w.disconnect("h3"), "bring it back, or `halo fence h3`"),
+    ("reconnecting", lambda w: setattr(w.state.hosts["h3"], "accepted", False), "reconnecting"),
+    (
+        "being fenced",
+        lambda w: setattr(w.state.hosts["h3"], "fence_phase", FencePhase.RUNNING),
+        "h3 is being fenced",
+    ),
+    ("just connected", lambda w: w.connect("h3"), "h3 is being looked at"),
+    ("seen there", lambda w: w.see("g", "h3", RUNNING), "seen running on h3"),
+    ("its monitor fails", lambda w: w.see("g", "h3", ERROR, reason="hangs"), "g on h3: hangs"),
+    ("fenced just now", lambda w: w.fenced("h3"), None),
+    ("fenced long ago, with a device to ask", lambda w: w.fenced("h3", verified_at=1.0), None),
+    (
+        "fenced long ago, by a device that is not trusted now",
+        then(
+            lambda w: w.journal(Event.DISTRUST, "h3", "it lies"),
+            lambda w: w.fenced("h3", verified_at=1.0),
+        ),
+        "`halo fence h3 --confirm-off --reason ...` once more",
+    ),
+]
+
+
+@pytest.mark.parametrize(("story", "arrange", "said"), OBSTACLES)
+def test_what_stands_in_the_way_of_leaving_a_host(
+    story: str, arrange: Step, said: str | None
+) -> None:
+    world = a_world()
+    arrange(world)
+    why = world.state.obstacle(world.group(), "h1", world.now)
+    assert (why is None) == (said is None), f"{story}: {why}"
+    assert (said or "") in (why or "")

@@ -10,6 +10,7 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.journal import ErrorKind, Event, Record
+from halo.core.model import Operation
 from halo.core.outcomes import AgentIdentity
 from halo.core.state import FencePhase, PowerProof
 from halo.core.status import event, snapshot
@@ -323,3 +324,44 @@ def test_what_was_stopped_everywhere_is_stopped_and_no_unknown() -> None:
     world = a_world()
     world.see("g", "h1", STOPPED, at=200.0)
     assert row(world, "g", "groups")["status"] == "Stopped"
+
+
+# --- what runs, and what could not take over ------------------------------------------------------
+
+
+def managed_at_home(**options: Any) -> World:
+    world = a_world(**options)
+    world.see("g", "h1", RUNNING)
+    world.state.groups["g"].managed_on = "h1"
+    return world
+
+
+def test_starts_and_stops_that_are_under_way_are_shown() -> None:
+    world = managed_at_home()
+    count = world.state.hosts["h1"].operation_count("x")
+    count.sent, count.last = 1, Operation.STOP
+    group = row(world, "g", "groups")
+    assert group["under_way"] == ["stop of x on h1"]
+    assert "stop of x on h1 is under way" in group["comment"]
+    count.answered = 1
+    assert row(world, "g", "groups")["under_way"] == []
+
+
+def test_candidates_that_could_not_take_over_are_shown() -> None:
+    world = managed_at_home()
+    world.see("g", "h2", ERROR, only=["x"], reason="monitor: hangs")
+    world.start_failed("g", "h3", "exit 1")
+    group = row(world, "g", "groups")
+    assert group["cannot_take"] == {"h2": "x on h2: monitor: hangs", "h3": "exit 1"}
+    assert "h2 could not take it: x on h2: monitor: hangs" in group["comment"]
+    world.disconnect("h2")
+    assert list(row(world, "g", "groups")["cannot_take"]) == ["h3"]
+
+
+def test_a_group_that_cannot_leave_a_deactivated_host_says_why() -> None:
+    world = managed_at_home()
+    world.journal(Event.DEACTIVATE, "h1")
+    assert "it stays" not in (row(world, "g", "groups")["comment"] or "")
+    world.disconnect("h3")
+    comment = row(world, "g", "groups")["comment"]
+    assert "it stays on h1, deactivated: h3 is disconnected" in comment

@@ -716,6 +716,27 @@ def test_of_several_groups_the_others_are_still_waited_for(server: Server) -> No
     assert "other is Running on oss00" in result.stderr
 
 
+def test_a_start_is_not_reached_while_an_earlier_stop_is_under_way(server: Server) -> None:
+    group = server.operations.current["groups"][0]
+    group.update(status="Running", host="oss00", under_way=["stop of pool on oss00"])
+    result = run(server, "start", "pool", "--wait", "0.1")
+    assert result.exit_code == EXIT_NOT_REACHED
+    assert "pool: stop of pool on oss00 is under way" in result.stderr
+    group["under_way"] = []
+    assert run(server, "start", "pool", "--wait", "0.1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("stop-failed", EXIT_REFUSED), ("restart-limit", EXIT_NOT_REACHED)]
+)
+def test_a_stop_that_failed_is_not_waited_for(server: Server, kind: str, code: int) -> None:
+    group = server.operations.current["groups"][0]
+    group.update(status="Error", host="oss00", error_kind=kind, comment="stop of pool: busy")
+    result = run(server, "stop", "pool", "--wait", "0.2")
+    assert result.exit_code == code
+    assert "pool is Error on oss00: stop of pool: busy" in result.stderr
+
+
 def test_a_refused_command_is_not_waited_for(server: Server) -> None:
     server.operations.errors["stop"] = CommandRefused("It is unmanaged.")
     began = time.monotonic()
