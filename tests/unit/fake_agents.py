@@ -24,6 +24,7 @@ class FakeConnection(MonitorsByOperation):
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
+        await asyncio.sleep(self._agent.script_s)
         await self._answered()
         up = self._agent.up
         if operation is Operation.VALIDATE:
@@ -94,6 +95,7 @@ class FakeAgent:
         self.answers = asyncio.Event()
         self.answers.set()
         self.latency_s = 0.0
+        self.script_s = 0.0  # how long each script runs
         self.defect: Exception | None = None
         self.on_connect: Callable[[], object] = lambda: None
         self.connections: list[FakeConnection] = []

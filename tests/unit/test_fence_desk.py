@@ -46,6 +46,10 @@ async def test_the_answer_to_the_ping_begins_the_fence_and_no_clock_does() -> No
         bench.agents["h1"].die()
 
     bench.outlet().on_off = on_off
+    await asyncio.sleep(0.4)
+    bench.agents["h2"].end(LossKind.RESET)  # its heartbeats come at other moments from now on
+    await bench.until(lambda: bench.agents["h2"].standing != [] and bench.state.hosts["h2"].ready)
+    bench.agents["h2"].script_s = 0.8  # the answer of a monitor wakes the group, too
     bench.lose()
     await bench.until(lambda: began != [])
     assert began[0] - bench.state.last_verdict_at < 0.05
