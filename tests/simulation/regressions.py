@@ -38,6 +38,10 @@ WHAT_IT_FOUND = {
         "A group that had waited for a minute and a half for proof on one host was started on "
         "the word of another from before that time."
     ),
+    "a_standstill_that_was_cut_short": (
+        "The oracle's own: the end of all faults cut a standstill of 12 s down to 0.3, and it "
+        "wanted the silence of a host to count from there on only."
+    ),
     "a_sign_of_life_that_a_fence_met": (
         "A host that was proven off was powered on and fenced again; the probe of that fence was "
         "answered, and before the fence had failed a group was started on the older proof."

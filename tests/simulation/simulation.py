@@ -180,7 +180,8 @@ class Simulation:
 
     def _goes_on(self) -> None:
         if self.stalled_until and self.clock.now >= self.stalled_until:
-            self.world.oracle.wakes(self.still_since)
+            if self.clock.now - self.still_since >= NOTICED_S:  # else cut short
+                self.world.oracle.wakes(self.still_since)
             self.awake_since = self.clock.now
             self.stalled_until = 0.0
 
