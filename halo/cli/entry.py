@@ -1,7 +1,8 @@
 """Where the `halo` command begins.
 
-A plain `halo status` is what operators type most, and may take 80 ms as a whole process. It needs
-no command-line parser, whose import takes longer than all the rest; everything else does.
+A `halo status` is what operators and scripts ask most, and may take 80 ms as a whole process. In
+its commonest forms it needs no command-line parser, whose import takes longer than all the rest;
+everything else does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,13 @@ import sys
 from halo.cli.defaults import DEFAULT_SOCKET, SOCKET_VARIABLE
 from halo.cli.errors import EXIT_REFUSED, CliError, tell_error
 
+_WITHOUT_PARSER: dict[tuple[str, ...], dict[str, bool]] = {
+    ("status",): {},
+    ("status", "-x"): {"exclude_normal": True},
+    ("status", "--json"): {"as_json": True},
+}
+"""Whole command lines, with what they ask of `status_text`."""
+
 
 def main() -> None:
     """Entry point of the `halo` command."""
@@ -21,8 +29,9 @@ def main() -> None:
         if reconfigure is not None:  # a terminal that lacks a character must not stop the output
             reconfigure(errors="backslashreplace")
     try:
-        if sys.argv[1:] == ["status"]:
-            sys.exit(_plain_status())
+        settings = _WITHOUT_PARSER.get(tuple(sys.argv[1:]))
+        if settings is not None:
+            sys.exit(_status(settings))
         from halo.cli.main import cli
 
         cli(prog_name="halo")
@@ -38,13 +47,15 @@ def main() -> None:
         sys.exit(EXIT_REFUSED)
 
 
-def _plain_status() -> int:
-    """As `halo status` without options; the exit status."""
+def _status(settings: dict[str, bool]) -> int:
+    """As `halo status` with those settings; the exit status."""
     from halo.cli.shown import status_text
 
     try:
-        print(status_text(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET), flush=True)
+        shown = status_text(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET, **settings)
     except CliError as error:
         error.show()
         return error.exit_code
+    if shown:  # with -x there may be nothing to say
+        print(shown, flush=True)
     return 0

@@ -28,14 +28,16 @@ POLL_INTERVAL_S = 0.3
 
 
 def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
-    """Wait at most `wait_s` seconds; gives the exit status, and says on stderr what is missing.
+    """Wait at most `wait_s` seconds; gives the exit status, and says how long it took, or on stderr
+    what is missing.
 
     A manager that does not answer meanwhile may be restarting: that is waited out too. Where all
     that is missing was given up, there is nothing to wait for.
     """
     if wait_s is None:
         return 0
-    ends = time.monotonic() + wait_s
+    began = time.monotonic()
+    ends = began + wait_s
     while True:
         left = ends - time.monotonic()
         try:
@@ -43,6 +45,7 @@ def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
         except CliError as error:
             sentences = [error.message]
         if not sentences:
+            click.echo(f"Reached after {time.monotonic() - began:.1f} s.")
             return 0
         if all(isinstance(sentence, GivenUp) for sentence in sentences):
             return _failed("Given up:", sentences, EXIT_REFUSED)

@@ -160,9 +160,11 @@ def shortened(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in clipped)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` for the known word that is most like this one, or nothing."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """`; did you mean "x"?` for the known word that is most like this one, or nothing.
+
+    `likeness`: the least that counts, from 0 to 1 for the same word (difflib's ratio)."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f'; did you mean "{matches[0]}"?' if matches else ""
 
 

@@ -20,7 +20,7 @@ from halo.config.document import (
     text_of,
 )
 from halo.config.nodes import MappingNode, Node, SequenceNode
-from halo.config.programs import BUNDLED_AGENTS, find_fence_program
+from halo.config.programs import BUNDLED_AGENTS, find_fence_program, installed_fence_agents
 from halo.config.values import normal_address
 from halo.core.model import FenceDevice
 
@@ -262,9 +262,11 @@ def _why_no_program(agent: str) -> str:
     if agent in BUNDLED_AGENTS:
         return f'fence_agent: the bundled agent "{agent}" is missing; install HALO again'
     if agent.startswith("fence_") and "/" not in agent:
+        # Half of every name is the same "fence_", so that only a very like one is meant.
+        meant = nearest(agent, installed_fence_agents(), likeness=0.8)
         return (
-            f'fence_agent: no program "{agent}" on PATH, in /usr/sbin, /sbin or /usr/local/sbin;'
-            f" install the package that holds it"
+            f'fence_agent: no program "{agent}" on PATH, in /usr/sbin, /sbin or /usr/local/sbin'
+            f"{meant or '; install the package that holds it'}"
         )
     return f'fence_agent: expected {_AGENT_EXPECTED}, found "{agent[:60]}"' + nearest(
         agent, BUNDLED_AGENTS

@@ -39,11 +39,25 @@ def find_fence_program(agent: str) -> Path | None:
     if "/" in agent or agent in ("", ".", ".."):
         return None
     if agent.startswith("fence_"):
-        search = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN_FOLDERS))
-        if installed := shutil.which(agent, path=search):
+        if installed := shutil.which(agent, path=os.pathsep.join(_search_path())):
             return Path(installed).absolute()
         return _bundled(agent)
     return _bundled(agent) if agent in BUNDLED_AGENTS else None
+
+
+def installed_fence_agents() -> set[str]:
+    """The names of all `fence_*` programs that :func:`find_fence_program` would find by name."""
+    names = set(BUNDLED_AGENTS)
+    for folder in _search_path():
+        try:
+            names.update(path.name for path in Path(folder).glob("fence_*") if _is_program(path))
+        except OSError:  # a folder of PATH that is not there, or not ours to read
+            continue
+    return names
+
+
+def _search_path() -> list[str]:
+    return [*os.environ.get("PATH", os.defpath).split(os.pathsep), *SBIN_FOLDERS]
 
 
 def _bundled(agent: str) -> Path | None:

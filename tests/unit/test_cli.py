@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import socket
 import subprocess
@@ -125,9 +126,10 @@ def test_shared_options_reach_commands_below_commands(server: Server) -> None:
     assert run(None, "events", "show", "--socket", path).exit_code == 0
 
 
-def test_status_loads_nothing_it_can_do_without(server: Server) -> None:
+@pytest.mark.parametrize("options", [[], ["-x"], ["--json"]])
+def test_status_loads_nothing_it_can_do_without(server: Server, options: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['halo', 'status']\n"
+        f"import sys; sys.argv = {['halo', 'status', *options]}\n"
         "from halo.cli.entry import main\n"
         "try: main()\n"
         "finally: print(*sorted(sys.modules), file=sys.stderr)"
@@ -146,9 +148,16 @@ def test_status_loads_nothing_it_can_do_without(server: Server) -> None:
     assert not any(name.startswith("halo.manager") for name in loaded)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_plain_status_is_that_of_the_parsed_command(server: Server, there: bool) -> None:
+@pytest.mark.parametrize("options", [[], ["-x"], ["--json"]])
+@pytest.mark.parametrize("manager", ["there", "not there", "with nothing to tell"])
+def test_a_plain_status_is_that_of_the_parsed_command(
+    server: Server, manager: str, options: list[str]
+) -> None:
+    there = manager != "not there"
     path = str(server.path if there else server.path.with_name("nobody"))
+    if manager == "with nothing to tell":
+        for kind in ("resources", "groups", "hosts", "events"):
+            server.operations.current[kind] = []
     plain, parsed = (
         subprocess.run(
             [*HALO, *arguments],
@@ -158,7 +167,7 @@ def test_a_plain_status_is_that_of_the_parsed_command(server: Server, there: boo
             timeout=DEADLINE_S,
             check=False,
         )
-        for arguments in (["status"], ["--socket", path, "status"])
+        for arguments in (["status", *options], ["--socket", path, "status", *options])
     )
     assert (plain.returncode, plain.stdout, plain.stderr) == (
         parsed.returncode,
@@ -663,6 +672,7 @@ def test_wait_ends_when_it_is_so_and_not_before(
     change(current)
     waiting.join(DEADLINE_S)
     assert [result.exit_code for result in finished] == [0]
+    assert re.fullmatch(r"Reached after \d+\.\d s\.", finished[0].stdout.splitlines()[-1])
 
 
 def event(name: str, group: str = "pool", comment: str = "") -> dict[str, str]:

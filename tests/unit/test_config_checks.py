@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 from halo.config import bundled_folder, check_warnings, find_fence_program, load, summary
+from halo.core.errors import ConfigError
 from halo.core.model import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -171,6 +172,24 @@ def test_a_fence_program_on_path_comes_before_a_bundled_one(
     program.chmod(0o755)
     assert find_fence_program("fence_test") == program
     assert find_fence_program(str(program)) == program
+
+
+def test_a_fence_program_misspelt_is_told_the_one_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, mode in (("fence_switchyard", 0o755), ("fence_railyard", 0o644)):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(mode)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'absent'}:{tmp_path}")
+    told = []
+    for agent in ("fence_swichyard", "fence_tset", "fence_railyrad", "fence_unheard"):
+        with pytest.raises(ConfigError) as caught:
+            written(tmp_path, SAFE_PAIR.replace("powerman", agent, 1))
+        told.append(caught.value.mistakes[0].message)
+    assert told[0].endswith('; did you mean "fence_switchyard"?')
+    assert told[1].endswith('; did you mean "fence_test"?')
+    assert told[2].endswith("; install the package that holds it")  # that one is not executable
+    assert told[3].endswith("; install the package that holds it")
 
 
 @pytest.mark.parametrize(
