@@ -56,11 +56,11 @@ bench: $(STAMP)
 
 # Mostly waiting, so more workers than there are cores; whoever is done takes over from the others.
 test: $(STAMP)
-	@$(BIN)/pytest -q -n 5 --dist worksteal $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # The same tests of real hosts that `test` runs as root; a missing part fails here.
 test-hosts: $(STAMP)
-	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 5 --dist worksteal $(PYTEST_ARGS) tests/hosts
+	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/pytest -q -n 4 --dist worksteal $(PYTEST_ARGS) tests/hosts
 
 # The schedule is made from the seed, which is printed first.
 chaos: $(STAMP)
