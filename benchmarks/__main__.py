@@ -59,6 +59,8 @@ def status_rows(options: argparse.Namespace) -> Rows:
     yield Row("halo status, 100 resources, whole process", times, "ms", 80.0)
     with_options = small.status_commands(2 * options.runs, "-e", "5")
     yield Row("the same with an option", with_options, "ms")
+    as_json = small.status_commands(2 * options.runs, "--json")
+    yield Row("the same as JSON", as_json, "ms")
 
 
 def journal_rows(options: argparse.Namespace) -> Rows:

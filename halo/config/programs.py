@@ -46,12 +46,12 @@ def find_fence_program(agent: str) -> Path | None:
 
 
 def installed_fence_agents() -> set[str]:
-    """The names of all `fence_*` programs that :func:`find_fence_program` would find by name."""
+    """All names, not paths, under which :func:`find_fence_program` finds a program."""
     names = set(BUNDLED_AGENTS)
     for folder in _search_path():
         try:
             names.update(path.name for path in Path(folder).glob("fence_*") if _is_program(path))
-        except OSError:  # a folder of PATH that is not there, or not ours to read
+        except OSError:  # a folder that cannot be read holds nothing to propose
             continue
     return names
 

@@ -336,6 +336,7 @@ class Mains:
         if fault == "refuses":
             raise PermissionError("refused")
         if fault == "slow" and host.outlet_on != (verb == "on"):
+            self.tell("switching", request["name"], verb=verb)
             await asyncio.sleep(float(seconds))
         if fault != "stays":
             async with self.turn:

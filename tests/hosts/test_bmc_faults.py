@@ -167,11 +167,11 @@ def test_a_bmc_that_is_wired_to_another_host_is_not_believed(name: str, by: str)
             assert "h1" in done.stderr
             assert "still answers" in done.stderr
         else:
-            # The agent of h1 hangs for a while, and answers again before the off is done.
+            # The agent of h1 hangs for a while, and answers again while the off is being done.
             world.wire("h1", host="h3", fault="slow 1")
             agent = world.do("h1", "pgrep", "-o", "-f", "halo_remote --network").strip()
             world.do("h1", "kill", "-STOP", agent)
-            world.wait(lambda: cluster.logged("fencing", host="h1"), "a fence of h1")
+            world.wait(lambda: world.happened("switching", name="h1"), "an off for h1")
             world.do("h1", "kill", "-CONT", agent)
         cluster.until_host("h1", fence_trusted=False, connected=True, fenced=False)
         assert not world.is_alive("h3")  # the wrong one

@@ -348,8 +348,8 @@ class World:
     # --- evidence ------------------------------------------------------------------------------
 
     def happened(self, what: str, name: str | None = None) -> list[dict[str, Any]]:
-        """What the world wrote down: `power`, `boot`, `died`, `switched`, `double mount`,
-        `double copy`, `came`, `went`."""
+        """What the world wrote down: `power`, `boot`, `died`, `switching` (by a slow outlet),
+        `switched`, `double mount`, `double copy`, `came`, `went`."""
         return [
             line
             for line in json_lines(self.logs / "world_log")
