@@ -170,6 +170,8 @@ class RememberedHost:
     fenced: bool = False  # fenced, and not reset since
     fenced_at: float | None = None
     powered_off: bool = False  # a fence was confirmed and the host was not heard of since
+    off_level: int | None = None  # the fence level that confirmed it, from 1
+    off_agents: list[str] = field(default_factory=list)  # of its devices: the config may change
     fence_intent: str | None = None  # the reason of an intent without an outcome
     fence_cancelled: bool = False  # by the administrator: not fenced by itself before it answers
     connected: bool = False
@@ -181,7 +183,7 @@ class RememberedHost:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
-        return dict(vars(self))
+        return {**vars(self), "off_agents": list(self.off_agents)}
 
 
 @dataclass
@@ -327,6 +329,9 @@ class Remembered:
         host = self.host(record.object)
         host.fenced = host.powered_off = True
         host.fenced_at = record.at
+        level = record.data.get("level")
+        host.off_level = None if level is None else int(level)
+        host.off_agents = [str(agent) for agent in record.data.get("agents", ())]
         host.fence_intent = None
         host.connected = host.fence_cancelled = False
         host.reboot_owed = bool(record.data.get("reboot"))

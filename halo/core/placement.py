@@ -7,6 +7,7 @@ monitors to run, devices to ask, hosts to ping, and, last, hosts to fence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from halo.core import fencing
@@ -116,7 +117,7 @@ def _stopped_on_request(
     text = f"wanted stopped, but may still run on {' and '.join(unknown)}"
     return Decision(
         "; ".join([text, *(lack for lack in lacks if lack)]),
-        verify=tuple(h for h in proven_off if _should_verify(state, h, now - UNHURRIED_S)),
+        verify=tuple(h for h in proven_off if _may_verify(state, h, now - UNHURRIED_S)),
         recheck_s=RECHECK_S if proven_off else None,
     )
 
@@ -160,7 +161,7 @@ def _seek_proof(
 ) -> Decision:
     """What would bring the proof that is missing, and the words for the wait."""
     probe = tuple(host for host in lacks if _should_probe(state, group, host, since))
-    verify = tuple(host for host in lacks if _should_verify(state, host, now))
+    verify = _to_verify(state, lacks, now)
     silent = [host for host in lacks if _is_out_of_sight(state, host)]
     reason = "; ".join(lacks.values())
     if not silent:
@@ -214,10 +215,25 @@ def _should_probe(state: ClusterState, group: ResourceGroup, host: HostId, since
     return any(sighting.begun_at < since for sighting in sightings)
 
 
-def _should_verify(state: ClusterState, host: HostId, now: float) -> bool:
-    """Does a fenced host's device have to be asked again?"""
+def _to_verify(state: ClusterState, lacks: Iterable[HostId], now: float) -> tuple[HostId, ...]:
+    """Which fenced hosts' devices are to be asked now whether these are still off.
+
+    An answer holds for some seconds only, and a device may take a minute: where several hosts are
+    off, the quicker devices are asked later, so that all answers come together."""
+    due = [host for host in lacks if _may_verify(state, host, now)]
+    answers = [now + state.hosts[host].verify_took_s for host in due]
+    for host in lacks:
+        at = state.hosts[host]
+        if at.verifying_since is not None and _is_proven_off(state, host):
+            answers.append(at.verifying_since + at.verify_took_s)
+    last = max(answers, default=now)
+    return tuple(h for h in due if now + state.hosts[h].verify_took_s + RECHECK_S >= last)
+
+
+def _may_verify(state: ClusterState, host: HostId, now: float) -> bool:
+    """Is it time to ask a fenced host's device again?"""
     at = state.hosts[host]
-    is_due = not at.verifying and now >= at.verify_retry_at
+    is_due = at.verifying_since is None and now >= at.verify_retry_at
     return is_due and _is_proven_off(state, host) and state.may_ask_device(host)
 
 

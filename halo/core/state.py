@@ -43,7 +43,10 @@ class FencePhase(StrEnum):
 class PowerProof:
     """A confirmed fence without a sign of life since. Monotonic seconds."""
 
-    verified_at: float  # when the device was asked that last said off; -inf: it has to be asked
+    verified_at: (
+        float  # when its devices last said off, all of a level; -inf: they have to be asked
+    )
+    level: int | None = None  # the one that confirmed, from 1; None: not known, or a person's word
     doubted_at: float | None = None  # since when something answers there; the device is asked anew
 
 
@@ -75,8 +78,10 @@ class HostState:
     fence_attempts: int = 0
     fence_retry_at: float = 0.0
     fence_held: str = ""  # why an automatic fence of it is refused just now
-    verifying: bool = False  # its fence device is being asked for its state
+    verifying_since: float | None = None  # its fence devices are being asked for their state
     verify_retry_at: float = float("-inf")
+    verify_took_s: float = 0.0  # how long the last such answer took
+    verify_error: str = ""  # why that did not prove it off
     power_proof: PowerProof | None = None
     accepted: bool = False  # a heartbeat was answered over this connection
     watched: bool = False  # its agent reports changes by itself, and nothing was missed so far
@@ -132,10 +137,19 @@ class ClusterState:
         for host in self.cluster.hosts:
             state = HostState(host, since=self.started_at)
             if self.remembered.host(host).powered_off:
-                state.power_proof = PowerProof(verified_at=float("-inf"))
+                state.power_proof = PowerProof(float("-inf"), self._remembered_level(host))
             self.hosts[host] = state
         for group in self.cluster.groups:
             self.groups[group] = GroupState(group)
+
+    def _remembered_level(self, host: HostId) -> int | None:
+        """Which fence level confirmed that the host is off, where the config still has it."""
+        memory, levels = self.remembered.host(host), self.host_config(host).fence_levels
+        number = memory.off_level
+        if number is None or not 0 < number <= len(levels):
+            return None
+        same = [device.agent for device in levels[number - 1]] == memory.off_agents
+        return number if same else None
 
     @property
     def settings(self) -> Settings:
@@ -252,10 +266,13 @@ class ClusterState:
             at.was_suspect_at = at.suspect_at
         at.suspect_at = at.lost_at = None
 
-    def host_fenced(self, host: HostId, verified_at: float) -> None:
-        """A fence was confirmed at `verified_at`: everything on it is stopped."""
+    def host_fenced(self, host: HostId, verified_at: float, level: int | None = None) -> None:
+        """A fence was confirmed: everything on the host is stopped.
+
+        `verified_at`: when the devices of `level` said off; without a level, when a person did."""
         at = self.hosts[host]
-        at.power_proof = PowerProof(verified_at)
+        at.power_proof = PowerProof(verified_at, level)
+        at.verify_error = ""
         at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         at.fence_held = ""
         self._note_all_stopped(host)
@@ -277,12 +294,18 @@ class ClusterState:
             proof.verified_at = float("-inf")
             proof.doubted_at = now if proof.doubted_at is None else proof.doubted_at
 
-    def renew_power_proof(self, host: HostId, asked_at: float) -> bool:
-        """The device, asked at `asked_at`, says off. False: a doubt is younger than that."""
+    def renew_power_proof(
+        self, host: HostId, *, asked_at: float, answered_at: float, level: int | None = None
+    ) -> bool:
+        """The devices of a level say off. False: a doubt is younger than the question.
+
+        The proof is as old as the answer, not as the question: of a device that takes longer to
+        answer than a proof holds no answer could be used otherwise."""
         proof = self.hosts[host].power_proof
         if proof is None or (proof.doubted_at is not None and asked_at < proof.doubted_at):
             return False
-        proof.verified_at, proof.doubted_at = asked_at, None
+        proof.verified_at, proof.doubted_at = answered_at, None
+        proof.level = proof.level or level
         self._note_all_stopped(host)  # a cleanup, or a restart of the manager, forgot it
         return True
 
@@ -455,9 +478,10 @@ class ClusterState:
             if age > self.settings.power_proof_age_s:
                 if not self.may_ask_device(host):
                     return self._needs_vouching(host)
+                said = f" (last asked: {at.verify_error})" if at.verify_error else ""
                 return (
-                    f"{host} was fenced; its fence device has to confirm that it is still off, or "
-                    f"you: `halo fence {host} --confirm-off --reason ...`"
+                    f"{host} was fenced; its fence device has to confirm that it is still "
+                    f"off{said}, or you: `halo fence {host} --confirm-off --reason ...`"
                 )
             return None
         if not at.connected:

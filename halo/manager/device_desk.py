@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,6 +24,17 @@ ANSWER_POLL_S = 0.05
 log = structlog.get_logger("halo.fence")
 
 
+@dataclass(frozen=True, slots=True)
+class OffWord:
+    """What the fence devices of a host said: off, by `level`, or the `problem`.
+
+    `says_on`: a device of each level that was asked said on."""
+
+    level: int | None = None
+    problem: str = ""
+    says_on: bool = False
+
+
 class DeviceDesk:
     """Runs the devices of hosts, and puts questions to them."""
 
@@ -31,8 +43,9 @@ class DeviceDesk:
         self._state = context.state
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
-        self._problems: dict[HostId, str] = {}
-        """Why a fenced host was not proven off when last asked; told in the log once."""
+        self._ending: set[asyncio.Task[OffWord]] = (
+            set()
+        )  # called off; the loop keeps weak ones only
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
     async def run_all(
@@ -66,49 +79,76 @@ class DeviceDesk:
     # --- a fenced host: is it still off? ---------------------------------------------------------
 
     def verify(self, host: HostId) -> None:
-        """Ask the device of a fenced host whether it is still off; the desk learns of it."""
+        """Ask the devices of a fenced host whether it is still off; the desk learns of it."""
         at = self._state.hosts[host]
-        if not at.verifying:
-            at.verifying = True
+        if at.verifying_since is None:
+            at.verifying_since = self._loop.time()
             self._context.spawn(self._verify(host))
 
     async def _verify(self, host: HostId) -> None:
         at = self._state.hosts[host]
-        proof = at.power_proof
+        proof, asked_at = at.power_proof, self._loop.time()
         try:
-            asked_at = self._loop.time()
-            problem = await self.status_problem(host)
+            word = await self.ask_whether_off(host, proof.level if proof is not None else None)
+            answered_at = self._loop.time()
+            at.verify_took_s = answered_at - asked_at
             if at.power_proof is not proof or proof is None:
                 return  # it answered, or was fenced again: this result is late
-            known, self._problems[host] = self._problems.get(host), problem or ""
-            if problem is None:
-                self._state.renew_power_proof(host, asked_at)
-            else:
-                tell = log.debug if problem == known else log.warning
-                tell("not proven off", host=host, reason=problem)
-                at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
-                if problem == "on":
-                    self._hosts[host].void_power_proof("its device says on")
+            known, at.verify_error = at.verify_error, word.problem
+            if not word.problem:
+                self._state.renew_power_proof(
+                    host, asked_at=asked_at, answered_at=answered_at, level=word.level
+                )
+                return
+            tell = log.debug if word.problem == known else log.warning
+            tell("not proven off", host=host, reason=word.problem)
+            at.verify_retry_at = answered_at + VERIFY_PAUSE_S
+            if word.says_on:
+                self._hosts[host].void_power_proof("its device says on")
         finally:
-            at.verifying = False
+            at.verifying_since = None
             self._context.desk.learnt(self._context.groups_of(host))
 
-    async def status_problem(self, host: HostId) -> str | None:
-        """Why no level proves the host off; "on" when a device of every level says on."""
+    async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
+        """Ask the devices of the `level` that confirmed a fence, and no others: one before it that
+        is dead would take its whole deadline, again and again. Where the level is not known (a
+        person saw the host dark; the manager died in the middle) all are asked side by side, and
+        the first level that says off is believed."""
         distrusted = self._state.memory_of_host(host).distrusted
         if distrusted is not None:
-            return f"its fence device is not trusted: {distrusted}"
-        problems = []
-        for devices in self._state.host_config(host).fence_levels:
-            statuses = await self.run_all(host, devices, FenceAction.STATUS)
-            problem = fencing.judge_status(statuses)
-            if problem is None:
-                return None
-            on = any(status.power is PowerState.ON for status in statuses)
-            problems.append("on" if on else problem)
-        if problems and all(problem == "on" for problem in problems):
-            return "on"
-        return "; ".join(problems) or "it has no fence agent"
+            return OffWord(problem=f"its fence device is not trusted: {distrusted}")
+        levels = self._state.host_config(host).fence_levels
+        if not levels:
+            return OffWord(problem="it has no fence agent")
+        numbers = range(1, len(levels) + 1) if level is None else (level,)
+        asking = [self._loop.create_task(self._ask_level(host, number)) for number in numbers]
+        try:
+            left: set[asyncio.Task[OffWord]] = set(asking)
+            while left:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for task in asking:
+                    if task.done() and not task.result().problem:
+                        return task.result()
+        finally:
+            for task in asking:
+                if task.cancel():  # its fence programs are killed
+                    self._ending.add(task)
+                    task.add_done_callback(self._ending.discard)
+        words = [task.result() for task in asking]
+        return OffWord(
+            problem="; ".join(word.problem for word in words),
+            says_on=all(word.says_on for word in words),
+        )
+
+    async def _ask_level(self, host: HostId, number: int) -> OffWord:
+        devices = self._state.host_config(host).fence_levels[number - 1]
+        statuses = await self.run_all(host, devices, FenceAction.STATUS)
+        problem = fencing.judge_status(statuses)
+        return OffWord(
+            level=number,
+            problem=problem or "",
+            says_on=any(status.power is PowerState.ON for status in statuses),
+        )
 
     # --- a living host: does its device tell the truth? ------------------------------------------
 
@@ -118,7 +158,6 @@ class DeviceDesk:
 
     def check_device(self, host: HostId) -> None:
         """Ask the device of a host that just connected: it must not say off (S3)."""
-        self._problems.pop(host, None)
         if self._state.host_config(host).fence_levels:
             self._context.spawn(self._check_device(host))
 

@@ -50,6 +50,15 @@ class _Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Confirmed:
+    """The devices of `level` did it and then said off, at `at` (monotonic seconds); no level where
+    a person said so."""
+
+    at: float
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Warrant:
     """What an attempt was decided on. An administrator's holds whatever happens meanwhile."""
 
@@ -150,7 +159,7 @@ class FenceDesk:
             await self._tokens_home(host)
             record = self._context.journal.make(Event.FENCE, host, comment, confirmed_by="operator")
             await self._context.journal.command(record)
-            self._confirmed(host, seen_dark_at, automatic=False)
+            self._confirmed(host, _Confirmed(seen_dark_at), automatic=False)
         finally:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = before
@@ -250,7 +259,7 @@ class FenceDesk:
                 if isinstance(outcome, _Failed):
                     await self._failed(host, outcome, automatic, before)
                     return outcome.why
-                await self._record_fence(host, comment, automatic=automatic)
+                await self._record_fence(host, comment, outcome.level, automatic=automatic)
                 self._confirmed(host, outcome, automatic=automatic)
                 return None
         finally:
@@ -270,8 +279,8 @@ class FenceDesk:
                 f"the tokens of {host} did not come home within {TOKENS_HOME_DEADLINE_S:g} s"
             ) from None
 
-    async def _switch_off(self, host: HostId, warrant: _Warrant) -> _Failed | float:
-        """Try the levels in order. Returns when the confirming status was asked for.
+    async def _switch_off(self, host: HostId, warrant: _Warrant) -> _Failed | _Confirmed:
+        """Try the levels in order.
 
         The warrant is looked at before each level and again in the step that sends each off: the
         host may have answered, or the administrator have frozen the cluster, since the decision."""
@@ -293,7 +302,7 @@ class FenceDesk:
             self._hosts[host].link.stand_down()
             outcome = await self._one_level(host, devices, left_off, warrant)
             if not isinstance(outcome, _Failed):
-                return outcome
+                return _Confirmed(outcome, number)
             if outcome.distrust is not None:
                 return outcome
             problems.append(f"level {number}: {outcome.why}" if len(levels) > 1 else outcome.why)
@@ -309,6 +318,7 @@ class FenceDesk:
         left_off: list[str],
         warrant: _Warrant,
     ) -> _Failed | float:
+        """Returns when the devices of the level said off, or why they confirm nothing."""
         offs = await self._devices.run_all(
             host, devices, FenceAction.OFF, lambda: warrant.expired(self._state)
         )
@@ -317,29 +327,49 @@ class FenceDesk:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
             return _Failed(wrong)
         asked_at = self._loop.time()
-        probe = self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
+        probe = self._begin_probe(host)
         try:
             statuses = await self._devices.run_all(host, devices, FenceAction.STATUS)
+            answered_at = self._loop.time()
             wrong = fencing.judge_status(statuses)
             if any(status.power is PowerState.ON for status in statuses):
                 self._hosts[host].void_power_proof("its device says on")
             if wrong is not None:
                 return _Failed(wrong)
-            # A host that was silent for a whole loss budget needs no long wait for its silence.
-            wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
-            await asyncio.wait({probe}, timeout=max(asked_at + wait_s - self._loop.time(), 0.0))
-            answer = probe.result() if probe.done() else None
-            if answer is ProbeAnswer.ANSWERS:
-                why = "the device says off, but the host's agent still answers"
-                return _Failed(why, distrust=why)
-            if answer is not ProbeAnswer.NONE and not warrant.automatic:
-                return _Failed(
-                    "the device says off, but whether the host's agent still answers could not be "
-                    "asked: see to the manager's network and name resolution"
-                )
-            return asked_at
+            failure = await self._judge_probe(probe, asked_at, warrant)
         finally:
             probe.cancel()
+        took_s = self._state.hosts[host].verify_took_s = answered_at - asked_at
+        if failure is None and took_s > PROBE_DEADLINE_S:
+            # Meanwhile somebody may have powered the host on again: its agent is asked once more.
+            probe = self._begin_probe(host)
+            try:
+                failure = await self._judge_probe(probe, self._loop.time(), warrant)
+            finally:
+                probe.cancel()
+        return answered_at if failure is None else failure
+
+    def _begin_probe(self, host: HostId) -> asyncio.Task[ProbeAnswer]:
+        return self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
+
+    async def _judge_probe(
+        self, probe: asyncio.Task[ProbeAnswer], begun_at: float, warrant: _Warrant
+    ) -> _Failed | None:
+        """Does the agent of a host answer whose devices say off? Waits for the answer as long as
+        the warrant asks."""
+        # A host that was silent for a whole loss budget needs no long wait for its silence.
+        wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
+        await asyncio.wait({probe}, timeout=max(begun_at + wait_s - self._loop.time(), 0.0))
+        answer = probe.result() if probe.done() else None
+        if answer is ProbeAnswer.ANSWERS:
+            why = "the device says off, but the host's agent still answers"
+            return _Failed(why, distrust=why)
+        if answer is not ProbeAnswer.NONE and not warrant.automatic:
+            return _Failed(
+                "the device says off, but whether the host's agent still answers could not be "
+                "asked: see to the manager's network and name resolution"
+            )
+        return None
 
     async def _failed(
         self, host: HostId, failure: _Failed, automatic: bool, before: FencePhase
@@ -365,14 +395,22 @@ class FenceDesk:
         if not automatic and at.lost_at is None:
             at.fence_retry_at = float("inf")  # an administrator's fence is one attempt
 
-    async def _record_fence(self, host: HostId, comment: str, *, automatic: bool) -> None:
-        make = self._context.journal.make
-        owed = {"reboot": True} if automatic and self._state.reboot_is_due(host) else {}
-        await self._context.journal.rescue(make(Event.FENCE, host, comment, **owed))
+    async def _record_fence(
+        self, host: HostId, comment: str, level: int | None, *, automatic: bool
+    ) -> None:
+        data: dict[str, object] = {}
+        if level is not None:
+            devices = self._state.host_config(host).fence_levels[level - 1]
+            data.update(level=level, agents=[device.agent for device in devices])
+        if automatic and self._state.reboot_is_due(host):
+            data["reboot"] = True
+        await self._context.journal.rescue(
+            self._context.journal.make(Event.FENCE, host, comment, **data)
+        )
 
-    def _confirmed(self, host: HostId, verified_at: float, *, automatic: bool) -> None:
-        log.warning("fenced", host=host)
-        self._state.host_fenced(host, verified_at)
+    def _confirmed(self, host: HostId, confirmed: _Confirmed, *, automatic: bool) -> None:
+        log.warning("fenced", host=host, level=confirmed.level)
+        self._state.host_fenced(host, confirmed.at, confirmed.level)
         if automatic and self._may_reboot(host):
             self._context.spawn(self._power_on_again(host))
 
@@ -429,18 +467,18 @@ class FenceDesk:
         at, make = self._state.hosts[host], self._context.journal.make
         intent = self._state.memory_of_host(host).fence_intent or AUTOMATIC_COMMENT
         try:
-            asked_at = self._loop.time()
-            problem = await self._devices.status_problem(host)
+            word = await self._devices.ask_whether_off(host, None)
+            confirmed = _Confirmed(self._loop.time(), word.level)
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             async with self._settling[host]:
                 if at.fence_phase is not FencePhase.RUNNING:
                     return  # cancelled meanwhile: what was found is discarded
-                if problem is None and answer is ProbeAnswer.NONE:
+                if not word.problem and answer is ProbeAnswer.NONE:
                     automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
-                    await self._record_fence(host, intent, automatic=automatic)
-                    self._confirmed(host, asked_at, automatic=automatic)
+                    await self._record_fence(host, intent, word.level, automatic=automatic)
+                    self._confirmed(host, confirmed, automatic=automatic)
                 else:
-                    why = f"its device says: {problem}" if problem else answer.value
+                    why = f"its device says: {word.problem}" if word.problem else answer.value
                     text = f"open when the manager restarted; {why}; decided afresh"
                     await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
         finally:

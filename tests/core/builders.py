@@ -89,6 +89,7 @@ def make_cluster(
     hosts: Iterable[str] = (),
     on_loss: Mapping[str, LossPolicy] | None = None,
     no_device: Iterable[str] = (),
+    fence_levels: Mapping[str, tuple[tuple[FenceDevice, ...], ...]] | None = None,
     **settings: Any,
 ) -> Cluster:
     """A cluster of these groups on their candidates, and on the further `hosts`."""
@@ -99,7 +100,9 @@ def make_cluster(
             name: Host(
                 name,
                 "127.0.0.1",
-                fence_levels=() if name in no_device else ((DEVICE,),),
+                fence_levels=()
+                if name in no_device
+                else (fence_levels or {}).get(name, ((DEVICE,),)),
                 on_loss=(on_loss or {}).get(name, LossPolicy.FENCE),
             )
             for name in names

@@ -475,13 +475,33 @@ def test_after_a_failed_fence_it_waits_in_error_and_tries_again_later() -> None:
 
 def test_a_verification_under_way_or_just_failed_is_not_asked_again() -> None:
     world = arrange(["off, old", "up"])
-    world.state.hosts["h1"].verifying = True
+    world.state.hosts["h1"].verifying_since = 99.0
     assert decided(world).verify == ()
-    world.state.hosts["h1"].verifying = False
+    world.state.hosts["h1"].verifying_since = None
     world.state.hosts["h1"].verify_retry_at = 105.0
     assert decided(world).verify == ()
     world.now = 105.0
     assert decided(world).verify == ("h1",)
+
+
+def test_devices_of_several_hosts_are_asked_so_that_their_answers_come_together() -> None:
+    """An answer holds for ten seconds: asked at once, one of 50 s and one of 30 s would never be
+    proof together."""
+    world = arrange(["off, old", "off, old", "up"])
+    slow, quicker = world.state.hosts["h1"], world.state.hosts["h2"]
+    slow.verify_took_s, quicker.verify_took_s = 50.0, 30.0
+    assert decided(world).verify == ("h1",)
+    slow.verifying_since = world.now
+    assert decided(world).verify == ()
+    world.now += 19.5
+    assert decided(world).verify == ("h2",)
+
+
+def test_a_device_that_is_overdue_holds_no_other_question_up() -> None:
+    world = arrange(["off, old", "off, old", "up"])
+    world.state.hosts["h1"].verifying_since = world.now - 20.0
+    world.state.hosts["h1"].verify_took_s = 1.0
+    assert decided(world).verify == ("h2",)
 
 
 def test_the_refusals_are_told_host_by_host() -> None:

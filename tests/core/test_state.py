@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import ErrorKind, Event, Remembered
+from halo.core.journal import ErrorKind, Event, Record, Remembered
 from halo.core.knowledge import Presence
-from halo.core.model import LossPolicy
+from halo.core.model import FenceDevice, LossPolicy
 from halo.core.outcomes import AgentIdentity
 from halo.core.state import FencePhase
 
@@ -209,8 +209,49 @@ def test_a_device_that_says_off_again_shows_what_was_forgotten() -> None:
     world.fenced("h2")
     world.state.knowledge.drop_group(world.group(), "afresh", now=world.now)
     assert world.state.knowledge.presence(world.group(), "h2") is Presence.UNKNOWN
-    assert world.state.renew_power_proof("h2", world.now)
+    assert world.state.renew_power_proof("h2", asked_at=world.now, answered_at=world.now)
     assert world.state.knowledge.presence(world.group(), "h2") is STOPPED
+
+
+def test_a_proof_is_as_old_as_the_answer_not_as_the_question() -> None:
+    world = a_world()
+    world.fenced("h2", verified_at=float("-inf"))
+    assert world.state.renew_power_proof("h2", asked_at=100.0, answered_at=150.0)
+    assert lack(world, now=160.0) is None
+    assert lack(world, now=160.1) is not None
+
+
+def test_what_the_device_said_last_stands_in_the_reason() -> None:
+    world = a_world()
+    world.fenced("h2", verified_at=0.0)
+    world.state.hosts["h2"].verify_error = "bad credentials"
+    assert "(last asked: bad credentials)" in (lack(world, now=100.0) or "")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "level"),
+    [
+        ({"level": 2, "agents": ["pdu"]}, 2),
+        ({"level": 2, "agents": ["bmc"]}, None),  # the config has another order now
+        ({"level": 3, "agents": ["pdu"]}, None),  # or fewer levels
+        ({"level": 0, "agents": ["pdu"]}, None),
+        ({}, None),  # a person's word, or an older version's record
+    ],
+)
+def test_the_level_that_confirmed_a_fence_is_remembered_over_a_restart(
+    recorded: dict[str, Any], level: int | None
+) -> None:
+    levels = tuple((FenceDevice(agent, f"/{agent}", {}),) for agent in ("bmc", "pdu"))
+    remembered = Remembered()
+    remembered.apply(Record(0.0, Event.FENCE, "h2", "", recorded))
+    again = Remembered()
+    again.apply(remembered.snapshot(0.0))
+    world = World(
+        make_group("g", ["h1", "h2"], PAIR), remembered=again, fence_levels={"h2": levels}
+    )
+    proof = world.state.hosts["h2"].power_proof
+    assert proof is not None
+    assert proof.level == level
 
 
 def test_a_device_that_was_asked_before_a_doubt_shows_nothing() -> None:
@@ -218,7 +259,7 @@ def test_a_device_that_was_asked_before_a_doubt_shows_nothing() -> None:
     world.fenced("h2")
     world.state.knowledge.drop_group(world.group(), "afresh", now=world.now)
     world.state.doubt_power_proof("h2", world.now + 1)
-    assert not world.state.renew_power_proof("h2", world.now)
+    assert not world.state.renew_power_proof("h2", asked_at=world.now, answered_at=world.now + 30.0)
     assert world.state.knowledge.presence(world.group(), "h2") is Presence.UNKNOWN
 
 

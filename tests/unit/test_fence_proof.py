@@ -4,6 +4,7 @@ answers, a cancellation, a freeze (S1b, S3, S4, S7)."""
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from halo.core.journal import Event
 from halo.core.outcomes import PowerState
 from halo.core.state import FencePhase
 
-from .fence_bench import Bench, refusal_of, virtual
+from .fence_bench import Bench, Levels, refusal_of, virtual
 from .virtual_time import run
 
 ANSWERS = [LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL]
@@ -309,4 +310,167 @@ async def test_an_open_intent_that_is_cancelled_while_its_device_is_asked_is_not
     await asyncio.sleep(1.0)
     assert "is cancelled" in await bench.command("cancel-fence")
     await asyncio.sleep(30)
+    bench.never_confirmed()
+
+
+# --- devices that are slow, levels that are dead ------------------------------------------------
+
+SLOW_S = [11.0, 30.0, 50.0]
+
+
+async def start_again(bench: Bench) -> None:
+    """g is stopped, and some minutes later it is started again."""
+    operations = bench.manager.operations
+    await operations.group_command("g", "stop", to=None, comment="x")
+    await bench.until(lambda: "g" not in bench.agents["h2"].up)
+    await asyncio.sleep(180)
+    bench.devices.asked.clear()
+    await operations.group_command("g", "start", to=None, comment="x")
+
+
+async def fenced_slowly(slow_s: float, levels: Levels = (("one",),), **settings: Any) -> Bench:
+    bench = Bench(levels, **{"fence_timeout_s": 60.0, **settings})
+    await bench.up()
+    for name in {name for level in levels for name in level}:
+        bench.outlet(name).status_takes_s = slow_s
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    return bench
+
+
+@pytest.mark.parametrize("slow_s", SLOW_S)
+def test_a_group_starts_on_the_word_of_a_device_that_is_slower_than_its_proof_is_young(
+    slow_s: float,
+) -> None:
+    async def body() -> None:
+        bench = await fenced_slowly(slow_s)
+        await start_again(bench)
+        await bench.until(lambda: "g" in bench.agents["h2"].up)
+        assert bench.devices.asked == ["status one"]
+
+    run(body())
+
+
+@pytest.mark.parametrize("slow_s", SLOW_S)
+def test_a_slow_device_proves_a_host_off_to_a_manager_that_is_restarted(slow_s: float) -> None:
+    async def body() -> None:
+        bench = await fenced_slowly(slow_s)
+        bench.work.cancel()
+        await asyncio.wait({bench.work})
+        bench = Bench(disk=bench.disk, fence_timeout_s=60.0)
+        bench.lose()
+        bench.outlet().is_on = False
+        bench.outlet().status_takes_s = slow_s
+        await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+    run(body())
+
+
+@virtual
+async def test_a_slow_device_proves_a_host_off_after_a_cleanup() -> None:
+    bench = await fenced_slowly(30.0)
+    operations = bench.manager.operations
+    await operations.group_command("g", "stop", to=None, comment="x")
+    await bench.until(lambda: "g" not in bench.agents["h2"].up)
+    await asyncio.sleep(60)
+    await operations.group_command("g", "cleanup", to=None, comment="x")
+    await operations.group_command("g", "start", to=None, comment="x")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_the_level_that_confirmed_is_asked_and_not_the_dead_one_before_it() -> None:
+    """The controller lost its power with the host; the power strip on level two switched it off."""
+    bench = Bench(levels=(("bmc",), ("pdu",)))
+    await bench.up()
+    bmc = bench.outlet("bmc")
+    bmc.off_takes_s = bmc.status_takes_s = 10.0
+    bmc.off_fails = bmc.status_fails = "no answer"
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=3)
+    assert bench.devices.asked == ["status pdu"]
+
+
+@virtual
+async def test_a_manager_that_is_restarted_knows_which_level_confirmed() -> None:
+    levels = (("bmc",), ("pdu",))
+    bench = Bench(levels)
+    await bench.up()
+    bench.outlet("bmc").off_fails = "no answer"
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    bench = Bench(levels, disk=bench.disk)
+    bench.lose()
+    bench.outlet("pdu").is_on = False
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert "status bmc" not in bench.devices.asked
+
+
+@virtual
+async def test_an_intent_that_was_open_is_settled_by_the_first_level_that_says_off() -> None:
+    """The dead level takes its 20 s; the answer of the other is used when it comes."""
+    levels = (("bmc",), ("pdu",))
+    bench = Bench(levels)
+    await bench.up()
+    bench.outlet("bmc").off_fails = "no answer"
+    bench.outlet("pdu").off_hangs = True
+    bench.lose()
+    await bench.until(lambda: "off pdu" in bench.devices.asked)
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    bench = Bench(levels, disk=bench.disk)
+    bench.lose()
+    bench.outlet("bmc").status_takes_s = 20.0
+    bench.outlet("bmc").status_fails = "no answer"
+    bench.outlet("pdu").is_on = False
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=10)
+    assert bench.devices.running == set()
+
+
+@virtual
+async def test_a_person_who_saw_it_dark_is_followed_by_whatever_level_says_so() -> None:
+    bench = Bench(levels=(("bmc",), ("pdu",)))
+    await bench.up()
+    for name in ("bmc", "pdu"):
+        bench.outlet(name).off_fails = "no answer"
+    bench.outlet("bmc").status_fails = "no answer"
+    bench.outlet("bmc").status_takes_s = 20.0
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    bench.outlet("pdu").is_on = False
+    await bench.command("confirm-off")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=10)
+
+
+@virtual
+async def test_the_level_that_confirmed_says_on_and_is_believed_whatever_another_says() -> None:
+    bench = Bench(levels=(("bmc",), ("pdu",)))
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.outlet("pdu").is_on = False
+    bench.outlet("bmc").is_on = True
+    bench.h1.power_proof.verified_at = float("-inf")
+    bench.manager.device_desk.verify("h1")
+    await bench.until(lambda: bench.h1.power_proof is None)
+
+
+@virtual
+async def test_a_host_that_is_powered_on_while_a_slow_device_answers_is_not_confirmed() -> None:
+    """The device looked before, and answers after: the agent is asked once more."""
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet().status_takes_s = 30.0
+    bench.lose()
+    await bench.until(lambda: "status one" in bench.devices.asked)
+    bench.outlet().says = PowerState.OFF
+    await asyncio.sleep(15)
+    bench.agents["h1"].live_again()
+    await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
     bench.never_confirmed()
