@@ -138,6 +138,61 @@ async def test_a_level_of_two_devices_needs_both(cluster: ClusterHarness) -> Non
     await cluster.until(g1="Running (Failed Over) on h2")
 
 
+# Devices that are slow ---------------------------------------------------------------------
+
+
+async def start_again(cluster: ClusterHarness, started: int) -> None:
+    """g1 is stopped; when the proof that its other host is off has grown old, it is to start."""
+    await halo_ok(cluster, "stop", "g1", "--wait", "20")
+    await stays_put(cluster, seconds=2 * PROOF_AGE_S)
+    await halo_ok(cluster, "start", "g1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    assert cluster.count("g1", "start") == started
+
+
+PROOF_AGE_S = 1
+
+
+async def test_a_device_slower_than_its_proof_is_young_keeps_no_group_down(
+    make_cluster: MakeCluster,
+) -> None:
+    """From the first fence on, minutes later, after a restart of the manager and a cleanup."""
+    cluster = make_cluster(settings={"power_proof_age": PROOF_AGE_S}, flags=PRODUCTION)
+    await a_lost_host(cluster, "status slow 2.5")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    await start_again(cluster, started=3)
+
+    await halo_ok(cluster, "stop", "g1", "--wait", "20")
+    cluster.restart_manager()
+    await halo_ok(cluster, "cleanup", "g1")
+    await halo_ok(cluster, "start", "g1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    assert cluster.count("g1", "start") == 4
+
+
+async def test_a_dead_first_level_does_not_delay_the_word_of_the_one_that_confirmed(
+    make_cluster: MakeCluster,
+) -> None:
+    """A controller that lost its power with the host takes its whole time to fail."""
+    cluster = make_cluster(settings={"power_proof_age": PROOF_AGE_S}, flags=PRODUCTION)
+    dead = cluster.folder / "dead.fence"
+    dead.write_text(f"#!/bin/sh\ncd {cluster.folder}\ngrep ^action= >> asked\nsleep 2.5\nexit 1\n")
+    dead.chmod(0o755)
+    cluster.host_options = {"h1": levels_of(cluster, [dead], test_device=True)}
+    cluster.write_config()
+    await cluster.start()
+    cluster.freeze("h1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    asked = (cluster.folder / "asked").read_text().split()
+    assert asked.count("action=off") == 1
+    await start_again(cluster, started=3)
+    await halo_ok(cluster, "stop", "g1", "--wait", "20")
+    cluster.restart_manager()
+    await halo_ok(cluster, "start", "g1")
+    await cluster.until(g1="Running (Failed Over) on h2")
+    assert (cluster.folder / "asked").read_text().split() == asked
+
+
 def a_fence_program(cluster: ClusterHarness, host: str, instead: str = "") -> Path:
     """A fence program of somebody else: the test device, or with `instead` those shell commands
     for off and status while the host lives. Writes each action it is asked for into `asked`."""
