@@ -30,6 +30,9 @@ PROBE_DEADLINE_S = 1.0
 PROBE_MARGIN_S = 0.5
 """How much later than its deadline a probe may end on a loop that is late."""
 
+NOT_SINCE = float("-inf")
+"""A host that is fenced, and whose devices have to say once more that it is off."""
+
 TOKENS_HOME_DEADLINE_S = 30.0
 REBOOT_PAUSE_S = 2.0
 """How long after the power proof has aged a host is powered on again by `on_loss: reboot`."""
@@ -319,6 +322,8 @@ class FenceDesk:
         warrant: _Warrant,
     ) -> _Failed | float:
         """Returns when the devices of the level said off, or why they confirm nothing."""
+        # What was proven before counts for nothing until the devices answer a later question.
+        self._state.doubt_power_proof(host, self._loop.time())
         offs = await self._devices.run_all(
             host, devices, FenceAction.OFF, lambda: warrant.expired(self._state)
         )
@@ -336,40 +341,49 @@ class FenceDesk:
                 self._hosts[host].void_power_proof("its device says on")
             if wrong is not None:
                 return _Failed(wrong)
-            failure = await self._judge_probe(probe, asked_at, warrant)
+            outcome = await self._judge_probe(probe, asked_at, answered_at, warrant)
         finally:
             probe.cancel()
         took_s = self._state.hosts[host].verify_took_s = answered_at - asked_at
-        if failure is None and took_s > PROBE_DEADLINE_S:
-            # Meanwhile somebody may have powered the host on again: its agent is asked once more.
-            probe = self._begin_probe(host)
-            try:
-                failure = await self._judge_probe(probe, self._loop.time(), warrant)
-            finally:
-                probe.cancel()
-        return answered_at if failure is None else failure
+        if isinstance(outcome, _Failed) or took_s <= PROBE_DEADLINE_S:
+            return outcome
+        # Meanwhile somebody may have powered the host on again: its agent is asked once more.
+        probe = self._begin_probe(host)
+        try:
+            return await self._judge_probe(probe, self._loop.time(), answered_at, warrant)
+        finally:
+            probe.cancel()
 
     def _begin_probe(self, host: HostId) -> asyncio.Task[ProbeAnswer]:
         return self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
 
     async def _judge_probe(
-        self, probe: asyncio.Task[ProbeAnswer], begun_at: float, warrant: _Warrant
-    ) -> _Failed | None:
-        """Does the agent of a host answer whose devices say off? Waits for the answer as long as
-        the warrant asks."""
+        self,
+        probe: asyncio.Task[ProbeAnswer],
+        begun_at: float,
+        said_off_at: float,
+        warrant: _Warrant,
+    ) -> _Failed | float:
+        """The devices said off at `said_off_at`; does the agent answer? Waits for that as long as
+        the warrant asks. Returns from when on the host is proven off."""
         # A host that was silent for a whole loss budget needs no long wait for its silence.
         wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
         await asyncio.wait({probe}, timeout=max(begun_at + wait_s - self._loop.time(), 0.0))
         answer = probe.result() if probe.done() else None
         if answer is ProbeAnswer.ANSWERS:
+            if begun_at >= said_off_at:  # asked late: since the device looked it may have come back
+                return _Failed("the device said off, and meanwhile the host's agent answers again")
             why = "the device says off, but the host's agent still answers"
             return _Failed(why, distrust=why)
+        if answer is ProbeAnswer.CLOSED_PORT:
+            # A sign after the devices' answer, if not of the agent: they are asked anew (S1b).
+            return said_off_at if begun_at < said_off_at else NOT_SINCE
         if answer is not ProbeAnswer.NONE and not warrant.automatic:
             return _Failed(
                 "the device says off, but whether the host's agent still answers could not be "
                 "asked: see to the manager's network and name resolution"
             )
-        return None
+        return said_off_at
 
     async def _failed(
         self, host: HostId, failure: _Failed, automatic: bool, before: FencePhase
@@ -411,6 +425,8 @@ class FenceDesk:
     def _confirmed(self, host: HostId, confirmed: _Confirmed, *, automatic: bool) -> None:
         log.warning("fenced", host=host, level=confirmed.level)
         self._state.host_fenced(host, confirmed.at, confirmed.level)
+        if confirmed.at == NOT_SINCE:
+            self._state.doubt_power_proof(host, self._loop.time())
         if automatic and self._may_reboot(host):
             self._context.spawn(self._power_on_again(host))
 
@@ -473,7 +489,10 @@ class FenceDesk:
             async with self._settling[host]:
                 if at.fence_phase is not FencePhase.RUNNING:
                     return  # cancelled meanwhile: what was found is discarded
-                if not word.problem and answer is ProbeAnswer.NONE:
+                if answer is ProbeAnswer.CLOSED_PORT:  # something answered, later than the devices
+                    confirmed = _Confirmed(NOT_SINCE, word.level)
+                silent = answer in (ProbeAnswer.NONE, ProbeAnswer.CLOSED_PORT)
+                if not word.problem and silent:
                     automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
                     await self._record_fence(host, intent, word.level, automatic=automatic)
                     self._confirmed(host, confirmed, automatic=automatic)

@@ -253,21 +253,26 @@ class HostTask:
     def link_alive(self, loss: Loss) -> None:
         """Something answers and its agent does not serve us: wait, and say so."""
         self._say_loss(loss)
-        was_proven = self._state.hosts[self.host].power_proof is not None
-        self.link_probed(loss)
-        if not was_proven:  # else it stays among those that fell silent together
-            self._state.host_alive(self.host)
+        self._answered_there(loss, is_alive=True)
 
     def link_probed(self, loss: Loss | None) -> None:
-        """A sign of life, told at once: a fence that asked looks at it later.
+        """A sign of life, told at once: a fence that asked looks at it later. An answer of the agent
+        ends the verdict, so that a fence that is called off for it is not tried again by it."""
+        self._answered_there(loss, is_alive=loss is None or not loss.kind.is_closed_port)
+
+    def _answered_there(self, loss: Loss | None, *, is_alive: bool) -> None:
+        """Something answers at the host's address.
 
         A closed port may be another machine's word, or a firewall's: the device is asked again. See
         docs/decisions/0005."""
+        was_proven = self._state.hosts[self.host].power_proof is not None
         if loss is not None and loss.kind.is_closed_port:
             self._state.doubt_power_proof(self.host, self._loop.time())
         else:
             what = "its agent answers" if loss is None else loss.kind.value
             self.void_power_proof(f"it gave a sign of life ({what})")
+        if is_alive and not was_proven:  # else it stays among those that fell silent together
+            self._state.host_alive(self.host)
 
     def void_power_proof(self, why: str) -> None:
         """The host was fenced, and is not proven off any more: not after a restart either (S1)."""

@@ -41,6 +41,7 @@ class ProbeAnswer(Enum):
 
     ANSWERS = "it answers"
     NONE = "no answer"
+    CLOSED_PORT = "something answers at its address, and no agent"
     NOT_ASKED = "it could not be asked: the fault is on the manager's side"
 
 
@@ -166,8 +167,9 @@ class HostLink:
             died = kind.is_closed_port and self._settings.fence_on_connection_close
             if kind.is_sign_of_life and not died:
                 self._owner.link_probed(error.loss)
-            is_agents = kind.is_sign_of_life and not kind.is_closed_port
-            return ProbeAnswer.ANSWERS if is_agents else ProbeAnswer.NONE
+            if kind.is_closed_port:
+                return ProbeAnswer.NONE if died else ProbeAnswer.CLOSED_PORT
+            return ProbeAnswer.ANSWERS if kind.is_sign_of_life else ProbeAnswer.NONE
         connection.close()
         self._owner.link_probed(None)
         return ProbeAnswer.ANSWERS

@@ -1,7 +1,9 @@
 """Simulated fence devices: implements the port FenceDevices.
 
 A `bmc` switches its host as such and reports the host's own power; a `pdu` has an outlet of its
-own, and a host with several is off when all of its outlets are.
+own, and a host with several is off when all of its outlets are. Some are slow by nature (`slow_s`:
+so long takes each answer, and the device may have looked at its beginning); where a host has a
+`dead_level`, the devices of its first level never answer, and nobody mends them.
 
 The axiom without which no fencing is safe is kept here: a device that says off for a host that is
 on says so only while that host's agent would answer a fresh connection at once (else it says
@@ -24,19 +26,27 @@ if TYPE_CHECKING:
 
 AXIOM_S = 3.0
 
+DEAD_S = 10.0
+"""How long it takes to learn that a dead device does not answer."""
+
+OFF_SHARE = 0.2
+"""A slow device takes this share of its time for an off or an on."""
+
 
 class Outlet:
     """One device as it stands in the world."""
 
-    __slots__ = ("fault", "host", "is_pdu", "miswired_to", "on", "time_s")
+    __slots__ = ("dead", "fault", "host", "is_pdu", "miswired_to", "on", "slow_s", "time_s")
 
-    def __init__(self, host: SimHost, is_pdu: bool) -> None:
+    def __init__(self, host: SimHost, is_pdu: bool, slow_s: float, dead: bool) -> None:
         self.host = host
         self.is_pdu = is_pdu
         self.on = True
         self.fault = ""  # fail, hang, late, no-effect, unplugged
         self.miswired_to: SimHost | None = None
         self.time_s = 0.5
+        self.slow_s = slow_s
+        self.dead = dead
 
 
 class Outlets:
@@ -48,9 +58,12 @@ class Outlets:
         self.of_host: dict[str, list[Outlet]] = {}
         for name, config in world.cluster.hosts.items():
             host = world.hosts[name]
-            for level in config.fence_levels:
+            options = world.scenario.hosts[name]
+            slow_s = options.get("slow_s", 0.0)
+            for number, level in enumerate(config.fence_levels):
                 for device in level:
-                    outlet = Outlet(host, device.agent == "pdu")
+                    dead = number == 0 and options.get("dead_level", False)
+                    outlet = Outlet(host, device.agent == "pdu", slow_s, dead)
                     outlet.time_s = world.random.uniform(0.1, 2.0)
                     self.by_name[device.parameters["device"]] = outlet
                     self.of_host.setdefault(name, []).append(outlet)
@@ -112,20 +125,29 @@ class SimFenceDevices:
         began = world.clock.now
         fault = outlet.fault
         duration = outlet.time_s * world.random.uniform(0.5, 1.5)
-        if fault in ("hang", "late"):
-            duration = deadline_s
+        looked: PowerState | None = None
+        if outlet.slow_s:
+            share = 1.0 if action is FenceAction.STATUS else OFF_SHARE
+            duration = outlet.slow_s * share * world.random.uniform(0.8, 1.2)
+            if action is FenceAction.STATUS and world.random.random() < 0.5:
+                looked = world.outlets.state(outlet)
+        if outlet.dead:
+            fault, duration = "dead", DEAD_S
+        if fault in ("hang", "late") or duration > deadline_s:
+            fault, duration = fault or "hang", deadline_s
         lies = action is FenceAction.STATUS and outlet.host.powered
         if lies and world.outlets.state(outlet) is PowerState.OFF:
             if not outlet.host.answers_promptly:
                 fault = fault or "no word (the axiom)"
             outlet.host.calm_until = began + duration + AXIOM_S
         waiter = self._loop.create_future()
-        world.clock.after(duration, self._ends, outlet, action, fault, waiter)
+        world.clock.after(duration, self._ends, outlet, action, fault, looked, waiter)
         try:
             result: FenceResult = await waiter
         except asyncio.CancelledError:
             # The program is killed: what it told the device may have its effect all the same.
-            if not self.dead and action is not FenceAction.STATUS and world.random.random() < 0.5:
+            reaches = action is not FenceAction.STATUS and not outlet.dead
+            if not self.dead and reaches and world.random.random() < 0.5:
                 world.clock.after(0.1, self._acts, outlet, action)
             world.fence_ends(device, action, None, began)
             raise
@@ -137,7 +159,12 @@ class SimFenceDevices:
         self._world.outlets.switch(outlet, action is FenceAction.ON, f"fence device: {name}")
 
     def _ends(
-        self, outlet: Outlet, action: FenceAction, fault: str, waiter: asyncio.Future[FenceResult]
+        self,
+        outlet: Outlet,
+        action: FenceAction,
+        fault: str,
+        looked: PowerState | None,
+        waiter: asyncio.Future[FenceResult],
     ) -> None:
         if waiter.done():
             return
@@ -145,15 +172,19 @@ class SimFenceDevices:
             if action is not FenceAction.STATUS and not fault and self._world.random.random() < 0.3:
                 self._acts(outlet, action)
             return
-        waiter.set_result(self._result(outlet, action, fault))
+        waiter.set_result(self._result(outlet, action, fault, looked))
 
-    def _result(self, outlet: Outlet, action: FenceAction, fault: str) -> FenceResult:
+    def _result(
+        self, outlet: Outlet, action: FenceAction, fault: str, looked: PowerState | None
+    ) -> FenceResult:
         world = self._world
         if fault == "late" and action is not FenceAction.STATUS:
             world.clock.after(world.random.uniform(0.0, 8.0), self._acts, outlet, action)
         if fault not in ("", "no-effect") or outlet.fault == "unplugged":
             return FenceResult(False, message=f"simulated: {fault or outlet.fault}")
         if action is FenceAction.STATUS:
+            if looked is not None and outlet.miswired_to is None:
+                return FenceResult(True, looked, "simulated: as it was when asked")
             state = world.outlets.state(outlet)
             host = outlet.host
             if state is PowerState.OFF and host.powered:

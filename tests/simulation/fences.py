@@ -41,7 +41,9 @@ class FenceOracle:
         self._disk_read = 0
         self._off_ended: dict[str, float] = {}  # device -> when its last off succeeded
         self._status_ended: dict[str, float] = {}  # host -> when the last such status ended
-        self._status_off: dict[str, float] = {}  # device -> when a status that said off was asked
+        self._off_began: dict[str, float] = {}  # device -> when its last off was sent
+        # device -> when a status that said off was asked, and when it was answered
+        self._status_off: dict[str, tuple[float, float]] = {}
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
         self.vouched_at: dict[str, float] = {}  # host -> when an operator said that it is off
         self._heard_at: dict[str, float] = {}  # host -> when the manager took that up
@@ -83,15 +85,17 @@ class FenceOracle:
             self._off_ended.pop(device, None)
         elif action is FenceAction.STATUS:
             if says_off:
-                self._status_off[device] = began
+                self._status_off[device] = (began, now)
                 self._status_ended[host] = now
                 self._maybe_confirmed(host)
             elif ok:
                 # The manager awaits the other devices of the step before it acts on this one.
-                self.clock.after(TOGETHER_S, self._says_on, device, began, now)
+                slow = self.world.scenario.hosts[host].get("slow_s", 0.0)
+                wait_s = self.world.cluster.settings.fence_timeout_s if slow else TOGETHER_S
+                self.clock.after(wait_s, self._says_on, device, began, now)
 
     def _says_on(self, device: str, began: float, ended: float) -> None:
-        if self._status_off.get(device, ended) <= began:
+        if self._status_off.get(device, (ended, ended))[0] <= began:
             self._status_off.pop(device, None)
         if self._off_ended.get(device, float("inf")) <= ended:
             self._off_ended.pop(device, None)
@@ -103,8 +107,8 @@ class FenceOracle:
             if None not in states:  # it may be the end of an intent that was open at a restart
                 self.proven_at[host] = self.clock.now
             last_off = max((off for off in offs if off is not None), default=0.0)
-            if None not in offs and all(s is not None and s >= last_off for s in states):
-                self.confirmed_at[host] = min(s for s in states if s is not None)
+            if None not in offs and all(s is not None and s[0] >= last_off for s in states):
+                self.confirmed_at[host] = min(s[0] for s in states if s is not None)
                 self.oracle.fenced(host)
 
     def _levels(self, host: str) -> list[list[str]]:
@@ -139,14 +143,7 @@ class FenceOracle:
         recorded = host in self.confirmed_at or was_vouched or self.disk.off.get(host)
         if not recorded:
             return f"{host} is silent, and no fence of it was confirmed"
-        shown = max(
-            (
-                min(self._status_off.get(d, float("-inf")) for d in devices)
-                for devices in self._levels(host)
-            ),
-            default=float("-inf"),
-        )
-        shown = max(shown, vouched)
+        shown = max([vouched, *map(self._shown_off_at, self._levels(host))])
         if now - shown > PROOF_AGE_S:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
         # The device may have looked at any moment of its run: a sign within it is not held against
@@ -156,12 +153,22 @@ class FenceOracle:
             return f"{host} gave a sign of life after it was shown to be off"
         return ""
 
+    def _shown_off_at(self, devices: list[str]) -> float:
+        """When all devices of a level had answered "off", each to a question after its last off."""
+        never, answers = float("-inf"), []
+        for device in devices:
+            asked_at, answered_at = self._status_off.get(device, (never, never))
+            answers.append(never if asked_at < self._off_began.get(device, never) else answered_at)
+        return max(answers) if never not in answers else never
+
     # --- S5 ----------------------------------------------------------------------------------
 
     def run_begins(self, host: str, device: str, action: FenceAction) -> None:
         """A fence program begins: may it?"""
         if action is FenceAction.STATUS:
             return
+        if action is FenceAction.OFF:
+            self._off_began[device] = self.clock.now
         orders = self.oracle.orders
         if action is FenceAction.ON:
             if orders.frozen.surely(True) or self.oracle.observe_only:

@@ -105,6 +105,24 @@ def power_proof_never_grows_old() -> list[Patch]:
     return _lacks_proof_unless(lambda state, at: at.power_proof is not None and not at.connected)
 
 
+@mutant_of("power_off", "stop", "start", "cleanup", "manager_crash")
+def a_proof_is_as_old_as_the_question() -> list[Patch]:
+    """A device that takes longer to answer than a proof holds never proves anything again."""
+    renewed, fenced = ClusterState.renew_power_proof, ClusterState.host_fenced
+
+    def renew(self: Any, host: str, *, asked_at: float, answered_at: float, level: Any) -> Any:
+        return renewed(self, host, asked_at=asked_at, answered_at=asked_at, level=level)
+
+    def host_fenced(self: Any, host: str, verified_at: float, level: Any = None) -> None:
+        took_s = self.hosts[host].verify_took_s if level is not None else 0.0
+        fenced(self, host, verified_at - took_s, level)
+
+    return [
+        (ClusterState, "renew_power_proof", renew),
+        (ClusterState, "host_fenced", host_fenced),
+    ]
+
+
 @mutant
 def power_proof_survives_a_sign_of_life() -> list[Patch]:
     original = ClusterState.host_connected

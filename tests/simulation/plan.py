@@ -60,6 +60,9 @@ COMMANDS = {
     "clear_events": 1,
 }
 
+SLOW_FENCE_TIMEOUT_S = 61.0
+"""Where devices take up to 50 s, and a fifth more."""
+
 TRIGGERS = (
     "start", "stop", "start-script", "stop-script", "started", "stopped", "start-answered",
     "stop-answered", "fence-off", "fence-off-ended", "fence-status", "fence-status-ended",
@@ -91,6 +94,10 @@ class _Planner:
         self.hosts: dict[str, dict[str, Any]] = {}
         self.groups: list[GroupPlan] = []
         self.resources: list[tuple[str, tuple[str, ...]]] = []
+        # Of its own, so that what was added later leaves the other choices as they were.
+        self.later = Random(f"{seed}, slow devices")
+        self.slow_share = self.later.choice([0.0, 0.0, 0.0, 0.3, 1.0])
+        self.dead_share = self.later.choice([0.0, 0.0, 0.5])
 
     def make(self) -> Scenario:
         random = self.random
@@ -118,6 +125,9 @@ class _Planner:
             for name, _ in self.resources
             if random.random() < 0.1
         }
+        is_slow = any(options.get("slow_s") for options in self.hosts.values())
+        if is_slow:
+            settings["fence_timeout_s"] = SLOW_FENCE_TIMEOUT_S
         actions = sorted(self._actions(), key=lambda action: action.at)
         extra: dict[str, Any] = {
             "repair_s": random.choice([0.0, 15.0, 30.0]) if not self.sparse else 120.0,
@@ -126,6 +136,8 @@ class _Planner:
             "observe": random.random() < 0.03 and not self.sparse,
             "script_time_s": random.choice([0.2, 1.0, 3.0]),
         }
+        if is_slow and self.later.random() < 0.7:
+            extra.update(leave_off=True, repair_s=0.0)  # what a slow device proves is needed
         return Scenario(
             self.seed,
             self.hosts,
@@ -168,7 +180,16 @@ class _Planner:
             options["legacy"] = True
         if random.random() < 0.6:
             options["watches"] = True
+        self._devices(options)
         return options
+
+    def _devices(self, options: dict[str, Any]) -> None:
+        """Devices that are slow by nature, and levels that are dead."""
+        if self.later.random() < self.slow_share:
+            options["slow_s"] = round(self.later.uniform(5.0, 50.0), 1)
+        if self.later.random() < self.dead_share and options.get("fence") != []:
+            options["fence"] = [["bmc"], ["pdu"]]
+            options["dead_level"] = True
 
     def _site(self, members: list[str]) -> None:
         random = self.random

@@ -106,6 +106,10 @@ WHAT_IT_FOUND = {
         "A host was powered off for the sake of a group although the one candidate that could take "
         "it had been deactivated, with an answer, since the decision."
     ),
+    "the_verdict_outlives_an_answer_between_two_levels": (
+        "A host that answered between two fence levels, so that the fence was called off, and died "
+        "again at once, was fenced by the verdict of before, two seconds after that answer."
+    ),
     "two_results_in_one_report": (
         "Of a report of two results the first was acted on before the second was read: a root "
         "was started that the second showed to be running."

@@ -474,3 +474,20 @@ async def test_a_host_that_is_powered_on_while_a_slow_device_answers_is_not_conf
     bench.agents["h1"].live_again()
     await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
     bench.never_confirmed()
+    assert bench.state.memory_of_host("h1").distrusted is None  # it told the truth, of before
+
+
+@virtual
+async def test_a_port_that_closes_behind_a_slow_answer_has_the_device_asked_once_more() -> None:
+    """Something was switched on there meanwhile: no start may rest on the answer of before."""
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet().status_takes_s = 30.0
+    bench.lose()
+    await bench.until(lambda: "status one" in bench.devices.asked)
+    await asyncio.sleep(15)
+    bench.agents["h1"].refuses = LossKind.REFUSED
+    await bench.until(lambda: "fence h1" in bench.events)
+    assert "g" not in bench.agents["h2"].up
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.devices.asked.count("status one") == 2

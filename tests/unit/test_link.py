@@ -610,7 +610,7 @@ PROBES: list[tuple[LossKind | None, ProbeAnswer]] = [
     (LossKind.TLS, ProbeAnswer.ANSWERS),  # something spoke, if not our language
     (LossKind.SILENT, ProbeAnswer.NONE),
     (LossKind.NO_ROUTE_TO_HOST, ProbeAnswer.NONE),
-    (LossKind.REFUSED, ProbeAnswer.NONE),
+    (LossKind.REFUSED, ProbeAnswer.CLOSED_PORT),
     (LossKind.LOCAL, ProbeAnswer.NOT_ASKED),
     (LossKind.DNS, ProbeAnswer.NOT_ASKED),
     (LossKind.NO_ROUTE_TO_NETWORK, ProbeAnswer.NOT_ASKED),
