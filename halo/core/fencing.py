@@ -269,12 +269,15 @@ def judge_off(results: Sequence[FenceResult]) -> str | None:
     return "; ".join(failed) or None
 
 
-def judge_status(results: Sequence[FenceResult]) -> str | None:
-    """Why the states reported after the last off do not confirm it; None when all say off."""
+def judge_status(results: Sequence[FenceResult], *, after_off: bool) -> str | None:
+    """Why the states reported do not show the host off; None when all say off. `after_off`: the
+    devices have just acknowledged one."""
     wrong = []
     for result in results:
         if result.power is PowerState.ON:
-            wrong.append("the device acknowledged the off but says that the outlet is on")
+            says_on = "the device says that the outlet is on"
+            acknowledged = "the device acknowledged the off but says that the outlet is on"
+            wrong.append(acknowledged if after_off else says_on)
         elif result.power is not PowerState.OFF:
             wrong.append(result.message or "the device does not say whether the outlet is off")
     return "; ".join(wrong) or None

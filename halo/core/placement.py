@@ -7,7 +7,7 @@ monitors to run, devices to ask, hosts to ping, and, last, hosts to fence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 
 from halo.core import fencing
@@ -161,7 +161,7 @@ def _seek_proof(
 ) -> Decision:
     """What would bring the proof that is missing, and the words for the wait."""
     probe = tuple(host for host in lacks if _should_probe(state, group, host, since))
-    verify = _to_verify(state, lacks, now)
+    verify = _to_verify(state, group, lacks, now)
     silent = [host for host in lacks if _is_out_of_sight(state, host)]
     reason = "; ".join(lacks.values())
     if not silent:
@@ -215,26 +215,50 @@ def _should_probe(state: ClusterState, group: ResourceGroup, host: HostId, since
     return any(sighting.begun_at < since for sighting in sightings)
 
 
-def _to_verify(state: ClusterState, lacks: Iterable[HostId], now: float) -> tuple[HostId, ...]:
+def _to_verify(
+    state: ClusterState, group: ResourceGroup, lacks: Container[HostId], now: float
+) -> tuple[HostId, ...]:
     """Which fenced hosts' devices are to be asked now whether these are still off.
 
-    An answer holds for some seconds only, and a device may take a minute: where several hosts are
-    off, the quicker devices are asked later, so that all answers come together."""
-    due = [host for host in lacks if _may_verify(state, host, now)]
-    answers = [now + state.hosts[host].verify_took_s for host in due]
-    for host in lacks:
-        at = state.hosts[host]
-        if at.verifying_since is not None and _is_proven_off(state, host):
-            answers.append(at.verifying_since + at.verify_took_s)
-    last = max(answers, default=now)
-    return tuple(h for h in due if now + state.hosts[h].verify_took_s + RECHECK_S >= last)
+    An answer holds for some seconds only, and a device may take a minute. So where several hosts
+    are off the answers are to come together: whose answer would be too old at the end is asked in
+    the same round, the quicker ones later, and no round begins beside another."""
+    age_s = state.settings.power_proof_age_s
+    off = [host for host in group.candidates if _may_be_asked(state, host)]
+    needed = [host for host in off if host in lacks]
+    ends = [at.verifying_since + at.verify_took_s for at in map(state.hosts.__getitem__, off)
+            if at.verifying_since is not None]  # fmt: skip
+    begins = not ends
+    end = max([now, *(ends or (now + state.hosts[host].verify_took_s for host in needed))])
+    round_ = [host for host in off if host in needed or _verified_at(state, host) + age_s < end]
+    if begins and any(now < state.hosts[host].verify_retry_at for host in round_):
+        return ()
+    if begins:
+        end = max([now, *(now + state.hosts[host].verify_took_s for host in round_)])
+    return tuple(
+        host
+        for host in round_
+        if _may_verify(state, host, now)
+        and end - RECHECK_S <= now + state.hosts[host].verify_took_s <= end + age_s / 2
+    )
+
+
+def _verified_at(state: ClusterState, host: HostId) -> float:
+    proof = state.hosts[host].power_proof
+    return proof.verified_at if proof is not None else float("-inf")
+
+
+def _may_be_asked(state: ClusterState, host: HostId) -> bool:
+    """Is it proven off by a fence that is over, with a device that could say so again?"""
+    is_being_fenced = state.hosts[host].fence_phase is FencePhase.RUNNING
+    return _is_proven_off(state, host) and not is_being_fenced and state.may_ask_device(host)
 
 
 def _may_verify(state: ClusterState, host: HostId, now: float) -> bool:
     """Is it time to ask a fenced host's device again?"""
     at = state.hosts[host]
     is_due = at.verifying_since is None and now >= at.verify_retry_at
-    return is_due and _is_proven_off(state, host) and state.may_ask_device(host)
+    return is_due and _may_be_asked(state, host)
 
 
 def _is_proven_off(state: ClusterState, host: HostId) -> bool:

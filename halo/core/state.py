@@ -30,6 +30,9 @@ from halo.core.outcomes import AgentIdentity
 from halo.core.shared import SharedNeeds
 from halo.core.tokens import TokenLedger
 
+SLOW_DEVICE_S = 5.0
+"""A fence device that takes longer to answer is worth a word to whoever waits for it."""
+
 
 class FencePhase(StrEnum):
     """Where the fencing of one host stands."""
@@ -43,11 +46,10 @@ class FencePhase(StrEnum):
 class PowerProof:
     """A confirmed fence without a sign of life since. Monotonic seconds."""
 
-    verified_at: (
-        float  # when its devices last said off, all of a level; -inf: they have to be asked
-    )
+    verified_at: float  # the oldest answer of a level that last said off; -inf: it has to be asked
     level: int | None = None  # the one that confirmed, from 1; None: not known, or a person's word
-    doubted_at: float | None = None  # since when something answers there; the device is asked anew
+    asked_at: float = float("-inf")  # when the question to that answer was put
+    doubted_at: float = float("-inf")  # only questions put after this count
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class HostState:
     verify_retry_at: float = float("-inf")
     verify_took_s: float = 0.0  # how long the last such answer took
     verify_error: str = ""  # why that did not prove it off
+    verify_elsewhere: bool = False  # the level that confirmed gave no answer: all are asked now
+    closed_since: float | None = None  # something, but no agent, answers at its address
     power_proof: PowerProof | None = None
     accepted: bool = False  # a heartbeat was answered over this connection
     watched: bool = False  # its agent reports changes by itself, and nothing was missed so far
@@ -242,6 +246,7 @@ class ClusterState:
         at.power_proof = None
         at.fence_held = ""
         at.answered_at = now
+        at.closed_since = None
         at.accepted = identity.legacy  # such an agent knows no heartbeat
         at.watched = False
         at.operations = {}
@@ -266,13 +271,20 @@ class ClusterState:
             at.was_suspect_at = at.suspect_at
         at.suspect_at = at.lost_at = None
 
-    def host_fenced(self, host: HostId, verified_at: float, level: int | None = None) -> None:
+    def host_fenced(
+        self,
+        host: HostId,
+        verified_at: float,
+        level: int | None = None,
+        asked_at: float = float("-inf"),
+    ) -> None:
         """A fence was confirmed: everything on the host is stopped.
 
-        `verified_at`: when the devices of `level` said off; without a level, when a person did."""
+        `verified_at`: when the devices of `level`, asked at `asked_at`, said off; without a level,
+        when a person did."""
         at = self.hosts[host]
-        at.power_proof = PowerProof(verified_at, level)
-        at.verify_error = ""
+        at.power_proof = PowerProof(verified_at, level, asked_at)
+        at.verify_error, at.verify_elsewhere = "", False
         at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         at.fence_held = ""
         self._note_all_stopped(host)
@@ -284,28 +296,33 @@ class ClusterState:
         resources = {r.id: r for group in groups for r in group.resources}
         self.knowledge.host_fenced(host, list(resources.values()))
 
-    def doubt_power_proof(self, host: HostId, now: float) -> None:
-        """Nothing rests on what a fence proved before the device was asked again, after `now`.
+    def note_closed_port(self, host: HostId, now: float) -> None:
+        """Something answers at its address, and no agent: the device is to say once more that the
+        host is off. Once it did, the same port that stays closed is no news."""
+        at = self.hosts[host]
+        at.closed_since = now if at.closed_since is None else at.closed_since
+        self.doubt_power_proof(host, at.closed_since)
 
-        What answers goes on doing so: a doubt that stands does not begin anew each time, or no
-        question would ever be late enough."""
+    def note_silence(self, host: HostId) -> None:
+        """Nothing answers at its address: what answers later is news."""
+        self.hosts[host].closed_since = None
+
+    def doubt_power_proof(self, host: HostId, since: float) -> None:
+        """Nothing rests on what the devices said to a question from before `since`."""
         proof = self.hosts[host].power_proof
-        if proof is not None:
+        if proof is not None and since > proof.asked_at:
             proof.verified_at = float("-inf")
-            proof.doubted_at = now if proof.doubted_at is None else proof.doubted_at
+            proof.doubted_at = max(proof.doubted_at, since)
 
-    def renew_power_proof(
-        self, host: HostId, *, asked_at: float, answered_at: float, level: int | None = None
-    ) -> bool:
+    def renew_power_proof(self, host: HostId, *, asked_at: float, answered_at: float) -> bool:
         """The devices of a level say off. False: a doubt is younger than the question.
 
         The proof is as old as the answer, not as the question: of a device that takes longer to
         answer than a proof holds no answer could be used otherwise."""
         proof = self.hosts[host].power_proof
-        if proof is None or (proof.doubted_at is not None and asked_at < proof.doubted_at):
+        if proof is None or asked_at < proof.doubted_at:
             return False
-        proof.verified_at, proof.doubted_at = answered_at, None
-        proof.level = proof.level or level
+        proof.verified_at, proof.asked_at = answered_at, asked_at
         self._note_all_stopped(host)  # a cleanup, or a restart of the manager, forgot it
         return True
 
@@ -473,12 +490,16 @@ class ClusterState:
 
         `since`: when the decision to start began; a monitor's word must be younger (S1)."""
         at = self.hosts[host]
+        if at.fence_phase is FencePhase.RUNNING:
+            return f"{host} is being fenced"
         if at.power_proof is not None and not at.connected:
             age = now - at.power_proof.verified_at
             if age > self.settings.power_proof_age_s:
                 if not self.may_ask_device(host):
                     return self._needs_vouching(host)
                 said = f" (last asked: {at.verify_error})" if at.verify_error else ""
+                if at.verifying_since is not None and at.verify_took_s > SLOW_DEVICE_S:
+                    said += f" (it is being asked, which took {at.verify_took_s:.0f} s last time)"
                 return (
                     f"{host} was fenced; its fence device has to confirm that it is still "
                     f"off{said}, or you: `halo fence {host} --confirm-off --reason ...`"
@@ -487,7 +508,7 @@ class ClusterState:
         if not at.connected:
             return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
         if not at.ready:
-            return f"{host} is {'being fenced' if at.accepted else 'reconnecting'}"
+            return f"{host} is reconnecting"
         sampled = self.knowledge.stopped_since(group, host, at.epoch)
         if sampled is not None and sampled >= since:
             return None

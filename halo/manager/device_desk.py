@@ -28,11 +28,27 @@ log = structlog.get_logger("halo.fence")
 class OffWord:
     """What the fence devices of a host said: off, by `level`, or the `problem`.
 
-    `says_on`: a device of each level that was asked said on."""
+    `asked_at`, `answered_at`: the oldest question and answer behind it. `says_on`: a device said
+    on, of the level that counts, or of each level."""
 
     level: int | None = None
     problem: str = ""
     says_on: bool = False
+    asked_at: float = float("-inf")
+    answered_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of one device. Monotonic seconds."""
+
+    result: FenceResult
+    asked_at: float
+    answered_at: float
+
+    @property
+    def took_s(self) -> float:
+        return self.answered_at - self.asked_at
 
 
 class DeviceDesk:
@@ -43,9 +59,8 @@ class DeviceDesk:
         self._state = context.state
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
-        self._ending: set[asyncio.Task[OffWord]] = (
-            set()
-        )  # called off; the loop keeps weak ones only
+        self._ending: set[asyncio.Task[OffWord]] = set()  # the loop keeps weak references only
+        self._took_s: dict[tuple[HostId, int, int], float] = {}  # by host, level, number in it
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
     async def run_all(
@@ -87,68 +102,112 @@ class DeviceDesk:
 
     async def _verify(self, host: HostId) -> None:
         at = self._state.hosts[host]
-        proof, asked_at = at.power_proof, self._loop.time()
+        proof, began_at = at.power_proof, self._loop.time()
         try:
-            word = await self.ask_whether_off(host, proof.level if proof is not None else None)
-            answered_at = self._loop.time()
-            at.verify_took_s = answered_at - asked_at
+            level = proof.level if proof is not None else None
+            word = await self.ask_whether_off(host, level, all_levels=at.verify_elsewhere)
+            at.verify_took_s = self._loop.time() - began_at
             if at.power_proof is not proof or proof is None:
                 return  # it answered, or was fenced again: this result is late
             known, at.verify_error = at.verify_error, word.problem
             if not word.problem:
                 self._state.renew_power_proof(
-                    host, asked_at=asked_at, answered_at=answered_at, level=word.level
+                    host, asked_at=word.asked_at, answered_at=word.answered_at
                 )
                 return
             tell = log.debug if word.problem == known else log.warning
             tell("not proven off", host=host, reason=word.problem)
-            at.verify_retry_at = answered_at + VERIFY_PAUSE_S
+            at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
+            at.verify_elsewhere = True
             if word.says_on:
                 self._hosts[host].void_power_proof("its device says on")
         finally:
             at.verifying_since = None
             self._context.desk.learnt(self._context.groups_of(host))
 
-    async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
+    async def ask_whether_off(
+        self, host: HostId, level: int | None, *, all_levels: bool = False
+    ) -> OffWord:
         """Ask the devices of the `level` that confirmed a fence, and no others: one before it that
-        is dead would take its whole deadline, again and again. Where the level is not known (a
-        person saw the host dark; the manager died in the middle) all are asked side by side, and
-        the first level that says off is believed."""
+        is dead would take its whole deadline, again and again.
+
+        Where the level is not known (a person saw the host dark; the manager died in the middle),
+        and with `all_levels` (it gave no answer), all are asked side by side: the first level that
+        says off is believed, unless the one that confirmed has said on by then."""
         distrusted = self._state.memory_of_host(host).distrusted
         if distrusted is not None:
             return OffWord(problem=f"its fence device is not trusted: {distrusted}")
-        levels = self._state.host_config(host).fence_levels
-        if not levels:
+        count = len(self._state.host_config(host).fence_levels)
+        if not count:
             return OffWord(problem="it has no fence agent")
-        numbers = range(1, len(levels) + 1) if level is None else (level,)
-        asking = [self._loop.create_task(self._ask_level(host, number)) for number in numbers]
+        numbers = [level] if level is not None and not all_levels else list(range(1, count + 1))
+        asking = {n: self._loop.create_task(self.ask_level(host, n)) for n in numbers}
         try:
-            left: set[asyncio.Task[OffWord]] = set(asking)
-            while left:
-                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-                for task in asking:
-                    if task.done() and not task.result().problem:
-                        return task.result()
+            return await self._first_word(asking, level)
         finally:
-            for task in asking:
+            for task in asking.values():
                 if task.cancel():  # its fence programs are killed
                     self._ending.add(task)
                     task.add_done_callback(self._ending.discard)
-        words = [task.result() for task in asking]
-        return OffWord(
-            problem="; ".join(word.problem for word in words),
-            says_on=all(word.says_on for word in words),
-        )
 
-    async def _ask_level(self, host: HostId, number: int) -> OffWord:
+    @staticmethod
+    async def _first_word(asking: dict[int, asyncio.Task[OffWord]], level: int | None) -> OffWord:
+        left = set(asking.values())
+        while left:
+            _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            words = {number: task.result() for number, task in asking.items() if task.done()}
+            if level in words and words[level].says_on:
+                return words[level]
+            for word in words.values():
+                if not word.problem:
+                    return word
+        many = len(asking) > 1
+        return OffWord(
+            problem="; ".join(f"level {n}: {w.problem}" if many else w.problem
+                              for n, w in words.items()),
+            says_on=all(word.says_on for word in words.values()),
+        )  # fmt: skip
+
+    async def ask_level(self, host: HostId, number: int, *, after_off: bool = False) -> OffWord:
+        """Ask every device of a level for its state.
+
+        The word is as old as its oldest answer. So the quicker devices are asked later, by what
+        each took the last time; an answer that has aged all the same is asked for once more."""
         devices = self._state.host_config(host).fence_levels[number - 1]
-        statuses = await self.run_all(host, devices, FenceAction.STATUS)
-        problem = fencing.judge_status(statuses)
+        took_s = [self._took_s.get((host, number, n), 0.0) for n in range(len(devices))]
+        answers = await asyncio.gather(
+            *(self._ask(host, number, n, max(took_s) - took_s[n]) for n in range(len(devices)))
+        )
+        fresh_s = self._state.settings.power_proof_age_s / 2
+        oldest = self._loop.time() - fresh_s
+        aged = [n for n, a in enumerate(answers) if a.answered_at < oldest and a.took_s < fresh_s]
+        if any(answer.result.power is not PowerState.OFF for answer in answers):
+            aged = []
+        for n, answer in zip(
+            aged,
+            await asyncio.gather(*(self._ask(host, number, n, 0.0) for n in aged)),
+            strict=True,
+        ):
+            answers[n] = answer
+        results = [answer.result for answer in answers]
         return OffWord(
             level=number,
-            problem=problem or "",
-            says_on=any(status.power is PowerState.ON for status in statuses),
+            problem=fencing.judge_status(results, after_off=after_off) or "",
+            says_on=any(result.power is PowerState.ON for result in results),
+            asked_at=min(answer.asked_at for answer in answers),
+            answered_at=min(answer.answered_at for answer in answers),
         )
+
+    async def _ask(self, host: HostId, level: int, number: int, delay_s: float) -> _Answer:
+        """Ask one device of a level for its state, `delay_s` from now."""
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+        asked_at = self._loop.time()
+        device = self._state.host_config(host).fence_levels[level - 1][number]
+        [result] = await self.run_all(host, (device,), FenceAction.STATUS)
+        answer = _Answer(result, asked_at, self._loop.time())
+        self._took_s[host, level, number] = answer.took_s
+        return answer
 
     # --- a living host: does its device tell the truth? ------------------------------------------
 

@@ -14,11 +14,11 @@ import structlog
 from halo.core import fencing
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, RecordError
 from halo.core.journal import Event
-from halo.core.model import FenceDevice, HostId
-from halo.core.outcomes import FenceAction, PowerState
+from halo.core.model import HostId
+from halo.core.outcomes import FenceAction
 from halo.core.state import ClusterState, FencePhase
 from halo.manager.context import Context
-from halo.manager.device_desk import DeviceDesk
+from halo.manager.device_desk import DeviceDesk, OffWord
 from halo.manager.host_task import HostTask
 from halo.manager.link import ProbeAnswer
 
@@ -54,11 +54,12 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class _Confirmed:
-    """The devices of `level` did it and then said off, at `at` (monotonic seconds); no level where
-    a person said so."""
+    """The devices of `level` did it and then, asked at `asked_at`, said off at `at` (monotonic
+    seconds); no level where a person said so."""
 
     at: float
     level: int | None = None
+    asked_at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,8 @@ class FenceDesk:
             await self._tokens_home(host)
             record = self._context.journal.make(Event.FENCE, host, comment, confirmed_by="operator")
             await self._context.journal.command(record)
-            self._confirmed(host, _Confirmed(seen_dark_at), automatic=False)
+            seen = _Confirmed(seen_dark_at, asked_at=seen_dark_at)
+            self._confirmed(host, seen, automatic=False)
         finally:
             if at.fence_phase is FencePhase.RUNNING:
                 at.fence_phase = before
@@ -290,7 +292,7 @@ class FenceDesk:
         problems: list[str] = []
         left_off: list[str] = []
         levels = self._state.host_config(host).fence_levels
-        for number, devices in enumerate(levels, start=1):
+        for number in range(1, len(levels) + 1):
             # Stood down, its link hears nothing, and the level before may have taken a minute.
             looks_again = number > 1 and warrant.automatic
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S) if looks_again else None
@@ -303,10 +305,8 @@ class FenceDesk:
                     return _Failed(problems[0], called_off=True)
                 break
             self._hosts[host].link.stand_down()
-            outcome = await self._one_level(host, devices, left_off, warrant)
-            if not isinstance(outcome, _Failed):
-                return _Confirmed(outcome, number)
-            if outcome.distrust is not None:
+            outcome = await self._one_level(host, number, left_off, warrant)
+            if isinstance(outcome, _Confirmed) or outcome.distrust is not None:
                 return outcome
             problems.append(f"level {number}: {outcome.why}" if len(levels) > 1 else outcome.why)
         text = "; ".join(problems)
@@ -315,13 +315,9 @@ class FenceDesk:
         return _Failed(text)
 
     async def _one_level(
-        self,
-        host: HostId,
-        devices: tuple[FenceDevice, ...],
-        left_off: list[str],
-        warrant: _Warrant,
-    ) -> _Failed | float:
-        """Returns when the devices of the level said off, or why they confirm nothing."""
+        self, host: HostId, number: int, left_off: list[str], warrant: _Warrant
+    ) -> _Failed | _Confirmed:
+        devices = self._state.host_config(host).fence_levels[number - 1]
         # What was proven before counts for nothing until the devices answer a later question.
         self._state.doubt_power_proof(host, self._loop.time())
         offs = await self._devices.run_all(
@@ -331,59 +327,64 @@ class FenceDesk:
         if wrong is not None:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
             return _Failed(wrong)
-        asked_at = self._loop.time()
+        began_at = self._loop.time()
+        # A host that was silent for a whole loss budget needs no long wait for its silence.
+        wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
         probe = self._begin_probe(host)
         try:
-            statuses = await self._devices.run_all(host, devices, FenceAction.STATUS)
-            answered_at = self._loop.time()
-            wrong = fencing.judge_status(statuses)
-            if any(status.power is PowerState.ON for status in statuses):
+            word = await self._devices.ask_level(host, number, after_off=True)
+            if word.says_on:
                 self._hosts[host].void_power_proof("its device says on")
-            if wrong is not None:
-                return _Failed(wrong)
-            outcome = await self._judge_probe(probe, asked_at, answered_at, warrant)
+            if word.problem:
+                return _Failed(word.problem)
+            await asyncio.wait({probe}, timeout=max(began_at + wait_s - self._loop.time(), 0.0))
+            outcome = self._judge_probe(host, probe, word, warrant)
         finally:
             probe.cancel()
-        took_s = self._state.hosts[host].verify_took_s = answered_at - asked_at
-        if isinstance(outcome, _Failed) or took_s <= PROBE_DEADLINE_S:
+        took_s = self._state.hosts[host].verify_took_s = self._loop.time() - began_at
+        if isinstance(outcome, _Failed) or took_s <= 2 * PROBE_DEADLINE_S:
             return outcome
-        # Meanwhile somebody may have powered the host on again: its agent is asked once more.
+        return await self._probe_late(host, word, warrant)
+
+    async def _probe_late(
+        self, host: HostId, word: OffWord, warrant: _Warrant
+    ) -> _Failed | _Confirmed:
+        """The devices took their time to say off, while nobody listened to the host: somebody may
+        have powered it on again. Its agent is asked once more, and has all the time it needs."""
         probe = self._begin_probe(host)
         try:
-            return await self._judge_probe(probe, self._loop.time(), answered_at, warrant)
+            await asyncio.wait({probe}, timeout=PROBE_DEADLINE_S + PROBE_MARGIN_S)
+            outcome = self._judge_probe(host, probe, word, warrant)
         finally:
             probe.cancel()
+        if isinstance(outcome, _Failed) and outcome.distrust is not None:
+            # The devices told the truth of when they looked.
+            return _Failed("the device said off, and meanwhile the host's agent answers again")
+        return outcome
 
     def _begin_probe(self, host: HostId) -> asyncio.Task[ProbeAnswer]:
         return self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
 
-    async def _judge_probe(
-        self,
-        probe: asyncio.Task[ProbeAnswer],
-        begun_at: float,
-        said_off_at: float,
-        warrant: _Warrant,
-    ) -> _Failed | float:
-        """The devices said off at `said_off_at`; does the agent answer? Waits for that as long as
-        the warrant asks. Returns from when on the host is proven off."""
-        # A host that was silent for a whole loss budget needs no long wait for its silence.
-        wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
-        await asyncio.wait({probe}, timeout=max(begun_at + wait_s - self._loop.time(), 0.0))
+    def _judge_probe(
+        self, host: HostId, probe: asyncio.Task[ProbeAnswer], word: OffWord, warrant: _Warrant
+    ) -> _Failed | _Confirmed:
+        """The devices say off; what does a probe of the host's agent say, as far as it has come?"""
         answer = probe.result() if probe.done() else None
         if answer is ProbeAnswer.ANSWERS:
-            if begun_at >= said_off_at:  # asked late: since the device looked it may have come back
-                return _Failed("the device said off, and meanwhile the host's agent answers again")
             why = "the device says off, but the host's agent still answers"
             return _Failed(why, distrust=why)
-        if answer is ProbeAnswer.CLOSED_PORT:
-            # A sign after the devices' answer, if not of the agent: they are asked anew (S1b).
-            return said_off_at if begun_at < said_off_at else NOT_SINCE
-        if answer is not ProbeAnswer.NONE and not warrant.automatic:
+        if answer is ProbeAnswer.NOT_ASKED and not warrant.automatic:
             return _Failed(
                 "the device says off, but whether the host's agent still answers could not be "
                 "asked: see to the manager's network and name resolution"
             )
-        return said_off_at
+        return self._confirmation(host, word)
+
+    def _confirmation(self, host: HostId, word: OffWord) -> _Confirmed:
+        """Where something answers since, if not the agent, the devices are to be asked anew."""
+        closed_since = self._state.hosts[host].closed_since
+        is_news = closed_since is not None and closed_since > word.answered_at
+        return _Confirmed(NOT_SINCE if is_news else word.answered_at, word.level, word.asked_at)
 
     async def _failed(
         self, host: HostId, failure: _Failed, automatic: bool, before: FencePhase
@@ -424,7 +425,7 @@ class FenceDesk:
 
     def _confirmed(self, host: HostId, confirmed: _Confirmed, *, automatic: bool) -> None:
         log.warning("fenced", host=host, level=confirmed.level)
-        self._state.host_fenced(host, confirmed.at, confirmed.level)
+        self._state.host_fenced(host, confirmed.at, confirmed.level, confirmed.asked_at)
         if confirmed.at == NOT_SINCE:
             self._state.doubt_power_proof(host, self._loop.time())
         if automatic and self._may_reboot(host):
@@ -440,6 +441,7 @@ class FenceDesk:
         afterwards, so that a manager that is restarted meanwhile goes on."""
         at, limits = self._state.hosts[host], self._state.settings
         proof, pause_s, attempts = at.power_proof, limits.power_proof_age_s + REBOOT_PAUSE_S, 0
+        await self._until_verified(host)
         while True:
             await asyncio.sleep(pause_s)
             while self._state.remembered.frozen is not None:  # noqa: ASYNC110  # a thaw is no event
@@ -466,6 +468,15 @@ class FenceDesk:
                 attempts, limits.fence_retry_min_s, limits.fence_retry_max_s
             )
 
+    async def _until_verified(self, host: HostId) -> None:
+        """A proof that nothing could rest on yet is waited for, until its devices were asked."""
+        at, proof = self._state.hosts[host], self._state.hosts[host].power_proof
+        asked_by = self._loop.time() + 2 * self._state.settings.fence_timeout_s
+        while proof is not None and proof.verified_at == NOT_SINCE:
+            if at.power_proof is not proof or self._loop.time() >= asked_by:
+                return
+            await asyncio.sleep(FROZEN_POLL_S)
+
     async def _switch_on(self, host: HostId) -> bool:
         """Did every device?"""
         succeeded = True
@@ -484,18 +495,15 @@ class FenceDesk:
         intent = self._state.memory_of_host(host).fence_intent or AUTOMATIC_COMMENT
         try:
             word = await self._devices.ask_whether_off(host, None)
-            confirmed = _Confirmed(self._loop.time(), word.level)
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             async with self._settling[host]:
                 if at.fence_phase is not FencePhase.RUNNING:
                     return  # cancelled meanwhile: what was found is discarded
-                if answer is ProbeAnswer.CLOSED_PORT:  # something answered, later than the devices
-                    confirmed = _Confirmed(NOT_SINCE, word.level)
                 silent = answer in (ProbeAnswer.NONE, ProbeAnswer.CLOSED_PORT)
                 if not word.problem and silent:
                     automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
                     await self._record_fence(host, intent, word.level, automatic=automatic)
-                    self._confirmed(host, confirmed, automatic=automatic)
+                    self._confirmed(host, self._confirmation(host, word), automatic=automatic)
                 else:
                     why = f"its device says: {word.problem}" if word.problem else answer.value
                     text = f"open when the manager restarted; {why}; decided afresh"

@@ -256,8 +256,10 @@ class HostTask:
         self._answered_there(loss, is_alive=True)
 
     def link_probed(self, loss: Loss | None) -> None:
-        """A sign of life, told at once: a fence that asked looks at it later. An answer of the agent
-        ends the verdict, so that a fence that is called off for it is not tried again by it."""
+        """A sign of life, told at once: a fence that asked looks at it later.
+
+        An answer of the agent ends the verdict: a fence that is called off for it is not tried
+        again by that."""
         self._answered_there(loss, is_alive=loss is None or not loss.kind.is_closed_port)
 
     def _answered_there(self, loss: Loss | None, *, is_alive: bool) -> None:
@@ -267,7 +269,7 @@ class HostTask:
         docs/decisions/0005."""
         was_proven = self._state.hosts[self.host].power_proof is not None
         if loss is not None and loss.kind.is_closed_port:
-            self._state.doubt_power_proof(self.host, self._loop.time())
+            self._state.note_closed_port(self.host, self._loop.time())
         else:
             what = "its agent answers" if loss is None else loss.kind.value
             self.void_power_proof(f"it gave a sign of life ({what})")
@@ -285,7 +287,13 @@ class HostTask:
 
     def link_missed(self, loss: Loss) -> None:
         """No sign of life, but no verdict either."""
+        if loss.kind.is_silence:
+            self.link_unheard()
         self._say_loss(loss)
+
+    def link_unheard(self) -> None:
+        """Nothing answers at its address: a port that is closed later is news."""
+        self._state.note_silence(self.host)
 
     def _say_loss(self, loss: Loss) -> None:
         at = self._state.hosts[self.host]
@@ -341,6 +349,8 @@ class HostTask:
             return  # it is off, as it should be
         at.lost_at = self._state.last_verdict_at = self._loop.time()
         at.loss = loss
+        if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
+            at.fence_retry_at = at.lost_at  # an administrator's one attempt was of before it died
         log.error("declared lost", host=self.host, reason=str(loss))
         self._context.desk.changed(self._context.groups_of(self.host))
 

@@ -60,6 +60,8 @@ class LinkOwner(Protocol):
         """A probe while stood down met a sign of life; None: the agent answered it."""
         ...
 
+    def link_unheard(self) -> None: ...
+
     def link_missed(self, loss: Loss) -> None:
         """A connection attempt failed without a sign of life."""
         ...
@@ -164,6 +166,8 @@ class HostLink:
             kind = error.loss.kind
             if kind.proves_nothing:
                 return ProbeAnswer.NOT_ASKED
+            if kind.is_silence:
+                self._owner.link_unheard()
             died = kind.is_closed_port and self._settings.fence_on_connection_close
             if kind.is_sign_of_life and not died:
                 self._owner.link_probed(error.loss)

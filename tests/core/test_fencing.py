@@ -416,6 +416,6 @@ def test_every_device_of_a_step_has_to_succeed(offs: list[FenceResult], wrong: s
 def test_every_device_of_a_step_has_to_say_off_afterwards(
     statuses: list[FenceResult], said: str | None
 ) -> None:
-    wrong = fencing.judge_status(statuses)
+    wrong = fencing.judge_status(statuses, after_off=True)
     assert (wrong is None) == (said is None)
     assert (said or "") in (wrong or "")

@@ -258,7 +258,7 @@ def test_a_device_that_was_asked_before_a_doubt_shows_nothing() -> None:
     world = a_world()
     world.fenced("h2")
     world.state.knowledge.drop_group(world.group(), "afresh", now=world.now)
-    world.state.doubt_power_proof("h2", world.now + 1)
+    world.state.doubt_power_proof("h2", since=world.now + 1)
     assert not world.state.renew_power_proof("h2", asked_at=world.now, answered_at=world.now + 30.0)
     assert world.state.knowledge.presence(world.group(), "h2") is Presence.UNKNOWN
 

@@ -2,7 +2,8 @@
 
 A `bmc` switches its host as such and reports the host's own power; a `pdu` has an outlet of its
 own, and a host with several is off when all of its outlets are. Some are slow by nature (`slow_s`:
-so long takes each answer, and the device may have looked at its beginning); where a host has a
+so long takes each answer, more or less, or exactly where they are `steady`, and the device may
+have looked at its beginning); where a host has a
 `dead_level`, the devices of its first level never answer, and nobody mends them.
 
 The axiom without which no fencing is safe is kept here: a device that says off for a host that is
@@ -36,7 +37,9 @@ OFF_SHARE = 0.2
 class Outlet:
     """One device as it stands in the world."""
 
-    __slots__ = ("dead", "fault", "host", "is_pdu", "miswired_to", "on", "slow_s", "time_s")
+    __slots__ = (
+        "dead", "fault", "host", "is_pdu", "miswired_to", "on", "slow_s", "steady", "time_s",
+    )  # fmt: skip
 
     def __init__(self, host: SimHost, is_pdu: bool, slow_s: float, dead: bool) -> None:
         self.host = host
@@ -46,6 +49,7 @@ class Outlet:
         self.miswired_to: SimHost | None = None
         self.time_s = 0.5
         self.slow_s = slow_s
+        self.steady = False
         self.dead = dead
 
 
@@ -59,11 +63,12 @@ class Outlets:
         for name, config in world.cluster.hosts.items():
             host = world.hosts[name]
             options = world.scenario.hosts[name]
-            slow_s = options.get("slow_s", 0.0)
+            slow_s = iter(options.get("slow_s", ()))  # of each device in turn
             for number, level in enumerate(config.fence_levels):
                 for device in level:
                     dead = number == 0 and options.get("dead_level", False)
-                    outlet = Outlet(host, device.agent == "pdu", slow_s, dead)
+                    outlet = Outlet(host, device.agent == "pdu", next(slow_s, 0.0), dead)
+                    outlet.steady = options.get("steady", False)
                     outlet.time_s = world.random.uniform(0.1, 2.0)
                     self.by_name[device.parameters["device"]] = outlet
                     self.of_host.setdefault(name, []).append(outlet)
@@ -128,7 +133,8 @@ class SimFenceDevices:
         looked: PowerState | None = None
         if outlet.slow_s:
             share = 1.0 if action is FenceAction.STATUS else OFF_SHARE
-            duration = outlet.slow_s * share * world.random.uniform(0.8, 1.2)
+            spread = 1.0 if outlet.steady else world.random.uniform(0.8, 1.2)
+            duration = outlet.slow_s * share * spread
             if action is FenceAction.STATUS and world.random.random() < 0.5:
                 looked = world.outlets.state(outlet)
         if outlet.dead:

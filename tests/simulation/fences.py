@@ -85,14 +85,16 @@ class FenceOracle:
             self._off_ended.pop(device, None)
         elif action is FenceAction.STATUS:
             if says_off:
-                self._status_off[device] = (began, now)
+                if began >= self._status_off.get(device, (began, now))[0]:  # not an older one
+                    self._status_off[device] = (began, now)
                 self._status_ended[host] = now
                 self._maybe_confirmed(host)
             elif ok:
                 # The manager awaits the other devices of the step before it acts on this one.
-                slow = self.world.scenario.hosts[host].get("slow_s", 0.0)
+                slow = self.world.scenario.hosts[host].get("slow_s")
                 wait_s = self.world.cluster.settings.fence_timeout_s if slow else TOGETHER_S
-                self.clock.after(wait_s, self._says_on, device, began, now)
+                alone = [device] in self._levels(host)
+                self.clock.after(0.0 if alone else wait_s, self._says_on, device, began, now)
 
     def _says_on(self, device: str, began: float, ended: float) -> None:
         if self._status_off.get(device, (ended, ended))[0] <= began:
@@ -148,18 +150,21 @@ class FenceOracle:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
         # The device may have looked at any moment of its run: a sign within it is not held against
         # it (something else answering at that address would keep the group down for ever). Nor is
-        # one that a manager that stood still took up before it heard the operator.
-        if watch.life_at > max(shown, self._status_ended.get(host, shown), heard):
+        # one that a manager that stood still took up before it heard the operator, nor a port that
+        # was closed already.
+        closed_since = never if watch.closed_since is None else watch.closed_since
+        sign_at = max(watch.heard_at, closed_since)
+        if sign_at > max(shown, self._status_ended.get(host, shown), heard):
             return f"{host} gave a sign of life after it was shown to be off"
         return ""
 
     def _shown_off_at(self, devices: list[str]) -> float:
-        """When all devices of a level had answered "off", each to a question after its last off."""
+        """Since when all devices of a level say "off", each to a question after its last off."""
         never, answers = float("-inf"), []
         for device in devices:
             asked_at, answered_at = self._status_off.get(device, (never, never))
             answers.append(never if asked_at < self._off_began.get(device, never) else answered_at)
-        return max(answers) if never not in answers else never
+        return min(answers)
 
     # --- S5 ----------------------------------------------------------------------------------
 

@@ -110,12 +110,14 @@ def a_proof_is_as_old_as_the_question() -> list[Patch]:
     """A device that takes longer to answer than a proof holds never proves anything again."""
     renewed, fenced = ClusterState.renew_power_proof, ClusterState.host_fenced
 
-    def renew(self: Any, host: str, *, asked_at: float, answered_at: float, level: Any) -> Any:
-        return renewed(self, host, asked_at=asked_at, answered_at=asked_at, level=level)
+    def renew(self: Any, host: str, *, asked_at: float, answered_at: float) -> Any:
+        return renewed(self, host, asked_at=asked_at, answered_at=asked_at)
 
-    def host_fenced(self: Any, host: str, verified_at: float, level: Any = None) -> None:
-        took_s = self.hosts[host].verify_took_s if level is not None else 0.0
-        fenced(self, host, verified_at - took_s, level)
+    def host_fenced(self: Any, host: str, *args: Any) -> None:
+        fenced(self, host, *args)
+        proof = self.hosts[host].power_proof
+        if proof.level is not None:
+            proof.verified_at = min(proof.verified_at, proof.asked_at)
 
     return [
         (ClusterState, "renew_power_proof", renew),

@@ -77,6 +77,8 @@ class HostWatch:
         self.life_at = float("-inf")  # the last sign of life alone
         self.answered_sent_at = float("-inf")  # when the last answered probe was sent
         self.closed_at = float("-inf")  # when its port was last found closed
+        self.closed_since: float | None = None  # and it was never silent since
+        self.heard_at = float("-inf")  # when its agent last gave a sign of life
         self.ended_at = float("-inf")  # when its last connection ended
         self.connected_now = False  # was connected by this incarnation since its last reset
         self.quiet_since: float | None = None  # a silence that was a verdict already
@@ -129,8 +131,8 @@ class Oracle:
     def answered(self, host: str, sent_at: float) -> None:
         """A probe that was sent at `sent_at` was answered."""
         watch = self.hosts[host]
-        watch.sign_at = watch.life_at = self.clock.now
-        watch.quiet_since = None
+        watch.sign_at = watch.life_at = watch.heard_at = self.clock.now
+        watch.quiet_since = watch.closed_since = None
         if sent_at > watch.answered_sent_at:
             watch.answered_sent_at = sent_at
 
@@ -138,6 +140,7 @@ class Oracle:
         """An attempt failed: a sign of life, or of nothing."""
         watch = self.hosts[host]
         if loss.kind in _SILENCE:
+            watch.closed_since = None
             return
         self._keep_verdict(host)
         watch.sign_at = self.clock.now
@@ -145,6 +148,10 @@ class Oracle:
         if loss.kind not in _PROVE_NOTHING and (port_counts or loss.kind not in _CLOSED):
             watch.life_at = self.clock.now
             watch.quiet_since = None
+            if loss.kind not in _CLOSED:
+                watch.heard_at = self.clock.now
+            elif watch.closed_since is None:
+                watch.closed_since = self.clock.now
         if loss.kind in _CLOSED:
             watch.closed_at = self.clock.now
 
@@ -193,7 +200,7 @@ class Oracle:
             watch.connection = None
             watch.ended_at = self.clock.now
         if connection.loss is not None and connection.loss.kind in (LossKind.RESET,):
-            watch.sign_at = watch.life_at = watch.closed_at = self.clock.now
+            watch.sign_at = watch.life_at = watch.closed_at = watch.heard_at = self.clock.now
 
     # --- operations --------------------------------------------------------------------------
 
@@ -228,7 +235,7 @@ class Oracle:
         """An answer: what is known now."""
         host, name = call.connection.host.id, call.resource.id
         watch = self.hosts[host]
-        watch.life_at = self.clock.now  # but no heartbeat: the count of silence goes on
+        watch.life_at = watch.heard_at = self.clock.now  # no heartbeat: the silence is counted on
         watch.answered_sent_at = max(watch.answered_sent_at, call.sent_at)
         if self.world.hosts[host].legacy:  # no other sign is to be had of it
             watch.sign_at, watch.quiet_since = self.clock.now, None

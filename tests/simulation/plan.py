@@ -98,6 +98,7 @@ class _Planner:
         self.later = Random(f"{seed}, slow devices")
         self.slow_share = self.later.choice([0.0, 0.0, 0.0, 0.3, 1.0])
         self.dead_share = self.later.choice([0.0, 0.0, 0.5])
+        self.steady_s = self.later.choice([0.0, 0.0, round(self.later.uniform(5.0, 50.0), 1)])
 
     def make(self) -> Scenario:
         random = self.random
@@ -186,10 +187,18 @@ class _Planner:
     def _devices(self, options: dict[str, Any]) -> None:
         """Devices that are slow by nature, and levels that are dead."""
         if self.later.random() < self.slow_share:
-            options["slow_s"] = round(self.later.uniform(5.0, 50.0), 1)
+            options["slow_s"] = [self._slow_s(), self._slow_s()]
+            if self.steady_s:
+                options["steady"] = True
         if self.later.random() < self.dead_share and options.get("fence") != []:
             options["fence"] = [["bmc"], ["pdu"]]
             options["dead_level"] = True
+
+    def _slow_s(self) -> float:
+        if self.steady_s:
+            return self.steady_s
+        quick = self.later.random() < 0.3
+        return round(self.later.uniform(0.5, 5.0) if quick else self.later.uniform(5.0, 50.0), 1)
 
     def _site(self, members: list[str]) -> None:
         random = self.random

@@ -12,15 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from halo.core.model import LossPolicy, ResourceGroup
+from tests.simulation.devices import DEAD_S
 from tests.simulation.hosts import SimHost
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 STAGE_BOUND_S = 150.0
-SLOW_BOUND_S = 250.0
-"""So much longer where devices take a minute to answer: one may just have been asked in vain, then
-there is a pause, an off, the question that confirms, and one more where several hosts are off."""
+SLOW_ROUNDS = 8
+"""So many answers of the slowest device longer: one may just have been asked in vain, then there is
+a pause, an off, the question that confirms; and where several hosts are off, rounds of questions
+until their answers come together."""
 
 POLL_S = 3.0
 
@@ -34,8 +36,8 @@ class Settling:
         self.orders = simulation.world.oracle.orders
         self.stage = 1
         devices = simulation.world.outlets.by_name.values()
-        is_slow = any(outlet.slow_s or outlet.dead for outlet in devices)
-        self.bound_s = STAGE_BOUND_S + (SLOW_BOUND_S if is_slow else 0.0)
+        slowest_s = max((DEAD_S if o.dead else o.slow_s for o in devices), default=0.0)
+        self.bound_s = STAGE_BOUND_S + SLOW_ROUNDS * slowest_s
 
     def run(self) -> None:
         """All three stages; a violation ends it early."""

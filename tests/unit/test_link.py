@@ -72,6 +72,9 @@ class Bench:
     def link_probed(self, loss: Loss | None) -> None:
         self._tell(f"probed: {loss}")
 
+    def link_unheard(self) -> None:
+        self._tell("unheard")
+
     def link_missed(self, loss: Loss) -> None:
         self._tell(f"missed: {loss.kind.name}")
 
@@ -629,7 +632,9 @@ def test_does_the_agent_answer_a_fresh_connection(
         told = len(bench.told)
         assert await bench.link.probe(1.0) is answers
         speaks = refuses is None or refuses.is_sign_of_life
-        assert len(bench.told) - told == speaks
+        is_silent = refuses is not None and refuses.is_silence
+        told_now = [what.split(":")[0] for what in bench.told[told:]]
+        assert told_now == ["probed"] * speaks + ["unheard"] * is_silent
         assert bench.agent.standing == []
 
     run(body())
