@@ -26,6 +26,7 @@ class Outlet:
     on_fails: int = 0  # so many times
     off_does_nothing: bool = False
     status_takes_s: float = 0.0
+    status_spread: Callable[[], float] = lambda: 1.0  # of that time
     says: PowerState | None = None
     status_fails: str | None = None
     on_off: Callable[[], None] = lambda: None
@@ -78,7 +79,7 @@ class FakeDevices:
 
     async def _act(self, outlet: Outlet, action: FenceAction) -> FenceResult:
         if action is FenceAction.STATUS:
-            await asyncio.sleep(outlet.status_takes_s)
+            await asyncio.sleep(outlet.status_takes_s * outlet.status_spread())
             if outlet.status_fails is not None:
                 return FenceResult(succeeded=False, message=outlet.status_fails)
             return FenceResult(succeeded=True, power=outlet.state())

@@ -10,6 +10,7 @@ import pytest
 
 from halo.core.errors import CommandFailed, CommandRefused, LossKind
 from halo.core.journal import Event
+from halo.core.model import LossPolicy
 from halo.core.outcomes import PowerState
 from halo.core.state import FencePhase
 
@@ -491,3 +492,201 @@ async def test_a_port_that_closes_behind_a_slow_answer_has_the_device_asked_once
     assert "g" not in bench.agents["h2"].up
     await bench.until(lambda: "g" in bench.agents["h2"].up)
     assert bench.devices.asked.count("status one") == 2
+
+
+async def stop(bench: Bench) -> None:
+    await bench.manager.operations.group_command("g", "stop", to=None, comment="x")
+    await bench.until(lambda: "g" not in bench.agents["h2"].up)
+
+
+async def start(bench: Bench) -> None:
+    bench.devices.asked.clear()
+    await bench.manager.operations.group_command("g", "start", to=None, comment="x")
+
+
+@virtual
+async def test_an_answer_to_a_question_from_before_the_last_off_proves_nothing() -> None:
+    """A doubt stood already, since the port was closed: it must not hide that of the off."""
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await stop(bench)
+    bench.outlet().status_takes_s = 20.0
+    await asyncio.sleep(30)
+    bench.agents["h1"].refuses = LossKind.REFUSED
+    await start(bench)
+    await bench.until(lambda: "status one" in bench.devices.asked)
+    await asyncio.sleep(5)
+    bench.outlet().off_takes_s = 40.0
+    command = asyncio.create_task(bench.command("fence", force=True))
+    await bench.until(lambda: "off one" in bench.devices.asked)
+    await asyncio.sleep(20)
+    assert bench.h1.fence_phase is FencePhase.RUNNING
+    assert "g" not in bench.agents["h2"].up
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await command
+
+
+@virtual
+async def test_nothing_starts_on_an_answer_from_between_two_levels_of_a_fence() -> None:
+    bench = Bench((("bmc",), ("pdu",)), fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet("bmc").off_fails = "no"
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await stop(bench)
+    bench.outlet("pdu").status_takes_s = 20.0
+    bench.outlet("bmc").off_takes_s = 12.0
+    bench.outlet("pdu").off_takes_s = 40.0
+    await asyncio.sleep(30)
+    command = asyncio.create_task(bench.command("fence", force=True))
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    await asyncio.sleep(1)
+    await start(bench)
+    await bench.until(lambda: "off pdu" in bench.devices.asked)
+    await asyncio.sleep(15)
+    assert "g" not in bench.agents["h2"].up
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await command
+
+
+@virtual
+async def test_a_level_of_two_devices_is_as_old_as_its_oldest_answer() -> None:
+    """One says off at once, the other after 50 s; in between the first is switched on by hand."""
+    bench = Bench((("one", "other"),), fence_timeout_s=60.0)
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await stop(bench)
+    bench.outlet("one").status_takes_s = 0.2
+    bench.outlet("other").status_takes_s = 50.0
+    await asyncio.sleep(30)
+    await start(bench)
+    await bench.until(lambda: "status other" in bench.devices.asked)
+    await asyncio.sleep(20)
+    bench.outlet("one").is_on = True
+    await asyncio.sleep(60)
+    assert "g" not in bench.agents["h2"].up
+    assert bench.h1.power_proof is None
+
+
+@virtual
+async def test_two_devices_of_a_level_that_are_unequally_slow_prove_it_together() -> None:
+    bench = await fenced_slowly(30.0, (("one", "other"),))
+    bench.outlet("other").status_takes_s = 50.0
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=300)
+
+
+@pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.2])
+def test_an_agent_that_is_back_has_time_to_say_so_after_a_slow_answer(latency_s: float) -> None:
+    """Nobody listened to it while the device took its time."""
+
+    async def body() -> None:
+        bench = Bench(fence_timeout_s=60.0)
+        await bench.up()
+        bench.outlet().status_takes_s = 30.0
+        bench.lose()
+        await bench.until(lambda: "status one" in bench.devices.asked)
+        bench.outlet().says = PowerState.OFF
+        await asyncio.sleep(15)
+        bench.agents["h1"].live_again()
+        bench.agents["h1"].latency_s = latency_s
+        bench.agents["h1"].up.add("g")
+        await asyncio.sleep(25)
+        assert "g" not in bench.agents["h2"].up
+        assert "fence h1" not in bench.events
+
+    run(body())
+
+
+@virtual
+async def test_where_the_level_that_confirmed_is_dead_now_the_others_are_asked_too() -> None:
+    """The plug was pulled for the repair: its controller answers no more, the power strip does."""
+    bench = Bench((("bmc",), ("pdu",)))
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.outlet("bmc").status_fails = "no answer"
+    bench.outlet("pdu").is_on = False
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_no_level_is_taken_for_the_one_that_confirmed_on_a_persons_word() -> None:
+    bench = Bench((("bmc",), ("pdu",)))
+    await bench.up()
+    for name in ("bmc", "pdu"):
+        bench.outlet(name).off_fails = "no answer"
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    bench.outlet("bmc").is_on = bench.outlet("pdu").is_on = False
+    bench.outlet("pdu").status_takes_s = 1.0
+    await bench.command("confirm-off")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.outlet("bmc").status_fails = "no answer"
+    await start_again(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@pytest.mark.parametrize("closed_port", [False, True])
+@pytest.mark.parametrize("takes_s", [3.0, 9.0, 14.0, 30.0])
+def test_on_loss_reboot_lets_a_slow_device_prove_the_host_off_first(
+    takes_s: float, closed_port: bool
+) -> None:
+    async def body() -> None:
+        bench = Bench(on_loss=LossPolicy.REBOOT, fence_timeout_s=60.0)
+        await bench.up()
+        bench.outlet().status_takes_s = takes_s
+        bench.lose()
+        await bench.until(lambda: "off one" in bench.devices.asked)
+        if closed_port:
+            bench.agents["h1"].refuses = LossKind.REFUSED
+        await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=300)
+
+    run(body())
+
+
+@virtual
+async def test_a_commands_failed_attempt_does_not_outlive_a_new_verdict() -> None:
+    """The late probe was answered, so the attempt failed; then the host dies for good."""
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    operations = bench.manager.operations
+    await operations.cluster_command("freeze", comment="x")
+    bench.outlet().status_takes_s = 30.0
+    bench.outlet().on_off = lambda: None
+    bench.lose()
+    await asyncio.sleep(10)
+    command = asyncio.create_task(refusal_of(bench.command("fence", force=True)))
+    await bench.until(lambda: "status one" in bench.devices.asked)
+    await asyncio.sleep(29.5)
+    bench.agents["h1"].refuses = LossKind.TLS
+    assert isinstance(await command, CommandFailed)
+    bench.agents["h1"].refuses = None
+    bench.agents["h1"].die()
+    await operations.cluster_command("thaw", comment="x")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+
+
+@virtual
+async def test_a_device_that_says_on_when_asked_is_not_said_to_have_acknowledged_an_off() -> None:
+    bench = Bench((("bmc",), ("pdu",)))
+    await bench.up()
+    for name in ("bmc", "pdu"):
+        bench.outlet(name).off_fails = "no answer"
+    bench.outlet("bmc").status_fails = "no answer"
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    await bench.command("confirm-off")
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await start_again(bench)
+    await bench.until(lambda: bool(bench.h1.verify_error))
+    assert (
+        bench.h1.verify_error
+        == "level 1: no answer; level 2: the device says that the outlet is on"
+    )
