@@ -14,6 +14,7 @@ from typing import Any
 
 import capnp
 
+from halo.adapters.farewell import refusal_in
 from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
 from halo.adapters.rpc_values import (
@@ -108,6 +109,9 @@ class CapnpConnection:
         try:
             answer = await self._agent.hello(manager=manager, cluster=cluster, term=self._term())
         except capnp.KjException as error:
+            if self._uses_tls and (reason := refusal_in(error.description)):
+                text = f"the agent refused this manager's certificate: {reason}"
+                raise LinkError(Loss(LossKind.TLS, text)) from error
             if self._loss is None and error.type == "UNIMPLEMENTED":
                 self.take_for_legacy()
                 return

@@ -9,11 +9,14 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
+from halo.adapters.certificates import read_certificate
 from halo.adapters.losses import loss_of, words_of
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.tls import speaks_no_tls
+from halo.adapters.tls_identity import TlsIdentity
 from halo.adapters.wire import set_socket_options
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
@@ -23,6 +26,10 @@ _NO_TLS_THERE = (
     "the agent there does not speak TLS, which this manager requires; start it with --mtls"
 )
 
+_OWN_CERTIFICATE_THERE = (
+    "the agent there shows this manager's own certificate; each host needs one of its own"
+)
+
 _RESOLVER_THREADS = 16
 
 
@@ -30,7 +37,8 @@ class CapnpConnector:
     """Connects to agents: implements :class:`halo.ports.AgentConnector`.
 
     `manager` names this manager to agents, the same after its restart, so that its newer
-    connection replaces its older one. `tls` switches mutual TLS on; `server_name` is then the
+    connection replaces its older one. `tls` switches mutual TLS on, with this manager's
+    certificate; `server_name` is then the
     name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
     `term` gives the leader's term for each call, 0 where there is one manager only.
     """
@@ -40,7 +48,7 @@ class CapnpConnector:
         manager: str,
         cluster: str,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsIdentity | None = None,
         server_name: str | None = None,
         term: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -82,7 +90,9 @@ class CapnpConnector:
         connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
         try:
             await self._stand_up(connection, sock, host, deadline)
+            ends_at = self._look_at_certificate(connection)
             await self._greet(connection, host, deadline)
+            connection.identity = replace(connection.identity, certificate_expires_at=ends_at)
         except BaseException:
             connection.close()
             raise
@@ -130,7 +140,10 @@ class CapnpConnector:
         try:
             async with asyncio.timeout_at(deadline):
                 await loop.create_connection(
-                    lambda: connection.wire, sock=sock, ssl=self._tls, server_hostname=name
+                    lambda: connection.wire,
+                    sock=sock,
+                    ssl=self._tls.context if self._tls is not None else None,
+                    server_hostname=name,
                 )
         except TimeoutError:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
@@ -141,6 +154,18 @@ class CapnpConnector:
             elif self._tls is not None and loss.kind is LossKind.RESET:
                 loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
             raise LinkError(loss) from error
+
+    def _look_at_certificate(self, connection: CapnpConnection) -> float | None:
+        """When the agent's ends, with TLS. That of the manager answers for no host."""
+        if self._tls is None:
+            return None
+        shown = connection.wire.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if self._tls.is_own(shown):
+            raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
+        try:
+            return read_certificate(shown).expires_at
+        except ValueError as error:
+            raise LinkError(Loss(LossKind.TLS, f"the agent's certificate: {error}")) from error
 
     async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
         try:

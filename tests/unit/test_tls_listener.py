@@ -13,12 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from halo.adapters.tls_listener import REPEAT_S, TOLD_AT_MOST, Refusals, reason_of
+from tests.certificates import Authority
 
 from .remote_helpers import until
-from .test_rpc_tls import Authority, other, ours, tls_agent
+from .test_rpc_tls import ours, tls_agent
 from .virtual_time import run
 
-__all__ = ["other", "ours"]  # fixtures
+__all__ = ["ours"]  # a fixture
 
 
 def warnings(logged: list[Any]) -> list[tuple[str, str]]:
@@ -89,7 +90,7 @@ async def test_who_is_turned_away_is_written_down_with_the_reason(
     client: Callable[[tuple[str, int]], None],
     reason: str,
 ) -> None:
-    async with tls_agent(ours.issue("server", "localhost")) as (host, agent):
+    async with tls_agent(ours.host("server", "localhost")) as (host, agent):
         with capture_logs() as logged:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(client, ("127.0.0.1", host.port))
