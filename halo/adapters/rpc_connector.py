@@ -89,8 +89,7 @@ class CapnpConnector:
     async def _introduce(self, sock: socket.socket, host: Host, deadline: float) -> CapnpConnection:
         connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
         try:
-            await self._stand_up(connection, sock, host, deadline)
-            ends_at = self._look_at_certificate(connection)
+            ends_at = await self._stand_up(connection, sock, host, deadline)
             await self._greet(connection, host, deadline)
             connection.identity = replace(connection.identity, certificate_expires_at=ends_at)
         except BaseException:
@@ -130,21 +129,44 @@ class CapnpConnector:
                     break
         raise LinkError(loss)
 
+    async def certificate_ends_at(self, host: Host, deadline_s: float) -> float | None:
+        """When the certificate that the agent shows now ends; None without TLS.
+
+        For a look beside a standing connection, which was begun with an earlier one perhaps. Says
+        nothing to the agent, and raises LinkError."""
+        if self._tls is None:
+            return None
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        sock = await self._open(await self._resolve(host, deadline), deadline)
+        transport = await self._secure(asyncio.Protocol(), sock, host, deadline)
+        try:
+            return self._look_at(transport.get_extra_info("ssl_object"))
+        finally:
+            transport.abort()
+
     async def _stand_up(
         self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
-    ) -> None:
+    ) -> float | None:
+        """Returns when the agent's certificate ends, with TLS."""
+        await self._secure(connection.wire, sock, host, deadline)
+        if self._tls is None:
+            return None
+        return self._look_at(connection.wire.get_extra_info("ssl_object"))
+
+    async def _secure(
+        self, protocol: asyncio.BaseProtocol, sock: socket.socket, host: Host, deadline: float
+    ) -> asyncio.Transport:
         # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
         # that another connection has been given meanwhile.
         loop = asyncio.get_running_loop()
         name = (self._server_name or host.address) if self._tls is not None else None
+        context = self._tls.context if self._tls is not None else None
         try:
             async with asyncio.timeout_at(deadline):
-                await loop.create_connection(
-                    lambda: connection.wire,
-                    sock=sock,
-                    ssl=self._tls.context if self._tls is not None else None,
-                    server_hostname=name,
+                transport, _ = await loop.create_connection(
+                    lambda: protocol, sock=sock, ssl=context, server_hostname=name
                 )
+                return transport
         except TimeoutError:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
         except (OSError, ssl.CertificateError) as error:
@@ -155,12 +177,10 @@ class CapnpConnector:
                 loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
             raise LinkError(loss) from error
 
-    def _look_at_certificate(self, connection: CapnpConnection) -> float | None:
-        """When the agent's ends, with TLS. That of the manager answers for no host."""
-        if self._tls is None:
-            return None
-        shown = connection.wire.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        if self._tls.is_own(shown):
+    def _look_at(self, secured: ssl.SSLObject) -> float:
+        """When the agent's certificate ends. That of the manager answers for no host."""
+        shown = secured.getpeercert(binary_form=True) or b""
+        if self._tls is not None and self._tls.is_own(shown):
             raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
         try:
             return read_certificate(shown).expires_at

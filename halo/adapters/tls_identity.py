@@ -80,11 +80,11 @@ class TlsIdentity:
         """Is it the very certificate that this program shows?"""
         return der == self._loaded.der
 
-    async def watch(self) -> None:
+    async def watch(self, every_s: float = LOOK_EVERY_S) -> None:
         """Take up what changes on disk, until cancelled."""
         settling: Signature | None = None
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(every_s)
             found = await in_daemon_thread(lambda: _signature(self._files), "look at certificates")
             if found == self._signature or found != settling:
                 settling = found

@@ -115,12 +115,7 @@ def notices(
         for what, at in own.ends.items()
         if at - wall_now < WARN_BEFORE_S
     ]
-    ending = {
-        host: identity.certificate_expires_at
-        for host, identity in agents.items()
-        if identity.certificate_expires_at is not None
-        and identity.certificate_expires_at - wall_now < WARN_BEFORE_S
-    }
+    ending = ending_soon(agents, wall_now)
     if ending:
         first = min(ending, key=lambda host: ending[host])
         found.append(
@@ -134,6 +129,14 @@ def notices(
             f"{_names(open_to_all)}; set HALO_MANAGER_NAME there (docs/security.md)"
         )
     return found
+
+
+def ending_soon(agents: Mapping[str, AgentIdentity], wall_now: float) -> dict[str, float]:
+    """When the certificates of these agents end, where that is soon."""
+    ends = {host: identity.certificate_expires_at for host, identity in agents.items()}
+    return {
+        host: at for host, at in ends.items() if at is not None and at - wall_now < WARN_BEFORE_S
+    }
 
 
 def _has_no_roles(agent: AgentIdentity) -> bool:

@@ -30,6 +30,7 @@ from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager.certificate_look import look_again
 from halo.manager.http_api import make_app, make_runner
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
@@ -219,10 +220,7 @@ async def _serve(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
-        renewal = None
-        if identity is not None:
-            manager.state.own_certificates = identity.known
-            renewal = asyncio.create_task(identity.watch())
+        looks = _watch_certificates(identity, manager, connector)
         _spare_the_collector()
         lag = LoopLag()
         lag.start()
@@ -246,13 +244,24 @@ async def _serve(
             site = await open_unix_site(runner, options.socket, options.socket_group)
             await _manage(manager, options, cluster)
         finally:
-            if renewal is not None:
-                renewal.cancel()
+            for look in looks:
+                look.cancel()
             lag.stop()
             pauses.stop()
             await _close(site, runner)
             connector.close()
             await fence_programs.close()
+
+
+def _watch_certificates(
+    identity: TlsIdentity | None, manager: Manager, connector: CapnpConnector
+) -> list[asyncio.Task[None]]:
+    """Take up our own renewed ones, and notice those of agents. Cancel the tasks at the end."""
+    if identity is None:
+        return []
+    manager.state.own_certificates = identity.known
+    look = look_again(manager.state, SystemClock(), connector.certificate_ends_at)
+    return [asyncio.create_task(identity.watch()), asyncio.create_task(look)]
 
 
 def _spare_the_collector() -> None:

@@ -35,13 +35,12 @@ def other(tmp_path: Path) -> Authority:
 
 
 @contextlib.asynccontextmanager
-async def tls_agent(
-    files: TlsFiles, managers: frozenset[str] = frozenset()
-) -> AsyncIterator[tuple[Host, Agent]]:
+async def tls_server(gate: ManagerGate) -> AsyncIterator[tuple[Host, Agent]]:
+    """An agent at `localhost` that lets in whom this gate does."""
     agent = Agent()
     async with capnp.kj_loop():
         sock = socket.create_server(("127.0.0.1", 0))
-        server = CapnpAgentServer(agent.open_session, ManagerGate(files, managers))
+        server = CapnpAgentServer(agent.open_session, gate)
         await server.serve(sock)
         try:
             yield Host("h1", "localhost", sock.getsockname()[1]), agent
@@ -49,6 +48,14 @@ async def tls_agent(
             server.close()
             for link in agent.links:
                 link.close()
+
+
+@contextlib.asynccontextmanager
+async def tls_agent(
+    files: TlsFiles, managers: frozenset[str] = frozenset()
+) -> AsyncIterator[tuple[Host, Agent]]:
+    async with tls_server(ManagerGate(files, managers)) as made:
+        yield made
 
 
 async def loss_of_connecting(

@@ -105,3 +105,24 @@ def test_reasons_hold_in_one_line() -> None:
     assert reason_of(ConnectionAbortedError("SSL handshake is taking longer than 5 seconds")) == (
         "the TLS handshake failed: SSL handshake is taking longer than 5 seconds"
     )
+
+
+def test_what_comes_again_is_counted() -> None:
+    async def body() -> None:
+        refusals = Refusals()
+        with capture_logs() as logged:
+            for _ in range(1000):
+                refusals.note("10.0.0.1", "no")
+                refusals.note("10.0.0.2", "no")
+            for number in range(30):
+                refusals.note(f"10.0.1.{number}", "no")
+            await asyncio.sleep(REPEAT_S + 1)
+            refusals.note("10.0.0.1", "no")
+        told = [line for line in logged if line.get("times")]
+        assert [(line["event"], line.get("peer"), line["times"]) for line in told] == [
+            ("turned connections of more peers away", None, 30 + 2 - TOLD_AT_MOST),
+            ("turned connections away", "10.0.0.2", 999),
+            ("turned a connection away", "10.0.0.1", 1000),
+        ]
+
+    run(body())
