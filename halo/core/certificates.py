@@ -78,10 +78,14 @@ def refusal_of_manager(
 
 
 def _remedy(usable: frozenset[str]) -> str:
-    another = "give the manager one for clients alone (`halo tls manager`)"
+    """What to do where it is the manager that was refused, and nobody who took a host's key."""
+    another = "give it one for clients alone (`halo tls manager`)"
     if not usable:
-        return another
-    return f"set HALO_MANAGER_NAME on every host to a name in it ({_names(usable)}), or {another}"
+        return f"if it is the manager's, {another}"
+    return (
+        f"if it is the manager's, set HALO_MANAGER_NAME on every host to a name in it "
+        f"({_names(usable)}), or {another}"
+    )
 
 
 def contradiction(own: Certificate, managers: frozenset[str]) -> str | None:

@@ -71,7 +71,10 @@ def test_who_commands_an_agent(
 def test_a_refusal_names_the_way_out() -> None:
     reason = refusal_of_manager(certificate("mgmt", BOTH), UNSET, OWN)
     assert reason is not None
-    assert "set HALO_MANAGER_NAME on every host to a name in it (mgmt)" in reason
+    assert (
+        "if it is the manager's, set HALO_MANAGER_NAME on every host to a name in it (mgmt)"
+        in reason
+    )
     assert "halo tls manager" in reason
     nameless = refusal_of_manager(certificate("", ANYTHING), UNSET, OWN)
     assert nameless is not None
