@@ -47,7 +47,7 @@ class Authority:
         self, file: str, common_name: str, usages: Sequence[x509.ObjectIdentifier]
     ) -> TlsFiles:
         """A certificate of the old kind: a name in its subject, and none in subjectAltName."""
-        whole = issue(self.ca, [common_name], usages, 30, datetime.now(UTC))
+        whole = issue(self.ca, [common_name], usages, 300, datetime.now(UTC))
         pattern = x509.load_pem_x509_certificate(whole.certificate)
         builder = x509.CertificateBuilder(
             pattern.issuer,
