@@ -36,7 +36,7 @@ def refusal_in(words: str) -> str | None:
     """The reason, where an exception's words come from :func:`farewell`."""
     _, mark, reason = words.partition(_MARK)
     lines = reason[:_WORDS_AT_MOST].splitlines() if mark else []
-    return (lines[0] or None) if lines else None
+    return "".join(c if c.isprintable() else "?" for c in lines[0]) or None if lines else None
 
 
 def _struct_pointer(*, data_words: int, pointers: int) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, manager_con
 from halo.core.certificates import (
     Certificate,
     OwnCertificates,
-    contradiction,
+    mistake_of_agent,
+    mistake_of_manager,
+    notices,
     refusal_of_manager,
 )
 
@@ -113,6 +116,8 @@ class TlsIdentity:
             f"the certificate {self._files.certificate}": self._loaded.own.expires_at,
             f"the CA certificate {self._files.ca}": self._loaded.ca_ends_at,
         }
+        for notice in notices(self.known, {}, time.time()):
+            log.warning("certificate", problem=notice)
 
     def _try_to_load(self) -> _Loaded | TlsFileError:
         try:
@@ -141,7 +146,7 @@ class ManagerGate:
         """Reads files: create it before the event loop runs. Raises TlsFileError."""
         self._managers = managers
         self.identity = TlsIdentity(
-            files, agent_context, lambda own: contradiction(own, self._managers)
+            files, agent_context, lambda own: mistake_of_agent(own, self._managers)
         )
 
     @property
@@ -160,7 +165,7 @@ class ManagerGate:
 
 def manager_identity(files: TlsFiles) -> TlsIdentity:
     """The manager's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
-    return TlsIdentity(files, manager_context)
+    return TlsIdentity(files, manager_context, mistake_of_manager)
 
 
 def _signature(files: TlsFiles) -> Signature:

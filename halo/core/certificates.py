@@ -88,12 +88,25 @@ def _remedy(usable: frozenset[str]) -> str:
     )
 
 
-def contradiction(own: Certificate, managers: frozenset[str]) -> str | None:
+def mistake_of_agent(own: Certificate, managers: frozenset[str]) -> str | None:
     """Why an agent may not use its own certificate beside these managers' names, or None."""
+    if not own.may_serve:
+        return (
+            "its extendedKeyUsage lacks serverAuth, so that no manager would take it for a host's"
+        )
     if clash := own.names & managers:
         return (
             f"it holds {_names(clash)}, which HALO_MANAGER_NAME calls the manager: whoever took it "
             "from this host could command all others; give the manager a name of its own"
+        )
+    return None
+
+
+def mistake_of_manager(own: Certificate) -> str | None:
+    """Why a manager may not use its own certificate, or None."""
+    if not own.may_call:
+        return (
+            "its extendedKeyUsage lacks clientAuth, so that no agent would take it for a manager's"
         )
     return None
 

@@ -11,7 +11,8 @@ from halo.core.certificates import (
     SERVER_AUTH,
     Certificate,
     OwnCertificates,
-    contradiction,
+    mistake_of_agent,
+    mistake_of_manager,
     notices,
     refusal_of_manager,
 )
@@ -85,9 +86,31 @@ def test_a_refusal_names_the_way_out() -> None:
 
 
 def test_an_agent_may_not_hold_the_managers_name() -> None:
-    assert contradiction(certificate("oss00", SERVES), MGMT) is None
-    assert "it holds mgmt" in str(contradiction(certificate("oss00 mgmt", SERVES), MGMT))
-    assert contradiction(certificate("oss00 mgmt", SERVES), UNSET) is None
+    assert mistake_of_agent(certificate("oss00", SERVES), MGMT) is None
+    assert "it holds mgmt" in str(mistake_of_agent(certificate("oss00 mgmt", SERVES), MGMT))
+    assert mistake_of_agent(certificate("oss00 mgmt", SERVES), UNSET) is None
+
+
+@pytest.mark.parametrize(
+    ("usages", "serves", "calls"),
+    [
+        (SERVES, True, False),
+        (CALLS, False, True),
+        (BOTH, True, True),
+        (ANYTHING, True, True),
+        (frozenset([ANY_USAGE]), True, True),
+        (frozenset(["1.3.6.1.5.5.7.3.3"]), False, False),
+    ],
+)
+def test_files_that_were_swapped_are_a_mistake(
+    usages: frozenset[str] | None, serves: bool, calls: bool
+) -> None:
+    of_agent = mistake_of_agent(certificate("oss00", usages), MGMT)
+    assert (of_agent is None) == serves
+    assert serves or "lacks serverAuth" in str(of_agent)
+    of_manager = mistake_of_manager(certificate("mgmt", usages))
+    assert (of_manager is None) == calls
+    assert calls or "lacks clientAuth" in str(of_manager)
 
 
 def test_names_of_a_peer_are_bounded_and_printable() -> None:

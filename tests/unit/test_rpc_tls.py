@@ -17,6 +17,7 @@ from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, expected_name
 from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
+from halo.adapters.tls_listener import Door
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from tests.certificates import Authority
@@ -35,7 +36,7 @@ def other(tmp_path: Path) -> Authority:
 
 
 @contextlib.asynccontextmanager
-async def tls_server(gate: ManagerGate) -> AsyncIterator[tuple[Host, Agent]]:
+async def tls_server(gate: Door) -> AsyncIterator[tuple[Host, Agent]]:
     """An agent at `localhost` that lets in whom this gate does."""
     agent = Agent()
     async with capnp.kj_loop():

@@ -142,6 +142,16 @@ async def test_a_renewed_certificate_with_the_managers_name_is_not_taken_up(
         assert "HALO_MANAGER_NAME" in lines(logged, "not taken up")[0]["problem"]
 
 
+def test_an_end_that_is_near_stands_in_the_log_at_the_start(authority: Authority) -> None:
+    with capture_logs() as logged:
+        ManagerGate(authority.issue("server", "localhost", usages=SERVE, days=20), MGMT)
+    (line,) = lines(logged, "certificate")
+    assert f"the certificate {authority.folder}/server.crt ends on" in line["problem"]
+    with capture_logs() as logged:
+        ManagerGate(authority.host("server", "localhost"), MGMT)
+    assert logged == []
+
+
 async def test_a_new_ca_is_taken_up(authority: Authority, tmp_path: Path) -> None:
     """Both in one file while it is replaced: certificates of either are good."""
     other = Authority(tmp_path / "other")

@@ -16,14 +16,20 @@ from structlog.testing import capture_logs
 from halo.adapters.farewell import farewell, refusal_in
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.schema import OcfResourceAgent
-from halo.adapters.tls import TlsFileError, TlsFiles, manager_names
-from halo.adapters.tls_identity import ManagerGate, manager_identity
+from halo.adapters.tls import (
+    TlsFileError,
+    TlsFiles,
+    agent_context,
+    manager_context,
+    manager_names,
+)
+from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
 from tests.certificates import ANYTHING, BOTH, CALL, SERVE, Authority
 
 from .remote_helpers import PATIENCE_S, until
-from .test_rpc_tls import tls_agent
+from .test_rpc_tls import tls_agent, tls_server
 
 UNSET: frozenset[str] = frozenset()
 MGMT = frozenset(["mgmt"])
@@ -35,9 +41,19 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "ca")
 
 
-async def answer(host: Host, files: TlsFiles, name: str | None = None) -> Loss | None:
+class Anybody:
+    """A door that lets everybody in, and shows whatever it was given."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.context = agent_context(files)
+
+    def refusal_of(self, peer: bytes | None) -> str | None:
+        return None
+
+
+async def answer(host: Host, files: TlsFiles) -> Loss | None:
     """What a manager with these files meets: nothing that ends it, or the loss."""
-    connector = CapnpConnector("m", "c", tls=manager_identity(files), server_name=name)
+    connector = CapnpConnector("m", "c", tls=TlsIdentity(files, manager_context))
     try:
         connection = await connector.connect(host, PATIENCE_S)
     except LinkError as error:
@@ -124,7 +140,7 @@ async def test_a_manager_accepts_the_hosts_own_certificate_alone(
     words: str,
 ) -> None:
     files = authority.issue("server", *names, usages=usages)
-    async with tls_agent(files, MGMT) as (host, agent):
+    async with tls_server(Anybody(files)) as (host, agent):
         loss = await answer(host, authority.manager("client", "mgmt"))
         assert agent.hellos == []
     assert loss is not None
@@ -164,6 +180,13 @@ def test_an_agent_does_not_start_with_the_managers_name(authority: Authority) ->
     ManagerGate(files, UNSET)
 
 
+def test_files_in_the_wrong_place_are_a_mistake(authority: Authority) -> None:
+    with pytest.raises(TlsFileError, match="lacks serverAuth"):
+        ManagerGate(authority.manager("client", "mgmt"), UNSET)
+    with pytest.raises(TlsFileError, match="lacks clientAuth"):
+        manager_identity(authority.host("server", "localhost"))
+
+
 def test_one_name_or_several_are_read() -> None:
     assert manager_names(None) == manager_names("") == manager_names(" , ") == UNSET
     assert manager_names("MGMT.example., 10.0.0.1 ,mgmt2") == {"mgmt.example", "10.0.0.1", "mgmt2"}
@@ -190,5 +213,6 @@ def test_a_farewell_is_bounded_and_its_words_are_one_line() -> None:
     assert refusal_in("failed: something else") is None
     start = "remote exception: this manager's certificate is refused: "
     assert refusal_in(f"{start}a\nb") == "a"
+    assert refusal_in(f"{start}\x1b[31mred") == "?[31mred"
     assert refusal_in(start) is None
     assert refusal_in(f"{start}\n") is None
