@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-_WORDS_AT_MOST = 1000
+_WORDS_AT_MOST = 500
 _MARK = "this manager's certificate is refused: "
 
 _ABORT = 1  # `Message.abort`, of type `Exception`
@@ -32,9 +32,9 @@ def farewell(reason: str) -> bytes:
     return struct.pack("<II", 0, len(segment) // 8) + segment
 
 
-def refusal_in(words: str) -> str | None:
-    """The reason, where an exception's words come from :func:`farewell`."""
-    _, mark, reason = words.partition(_MARK)
+def refusal_in(error: BaseException | None) -> str | None:
+    """The reason, where what ended a call or a connection comes from :func:`farewell`."""
+    _, mark, reason = str(getattr(error, "description", error)).partition(_MARK)
     lines = reason[:_WORDS_AT_MOST].splitlines() if mark else []
     return "".join(c if c.isprintable() else "?" for c in lines[0]) or None if lines else None
 
