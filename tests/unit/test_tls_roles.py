@@ -3,7 +3,9 @@ what either side is told of it."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -147,6 +149,33 @@ async def test_a_manager_accepts_the_hosts_own_certificate_alone(
     assert loss is not None
     assert loss.kind is LossKind.TLS
     assert words in loss.detail
+
+
+def taken_up_again(files: TlsFiles, address: tuple[str, int]) -> list[tuple[bool, bytes]]:
+    """Connect twice, the second time with the session of the first: whether it was taken up, and
+    what the agent said."""
+    context = manager_context(files)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    session, met = None, []
+    for _ in range(2):
+        with (
+            socket.create_connection(address, PATIENCE_S) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
+        ):
+            session = secured.session
+            met.append((bool(secured.session_reused), secured.recv(10_000)))
+    return met
+
+
+async def test_a_session_that_is_taken_up_again_is_no_way_in(authority: Authority) -> None:
+    """TLS then leaves the certificates out of the handshake."""
+    files = authority.issue("client", "oss01", usages=BOTH)
+    async with tls_agent(authority.host("server", "localhost"), MGMT) as (host, agent):
+        met = await asyncio.to_thread(taken_up_again, files, ("127.0.0.1", host.port))
+        assert agent.links == []
+    assert [reused for reused, _ in met] == [False, True]
+    for _, said in met:
+        assert b"none of the managers' names mgmt" in said
 
 
 async def test_the_common_name_is_no_name(authority: Authority) -> None:
