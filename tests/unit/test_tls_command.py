@@ -244,6 +244,20 @@ def test_a_ca_that_was_made_elsewhere_will_do(tmp_path: Path, kind: str) -> None
     assert "issuer:  CN=old CA, whose certificate is" in ok("show", folder / "hosts" / "oss00")
 
 
+def test_what_was_made_is_listed_by_its_end(ca: Path) -> None:
+    ok("host", "--dir", ca, "oss[00-01]", "--days", 400)
+    ok("host", "--dir", ca, "oss01", "--days", 20, "--force")
+    ok("manager", "--dir", ca, "mgmt")
+    listed = [line.split() for line in ok("list", "--dir", ca).splitlines()]
+    assert [(line[-2], line[-1]) for line in listed] == [
+        ("host", "oss01"),
+        ("host", "oss00"),
+        ("manager", "mgmt"),
+        ("CA", str(ca / "ca.crt")),
+    ]
+    assert listed[0][1:4] in (["in", "19", "days"], ["in", "20", "days"])
+
+
 def test_show_says_what_files_may_do(ca: Path) -> None:
     ok("host", "--dir", ca, "oss00")
     ok("manager", "--dir", ca, "mgmt")

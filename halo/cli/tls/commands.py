@@ -209,6 +209,23 @@ def renew(
         click.echo(f"The CA itself ends on {ca.expires_at:%Y-%m-%d}: halo tls renew --ca", err=True)
 
 
+@tls.command(name="list")
+@_folder_option
+def list_made(folder: Path) -> None:
+    """List what the CA in a folder made, with the end of each, the first end first."""
+    from halo.cli.tls.store import Store
+
+    store = Store(folder)
+    now = _now()
+    rows = [(store.load_ca().expires_at, "CA", str(store.ca_certificate))]
+    for place in store.places():
+        kind = "host" if place.role.value == "server" else "manager"
+        rows.append((store.load(place).expires_at, kind, place.name))
+    for end, kind, name in sorted(rows):
+        left = f"in {(end - now).days} days" if end > now else "ENDED"
+        click.echo(f"{end:%Y-%m-%d}  {left:<13}  {kind:<7}  {name}")
+
+
 @tls.command()
 @click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
 @click.pass_context
