@@ -4,8 +4,11 @@ what either side is told of it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -176,6 +179,37 @@ async def test_a_session_that_is_taken_up_again_is_no_way_in(authority: Authorit
     assert [reused for reused, _ in met] == [False, True]
     for _, said in met:
         assert b"none of the managers' names mgmt" in said
+
+
+@pytest.mark.parametrize("sends", [True, False])
+async def test_who_is_refused_and_stays_is_shut_out(authority: Authority, sends: bool) -> None:
+    """It neither reads nor closes, and sends without end, or nothing: that keeps no connection."""
+    context = manager_context(authority.issue("client", "oss01", usages=BOTH))
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def stay(address: tuple[str, int], leave: threading.Event) -> None:
+        with (
+            socket.create_connection(address, PATIENCE_S) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+            contextlib.suppress(OSError),
+        ):
+            while not leave.wait(0.01):
+                if sends:
+                    secured.sendall(bytes(1000))
+            secured.sendall(bytes(1000))
+
+    async with tls_agent(authority.host("server", "localhost"), MGMT) as (host, agent):
+        before, leave = descriptors(), threading.Event()
+        staying = asyncio.create_task(asyncio.to_thread(stay, ("127.0.0.1", host.port), leave))
+        try:
+            await until(lambda: descriptors() >= before + 2, "both ends")
+            await until(lambda: descriptors() < before + 2, "the agent's end to be gone")
+        finally:
+            leave.set()
+            await staying
+        assert agent.links == []
 
 
 async def test_the_common_name_is_no_name(authority: Authority) -> None:
