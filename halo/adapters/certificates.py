@@ -7,6 +7,7 @@ this walks the few DER structures of RFC 5280, section 4, of which TLS has check
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import ssl
@@ -106,14 +107,16 @@ def _extensions(field: _Element) -> dict[bytes, bytes]:
 
 
 def _names(extension: bytes | None) -> Iterator[str]:
+    """A name that can be none is left out: TLS goes by the others, and so do we."""
     if extension is None:
         return
     (listed,) = _elements(extension)
     for name in _elements(listed.content):
-        if name.tag == _DNS_NAME:
-            yield normal_name(name.content.decode("ascii"))
-        elif name.tag == _ADDRESS:
-            yield str(ipaddress.ip_address(name.content))
+        with contextlib.suppress(ValueError):
+            if name.tag == _DNS_NAME:
+                yield normal_name(name.content.decode("ascii"))
+            elif name.tag == _ADDRESS:
+                yield str(ipaddress.ip_address(name.content))
 
 
 def _usages(extension: bytes) -> Iterator[str]:

@@ -101,6 +101,27 @@ def test_bytes_that_are_no_certificate_are_an_error_and_nothing_worse(
                 read_certificate(wrong)
 
 
+def test_a_name_that_can_be_none_hides_no_other() -> None:
+    """TLS goes by the others, and a host must not be lost over it."""
+    end = datetime(2030, 1, 1, tzinfo=UTC)
+    listed = x509.UnrecognizedExtension(
+        x509.SubjectAlternativeName.oid,
+        bytes.fromhex("3016") + b"\x82\x06m\xfcnchn" + b"\x87\x03\x0a\x00\x01" + b"\x82\x07mgmt.ex",
+    )
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(KEY.public_key())
+        .serial_number(7)
+        .not_valid_before(end - timedelta(days=1))
+        .not_valid_after(end)
+        .add_extension(listed, critical=False)
+    )
+    der = builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    assert read_certificate(der).names == {"mgmt.ex"}
+
+
 def test_a_file_without_a_certificate_is_an_error(tmp_path: Path) -> None:
     files = Authority(tmp_path / "ca").issue("c", "a", usages=ANYTHING)
     with pytest.raises(ValueError, match="no certificate"):
