@@ -25,6 +25,10 @@ _NO_TLS_THERE = (
     "the agent there does not speak TLS, which this manager requires; start it with --mtls"
 )
 
+_HANDSHAKE_ENDED = (
+    "the agent's host ended the handshake; an agent that does not speak TLS does so: start it with "
+    "--mtls, and see its log"
+)
 _OWN_CERTIFICATE_THERE = (
     "the agent there shows this manager's own certificate; each host needs one of its own"
 )
@@ -173,7 +177,7 @@ class CapnpConnector:
             if speaks_no_tls(error):
                 loss = Loss(LossKind.TLS, _NO_TLS_THERE)
             elif self._tls is not None and loss.kind is LossKind.RESET:
-                loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
+                loss = Loss(LossKind.TLS, _HANDSHAKE_ENDED)
             raise LinkError(loss) from error
 
     def _look_at(self, secured: ssl.SSLObject) -> float:

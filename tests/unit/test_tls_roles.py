@@ -212,6 +212,25 @@ async def test_who_is_refused_and_stays_is_shut_out(authority: Authority, sends:
         assert agent.links == []
 
 
+async def test_an_agent_that_hangs_up_on_a_handshake_may_speak_no_tls(
+    authority: Authority,
+) -> None:
+    def hang_up(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.recv(10)  # the rest is unread, so that the close is a reset
+
+    async with capnp.kj_loop():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            hanging_up = asyncio.create_task(asyncio.to_thread(hang_up, listener))
+            host = Host("h1", "localhost", listener.getsockname()[1])
+            loss = await answer(host, authority.manager("client", "mgmt"))
+            await hanging_up
+    assert loss is not None
+    assert loss.kind is LossKind.TLS
+    assert "does not speak TLS does so: start it with --mtls" in loss.detail
+
+
 async def test_the_common_name_is_no_name(authority: Authority) -> None:
     """Neither to a manager that looks for a host, nor to an agent that knows its manager."""
     files = authority.without_names("server", "localhost", SERVE)
