@@ -14,6 +14,7 @@ from typing import Any
 
 import capnp
 
+from halo.adapters.farewell import refusal_in
 from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
 from halo.adapters.rpc_values import (
@@ -75,7 +76,7 @@ class CapnpConnection:
         self._agent = self._client.bootstrap().cast_as(HaloAgent)
 
     def _lost(self, error: BaseException | None) -> None:
-        loss = loss_of(error)
+        loss = self._refusal_in(error) or loss_of(error)
         if not self._greeted and loss.kind is LossKind.RESET:
             if self._uses_tls:
                 # TLS 1.3 lets our side finish before the agent has looked at our certificate.
@@ -84,6 +85,13 @@ class CapnpConnection:
             else:
                 loss = Loss(LossKind.RESET, f"{loss.detail}, before a greeting; {_TLS_THERE}")
         self._end(loss)
+
+    def _refusal_in(self, error: BaseException | None) -> Loss | None:
+        """That the agent refused our certificate, where its last words say so."""
+        reason = refusal_in(error) if self._uses_tls and not self._greeted else None
+        if reason is None:
+            return None
+        return Loss(LossKind.TLS, f"the agent refused this manager's certificate: {reason}")
 
     def _end(self, loss: Loss) -> None:
         if self._loss is None:
@@ -108,6 +116,8 @@ class CapnpConnection:
         try:
             answer = await self._agent.hello(manager=manager, cluster=cluster, term=self._term())
         except capnp.KjException as error:
+            if (refusal := self._refusal_in(error)) is not None:
+                raise LinkError(refusal) from error
             if self._loss is None and error.type == "UNIMPLEMENTED":
                 self.take_for_legacy()
                 return

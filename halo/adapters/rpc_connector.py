@@ -9,11 +9,13 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from halo.adapters.losses import loss_of, words_of
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.tls import speaks_no_tls
+from halo.adapters.tls_identity import TlsIdentity
 from halo.adapters.wire import set_socket_options
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
@@ -23,6 +25,14 @@ _NO_TLS_THERE = (
     "the agent there does not speak TLS, which this manager requires; start it with --mtls"
 )
 
+_HANDSHAKE_ENDED = (
+    "the agent's host ended the handshake; an agent that does not speak TLS does so: start it with "
+    "--mtls, and see its log"
+)
+_OWN_CERTIFICATE_THERE = (
+    "the agent there shows this manager's own certificate; each host needs one of its own"
+)
+
 _RESOLVER_THREADS = 16
 
 
@@ -30,7 +40,8 @@ class CapnpConnector:
     """Connects to agents: implements :class:`halo.ports.AgentConnector`.
 
     `manager` names this manager to agents, the same after its restart, so that its newer
-    connection replaces its older one. `tls` switches mutual TLS on; `server_name` is then the
+    connection replaces its older one. `tls` switches mutual TLS on, with this manager's
+    certificate; `server_name` is then the
     name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
     `term` gives the leader's term for each call, 0 where there is one manager only.
     """
@@ -40,7 +51,7 @@ class CapnpConnector:
         manager: str,
         cluster: str,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsIdentity | None = None,
         server_name: str | None = None,
         term: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -81,8 +92,9 @@ class CapnpConnector:
     async def _introduce(self, sock: socket.socket, host: Host, deadline: float) -> CapnpConnection:
         connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
         try:
-            await self._stand_up(connection, sock, host, deadline)
+            ends_at = await self._stand_up(connection, sock, host, deadline)
             await self._greet(connection, host, deadline)
+            connection.identity = replace(connection.identity, certificate_expires_at=ends_at)
         except BaseException:
             connection.close()
             raise
@@ -120,18 +132,44 @@ class CapnpConnector:
                     break
         raise LinkError(loss)
 
+    async def certificate_ends_at(self, host: Host, deadline_s: float) -> float | None:
+        """When the certificate that the agent shows now ends; None without TLS.
+
+        For a look beside a standing connection, which was begun with an earlier one perhaps. Says
+        nothing to the agent, and raises LinkError."""
+        if self._tls is None:
+            return None
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        sock = await self._open(await self._resolve(host, deadline), deadline)
+        transport = await self._secure(asyncio.Protocol(), sock, host, deadline)
+        try:
+            return self._look_at(transport.get_extra_info("ssl_object"))
+        finally:
+            transport.abort()
+
     async def _stand_up(
         self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
-    ) -> None:
+    ) -> float | None:
+        """Returns when the agent's certificate ends, with TLS."""
+        await self._secure(connection.wire, sock, host, deadline)
+        if self._tls is None:
+            return None
+        return self._look_at(connection.wire.get_extra_info("ssl_object"))
+
+    async def _secure(
+        self, protocol: asyncio.BaseProtocol, sock: socket.socket, host: Host, deadline: float
+    ) -> asyncio.Transport:
         # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
         # that another connection has been given meanwhile.
         loop = asyncio.get_running_loop()
         name = (self._server_name or host.address) if self._tls is not None else None
+        context = self._tls.context if self._tls is not None else None
         try:
             async with asyncio.timeout_at(deadline):
-                await loop.create_connection(
-                    lambda: connection.wire, sock=sock, ssl=self._tls, server_hostname=name
+                transport, _ = await loop.create_connection(
+                    lambda: protocol, sock=sock, ssl=context, server_hostname=name
                 )
+                return transport
         except TimeoutError:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
         except (OSError, ssl.CertificateError) as error:
@@ -139,8 +177,15 @@ class CapnpConnector:
             if speaks_no_tls(error):
                 loss = Loss(LossKind.TLS, _NO_TLS_THERE)
             elif self._tls is not None and loss.kind is LossKind.RESET:
-                loss = Loss(LossKind.TLS, f"handshake: {loss.detail}")
+                loss = Loss(LossKind.TLS, _HANDSHAKE_ENDED)
             raise LinkError(loss) from error
+
+    def _look_at(self, secured: ssl.SSLObject) -> float:
+        """When the agent's certificate ends. That of the manager answers for no host."""
+        if self._tls is not None and self._tls.is_own(secured.getpeercert(binary_form=True)):
+            raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
+        shown = secured.getpeercert()  # verified, so that it is there
+        return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else 0.0
 
     async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ import structlog
 
 from halo.adapters.losses import loss_of
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
-from halo.adapters.tls_listener import Refusals, TlsListener
+from halo.adapters.tls_listener import Door, Refusals, TlsListener
 from halo.adapters.wire import ProtocolError, Wire, set_socket_options
 from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.errors import LossKind
@@ -91,7 +90,7 @@ class CapnpAgentServer:
     """Listens for managers; `open_session` is called for each connection that stands."""
 
     def __init__(
-        self, open_session: Callable[[Link], AgentSession], tls: ssl.SSLContext | None = None
+        self, open_session: Callable[[Link], AgentSession], tls: Door | None = None
     ) -> None:
         self._open_session = open_session
         self._tls = tls

@@ -1,17 +1,21 @@
 """Mutual TLS between manager and agents: where the certificates are, and both sides' contexts.
 
 Both sides present a certificate and verify the other's against one CA. The manager also checks
-that the agent's certificate names the host; an agent accepts whoever holds a certificate of the CA.
+that the agent's certificate names the host, and the agent that the manager's is a manager's: see
+:mod:`halo.core.certificates`. What changes on disk meanwhile: :mod:`halo.adapters.tls_identity`.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from halo.adapters.certificates import normal_name
+from halo.core.certificates import Certificate
 from halo.core.errors import AdministratorError
 
 DEFAULT_DIRECTORY = Path("/etc/halo")
@@ -56,6 +60,17 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
     return environment.get("HALO_SERVER_DOMAIN_NAME") or None
 
 
+def manager_names(text: str | None) -> frozenset[str]:
+    """The names of HALO_MANAGER_NAME: one, or several separated by commas."""
+    return frozenset(filter(None, (normal_name(name) for name in (text or "").split(","))))
+
+
+def own_names(own: Certificate) -> frozenset[str]:
+    """What an agent is called: by its certificate, and by its machine."""
+    host = normal_name(socket.gethostname())
+    return own.names | {host, host.partition(".")[0]}
+
+
 def agent_context(files: TlsFiles) -> ssl.SSLContext:
     """The agent's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
     return _context(ssl.PROTOCOL_TLS_SERVER, files)
@@ -63,7 +78,9 @@ def agent_context(files: TlsFiles) -> ssl.SSLContext:
 
 def manager_context(files: TlsFiles) -> ssl.SSLContext:
     """The manager's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    context.hostname_checks_common_name = False
+    return context
 
 
 def speaks_no_tls(error: BaseException) -> bool:

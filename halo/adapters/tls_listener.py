@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
+from halo.adapters.farewell import farewell
 from halo.adapters.tls import speaks_no_tls
 
 log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_S = 5.0
+FAREWELL_TIMEOUT_S = 1.0
+"""How long whoever is refused may take to end the connection; what it says is not read."""
 ACCEPT_PAUSE_S = 1.0
 """After an accept that failed for want of descriptors or memory."""
 REPEAT_S = 600.0
@@ -27,41 +31,83 @@ TOLD_AT_MOST = 20
 """Refusals told within REPEAT_S, whoever the peers are."""
 
 
+@dataclass
+class _Told:
+    at: float
+    again: int = 0
+
+
 class Refusals:
-    """Tells of connections that were turned away, and of each once: whoever is refused comes back
-    twice a second, and anybody may connect."""
+    """Tells of connections that were turned away, and of each once, then how often: whoever is
+    refused comes back twice a second, and anybody may connect."""
 
     def __init__(self) -> None:
-        self._told: deque[tuple[float, str, str]] = deque()
+        self._told: dict[tuple[str, str], _Told] = {}  # the oldest first
+        self._others = 0  # connections not told of because there were too many peers
 
     def note(self, peer: str, reason: str) -> None:
         """A connection of this peer was turned away. Needs a running event loop, for the time."""
         now = asyncio.get_running_loop().time()
-        while self._told and now - self._told[0][0] >= REPEAT_S:
-            self._told.popleft()
-        known = any((peer, reason) == told[1:] for told in self._told)
-        if known or len(self._told) >= TOLD_AT_MOST:
-            log.debug("turned a connection away", peer=peer, reason=reason)
+        earlier = self._settle((peer, reason), now)
+        known = self._told.get((peer, reason))
+        if known is not None:
+            known.again += 1
+        elif len(self._told) >= TOLD_AT_MOST:
+            self._others += 1
+        else:
+            self._told[peer, reason] = _Told(now)
+            times = {"times": earlier + 1} if earlier else {}
+            log.warning("turned a connection away", peer=peer, reason=reason, **times)
             return
-        self._told.append((now, peer, reason))
-        log.warning("turned a connection away", peer=peer, reason=reason)
+        log.debug("turned a connection away", peer=peer, reason=reason)
+
+    def _settle(self, current: tuple[str, str], now: float) -> int:
+        """Forget what was told long ago, with a line on how often it came again; that of `current`
+        is left to the caller, who gets the number."""
+        earlier = 0
+        while self._told:
+            (peer, reason), told = next(iter(self._told.items()))
+            if now - told.at < REPEAT_S:
+                break
+            del self._told[peer, reason]
+            if (peer, reason) == current:
+                earlier = told.again
+            elif told.again:
+                log.warning("turned connections away", peer=peer, reason=reason, times=told.again)
+            if self._others:
+                log.warning("turned connections of more peers away", times=self._others)
+                self._others = 0
+        return earlier
+
+
+class Door(Protocol):
+    """What a TLS listener shows, and whom it lets in."""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the next handshake."""
+        ...
+
+    def refusal_of(self, peer: bytes | None) -> str | None:
+        """Why whoever showed this certificate, in DER, is turned away; None where it is not."""
+        ...
 
 
 class TlsListener:
-    """Listens, and hands on each connection whose handshake succeeds. Has `close` as
-    :class:`asyncio.Server` has it."""
+    """Listens, and hands on each connection whose handshake succeeds and whose certificate the
+    door lets in. Has `close` as :class:`asyncio.Server` has it."""
 
     def __init__(
         self,
         sock: socket.socket,
-        context: ssl.SSLContext,
+        door: Door,
         protocol: Callable[[], asyncio.BaseProtocol],
         refusals: Refusals,
         backlog: int,
     ) -> None:
         """Raises OSError where the bound socket cannot listen."""
         self._sock = sock
-        self._context = context
+        self._door = door
         self._protocol = protocol
         self._refusals = refusals
         self._loop = asyncio.get_running_loop()
@@ -92,13 +138,47 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                self._protocol,
+                lambda: _Gate(self._door, self._protocol, self._refusals, peer),
                 accepted,
-                ssl=self._context,
+                ssl=self._door.context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                ssl_shutdown_timeout=FAREWELL_TIMEOUT_S,
             )
         except OSError as error:
             self._refusals.note(peer, reason_of(error))
+
+
+class _Gate(asyncio.Protocol):
+    """Stands at a connection until its handshake ends. Only then, and only for a certificate that
+    the door lets in, is there anything that reads what the peer sends."""
+
+    def __init__(
+        self,
+        door: Door,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        refusals: Refusals,
+        peer: str,
+    ) -> None:
+        self._door = door
+        self._protocol = protocol
+        self._refusals = refusals
+        self._peer = peer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        reason = self._door.refusal_of(shown)
+        if reason is None:
+            inner = self._protocol()
+            transport.set_protocol(inner)
+            inner.connection_made(transport)
+            return
+        self._refusals.note(self._peer, f"its certificate is refused: {reason}")
+        transport.write(farewell(reason))
+        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Of one that was refused: thrown away."""
 
 
 def reason_of(error: OSError) -> str:

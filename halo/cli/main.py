@@ -36,6 +36,7 @@ COMMANDS: dict[str, _Entry] = {
     "validate": _Entry("halo.cli.validate:validate", "Check the config file."),
     "discover": _Entry("halo.cli.discover:discover", "Write a config from running hosts."),
     "check": _Entry("halo.cli.check:check", "Report the cluster's health to a monitoring system."),
+    "tls": _Entry("halo.cli.tls.commands:tls", "Make, renew and show certificates."),
     "completion": _Entry("halo.cli.completion:completion", "Print a shell's completion script."),
 }
 

@@ -30,7 +30,8 @@ class AgentIdentity:
     """Who answers at the other end.
 
     `legacy`: it knows `operation` alone (no heartbeats). `boot_id` changes when the host boots,
-    `start_id` when the agent starts. `features` names what it can do besides.
+    `start_id` when the agent starts. `features` names what it can do besides. With mutual TLS
+    `certificate_expires_at` is when its certificate ends, in seconds since the epoch.
     """
 
     version: str = ""
@@ -38,6 +39,7 @@ class AgentIdentity:
     legacy: bool = False
     features: frozenset[str] = frozenset()
     start_id: str = ""
+    certificate_expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

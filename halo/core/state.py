@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from halo.core.certificates import OwnCertificates
 from halo.core.errors import Loss
 from halo.core.journal import ErrorKind, Remembered, RememberedGroup, RememberedHost
 from halo.core.knowledge import Knowledge, Presence
@@ -135,6 +136,7 @@ class ClusterState:
     groups: dict[GroupId, GroupState] = field(default_factory=dict)
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
+    own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from halo.core import certificates
 from halo.core.journal import Event, Record
 from halo.core.knowledge import Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
@@ -50,7 +51,7 @@ def parts(
     for host in state.cluster.hosts.values():
         yield "hosts", [_host(state, host, now, wall_now)]
     yield "events", [event(record) for record in state.remembered.events]
-    yield "manager", _manager(state, version)
+    yield "manager", _manager(state, version, wall_now)
 
 
 def event(record: Record) -> dict[str, str]:
@@ -261,6 +262,7 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
         "comment": _host_comment(at, memory.distrusted),
         "version": at.identity.version or None,
         "legacy": at.identity.legacy,
+        "certificate_expires": at.identity.certificate_expires_at,
         "since": wall_now - (now - at.since),
         "fence_trusted": memory.distrusted is None,
         "fence_held": at.fence_held or None,
@@ -298,7 +300,7 @@ def _host_comment(at: HostState, distrusted: str | None) -> str | None:
     return "; ".join(parts) or None
 
 
-def _manager(state: ClusterState, version: str) -> dict[str, Any]:
+def _manager(state: ClusterState, version: str, wall_now: float) -> dict[str, Any]:
     return {
         "version": version,
         "cluster": state.cluster.name,
@@ -306,11 +308,11 @@ def _manager(state: ClusterState, version: str) -> dict[str, Any]:
         "frozen": state.remembered.frozen is not None,
         "frozen_comment": state.remembered.frozen,
         "journal": state.journal_trouble or "ok",
-        "notices": _notices(state, version),
+        "notices": _notices(state, version, wall_now),
     }
 
 
-def _notices(state: ClusterState, version: str) -> list[str]:
+def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
     notices = []
     if state.journal_trouble is not None:
         notices.append(
@@ -324,4 +326,5 @@ def _notices(state: ClusterState, version: str) -> list[str]:
     )
     if skewed:
         notices.append(f"agents of another version than the manager's {version}: {skewed}")
-    return notices
+    connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
+    return notices + certificates.notices(state.own_certificates, connected, wall_now)

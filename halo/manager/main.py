@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import socket
-import ssl
 import sys
 import time
 from dataclasses import dataclass
@@ -25,11 +24,13 @@ from halo.adapters.fence import FencePrograms
 from halo.adapters.journal_sqlite import SqliteMedium
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.systemd import Notifier
+from halo.adapters.tls_identity import TlsIdentity, manager_identity
 from halo.adapters.unix_socket import UnixSite, open_unix_site
 from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager.certificate_look import look_again
 from halo.manager.http_api import make_app, make_runner
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
@@ -164,9 +165,9 @@ def run(options: Options) -> int:
     """Manage until SIGTERM or SIGINT; returns the exit status."""
     try:
         cluster: Cluster = pickle.loads(_read_config(options))
-        context = tls.manager_context(tls.TlsFiles.of_manager()) if options.mtls else None
+        identity = manager_identity(tls.TlsFiles.of_manager()) if options.mtls else None
         medium = SqliteMedium.open(options.statefile)
-        asyncio.run(_serve(options, cluster, context, medium))
+        asyncio.run(_serve(options, cluster, identity, medium))
     except AdministratorError as error:
         print(f"halo_manager: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
         return EXIT_ADMINISTRATOR
@@ -201,14 +202,14 @@ def _identity(options: Options, cluster: Cluster) -> str:
 
 
 async def _serve(
-    options: Options, cluster: Cluster, context: ssl.SSLContext | None, medium: SqliteMedium
+    options: Options, cluster: Cluster, identity: TlsIdentity | None, medium: SqliteMedium
 ) -> None:
     fence_programs = FencePrograms()
     connector = CapnpConnector(
         _identity(options, cluster),
         cluster.name,
-        tls=context,
-        server_name=tls.expected_name() if context is not None else None,
+        tls=identity,
+        server_name=tls.expected_name() if identity is not None else None,
     )
     async with capnp.kj_loop():
         manager = Manager(
@@ -219,6 +220,7 @@ async def _serve(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
+        looks = _watch_certificates(identity, manager, connector)
         _spare_the_collector()
         lag = LoopLag()
         lag.start()
@@ -242,11 +244,24 @@ async def _serve(
             site = await open_unix_site(runner, options.socket, options.socket_group)
             await _manage(manager, options, cluster)
         finally:
+            for look in looks:
+                look.cancel()
             lag.stop()
             pauses.stop()
             await _close(site, runner)
             connector.close()
             await fence_programs.close()
+
+
+def _watch_certificates(
+    identity: TlsIdentity | None, manager: Manager, connector: CapnpConnector
+) -> list[asyncio.Task[None]]:
+    """Take up our own renewed ones, and notice those of agents. Cancel the tasks at the end."""
+    if identity is None:
+        return []
+    manager.state.own_certificates = identity.known
+    look = look_again(manager.state, SystemClock(), connector.certificate_ends_at)
+    return [asyncio.create_task(identity.watch()), asyncio.create_task(look)]
 
 
 def _spare_the_collector() -> None:

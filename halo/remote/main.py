@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from halo import __version__
 from halo.adapters import logs, tls
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
+from halo.adapters.tls_identity import ManagerGate
 from halo.adapters.usage import DaemonCommand
+from halo.core.certificates import ROLES
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.remote import listen
@@ -43,6 +44,7 @@ class Options:
     ocf_root: Path
     test_id: str | None
     mtls: bool
+    managers: frozenset[str] = frozenset()
 
     @property
     def test_directory(self) -> Path | None:
@@ -90,6 +92,15 @@ class Options:
 )
 @click.option("--test-id", default=None, help="Name of this agent in a test environment.")
 @click.option("--mtls", is_flag=True, help="Require mutual TLS.")
+@click.option(
+    "--manager-name",
+    envvar="HALO_MANAGER_NAME",
+    default=None,
+    metavar="NAME,...",
+    show_envvar=True,
+    help="With --mtls: serve only a manager whose certificate holds this name, or one of these "
+    "(subjectAltName, DNS or IP). Set it.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log at level debug, unless HALO_LOG is set.")
 @click.option(
     "--log-format",
@@ -105,13 +116,15 @@ def main(
     ocf_root: Path,
     test_id: str | None,
     mtls: bool,
+    manager_name: str | None,
     verbose: bool,
     log_format: str,
 ) -> None:
     """Run OCF resource agent scripts on this host when the HALO manager asks for it."""
     logs.configure(verbose, log_format)
     # Absolute, so that scripts may change their folder.
-    options = Options(network, port, ocf_root.absolute(), test_id, mtls)
+    managers = tls.manager_names(manager_name)
+    options = Options(network, port, ocf_root.absolute(), test_id, mtls, managers)
     try:
         run(options)
     except AdministratorError as error:
@@ -122,7 +135,7 @@ def main(
 def run(options: Options) -> None:
     """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
     keep_descriptors()
-    context = tls.agent_context(tls.TlsFiles.of_agent()) if options.mtls else None
+    gate = _gate(options)
     sock = listen.bind(listen.parse_network(options.network), options.port)
     _write_pid_file(options)
     scripts = options.ocf_root / "resource.d"
@@ -133,7 +146,24 @@ def run(options: Options) -> None:
     _open_records(records)
     shield = Shield()
     shield.raise_up()
-    asyncio.run(_serve(options, sock, context, records, shield))
+    asyncio.run(_serve(options, sock, gate, records, shield))
+
+
+def _gate(options: Options) -> ManagerGate | None:
+    """Whom this agent serves, with mutual TLS. Raises TlsFileError."""
+    if not options.mtls:
+        if options.managers:
+            log.warning("HALO_MANAGER_NAME has no effect without --mtls: anybody is served")
+        return None
+    gate = ManagerGate(tls.TlsFiles.of_agent(), options.managers)
+    if options.managers:
+        log.info("roles are set: serving these managers alone", names=sorted(options.managers))
+    else:
+        log.warning(
+            "roles are not set: any certificate for clients of the CA commands this agent",
+            advice="set HALO_MANAGER_NAME to the name in the manager's certificate",
+        )
+    return gate
 
 
 def _open_records(records: RunDirectory) -> None:
@@ -167,7 +197,7 @@ def _write_pid_file(options: Options) -> None:
 async def _serve(
     options: Options,
     sock: socket.socket,
-    context: ssl.SSLContext | None,
+    gate: ManagerGate | None,
     records: RunDirectory,
     shield: Shield,
 ) -> None:
@@ -181,18 +211,22 @@ async def _serve(
         inherited = {k: v for k, v in os.environ.items() if k not in NOTIFY_VARIABLES}
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)
         await operations.resume()
-        service = AgentService(operations, options.test_id)
-        server = CapnpAgentServer(service.open_session, context)
+        features = [ROLES] if gate is not None and options.managers else []
+        service = AgentService(operations, options.test_id, features)
+        server = CapnpAgentServer(service.open_session, gate)
         address, port = sock.getsockname()[:2]
         try:
             await server.serve(sock)
         except OSError as error:
             raise listen.ListenError(listen.why_not(address, port, error)) from error
+        renewal = loop.create_task(gate.identity.watch()) if gate is not None else None
         notifier = Notifier()
         notifier.ready(f"listening on {address} port {port}")
         log.info("listening", address=address, port=port, mtls=options.mtls, version=__version__)
         await stop.wait()
         notifier.stopping()
+        if renewal is not None:
+            renewal.cancel()
         server.close()
         service.close()
         log.info("stopping; running scripts go on")

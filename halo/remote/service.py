@@ -55,15 +55,19 @@ class Link(Protocol):
 
 
 class AgentService:
-    """All connections of one agent. Needs a running event loop, for the time."""
+    """All connections of one agent. Needs a running event loop, for the time.
 
-    def __init__(self, operations: Performer, test_id: str | None = None) -> None:
+    `features` are those that hang on how it was started."""
+
+    def __init__(
+        self, operations: Performer, test_id: str | None = None, features: Sequence[str] = ()
+    ) -> None:
         self.operations = operations
         self.arbiter: Arbiter[Session] = Arbiter()
         start_id = uuid.uuid4().hex
         # An agent in a test stands for a host: its start is the host's boot.
         boot = start_id if test_id is not None else boot_identity()
-        self.welcome = Welcome(__version__, boot, start_id, FEATURES)
+        self.welcome = Welcome(__version__, boot, start_id, (*FEATURES, *features))
         self._sessions: dict[Session, None] = {}
         self._watch: tuple[Session, Watch] | None = None
         self._last_refusal: tuple[str, str, Busy | StaleTerm] | None = None

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import trustme
+from tests.certificates import Authority, of_agent, of_manager
 
 NAME = "halo-test"
+MANAGER = "halo-manager"
 
 
-def write_certificates(folder: Path) -> dict[str, str]:
-    """Write a CA, a server's and a client's certificate; the environment that names them."""
-    authority = trustme.CA()
-    server = authority.issue_cert(NAME, "127.0.0.1")
-    client = authority.issue_cert("halo-manager")
-    files = {
-        "HALO_CA_CERT": (folder / "ca.pem", authority.cert_pem.bytes()),
-        "HALO_SERVER_CERT": (folder / "server.pem", server.cert_chain_pems[0].bytes()),
-        "HALO_SERVER_KEY": (folder / "server.key", server.private_key_pem.bytes()),
-        "HALO_CLIENT_CERT": (folder / "client.pem", client.cert_chain_pems[0].bytes()),
-        "HALO_CLIENT_KEY": (folder / "client.key", client.private_key_pem.bytes()),
-    }
-    for path, content in files.values():
-        path.touch(mode=0o600)
-        path.write_bytes(content)
-    return {name: str(path) for name, (path, _) in files.items()} | {
-        "HALO_SERVER_DOMAIN_NAME": NAME
+def write_certificates(authority: Authority) -> dict[str, str]:
+    """Write the agents' certificate and the manager's; the environment that names them, with
+    roles set."""
+    return {
+        **of_agent(authority.host("server", NAME, "127.0.0.1")),
+        **of_manager(authority.manager("client", MANAGER)),
+        "HALO_SERVER_DOMAIN_NAME": NAME,
+        "HALO_MANAGER_NAME": MANAGER,
     }

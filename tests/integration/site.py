@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tests.certificates import Authority
 from tests.integration import forkserver, processes
 from tests.integration.certificates import write_certificates
 from tests.integration.evidence import Action, read_actions
@@ -72,6 +73,7 @@ class Site:
         self.host_options = host_options or {}
         self.flags = list(flags)
         self.mtls = mtls
+        self.authority = Authority(self.folder) if mtls else None
         self.allowed_defects: list[str] = []
         """Words that may stand in a log line that would otherwise fail the test."""
         self.config = self.folder / "config.yaml"
@@ -104,7 +106,7 @@ class Site:
             # import, a fifth of the start of a manager.
             "SSL_CERT_FILE": os.devnull,
             "PYTHONASYNCIODEBUG": "",  # asyncio takes any word for yes, "0" too
-            **(write_certificates(self.folder) if self.mtls else {}),
+            **(write_certificates(self.authority) if self.authority else {}),
         }
 
     def close(self) -> None:

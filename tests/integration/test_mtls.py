@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
-import trustme
 
+from tests.certificates import Authority, of_agent, of_manager
+from tests.integration.certificates import MANAGER
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
 from tests.integration.telling import changes, halo_ok, stays_put, until_host_says
 
 SERVER_NAMES = ("halo-test", "127.0.0.1")
-
-
-def certificate(folder: Path, authority: trustme.CA, side: str, *names: str) -> Mapping[str, str]:
-    """Write a certificate with its key; the variables that name them for `side`."""
-    folder.mkdir(exist_ok=True)
-    made = authority.issue_cert(*names)
-    pem, key = folder / f"{side}.pem", folder / f"{side}.key"
-    made.cert_chain_pems[0].write_to_path(str(pem))
-    made.private_key_pem.write_to_path(str(key))
-    return {f"HALO_{side}_CERT": str(pem), f"HALO_{side}_KEY": str(key)}
 
 
 async def start_with(cluster: ClusterHarness, *, host_1: Mapping[str, str]) -> None:
@@ -64,8 +54,10 @@ async def test_the_right_certificates_work_from_end_to_end(make_cluster: MakeClu
 
 async def test_an_agent_of_another_authority_is_shut_out(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(mtls=True)
-    other = certificate(cluster.folder / "other", trustme.CA(), "SERVER", *SERVER_NAMES)
-    await start_with(cluster, host_1=other)
+    other = Authority(cluster.folder / "other").host("server", *SERVER_NAMES)
+    # It knows the right CA, or it would refuse the manager first.
+    ca = cluster.environment["HALO_CA_CERT"]
+    await start_with(cluster, host_1={**of_agent(other), "HALO_CA_CERT": ca})
     await assert_shut_out(cluster, "certificate refused", "issuer")
 
 
@@ -73,13 +65,9 @@ async def test_an_agent_with_the_name_of_another_host_is_shut_out(
     make_cluster: MakeCluster,
 ) -> None:
     cluster = make_cluster(mtls=True)
-    # An authority of our own, to sign one more certificate.
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(cluster.environment["HALO_CA_CERT"])
-    cluster.environment |= certificate(cluster.folder, authority, "SERVER", *SERVER_NAMES)
-    cluster.environment |= certificate(cluster.folder, authority, "CLIENT", "halo-manager")
-    wrong = certificate(cluster.folder / "wrong", authority, "SERVER", "another-host")
-    await start_with(cluster, host_1=wrong)
+    assert cluster.authority is not None
+    wrong = cluster.authority.host("wrong", "another-host")
+    await start_with(cluster, host_1=of_agent(wrong))
     await assert_shut_out(cluster, "certificate refused", "not valid for 'halo-test'")
 
 
@@ -124,8 +112,8 @@ async def test_an_agent_shuts_out_a_manager_with(
     for host in cluster.ports:
         cluster.boot(host)
     if authority == "another authority":
-        other = certificate(cluster.folder / "other", trustme.CA(), "CLIENT", "halo-manager")
-        cluster.environment = {**usual, **other}
+        other = of_manager(Authority(cluster.folder / "other").manager("client", MANAGER))
+        cluster.environment = {**usual, **other, "HALO_CA_CERT": usual["HALO_CA_CERT"]}
     else:
         cluster.mtls = False  # it does not even speak TLS
     cluster.start_manager()

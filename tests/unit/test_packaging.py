@@ -42,3 +42,36 @@ def test_a_restart_of_the_agent_stops_no_service() -> None:
     assert "KillMode=process" in (UNITS / "halo-remote.service").read_text().splitlines()
     # Fence programs die with the manager, which must not leave one behind.
     assert "KillMode" not in (UNITS / "halo.service").read_text()
+
+
+@pytest.mark.parametrize(("name", "at_most"), [("halo.service", 4.3), ("halo-remote.service", 9.7)])
+def test_the_exposure_is_what_the_handbook_says(name: str, at_most: float) -> None:
+    """A setting that is lost, or misspelt, shows here. The agent's is what its work costs."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    if found is None:
+        pytest.skip("systemd-analyze is too old to look at a unit that is not loaded")
+    assert float(found[1]) <= at_most
+
+
+def test_nothing_hides_the_mounts_of_scripts_from_the_host() -> None:
+    """Each of these makes a mount namespace, or is inherited by the services that scripts start."""
+    unit = (UNITS / "halo-remote.service").read_text()
+    settings = [line for line in unit.splitlines() if not line.startswith("#")]
+    for word in (
+        "Protect",
+        "Private",
+        "Restrict",
+        "SystemCall",
+        "Capability",
+        "NoNewPriv",
+        "Paths",
+    ):
+        assert not [line for line in settings if line.startswith(word) and "Restart" not in line]

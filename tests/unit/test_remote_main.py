@@ -65,6 +65,11 @@ def test_mtls_without_its_files_names_the_file(agent: AgentProcess) -> None:
     assert str(agent.folder / "no.crt") in text
 
 
+async def test_a_managers_name_without_mtls_is_told_to_have_no_effect(agent: AgentProcess) -> None:
+    await agent.start(HALO_MANAGER_NAME="mgmt")
+    assert "HALO_MANAGER_NAME has no effect without --mtls" in agent.log.read_text()
+
+
 def test_a_run_folder_that_cannot_be_made_is_an_error(agent: AgentProcess) -> None:
     (agent.folder / "file").touch()
     assert "HALO_RUN_DIR" in refusal(agent, HALO_RUN_DIR=str(agent.folder / "file"))

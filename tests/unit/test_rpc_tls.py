@@ -12,34 +12,17 @@ from pathlib import Path
 
 import capnp
 import pytest
-import trustme
 
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
-from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, expected_name, manager_context
+from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, expected_name
+from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
+from halo.adapters.tls_listener import Door
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
+from tests.certificates import Authority
 from tests.unit.remote_helpers import PATIENCE_S, resource, until
 from tests.unit.test_rpc_link import Agent
-
-
-class Authority:
-    """A CA and what it issued, as files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ca = trustme.CA()
-        folder.mkdir()
-        self.ca.cert_pem.write_to_path(folder / "ca.crt")
-
-    def issue(self, name: str, identity: str) -> TlsFiles:
-        files = TlsFiles(
-            self.folder / f"{name}.crt", self.folder / f"{name}.key", self.folder / "ca.crt"
-        )
-        issued = self.ca.issue_cert(identity)
-        files.key.write_bytes(issued.private_key_pem.bytes())
-        files.certificate.write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
-        return files
 
 
 @pytest.fixture
@@ -53,11 +36,12 @@ def other(tmp_path: Path) -> Authority:
 
 
 @contextlib.asynccontextmanager
-async def tls_agent(files: TlsFiles) -> AsyncIterator[tuple[Host, Agent]]:
+async def tls_server(gate: Door) -> AsyncIterator[tuple[Host, Agent]]:
+    """An agent at `localhost` that lets in whom this gate does."""
     agent = Agent()
     async with capnp.kj_loop():
         sock = socket.create_server(("127.0.0.1", 0))
-        server = CapnpAgentServer(agent.open_session, agent_context(files))
+        server = CapnpAgentServer(agent.open_session, gate)
         await server.serve(sock)
         try:
             yield Host("h1", "localhost", sock.getsockname()[1]), agent
@@ -67,10 +51,18 @@ async def tls_agent(files: TlsFiles) -> AsyncIterator[tuple[Host, Agent]]:
                 link.close()
 
 
+@contextlib.asynccontextmanager
+async def tls_agent(
+    files: TlsFiles, managers: frozenset[str] = frozenset()
+) -> AsyncIterator[tuple[Host, Agent]]:
+    async with tls_server(ManagerGate(files, managers)) as made:
+        yield made
+
+
 async def loss_of_connecting(
-    host: Host, context: ssl.SSLContext | None, name: str | None = None, deadline_s: float = 10
+    host: Host, identity: TlsIdentity | None, name: str | None = None, deadline_s: float = 10
 ) -> LossKind | None:
-    made = CapnpConnector("m", "c", tls=context, server_name=name)
+    made = CapnpConnector("m", "c", tls=identity, server_name=name)
     try:
         connection = await made.connect(host, deadline_s)
     except LinkError as error:
@@ -82,9 +74,9 @@ async def loss_of_connecting(
 
 
 async def test_the_right_certificates_work(ours: Authority) -> None:
-    async with tls_agent(ours.issue("server", "localhost")) as (host, agent):
-        context = manager_context(ours.issue("client", "manager"))
-        made = CapnpConnector("m", "c", tls=context)
+    async with tls_agent(ours.host("server", "localhost")) as (host, agent):
+        identity = manager_identity(ours.manager("client", "manager"))
+        made = CapnpConnector("m", "c", tls=identity)
         connection = await made.connect(host, PATIENCE_S)
         await connection.heartbeat()
         large = resource(parameters={"p": "x" * 1_000_000})
@@ -101,30 +93,38 @@ async def test_the_right_certificates_work(ours: Authority) -> None:
 async def test_a_manager_without_a_certificate_of_the_ca_is_refused(
     ours: Authority, other: Authority, version: ssl.TLSVersion
 ) -> None:
-    async with tls_agent(ours.issue("server", "localhost")) as (host, agent):
-        without = ssl.create_default_context(cafile=ours.folder / "ca.crt")
-        foreign = ssl.create_default_context(cafile=ours.folder / "ca.crt")
-        stranger = other.issue("client", "manager")
-        foreign.load_cert_chain(stranger.certificate, stranger.key)
-        for context in (without, foreign):
-            context.maximum_version = version
-            assert await loss_of_connecting(host, context) is LossKind.TLS
+    def without_certificate(files: TlsFiles) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=files.ca)
+
+    def of_another_ca(files: TlsFiles) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=ours.certificate)
+        context.load_cert_chain(files.certificate, files.key)
+        return context
+
+    strangers = [
+        TlsIdentity(ours.manager("client", "manager"), without_certificate),
+        TlsIdentity(other.manager("client", "manager"), of_another_ca),
+    ]
+    async with tls_agent(ours.host("server", "localhost")) as (host, agent):
+        for stranger in strangers:
+            stranger.context.maximum_version = version
+            assert await loss_of_connecting(host, stranger) is LossKind.TLS
         assert agent.hellos == []
 
 
 async def test_an_agent_of_another_ca_or_name_is_refused(ours: Authority, other: Authority) -> None:
-    context = manager_context(ours.issue("client", "manager"))
-    async with tls_agent(other.issue("server", "localhost")) as (host, agent):
-        assert await loss_of_connecting(host, context) is LossKind.TLS
+    identity = manager_identity(ours.manager("client", "manager"))
+    async with tls_agent(other.host("server", "localhost")) as (host, agent):
+        assert await loss_of_connecting(host, identity) is LossKind.TLS
         assert agent.hellos == []
-    async with tls_agent(ours.issue("server", "elsewhere.example")) as (host, agent):
-        assert await loss_of_connecting(host, context) is LossKind.TLS
+    async with tls_agent(ours.host("server", "elsewhere.example")) as (host, agent):
+        assert await loss_of_connecting(host, identity) is LossKind.TLS
         assert agent.hellos == []
-        assert await loss_of_connecting(host, context, "elsewhere.example") is None
+        assert await loss_of_connecting(host, identity, "elsewhere.example") is None
 
 
 async def test_one_side_without_tls_is_refused(ours: Authority) -> None:
-    async with tls_agent(ours.issue("server", "localhost")) as (host, agent):
+    async with tls_agent(ours.host("server", "localhost")) as (host, agent):
         kind = await loss_of_connecting(host, None)
         assert kind in (LossKind.RESET, LossKind.PROTOCOL)
         assert agent.hellos == []
@@ -133,25 +133,25 @@ async def test_one_side_without_tls_is_refused(ours: Authority) -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         server = CapnpAgentServer(plain.open_session)
         await server.serve(sock)
-        context = manager_context(ours.issue("client", "manager"))
+        identity = manager_identity(ours.manager("client", "manager"))
         host = Host("h1", "localhost", sock.getsockname()[1])
-        kind = await loss_of_connecting(host, context, deadline_s=3)
+        kind = await loss_of_connecting(host, identity, deadline_s=3)
         assert kind is not None
         assert kind is not LossKind.REFUSED
         server.close()
 
 
 async def test_nobody_behind_the_port_is_refused_or_silent_as_without_tls(ours: Authority) -> None:
-    context = manager_context(ours.issue("client", "manager"))
+    identity = manager_identity(ours.manager("client", "manager"))
     async with capnp.kj_loop():
         with socket.create_server(("127.0.0.1", 0)) as sock:
             host = Host("h1", "127.0.0.1", sock.getsockname()[1])
-            assert await loss_of_connecting(host, context, deadline_s=0.2) is LossKind.SILENT
+            assert await loss_of_connecting(host, identity, deadline_s=0.2) is LossKind.SILENT
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(50):
-                await loss_of_connecting(host, context, deadline_s=0.01)
+                await loss_of_connecting(host, identity, deadline_s=0.01)
             await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "sockets to be closed")
-        assert await loss_of_connecting(host, context) is LossKind.REFUSED
+        assert await loss_of_connecting(host, identity) is LossKind.REFUSED
 
 
 def test_files_come_from_the_environment_or_etc_halo() -> None:
@@ -170,7 +170,7 @@ def test_files_come_from_the_environment_or_etc_halo() -> None:
 
 @pytest.mark.parametrize("missing", ["certificate", "key", "ca"])
 def test_a_missing_file_is_named(ours: Authority, missing: str) -> None:
-    files = ours.issue("server", "localhost")
+    files = ours.host("server", "localhost")
     path: Path = getattr(files, missing)
     path.unlink()
     with pytest.raises(TlsFileError, match=str(path)):
@@ -178,8 +178,8 @@ def test_a_missing_file_is_named(ours: Authority, missing: str) -> None:
 
 
 def test_files_that_do_not_fit_are_named(ours: Authority) -> None:
-    files = ours.issue("server", "localhost")
-    stranger = ours.issue("stranger", "localhost")
+    files = ours.host("server", "localhost")
+    stranger = ours.host("stranger", "localhost")
     with pytest.raises(TlsFileError, match="belong together"):
         agent_context(TlsFiles(files.certificate, stranger.key, files.ca))
     files.ca.write_text("no certificate")

@@ -13,12 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from halo.adapters.tls_listener import REPEAT_S, TOLD_AT_MOST, Refusals, reason_of
+from tests.certificates import Authority
 
 from .remote_helpers import until
-from .test_rpc_tls import Authority, other, ours, tls_agent
+from .test_rpc_tls import ours, tls_agent
 from .virtual_time import run
 
-__all__ = ["other", "ours"]  # fixtures
+__all__ = ["ours"]  # a fixture
 
 
 def warnings(logged: list[Any]) -> list[tuple[str, str]]:
@@ -89,7 +90,7 @@ async def test_who_is_turned_away_is_written_down_with_the_reason(
     client: Callable[[tuple[str, int]], None],
     reason: str,
 ) -> None:
-    async with tls_agent(ours.issue("server", "localhost")) as (host, agent):
+    async with tls_agent(ours.host("server", "localhost")) as (host, agent):
         with capture_logs() as logged:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(client, ("127.0.0.1", host.port))
@@ -104,3 +105,24 @@ def test_reasons_hold_in_one_line() -> None:
     assert reason_of(ConnectionAbortedError("SSL handshake is taking longer than 5 seconds")) == (
         "the TLS handshake failed: SSL handshake is taking longer than 5 seconds"
     )
+
+
+def test_what_comes_again_is_counted() -> None:
+    async def body() -> None:
+        refusals = Refusals()
+        with capture_logs() as logged:
+            for _ in range(1000):
+                refusals.note("10.0.0.1", "no")
+                refusals.note("10.0.0.2", "no")
+            for number in range(30):
+                refusals.note(f"10.0.1.{number}", "no")
+            await asyncio.sleep(REPEAT_S + 1)
+            refusals.note("10.0.0.1", "no")
+        told = [line for line in logged if line.get("times")]
+        assert [(line["event"], line.get("peer"), line["times"]) for line in told] == [
+            ("turned connections of more peers away", None, 30 + 2 - TOLD_AT_MOST),
+            ("turned connections away", "10.0.0.2", 999),
+            ("turned a connection away", "10.0.0.1", 1000),
+        ]
+
+    run(body())

@@ -1,0 +1,199 @@
+"""Makes certificates: bytes in, bytes out. No files; the time is an argument.
+
+ECDSA on P-256 with SHA-256, which OpenSSL and the TLS library of existing HALO sites both take;
+Ed25519 is refused by FIPS builds of OpenSSL before 3.0. Profiles are those of RFC 5280 with one
+extended key usage each: a host's certificate serves, a manager's calls, and none does both.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CLOCK_SKEW = timedelta(days=1)
+"""A host whose clock is late must not refuse a certificate that was made a moment ago."""
+
+PrivateKey: TypeAlias = (
+    ec.EllipticCurvePrivateKey
+    | rsa.RSAPrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+)
+"""Keys that sign certificates: a CA that was made elsewhere may have another than ours."""
+
+_CN_LENGTH = 64  # ub-common-name of RFC 5280
+
+
+class Role(Enum):
+    """What a certificate is for. The value names its files."""
+
+    HOST = "server"
+    MANAGER = "client"
+
+    @property
+    def usage(self) -> x509.ObjectIdentifier:
+        """The one extended key usage that it has."""
+        host = self is Role.HOST
+        return ExtendedKeyUsageOID.SERVER_AUTH if host else ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, both as PEM. The key is not encrypted."""
+
+    certificate: bytes
+    key: bytes
+
+    @property
+    def expires_at(self) -> datetime:
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
+
+
+def make_ca(name: str, days: int, now: datetime, *, renewed: Pair | None = None) -> Pair:
+    """A CA of this name. `renewed` keeps the key and the name of an earlier one, so that what that
+    one signed stays good, and so do hosts that know its certificate alone. Raises ValueError."""
+    if renewed is None:
+        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    else:
+        subject = x509.load_pem_x509_certificate(renewed.certificate).subject
+        key = _key_of(renewed)
+    builder = (
+        _begun(subject, subject, key, now, now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+    )
+    return _signed(builder, key, key)
+
+
+def issue(
+    ca: Pair,
+    names: Sequence[str],
+    usages: Sequence[x509.ObjectIdentifier],
+    days: int,
+    now: datetime,
+) -> Pair:
+    """A certificate with a new key for these DNS names and addresses. It ends with the CA at the
+    latest, and has no extended key usage where `usages` is empty. Raises ValueError."""
+    authority = x509.load_pem_x509_certificate(ca.certificate)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_CN_LENGTH])])
+    ends_at = min(now + timedelta(days=days), authority.not_valid_after_utc)
+    if ends_at <= now:
+        raise ValueError(f"the CA has ended, on {authority.not_valid_after_utc:%Y-%m-%d}")
+    listed = x509.SubjectAlternativeName([general_name(name) for name in names])
+    builder = (
+        _begun(subject, authority.subject, key, now, ends_at)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(listed, critical=False)
+        .add_extension(_issuer_key_identifier(authority), critical=False)
+    )
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    return _signed(builder, key, _key_of(ca))
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """A name as it stands in subjectAltName: an address or a DNS name."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name.lower())
+
+
+def belong_together(certificate: bytes, key: bytes) -> bool:
+    """Is it the key of this certificate? Raises ValueError where one cannot be read."""
+    shown = x509.load_pem_x509_certificate(certificate).public_key()
+    return _public_bytes(shown) == _public_bytes(load_key(key).public_key())
+
+
+def load_key(key: bytes) -> PrivateKey:
+    """A private key from PEM. Raises ValueError where it is none, encrypted, or signs nothing."""
+    try:
+        loaded = serialization.load_pem_private_key(key, password=None)
+    except TypeError as error:
+        raise ValueError("the key is encrypted") from error
+    if not isinstance(loaded, PrivateKey):
+        raise ValueError("the key cannot sign certificates")
+    return loaded
+
+
+def _key_of(pair: Pair) -> PrivateKey:
+    return load_key(pair.key)
+
+
+def _begun(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PrivateKey,
+    now: datetime,
+    ends_at: datetime,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(ends_at)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _signed(
+    builder: x509.CertificateBuilder,
+    key: PrivateKey,
+    signer: PrivateKey,
+) -> Pair:
+    is_edwards = isinstance(signer, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    certificate = builder.sign(signer, None if is_edwards else hashes.SHA256())
+    return Pair(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issuer_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """As the CA names its key itself; a CA that was made elsewhere may have a name of its own."""
+    try:
+        named = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        digest = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(digest)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named.value)
+
+
+def _public_bytes(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

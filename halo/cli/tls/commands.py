@@ -1,0 +1,300 @@
+"""`halo tls`: the commands. What makes certificates is loaded when one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from halo.cli.context import Context
+from halo.cli.errors import CliError
+from halo.cli.options import complete_hosts, expand_hosts
+
+if TYPE_CHECKING:
+    from halo.cli.tls.authority import Role
+    from halo.cli.tls.store import Place
+
+DEFAULT_FOLDER = "/etc/halo/tls"
+CA_DAYS = 3650
+DAYS = 730
+RENEW_WITHIN_DAYS = 60
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _folder_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--dir",
+        "folder",
+        envvar="HALO_TLS_DIR",
+        default=DEFAULT_FOLDER,
+        show_default=True,
+        show_envvar=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of the CA.",
+    )(command)
+
+
+def _days_option(default: int) -> Callable[[Decorated], Decorated]:
+    return click.option(
+        "--days",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1, 36500),
+        help="Lifetime.",
+    )
+
+
+_also_option = click.option(
+    "--also", "others", multiple=True, metavar="NAME", help="A further name or address in each."
+)
+_force_option = click.option("--force", is_flag=True, help="Replace what is there.")
+
+
+@click.group()
+def tls() -> None:
+    """Make, renew and show the certificates of mutual TLS between manager and agents.
+
+    A CA of the site's own lives in one folder, on one machine. It makes a certificate for each
+    host, which can serve and not command, and one for the manager, which can command and not
+    serve. docs/security.md says where each file goes.
+    """
+
+
+@tls.command()
+@click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
+@click.option("--name", default="HALO CA", show_default=True, help="What the CA is called.")
+@_days_option(CA_DAYS)
+@_force_option
+def init(folder: Path, name: str, days: int, force: bool) -> None:
+    """Make a CA in DIR (default: /etc/halo/tls).
+
+    Its key, ca.key, stays there: whoever has it can make a manager's certificate.
+    """
+    from halo.cli.tls.authority import make_ca
+    from halo.cli.tls.store import Store
+
+    store = Store(folder)
+    _refuse_to_replace([store.ca_key, store.ca_certificate], force)
+    ca = make_ca(name, days, _now())
+    store.save_ca(ca)
+    here = "" if str(folder) == DEFAULT_FOLDER else f" --dir {folder}"
+    click.echo(f'Made the CA "{name}" in {folder}; it ends on {ca.expires_at:%Y-%m-%d}.')
+    click.echo(f"Keep {store.ca_key} on this machine: it makes certificates of hosts and managers.")
+    click.echo(f"Next: halo tls host{here} --from-config, and halo tls manager{here} NAME")
+
+
+@tls.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_hosts)
+@click.option("--from-config", is_flag=True, help="Every host of the config (see --config).")
+@_also_option
+@_days_option(DAYS)
+@_folder_option
+@_force_option
+@click.pass_obj
+def host(
+    context: Context,
+    names: tuple[str, ...],
+    from_config: bool,
+    others: tuple[str, ...],
+    days: int,
+    folder: Path,
+    force: bool,
+) -> None:
+    """Make certificates for hosts, by name or nodeset: those under which the config knows them.
+
+    HALO_SERVER_DOMAIN_NAME, where it is set here, becomes a further name of each.
+    """
+    wanted = expand_hosts(names)
+    if from_config:
+        from halo.config import load
+
+        known = (found.address for found in load(context.config).hosts.values())
+        wanted = list(dict.fromkeys([*wanted, *known]))
+    if not wanted:
+        raise click.UsageError("Name hosts, or say --from-config.")
+    from halo.cli.tls.authority import Role
+
+    expected = _expected_of_all()
+    made = _make(folder, Role.HOST, wanted, [*others, *expected], days, force)
+    example = f"scp -p {made[0].folder}/* {made[0].name}:/etc/halo/"
+    click.echo(f"Copy each to its host, as root: {example}")
+    click.echo(
+        "On every host, in /etc/default/halo: HALO_REMOTE_OPTIONS=--mtls, and HALO_MANAGER_NAME= "
+        "with the manager's name."
+    )
+
+
+@tls.command()
+@click.argument("name")
+@_also_option
+@_days_option(DAYS)
+@_folder_option
+@_force_option
+def manager(name: str, others: tuple[str, ...], days: int, folder: Path, force: bool) -> None:
+    """Make the manager's certificate. NAME is what hosts know it by (HALO_MANAGER_NAME).
+
+    It need not be a name that can be looked up, and should be none of a cluster host.
+    """
+    from halo.cli.tls.authority import Role
+
+    (made,) = _make(folder, Role.MANAGER, [name], others, days, force)
+    click.echo(f"Copy it to where the manager runs, as root: cp -p {made.folder}/* /etc/halo/")
+    click.echo(
+        f"On every host, in /etc/default/halo: HALO_MANAGER_NAME={made.name}. "
+        "For the manager: --mtls among HALO_MANAGER_OPTIONS."
+    )
+
+
+@tls.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option(
+    "--within",
+    default=RENEW_WITHIN_DAYS,
+    show_default=True,
+    metavar="DAYS",
+    type=click.IntRange(0),
+    help="Without NAMEs: renew what ends within so many days.",
+)
+@click.option("--ca", "with_ca", is_flag=True, help="Renew the CA first; it keeps its key.")
+@_days_option(DAYS)
+@click.option(
+    "--ca-days",
+    default=CA_DAYS,
+    show_default=True,
+    type=click.IntRange(1, 36500),
+    help="With --ca.",
+)
+@_folder_option
+def renew(
+    names: tuple[str, ...], within: int, with_ca: bool, days: int, ca_days: int, folder: Path
+) -> None:
+    """Renew certificates: those named (nodesets), or those that end soon.
+
+    Each keeps its names and its use, and gets a new key. Copied to where the old one is, it is
+    taken up without a restart.
+    """
+    from halo.cli.tls.authority import Pair, make_ca
+    from halo.cli.tls.inspect import names_of
+    from halo.cli.tls.store import Store
+
+    store = Store(folder)
+    ca = store.load_ca()
+    places = list(store.places())
+    if with_ca:
+        ca = make_ca("", ca_days, _now(), renewed=ca)
+        store.save_ca(ca)
+        for place in places:
+            store.save_ca_of(place, ca)
+        click.echo(f"Renewed the CA: it ends on {ca.expires_at:%Y-%m-%d}. Copy ca.crt everywhere.")
+    pairs = {place: store.load(place) for place in places}
+    until = _now() + timedelta(days=within)
+    chosen = _named(names, places) if names else [p for p in places if pairs[p].expires_at <= until]
+    for place in chosen:
+        found = names_of(pairs[place].certificate)
+        renewed: Pair = _issue(ca, found, place.role, days)
+        store.save(place, renewed, ca)
+        click.echo(f"Renewed {place.certificate}: it ends on {renewed.expires_at:%Y-%m-%d}.")
+    if chosen:
+        click.echo("Copy each to /etc/halo where it belongs; it is taken up without a restart.")
+    elif not with_ca:
+        first = min((pairs[p].expires_at for p in places), default=None)
+        ends = f"; the first ends on {first:%Y-%m-%d}" if first else ""
+        click.echo(f"Nothing ends within {within} days{ends}.")
+    if ca.expires_at <= until:
+        click.echo(f"The CA itself ends on {ca.expires_at:%Y-%m-%d}: halo tls renew --ca", err=True)
+
+
+@tls.command(name="list")
+@_folder_option
+def list_made(folder: Path) -> None:
+    """List what the CA in a folder made, with the end of each, the first end first."""
+    from halo.cli.tls.store import Store
+
+    store = Store(folder)
+    now = _now()
+    rows = [(store.load_ca().expires_at, "CA", str(store.ca_certificate))]
+    for place in store.places():
+        kind = "host" if place.role.value == "server" else "manager"
+        rows.append((store.load(place).expires_at, kind, place.name))
+    for end, kind, name in sorted(rows):
+        left = f"in {(end - now).days} days" if end > now else "ENDED"
+        click.echo(f"{end:%Y-%m-%d}  {left:<13}  {kind:<7}  {name}")
+
+
+@tls.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
+@click.pass_context
+def show(ctx: click.Context, files: tuple[Path, ...]) -> None:
+    """Show what certificates and keys may do together, and what is wrong with them.
+
+    Without FILEs: those that this machine's agent and manager use (HALO_SERVER_CERT and so on,
+    else those in /etc/halo). A folder stands for the *.crt, *.pem and *.key in it. Exit status 1
+    where something is wrong or ends within 30 days.
+    """
+    from halo.cli.tls.inspect import inspect
+
+    report = inspect(files, _now())
+    click.echo("\n".join(report.lines))
+    ctx.exit(1 if report.has_problems else 0)
+
+
+def _make(
+    folder: Path, role: Role, names: Sequence[str], others: Iterable[str], days: int, force: bool
+) -> list[Place]:
+    """One certificate for each name; all or none where some are there already."""
+    from halo.cli.tls.store import Store
+
+    store = Store(folder)
+    ca = store.load_ca()
+    places = [store.place(role, name) for name in names]
+    for other in others:
+        store.place(role, other)  # a name that cannot be is told before anything is made
+    _refuse_to_replace([path for p in places for path in (p.key, p.certificate)], force)
+    for place in places:
+        made = _issue(ca, list(dict.fromkeys([place.name, *others])), role, days)
+        store.save(place, made, ca)
+        click.echo(f"Made {place.certificate}: it ends on {made.expires_at:%Y-%m-%d}.")
+    return places
+
+
+def _issue(ca: Any, names: Sequence[str], role: Role, days: int) -> Any:
+    from halo.cli.tls.authority import issue
+
+    try:
+        return issue(ca, names, [role.usage], days, _now())
+    except ValueError as error:
+        raise CliError(f"No certificate for {names[0]}: {error}.") from error
+
+
+def _named(names: Sequence[str], places: Sequence[Place]) -> list[Place]:
+    wanted = {name.lower() for name in expand_hosts(tuple(names))}
+    missing = wanted - {place.name for place in places}
+    if missing:
+        raise CliError(f"There is no certificate of {', '.join(sorted(missing))} to renew.")
+    return [place for place in places if place.name in wanted]
+
+
+def _refuse_to_replace(paths: Sequence[Path], force: bool) -> None:
+    there = [] if force else [str(path) for path in paths if path.exists()]
+    if there:
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        raise CliError(
+            f"{', '.join(there[:3])}{more} would be replaced; nothing was made. "
+            "Say --force for that, or `halo tls renew` for certificates."
+        )
+
+
+def _expected_of_all() -> list[str]:
+    from halo.adapters.tls import expected_name
+
+    name = expected_name()
+    return [name] if name else []
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

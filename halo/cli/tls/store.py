@@ -1,0 +1,142 @@
+"""The folder of a site's CA, and how files get there: whole or not at all, keys for root alone.
+
+::
+
+    ca.crt, ca.key
+    hosts/NAME/      server.crt, server.key, ca.crt    for /etc/halo on that host
+    managers/NAME/   client.crt, client.key, ca.crt    for /etc/halo where a manager runs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from halo.cli.errors import CliError
+from halo.cli.tls.authority import Pair, Role, belong_together
+
+KEY_MODE = 0o600
+CERTIFICATE_MODE = 0o644
+
+_FOLDER_OF = {Role.HOST: "hosts", Role.MANAGER: "managers"}
+_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9_])?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one certificate lies."""
+
+    folder: Path
+    role: Role
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / f"{self.role.value}.crt"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / f"{self.role.value}.key"
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.crt"
+
+
+class Store:
+    """The folder. Its methods block, and raise CliError with a sentence for the operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca_certificate = folder / "ca.crt"
+        self.ca_key = folder / "ca.key"
+
+    def load_ca(self) -> Pair:
+        if not self.ca_key.exists():
+            raise CliError(
+                f"There is no CA in {self.folder}: make one with `halo tls init`, or name its "
+                "folder with --dir."
+            )
+        return self._load(self.ca_certificate, self.ca_key)
+
+    def save_ca(self, ca: Pair) -> None:
+        self._make(self.folder)
+        _write(self.ca_key, ca.key, KEY_MODE)
+        _write(self.ca_certificate, ca.certificate, CERTIFICATE_MODE)
+
+    def place(self, role: Role, name: str) -> Place:
+        """Where the certificate of this name belongs; it need not be there."""
+        if not _NAME.fullmatch(name):
+            raise CliError(f'"{name}" cannot stand in a certificate as a host name or an address.')
+        return Place(self.folder / _FOLDER_OF[role] / name.lower(), role)
+
+    def places(self) -> Iterator[Place]:
+        """Those of all certificates that are there, hosts first, by name."""
+        for role, folder in _FOLDER_OF.items():
+            for path in sorted((self.folder / folder).glob(f"*/{role.value}.crt")):
+                yield Place(path.parent, role)
+
+    def load(self, place: Place) -> Pair:
+        return self._load(place.certificate, place.key)
+
+    def save(self, place: Place, made: Pair, ca: Pair) -> None:
+        """One after the other: whoever reads them meanwhile finds a pair that does not fit."""
+        self._make(place.folder.parent)
+        self._make(place.folder)
+        _write(place.key, made.key, KEY_MODE)
+        _write(place.certificate, made.certificate, CERTIFICATE_MODE)
+        self.save_ca_of(place, ca)
+
+    def save_ca_of(self, place: Place, ca: Pair) -> None:
+        _write(place.ca, ca.certificate, CERTIFICATE_MODE)
+
+    def _load(self, certificate: Path, key: Path) -> Pair:
+        try:
+            pair = Pair(certificate.read_bytes(), key.read_bytes())
+            fits = belong_together(pair.certificate, pair.key)
+        except OSError as error:
+            raise CliError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        except ValueError as error:
+            raise CliError(f"{certificate} or {key} cannot be used: {error}.") from error
+        if not fits:
+            raise CliError(f"{key} is not the key of {certificate}.")
+        return pair
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=folder == self.folder, exist_ok=True)
+        except OSError as error:
+            raise CliError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file in one step; on return it is on disk. Nobody else can ever read a key."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_MODE)
+        try:
+            with os.fdopen(file, "wb") as opened:
+                opened.write(content)
+                os.fchmod(opened.fileno(), mode)
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise CliError(f"Cannot write {path}: {error.strerror}.") from error
