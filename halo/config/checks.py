@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from halo.config.nodeset import fold
-from halo.core.model import Cluster, FenceDevice, Host, HostId
+from halo.core.model import Cluster, FenceDevice, GroupId, Host, HostId, ResourceId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
 _NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
@@ -30,6 +30,7 @@ def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
         *_unverified(cluster),
         *_without_fencing(cluster),
         *_without_failover(cluster),
+        *_shared_by_place(cluster),
     ]
 
 
@@ -118,6 +119,21 @@ def _without_failover(cluster: Cluster) -> Iterator[str]:
     if groups:
         shown = ", ".join(groups[:10]) + (f" and {len(groups) - 10} more" if groups[10:] else "")
         yield f"no failover_hosts, so nothing can take over: {shown}"
+
+
+def _shared_by_place(cluster: Cluster) -> Iterator[str]:
+    """Each by itself: an exclusive service started twice would destroy its data."""
+    groups: dict[ResourceId, list[GroupId]] = {}
+    for group in cluster.groups.values():
+        for resource in group.resources:
+            if resource.shared_by_place:
+                groups.setdefault(resource.id, []).append(group.id)
+    for resource, found in groups.items():
+        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        yield (
+            f"{resource} is in the groups {shown} and has no key shared: it is taken as shared, and"
+            ' may run on several hosts at once; say so with "shared: true", or keep it in one group'
+        )
 
 
 def _readable_by_others(path: Path) -> bool:

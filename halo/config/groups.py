@@ -149,7 +149,8 @@ class Groups:
         return tuple(found)
 
     def _check_membership(self, members: dict[GroupId, set[ResourceId]]) -> None:
-        """Every resource is in one group; in more only where it says that it is shared."""
+        """Every resource is in one group, or is shared. HALO's own configs have no key for that:
+        there, what stands below two roots is shared."""
         groups_of: dict[ResourceId, list[GroupId]] = {}
         for root, resources in members.items():
             for resource in resources:
@@ -158,13 +159,11 @@ class Groups:
             groups = groups_of.get(resource, [])
             if not groups and resource not in self._resources.in_circle:
                 self._mistakes.add(entry.node, self._why_in_no_group(resource, entry))
-            elif len(groups) > 1 and not entry.shared and resource not in self._entries:
-                shown = ", ".join(groups[:5]) + (", ..." if len(groups) > 5 else "")
-                self._mistakes.add(
-                    entry.node,
-                    f'resource "{shortened(resource)}" is in the groups {shown}; add "shared: true"'
-                    " to it if it may run on several hosts at once, else keep it in one group",
-                )
+            elif len(groups) > 1 and resource not in self._entries:
+                if entry.shared is None:
+                    entry.shared_by_place = True
+                elif not entry.shared:
+                    self._mistakes.add(entry.node, _two_groups(resource, groups))
 
     def _why_in_no_group(self, resource: ResourceId, entry: ResourceEntry) -> str:
         if entry.parents:
@@ -176,3 +175,11 @@ class Groups:
             f'resource "{shortened(resource)}" is in no group; make it the root of one, or a'
             " dependent of a resource that is in one"
         )
+
+
+def _two_groups(resource: ResourceId, groups: list[GroupId]) -> str:
+    shown = ", ".join(groups[:5]) + (", ..." if len(groups) > 5 else "")
+    return (
+        f'resource "{shortened(resource)}" says "shared: false" and is in the groups {shown};'
+        ' say "shared: true" if it may run on several hosts at once, else keep it in one group'
+    )

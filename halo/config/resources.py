@@ -16,17 +16,21 @@ RESOURCE_KEYS = ("name", "kind", "parameters", "dependents", "shared", *DURATION
 
 @dataclass(slots=True)
 class ResourceEntry:
-    """One resource as the config has it; `dependents` holds known resources only."""
+    """One resource as the config has it; `dependents` holds known resources only.
+
+    `shared` is None where the key is missing; `shared_by_place` is found out once all groups are
+    read."""
 
     id: ResourceId
     node: Node
     kind: str
     parameters: dict[str, str]
-    shared: bool
+    shared: bool | None
     durations: dict[str, float | None]
     dependent_nodes: list[tuple[ResourceId, Node]]
     dependents: list[ResourceId] = field(default_factory=list)
     parents: list[ResourceId] = field(default_factory=list)
+    shared_by_place: bool = False
 
     def finished(self) -> Resource:
         """The resource as the model wants it."""
@@ -36,7 +40,8 @@ class ResourceEntry:
             parameters=self.parameters,
             dependents=tuple(self.dependents),
             parents=tuple(self.parents),
-            shared=self.shared,
+            shared=bool(self.shared) or self.shared_by_place,
+            shared_by_place=self.shared_by_place,
             monitor_interval_s=self.durations["monitor_interval"],
             monitor_timeout_s=self.durations["monitor_timeout"],
             start_timeout_s=self.durations["start_timeout"],
@@ -186,9 +191,9 @@ class Resources:
             if text is not None:
                 yield text, node
 
-    def _shared(self, section: Section) -> bool:
+    def _shared(self, section: Section) -> bool | None:
         node = section.get("shared")
-        return node is not None and bool(flag(node, "shared", self._mistakes))
+        return None if node is None else flag(node, "shared", self._mistakes)
 
     def _duration(self, section: Section, key: str) -> float | None:
         node = section.get(key)

@@ -33,8 +33,9 @@ class Operation(StrEnum):
 class Resource:
     """One OCF resource.
 
-    `parents` start before it and stop after it; `dependents` the other way round. Timeouts are
-    seconds; where None, the agent uses the script's advertised timeout.
+    `parents` start before it and stop after it; `dependents` the other way round. A `shared` one may
+    run on several hosts at once; `shared_by_place`, where the config says so only by putting it
+    below two roots. Timeouts are seconds; where None, the agent uses the script's advertised timeout.
     """
 
     id: ResourceId
@@ -43,6 +44,7 @@ class Resource:
     dependents: tuple[ResourceId, ...] = ()
     parents: tuple[ResourceId, ...] = ()
     shared: bool = False
+    shared_by_place: bool = False
     monitor_interval_s: float | None = None
     monitor_timeout_s: float | None = None
     start_timeout_s: float | None = None

@@ -26,29 +26,36 @@ def parse_network(text: str) -> Network:
         return ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
         raise ListenError(
-            f"--network {text!r} is not a network: {error}; write it like 192.168.1.0/24"
+            f'--network "{text}" is not a network: {error}; write it like 192.168.1.0/24'
         ) from error
 
 
-def choose_address(network: Network) -> Address:
-    """An address of this machine within the network. Raises ListenError where there is none.
+def choose_address(network: Network, given: str = "") -> Address:
+    """An address of this machine within the network. Raises ListenError where there is none, which
+    names the network as it was `given`.
 
-    The whole of 127.0.0.0/8 is this machine's, although its interface shows 127.0.0.1 alone.
+    The whole of 127.0.0.0/8 is this machine's, although its interface shows 127.0.0.1 alone: one of
+    its addresses may be asked for by name (/32). A network of it that lacks 127.0.0.1 is taken for
+    a mistake, as HALO does.
     """
     if isinstance(network, ipaddress.IPv4Network) and network.subnet_of(_LOOPBACK):
-        return _LOCALHOST if _LOCALHOST in network else next(iter(network.hosts()))
+        if _LOCALHOST in network:
+            return _LOCALHOST
+        if network.num_addresses == 1:
+            return network.network_address
     for address in _own_addresses():
         if address in network:
             return address
+    named = str(network) if given.strip() in ("", str(network)) else f"{given} (that is, {network})"
     raise ListenError(
-        f"this machine has no address in the network {network}; "
+        f"this machine has no address in the network {named}; "
         "name the management network with --network or HALO_NET"
     )
 
 
-def bind(network: Network, port: int) -> socket.socket:
+def bind(network: Network, port: int, given: str = "") -> socket.socket:
     """A socket bound within the network, not yet listening. Raises ListenError."""
-    address = choose_address(network)
+    address = choose_address(network, given)
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:

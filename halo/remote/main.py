@@ -136,7 +136,8 @@ def run(options: Options) -> None:
     """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
     keep_descriptors()
     gate = _gate(options)
-    sock = listen.bind(listen.parse_network(options.network), options.port)
+    given = options.network
+    sock = listen.bind(listen.parse_network(given), options.port, given)
     _write_pid_file(options)
     scripts = options.ocf_root / "resource.d"
     if not scripts.is_dir():

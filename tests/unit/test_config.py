@@ -269,6 +269,25 @@ def test_a_shared_resource_may_be_in_several_groups() -> None:
     assert cluster.groups["one"].by_id["common"].parents == ("one", "two")
 
 
+def test_what_stands_below_two_roots_is_shared_with_all_below_it() -> None:
+    cluster = cluster_of("""
+        hosts: [{hostname: a}, {hostname: b}]
+        resources:
+        - {name: one, kind: x/y, dependents: [own, common]}
+        - {name: two, kind: x/y, dependents: [common]}
+        - {name: own, kind: x/y}
+        - {name: common, kind: x/y, dependents: [leaf, said]}
+        - {name: leaf, kind: x/y}
+        - {name: said, kind: x/y, shared: true}
+        resource_groups:
+        - {root: one, home_host: a, failover_hosts: [b]}
+        - {root: two, home_host: b}
+        """)
+    for group in cluster.groups.values():
+        assert {r.id for r in group.resources if r.shared} == {"common", "leaf", "said"}
+        assert {r.id for r in group.resources if r.shared_by_place} == {"common", "leaf"}
+
+
 def test_policies_and_times_of_groups_and_resources() -> None:
     group = cluster_of("""
         hosts: [{hostname: a}, {hostname: "oss03"}, {hostname: oss01}, {hostname: oss02}]

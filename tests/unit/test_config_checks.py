@@ -208,3 +208,24 @@ def test_a_folder_that_does_not_come_with_halo_is_refused() -> None:
     assert bundled_folder("fence_agents") == REPOSITORY / "fence_agents"
     with pytest.raises(FileNotFoundError, match="lacks its folder nothing"):
         bundled_folder("nothing")
+
+
+def test_what_is_shared_without_saying_so_is_warned_of_each_by_itself(tmp_path: Path) -> None:
+    text = """
+        hosts:
+        - {{hostname: a, fence_agent: powerman}}
+        - {{hostname: b, fence_agent: powerman}}
+        resources:
+        - {{name: one, kind: x/y, dependents: [common, pool]}}
+        - {{name: two, kind: x/y, dependents: [common, pool]}}
+        - {{name: common, kind: x/y{key}}}
+        - {{name: pool, kind: x/y{key}}}
+        resource_groups:
+        - {{root: one, home_host: a, failover_hosts: [b]}}
+        - {{root: two, home_host: b, failover_hosts: [a]}}
+        """
+    common, pool = warnings_of(tmp_path, text.format(key=""))
+    assert common.startswith("common is in the groups one, two and has no key shared")
+    assert "may run on several hosts at once" in common
+    assert pool.startswith("pool is in the groups")
+    assert warnings_of(tmp_path, text.format(key=", shared: true")) == []

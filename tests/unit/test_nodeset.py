@@ -69,6 +69,13 @@ def test_a_malformed_nodeset_is_refused_with_its_reason(text: str, reason: str) 
     assert reason in str(raised.value)
 
 
+@pytest.mark.parametrize("text", ["node[", "node[0-2", "node[a]", "host0[-1]", "a]", "a,,b", "@a"])
+def test_what_is_no_nodeset_is_refused_in_the_words_of_halo(text: str) -> None:
+    with pytest.raises(ValueError, match="^nodeset syntax error: unable to parse") as raised:
+        expand(text)
+    assert f'"{text}"' in str(raised.value)
+
+
 def test_the_bound_itself_is_allowed() -> None:
     assert len(expand(f"n[1-{MAX_NAMES}]")) == MAX_NAMES
 
