@@ -14,8 +14,7 @@ Paint: TypeAlias = Callable[[str, str], str]
 """Gives a text a colour: `paint(text, "red")`."""
 
 DEFAULT_EVENT_COUNT = 10
-FOLD_ABOVE = 16
-"""So many hosts still stand by themselves, by comma."""
+INDENT = "  "
 
 _COLOURS = {view.RUNNING: "green", view.FAILED_OVER: "yellow", view.STOPPED: "yellow"}
 _QUIET_STATES = frozenset({"", "connected", "disconnected", "fenced", "deactivated"})
@@ -37,7 +36,8 @@ def status_lines(
 
     `exclude_normal` leaves out what runs at home, is managed and has nothing said of it (a stop
     that failed is), the connected hosts, and the events unless `event_count` asks for some.
-    Otherwise the last ten events are shown.
+    Otherwise the last ten events are shown. A resource stands below what it depends on, indented;
+    its line is the same at every depth.
     """
     yield from _banners(status, paint)
     yield from _resources(status, exclude_normal, verbose, paint)
@@ -101,7 +101,7 @@ def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) 
     groups = {group.get("id"): group for group in view.items(status, "groups")}
     resources = view.items(status, "resources")
     said = _said_of_groups(resources, groups)
-    for resource in resources:
+    for depth, resource in view.tree(resources):
         state = view.state_of(resource)
         # What concerns the group as a whole stands with its root, which bears its name.
         group = groups.get(resource.get("id"))
@@ -112,7 +112,9 @@ def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) 
             continue
         unclear = not comment and not state.runs and state.status != view.STOPPED
         by_host = verbose or unclear
-        yield _resource_line(resource, state, own, marks, paint, verbose=verbose, by_host=by_host)
+        yield INDENT * depth + _resource_line(
+            resource, state, own, marks, paint, verbose=verbose, by_host=by_host
+        )
 
 
 def _parts(comment: str) -> list[str]:
@@ -231,25 +233,25 @@ def _hosts(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> I
 
 
 def _host_list(hosts: list[Item], paint: Paint) -> str:
-    """The hosts by comma; of a large cluster, those with nothing to remark as one nodeset."""
+    """The hosts as nodesets: first those with nothing to remark, then those with the same marks."""
+    alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for host in hosts:
+        marks = _host_marks(host)
+        alike.setdefault((_is_alarming(host, marks), tuple(marks)), []).append(
+            view.text(host, "id")
+        )
     shown = []
-    unremarkable = [host for host in hosts if not _host_marks(host)]
-    if len(unremarkable) > FOLD_ABOVE:
-        folded = _folded(view.text(host, "id") for host in unremarkable)
-        shown.append(folded if unremarkable[0].get("connected") else paint(folded, "red"))
-        hosts = [host for host in hosts if _host_marks(host)]
-    shown.extend(_host(host, paint) for host in hosts)
+    for (alarming, same), names in sorted(alike.items(), key=lambda entry: bool(entry[0][1])):
+        words = view.folded(names) + (f" ({', '.join(same)})" if same else "")
+        colour = "red" if alarming else "yellow" if same else ""
+        shown.append(paint(words, colour) if colour else words)
     return ", ".join(shown) or "none"
 
 
-def _folded(names: Iterable[str]) -> str:
-    from halo.config.nodeset import fold
-
-    listed = list(names)
-    try:
-        return fold(listed)
-    except ValueError:  # a name that cannot stand in a nodeset, such as an IPv6 address
-        return ", ".join(listed)
+def _is_alarming(host: Item, marks: list[str]) -> bool:
+    return not host.get("connected") or bool(
+        marks and view.text(host, "state") not in _QUIET_STATES
+    )
 
 
 def _host_marks(host: Item) -> list[str]:
@@ -264,16 +266,6 @@ def _host_marks(host: Item) -> list[str]:
     if host.get("active") is False:
         marks.append("deactivated")
     return marks
-
-
-def _host(host: Item, paint: Paint) -> str:
-    marks = _host_marks(host)
-    state = view.text(host, "state")
-    name = view.text(host, "id")
-    if not marks:
-        return name if host.get("connected") else paint(name, "red")
-    alarming = not host.get("connected") or state not in _QUIET_STATES
-    return paint(f"{name} ({', '.join(marks)})", "red" if alarming else "yellow")
 
 
 def _host_detail(host: Item, verbose: bool) -> str:

@@ -1,4 +1,4 @@
-"""Reading the status JSON: what may be missing or of an older manager is dealt with here.
+"""Reading the status JSON: what may be missing or of another manager is dealt with here.
 
 A HALO (Rust) manager's status has `resources`, `hosts` and `events` alone, and its latest one
 gives a resource's status by host.
@@ -6,7 +6,7 @@ gives a resource's status by host.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 Item: TypeAlias = Mapping[str, Any]
@@ -17,7 +17,9 @@ STOPPED = "Stopped"
 
 
 class State(NamedTuple):
-    """The state of a resource or group: in a word, where it runs (or ""), and why."""
+    """The state of a resource or group: in a word, where it runs (or ""), and why.
+
+    `host` is a nodeset, where a shared resource runs on several."""
 
     status: str
     host: str
@@ -72,6 +74,9 @@ def state_of(item: Item) -> State:
         host = text(item, "home_host")
     if not host and word == FAILED_OVER:
         host = text(item, "failover_host")
+    several = item.get("hosts")
+    if isinstance(several, list) and len(several) > 1 and word in (RUNNING, FAILED_OVER):
+        host = folded(map(clean, several))
     return State(word, host, text(item, "comment"))
 
 
@@ -84,9 +89,11 @@ def _state_by_host(item: Item, by_host: Item) -> State:
             states[host] = (text(one, "status"), text(one, "comment"))
         else:
             states[host] = (clean(one), "")
-    for host, (word, _comment) in states.items():
-        if word == RUNNING:
-            return State(RUNNING if host == home else FAILED_OVER, host, "")
+    running = [host for host, (word, _comment) in states.items() if word == RUNNING]
+    if running and item.get("exclusive") is False:
+        return State(RUNNING, folded(map(clean, running)), "")
+    for host in running:
+        return State(RUNNING if host == home else FAILED_OVER, clean(host), "")
     if states and all(word == STOPPED for word, _comment in states.values()):
         return State(STOPPED, "", "")
     for wanted in ("Error", "Unknown"):
@@ -94,6 +101,52 @@ def _state_by_host(item: Item, by_host: Item) -> State:
             if word == wanted:
                 return State(wanted, "", comment)
     return State("Unknown", "", "")
+
+
+def folded(names: Iterable[str]) -> str:
+    """Host names as one nodeset; those that have no place in one, such as [fe80::1], after it."""
+    listed = list(names)
+    if len(listed) == 1:
+        return listed[0]  # most clusters' lists of disconnected hosts are short
+    from halo.config.folding import fold
+
+    try:
+        return fold(listed)
+    except ValueError:
+        return ", ".join(listed)
+
+
+def tree(resources: Iterable[Item]) -> Iterator[tuple[int, Item]]:
+    """Each resource once, with its depth: below the first one that it depends on, else at the top.
+
+    Those of a manager that gives no dependents are all at the top, in their order."""
+    listed = list(resources)
+    by_name: dict[str, Item] = {}
+    for resource in listed:  # HALO (Rust) lists what two groups share with each of them
+        by_name.setdefault(_name(resource), resource)
+    below = {name for resource in listed for name in _dependents(resource)}
+    roots = [resource for resource in listed if _name(resource) not in below]
+    shown: set[str] = set()
+    waiting = [(0, resource) for resource in reversed([*roots, *listed])]
+    while waiting:
+        depth, resource = waiting.pop()
+        if _name(resource) in shown:
+            continue
+        shown.add(_name(resource))
+        yield depth, resource
+        known = [by_name[name] for name in _dependents(resource) if name in by_name]
+        waiting += [(depth + 1, dependent) for dependent in reversed(known)]
+
+
+def _name(resource: Item) -> str:
+    """Its id; of one that has none, whatever tells it from the others."""
+    found = resource.get("id")
+    return found if isinstance(found, str) else f"\0{id(resource)}"
+
+
+def _dependents(resource: Item) -> list[str]:
+    found = resource.get("dependents")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def candidates(item: Item) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """From the administrator's YAML to a validated :class:`halo.core.model.Cluster`.
 
-The names below are imported on first use: the command line needs nodesets at every call, and the
-YAML library only where it reads a config.
+The names below are imported on first use: the command line folds host names at every call, and
+needs the YAML library only where it reads a config.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from halo.config.checks import check_warnings
     from halo.config.describe import summary
+    from halo.config.folding import fold
     from halo.config.loader import load, load_text
-    from halo.config.nodeset import expand, fold
+    from halo.config.nodeset import expand
     from halo.config.programs import bundled_folder, find_fence_program
 
 __all__ = [
@@ -32,7 +33,7 @@ _HOMES = {
     "check_warnings": "checks",
     "expand": "nodeset",
     "find_fence_program": "programs",
-    "fold": "nodeset",
+    "fold": "folding",
     "load": "loader",
     "load_text": "loader",
     "summary": "describe",

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from halo.config.nodeset import fold
-from halo.core.model import Cluster, FenceDevice, GroupId, Host, HostId, ResourceId
+from halo.config.folding import fold
+from halo.core.model import Cluster, FenceDevice, Host, HostId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
 _NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
@@ -123,13 +123,10 @@ def _without_failover(cluster: Cluster) -> Iterator[str]:
 
 def _shared_by_place(cluster: Cluster) -> Iterator[str]:
     """Each by itself: an exclusive service started twice would destroy its data."""
-    groups: dict[ResourceId, list[GroupId]] = {}
-    for group in cluster.groups.values():
-        for resource in group.resources:
-            if resource.shared_by_place:
-                groups.setdefault(resource.id, []).append(group.id)
-    for resource, found in groups.items():
-        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    for resource, groups in cluster.groups_of_shared.items():
+        if not groups[0].by_id[resource].shared_by_place:
+            continue
+        shown = ", ".join(group.id for group in groups[:5]) + (", ..." if groups[5:] else "")
         yield (
             f"{resource} is in the groups {shown} and has no key shared: it is taken as shared, and"
             ' may run on several hosts at once; say so with "shared: true", or keep it in one group'

@@ -9,18 +9,20 @@ set that HALO prints can be pasted into clush, pdsh or powerman.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
+
+from halo.config.folding import MAX_DIGITS, fold, is_padded, shortened
+
+__all__ = ["MAX_NAMES", "expand", "fold", "is_nodeset"]
 
 MAX_NAMES = 100_000
 """No text may stand for more names than this."""
 
-_MAX_DIGITS = 12
 _ITEM = re.compile(r"(?:[^\s,\[\]]|\[[^\[\]]*\])+")
 _SEPARATOR = re.compile(r"\s*,\s*|\s+")
 _PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+)(?:/([0-9]+))?)?")
-_LAST_NUMBER = re.compile(rf"(.*?)(?<![0-9])([0-9]{{1,{_MAX_DIGITS}}})([^0-9]*)", re.DOTALL)
 _NOT_IN_A_NAME = re.compile(r"[\s,\[\]@!&^*?]")
 
 
@@ -43,32 +45,9 @@ def expand(text: str) -> list[str]:
             count *= len(part)
         total += count
         if total > MAX_NAMES:
-            raise ValueError(f'nodeset "{_short(text)}" stands for more than {MAX_NAMES} names')
+            raise ValueError(f'nodeset "{shortened(text)}" stands for more than {MAX_NAMES} names')
         names.update((("".join(combination), None)) for combination in product(*parts))
     return list(names)
-
-
-def fold(names: Iterable[str]) -> str:
-    """The shortest usual nodeset for these names: the inverse of :func:`expand`.
-
-    Names that differ only in their last number share one bracket, in ascending order. Raises
-    ValueError for a name that has no place in a nodeset (blanks, commas, brackets).
-    """
-    numbers: dict[tuple[str, str | None], list[str]] = {}
-    for name in dict.fromkeys(names):
-        if not name or _NOT_IN_A_NAME.search(name):
-            raise ValueError(f'"{_short(name)}" cannot stand in a nodeset')
-        # An IPv6 address has hexadecimal digits: a range over some of them would only confuse.
-        match = None if ":" in name else _LAST_NUMBER.fullmatch(name)
-        if match is None:
-            numbers[name, None] = []  # no number to fold
-        else:
-            prefix, number, suffix = match.groups()
-            numbers.setdefault((prefix, suffix), []).append(number)
-    return ",".join(
-        prefix if suffix is None else f"{prefix}{_folded(found)}{suffix}"
-        for (prefix, suffix), found in numbers.items()
-    )
 
 
 def is_nodeset(text: str) -> bool:
@@ -112,7 +91,7 @@ def _malformed(text: str, found: str) -> ValueError:
 
 def _unreadable(text: str, why: str) -> ValueError:
     """It begins with HALO's words, which scripts of existing sites look for."""
-    return ValueError(f'nodeset syntax error: unable to parse "{_short(text)}": {why}')
+    return ValueError(f'nodeset syntax error: unable to parse "{shortened(text)}": {why}')
 
 
 def _numbers(text: str, brackets: str) -> list[str]:
@@ -120,51 +99,25 @@ def _numbers(text: str, brackets: str) -> list[str]:
     found: list[str] = []
     for item in brackets.split(","):
         match = _RANGE.fullmatch(item.strip())
-        if match is None or any(len(number) > _MAX_DIGITS for number in match.groups("")):
+        if match is None or any(len(number) > MAX_DIGITS for number in match.groups("")):
             raise _unreadable(
                 text,
-                f'expected a number or a range like 0-15 in brackets, found "{_short(item)}"',
+                f'expected a number or a range like 0-15 in brackets, found "{shortened(item)}"',
             )
         found += _range(text, item, match[1], match[2] or match[1], int(match[3] or "1"))
         if len(found) > MAX_NAMES:
-            raise ValueError(f'nodeset "{_short(text)}" stands for more than {MAX_NAMES} names')
+            raise ValueError(f'nodeset "{shortened(text)}" stands for more than {MAX_NAMES} names')
     return found
 
 
 def _range(text: str, item: str, first: str, last: str, step: int) -> list[str]:
-    width = len(first) if _is_padded(first) else 0
+    width = len(first) if is_padded(first) else 0
     if int(last) < int(first) or step < 1:
-        raise _unreadable(text, f'the range "{_short(item)}" is empty')
-    if _is_padded(last) and len(last) != width:
+        raise _unreadable(text, f'the range "{shortened(item)}" is empty')
+    if is_padded(last) and len(last) != width:
         raise _unreadable(
-            text, f'both ends of the range "{_short(item)}" need the same number of digits'
+            text, f'both ends of the range "{shortened(item)}" need the same number of digits'
         )
     if (int(last) - int(first)) // step >= MAX_NAMES:
-        raise ValueError(f'nodeset "{_short(text)}" stands for more than {MAX_NAMES} names')
+        raise ValueError(f'nodeset "{shortened(text)}" stands for more than {MAX_NAMES} names')
     return [str(number).zfill(width) for number in range(int(first), int(last) + 1, step)]
-
-
-def _is_padded(number: str) -> bool:
-    return len(number) > 1 and number[0] == "0"
-
-
-def _folded(numbers: list[str]) -> str:
-    """Numbers that share a prefix and a suffix, as one bracket (or plainly, when there is one)."""
-    if len(numbers) == 1:
-        return numbers[0]
-    runs: list[list[str]] = []
-    for number in sorted(numbers, key=lambda text: (int(text), len(text))):
-        if runs and number == _successor(runs[-1]):
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return "[" + ",".join(r[0] if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs) + "]"
-
-
-def _successor(run: list[str]) -> str:
-    width = len(run[0]) if _is_padded(run[0]) else 0
-    return str(int(run[-1]) + 1).zfill(width)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -291,6 +291,12 @@ def test_no_text_can_drive_the_terminal_or_forge_a_line() -> None:
         {},
         {"resources": None, "hosts": 3, "events": "x", "groups": {}, "manager": []},
         {"resources": [None, {}, {"status": {}}, {"status": {"h": "Running"}}], "hosts": [{}, 1]},
+        {
+            "resources": [
+                {"id": 3, "dependents": [3, "b"]},
+                {"dependents": "a", "hosts": [1, 2]},
+            ]
+        },
         {"manager": {"notices": "x", "version": None}, "events": [{}], "hosts": [{"id": None}]},
     ],
 )
@@ -298,20 +304,71 @@ def test_whatever_is_missing_the_rest_is_shown(status: dict[str, Any]) -> None:
     assert "Connected hosts:" in shown(status)
 
 
-def test_a_large_cluster_is_folded_and_its_troubled_hosts_are_not() -> None:
+def test_hosts_are_folded_and_those_with_a_mark_stand_apart() -> None:
     hosts = [host(f"oss{n:02}") for n in range(40)]
-    hosts[7]["active"] = False
+    for n in (7, 8, 20):
+        hosts[n]["active"] = False
+    for n in (30, 31):
+        hosts[n] |= {"connected": False, "fenced": True, "state": "fenced"}
+    hosts[35] |= {"connected": False, "state": "lost"}
     lines = shown({"hosts": hosts}).splitlines()
-    assert lines[0] == "Connected hosts: oss[00-06,08-39], oss07 (deactivated)"
-    assert lines[1] == "Disconnected hosts: none"
-    few = shown({"hosts": hosts[:3]}).splitlines()[0]
-    assert few == "Connected hosts: oss00, oss01, oss02"
+    assert lines[0] == (
+        "Connected hosts: oss[00-06,09-19,21-29,32-34,36-39], oss[07-08,20] (deactivated)"
+    )
+    assert lines[1] == "Disconnected hosts: oss[30-31] (fenced), oss35 (lost)"
+    few = shown({"hosts": hosts[:3]}).splitlines()
+    assert few[:2] == ["Connected hosts: oss[00-02]", "Disconnected hosts: none"]
+
+
+def below(name: str, *dependents: str, **more: Any) -> dict[str, Any]:
+    """A resource that runs, with its dependents."""
+    return resource(name, "Running", host="h1", dependents=list(dependents), **more)
+
+
+def test_a_tree_is_drawn_with_the_line_of_the_guide_at_every_depth() -> None:
+    status = {
+        "resources": [
+            below("pool", "mgt", "net"),
+            below("mgt", "leaf"),
+            below("leaf"),
+            below("net", hosts=["h1", "h2"], shared=True) | {"host": None},
+            below("other", "net", "gone"),
+        ]
+    }
+    assert shown(status).splitlines()[:5] == [
+        "pool (heartbeat/ZFS): Running on h1",
+        "  mgt (heartbeat/ZFS): Running on h1",
+        "    leaf (heartbeat/ZFS): Running on h1",
+        "  net (heartbeat/ZFS): Running on h[1-2]",
+        "other (heartbeat/ZFS): Running on h1",
+    ]
+
+
+def test_x_keeps_the_depth_of_what_it_shows_and_all_hosts_of_what_is_shared() -> None:
+    away = {"status": "Running (Failed Over)", "hosts": ["h3", "h2"], "host": None}
+    status = {"resources": [below("pool", "mgt"), below("mgt", "net"), below("net") | away]}
+    assert shown(status, exclude_normal=True) == (
+        "    net (heartbeat/ZFS): Running (Failed Over) on h[2-3]\n"
+    )
+
+
+def test_resources_in_a_circle_or_twice_are_shown_once() -> None:
+    status = {
+        "resources": [below("a", "b"), below("b", "a"), below("c", "d"), below("d"), below("d")]
+    }
+    lines = [line.partition(" (")[0] for line in shown(status).splitlines()[:4]]
+    assert lines == ["c", "  d", "a", "  b"]
 
 
 def test_hosts_that_cannot_stand_in_a_nodeset_are_listed() -> None:
     names = [f"[fe80::{n}]" for n in range(20)]
     line = shown({"hosts": [host(name) for name in names]}).splitlines()[0]
     assert line == "Connected hosts: " + ", ".join(names)
+
+
+def test_a_name_of_its_own_kind_is_a_nodeset_by_itself() -> None:
+    line = shown({"hosts": [host("login"), host("oss1"), host("oss2")]}).splitlines()[0]
+    assert line == "Connected hosts: login,oss[1-2]"
 
 
 def test_what_is_wrong_is_red() -> None:
