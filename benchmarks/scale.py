@@ -181,7 +181,7 @@ def _fence_ms(site: Site, host: str) -> float:
 
 def _status_ms(site: Site) -> float:
     began = time.perf_counter()
-    get(site.socket, "/status")
+    get(site.socket, "/v1/status")
     return (time.perf_counter() - began) * 1000
 
 

@@ -215,7 +215,7 @@ class Site:
 
     def debug(self) -> dict[str, Any]:
         """What the manager says of itself."""
-        return dict(json.loads(get(self.socket, "/debug")))
+        return dict(json.loads(get(self.socket, "/v1/debug")))
 
 
 def cpu_s(pid: int) -> float:

@@ -113,7 +113,7 @@ def moves(runs: int) -> list[float]:
             target = PAIR.names[(number + 1) % 2]
             before = len(site.starts())
             began = time.monotonic()
-            send(site.socket, f"/groups/{GROUP}", {"command": "move", "to": target})
+            send(site.socket, f"/v1/groups/{GROUP}", {"command": "move", "to": target})
             site.wait(lambda before=before: len(site.starts()) > before, 30, "the move")  # type: ignore[misc]  # mypy cannot type a lambda's default
             found.append(max(start.at for start in site.starts()) - began)
             time.sleep(1.0)

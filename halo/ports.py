@@ -158,6 +158,10 @@ class Operations(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def root_status(self) -> dict[str, Any]:
+        """The status as HALO (Rust) gives it."""
+        ...
+
     async def validate(self, host: str) -> dict[str, Any]:
         """Have a host's agent run `validate-all` of every resource that may run there; the answer
         as JSON-ready data."""

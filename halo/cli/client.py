@@ -2,15 +2,17 @@
 
 http.client was the candidate library and was not taken: with the mail and TLS libraries that it
 loads it costs 17 ms of the 80 ms that a whole `halo status` may take. A request in HTTP/1.0 is
-answered in one piece that ends with the connection, so there is little left to read.
+answered in one piece that ends with the connection, so there is little left to read. For the same
+reason it opens the socket with the C module under `socket`, whose own import makes hundreds of enum
+members and loads `selectors`.
 """
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import json
 import os
-import socket
 import stat
 import time
 from collections.abc import Mapping
@@ -24,6 +26,11 @@ COMMAND_DEADLINE_S = 75.0
 FENCE_DEADLINE_S = 930.0
 """Longer than the manager takes to answer a fence (900 s)."""
 ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
+
+PREFIX = "/v1"
+"""Of our half of the API: HALO (Rust) has only the other, at the root."""
+NOT_THERE = (401, 404)
+"""How HALO (Rust) answers what it does not have; 401 on the socket that it makes for all users."""
 
 _PIECE_BYTES = 256 * 1024
 _CONNECT_RETRY_S = 0.02
@@ -104,8 +111,12 @@ def request(
 
 
 def get_status(socket_path: str, *, deadline_s: float = STATUS_DEADLINE_S) -> dict[str, Any]:
-    """The manager's status; raises ManagerUnreachable, or CliError with the manager's reason."""
-    answer = request(socket_path, "GET", "/status", deadline_s=deadline_s)
+    """The manager's status; raises ManagerUnreachable, or CliError with the manager's reason.
+
+    A HALO (Rust) manager's is that of the root of the API; of ours it would be the lesser one."""
+    answer = request(socket_path, "GET", PREFIX + "/status", deadline_s=deadline_s)
+    if answer.status in NOT_THERE:
+        answer = request(socket_path, "GET", "/status", deadline_s=deadline_s)
     if not answer.succeeded:
         said = answer.sentence or f"HTTP status {answer.status}"
         raise CliError(f"The manager gave no status: {said}")
@@ -125,25 +136,32 @@ _LOG = " (Its log: journalctl -u halo.)"
 def _exchanged(path: str, request: bytes, deadline_s: float) -> bytes:
     """Send a request; gives all that comes back. Raises OSError, TimeoutError at the deadline."""
     ends = time.monotonic() + deadline_s
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
         _connect(connection, path, ends)
         # It may have answered, and closed, before it read everything.
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(request)
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            _arm(connection, ends)
-            piece = connection.recv(_PIECE_BYTES)
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
-            if size > ANSWER_LIMIT_BYTES:
-                raise _NoManager(f"its answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+        return _received(connection, ends)
+    finally:
+        connection.close()
 
 
-def _connect(connection: socket.socket, path: str, ends: float) -> None:
+def _received(connection: _socket.socket, ends: float) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        _arm(connection, ends)
+        piece = connection.recv(_PIECE_BYTES)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_LIMIT_BYTES:
+            raise _NoManager(f"its answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+
+
+def _connect(connection: _socket.socket, path: str, ends: float) -> None:
     while True:
         _arm(connection, ends)
         try:
@@ -153,7 +171,7 @@ def _connect(connection: socket.socket, path: str, ends: float) -> None:
             time.sleep(_CONNECT_RETRY_S)
 
 
-def _arm(connection: socket.socket, ends: float) -> None:
+def _arm(connection: _socket.socket, ends: float) -> None:
     """Give the next wait what is left of the deadline; raises TimeoutError at its end."""
     left = ends - time.monotonic()
     if left <= 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from halo.cli import view
-from halo.cli.client import COMMAND_DEADLINE_S, get_status, request
+from halo.cli.client import COMMAND_DEADLINE_S, get_status
+from halo.cli.command import command
 from halo.cli.context import Context
 from halo.cli.options import reason_option
 from halo.cli.render import event_line
@@ -31,5 +32,5 @@ def show(context: Context) -> None:
 def clear(ctx: click.Context, reason: str | None) -> None:
     """Leave the events so far out of `halo status`."""
     body = {} if reason is None else {"comment": reason}
-    answer = request(ctx.obj.socket, "POST", "/clear_events", body, deadline_s=COMMAND_DEADLINE_S)
+    answer = command(ctx.obj.socket, "POST", "/clear_events", body, deadline_s=COMMAND_DEADLINE_S)
     ctx.exit(report(answer, "clear the events", "Events cleared."))

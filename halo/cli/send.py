@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from halo.cli.client import COMMAND_DEADLINE_S, Answer, request
+from halo.cli.client import COMMAND_DEADLINE_S, Answer
+from halo.cli.command import command as ask
 from halo.cli.context import Context
 from halo.cli.errors import EXIT_REFUSED, CliError
 
 
 class Command(NamedTuple):
-    """One request: about what, how to speak of it ("fence 'oss01'"), and what to ask."""
+    """One request: about what, how to speak of it ("fence 'oss01'"), and what to ask; its path is
+    below the prefix of our half of the API."""
 
     target: str
     words: str
@@ -41,7 +43,7 @@ def send_all(
     done: list[str] = []
     for index, command in enumerate(commands):
         try:
-            answer = request(
+            answer = ask(
                 context.socket, command.method, command.path, command.body, deadline_s=deadline_s
             )
         except CliError as error:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import click
 
 from halo.cli import view
-from halo.cli.client import get_status, path_of, request
+from halo.cli.client import get_status, path_of
+from halo.cli.command import command
 from halo.cli.context import Context
 from halo.cli.errors import EXIT_REFUSED, CliError
 from halo.cli.view import Item
@@ -82,7 +83,7 @@ def _is_well(answer: HostAnswer) -> bool:
 
 def _ask(context: Context, host: str) -> HostAnswer:
     try:
-        answer = request(
+        answer = command(
             context.socket, "POST", path_of("validate", host), {}, deadline_s=DEADLINE_S
         )
     except CliError as error:

@@ -33,9 +33,9 @@ class Operation(StrEnum):
 class Resource:
     """One OCF resource.
 
-    `parents` start before it and stop after it; `dependents` the other way round. A `shared` one may
-    run on several hosts at once; `shared_by_place`, where the config says so only by putting it
-    below two roots. Timeouts are seconds; where None, the agent uses the script's advertised timeout.
+    `parents` start before it and stop after it; `dependents` the other way round. A `shared` one
+    may run on several hosts at once; `shared_by_place`, where the config says so only by putting it
+    below two roots. Timeouts are seconds; where None, the agent uses the script's advertised one.
     """
 
     id: ResourceId
@@ -44,11 +44,11 @@ class Resource:
     dependents: tuple[ResourceId, ...] = ()
     parents: tuple[ResourceId, ...] = ()
     shared: bool = False
-    shared_by_place: bool = False
     monitor_interval_s: float | None = None
     monitor_timeout_s: float | None = None
     start_timeout_s: float | None = None
     stop_timeout_s: float | None = None
+    shared_by_place: bool = False
 
     def timeout_s(self, operation: Operation) -> float | None:
         """The configured deadline of one operation in seconds, if any."""
@@ -201,6 +201,16 @@ class Cluster:
     hosts: Mapping[HostId, Host]
     groups: Mapping[GroupId, ResourceGroup]
     settings: Settings = Settings()
+
+    @cached_property
+    def groups_of_shared(self) -> Mapping[ResourceId, tuple[ResourceGroup, ...]]:
+        """Every group that a shared resource belongs to, by that resource."""
+        found: dict[ResourceId, list[ResourceGroup]] = {}
+        for group in self.groups.values():
+            for resource in group.resources:
+                if resource.shared:
+                    found.setdefault(resource.id, []).append(group)
+        return {resource: tuple(groups) for resource, groups in found.items()}
 
     @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:

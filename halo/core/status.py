@@ -1,8 +1,8 @@
-"""The status as data: what `GET /status` answers, built from the state in one step."""
+"""The status as data: what `GET /v1/status` answers, built from the state in one step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -44,9 +44,13 @@ def parts(
         copies = state.knowledge.running_on(group)
         rows = [_resource(state, group, resource, copies) for resource in group.resources]
         whole_group = _group(state, group, rows)
-        rows = [row for row in rows if row["id"] not in listed]
-        listed.update(row["id"] for row in rows)
-        yield "resources", rows
+        shown = [
+            _shared(state, resource, row) if resource.shared else row
+            for resource, row in zip(group.resources, rows, strict=True)
+            if resource.id not in listed
+        ]
+        listed.update(row["id"] for row in shown)
+        yield "resources", shown
         yield "groups", [whole_group]
     for host in state.cluster.hosts.values():
         yield "hosts", [_host(state, host, now, wall_now)]
@@ -64,7 +68,7 @@ def event(record: Record) -> dict[str, str]:
     }
 
 
-def _on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
+def on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
     """The status of a resource on one host, and its reason."""
     if sighting.presence is Presence.UNKNOWN and sighting.failure is None and not at.connected:
         return UNKNOWN, f"{at.id} is disconnected"
@@ -80,11 +84,11 @@ def _resource(
 ) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
     per_host = {
-        host: _on_host(state.hosts[host], state.knowledge.of(resource.id, host))
+        host: on_host(state.hosts[host], state.knowledge.of(resource.id, host))
         for host in group.candidates
     }
     running = [host for host, (status, _) in per_host.items() if status == RUNNING]
-    status = _overall(group, [status for status, _ in per_host.values()], running)
+    status = _overall([group.home_host], [status for status, _ in per_host.values()], running)
     comment = at.comment if at.managed_on is None else ""
     if len(copies) > 1 and not resource.shared:
         status, comment = ERROR, f"running on {' and '.join(copies)} at once"
@@ -94,16 +98,19 @@ def _resource(
         comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
     elif not comment or status in (ERROR, UNKNOWN):
         reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
-        comment = _joined([*reasons, comment])
+        comment = joined([*reasons, comment])
     return {
         "id": resource.id,
         "group": group.id,
+        "groups": [group.id],
         "kind": resource.kind,
-        "parameters": _shown(resource.parameters),
+        "parameters": shown_parameters(resource.parameters),
+        "dependents": list(resource.dependents),
         "status": status,
         "comment": comment or None,
         "managed": memory.managed,
         "host": running[0] if len(running) == 1 else None,
+        "hosts": running,
         "home_host": group.home_host,
         "failover_host": group.failover_hosts[0] if group.failover_hosts else None,
         "failover_hosts": list(group.failover_hosts),
@@ -115,13 +122,41 @@ def _resource(
     }
 
 
-def _shown(parameters: Mapping[str, str]) -> dict[str, str]:
+def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a shared resource: what `row` says of one of its groups, said of all of them."""
+    groups = state.cluster.groups_of_shared[resource.id]
+    if len(groups) == 1:
+        return row
+    homes = dict.fromkeys(group.home_host for group in groups)
+    hosts = dict.fromkeys([*homes, *(host for group in groups for host in group.candidates)])
+    per_host = {h: on_host(state.hosts[h], state.knowledge.of(resource.id, h)) for h in hosts}
+    running = [host for host, (status, _) in per_host.items() if status == RUNNING]
+    status = _overall(homes, [status for status, _ in per_host.values()], running)
+    failover = [host for host in hosts if host != row["home_host"]]
+    return {
+        **row,
+        "groups": [group.id for group in groups],
+        "status": status,
+        "comment": joined([why for found, why in per_host.values() if found != STOPPED]) or None,
+        "managed": any(state.memory_of(group).managed for group in groups),
+        "host": running[0] if len(running) == 1 else None,
+        "hosts": running,
+        "failover_host": failover[0] if failover else None,
+        "failover_hosts": failover,
+        "candidates": {
+            host: {"status": found, "comment": why or None}
+            for host, (found, why) in per_host.items()
+        },
+    }
+
+
+def shown_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
     """Parameters without what looks like a secret."""
     return {name: "***" if is_secret_name(name) else value for name, value in parameters.items()}
 
 
-def _overall(group: ResourceGroup, statuses: list[str], running: list[HostId]) -> str:
-    if group.home_host in running:
+def _overall(homes: Iterable[HostId], statuses: list[str], running: list[HostId]) -> str:
+    if any(home in running for home in homes):
         return RUNNING
     if running:
         return FAILED_OVER
@@ -140,7 +175,7 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
         "id": group.id,
         "status": status,
         "host": host,
-        "comment": _joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
+        "comment": joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
         "managed": memory.managed,
         "wanted": "started" if memory.wanted else "stopped",
         "move_target": memory.move_target,
@@ -240,7 +275,7 @@ def _group_comments(
     return comments
 
 
-def _joined(parts: list[str]) -> str:
+def joined(parts: list[str]) -> str:
     """Sentences as one text; what another of them says already is left out."""
     said = list(dict.fromkeys(filter(None, parts)))
     return "; ".join(

@@ -18,6 +18,7 @@ from halo.core import admin, fencing
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
 from halo.core.journal import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.root_status import root_parts
 from halo.core.status import parts, snapshot
 from halo.manager.context import Context
 from halo.manager.desk import PlacementDesk
@@ -62,6 +63,17 @@ class Commands:
     def status_parts(self) -> Iterator[Part]:
         """The same in parts, between which the state may change."""
         return parts(self._state, __version__, self._loop.time(), self._clock.now())
+
+    def root_status(self) -> dict[str, Any]:
+        """The status as HALO (Rust) gives it."""
+        whole: dict[str, Any] = {}
+        for key, rows in self.root_parts():
+            whole.setdefault(key, []).extend(rows)
+        return whole
+
+    def root_parts(self) -> Iterator[Part]:
+        """The same in parts."""
+        return root_parts(self._state)
 
     async def validate(self, host: str) -> dict[str, Any]:
         """What `validate-all` of every resource says on one host. It acts on nothing."""

@@ -30,8 +30,8 @@ from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager.api.app import make_app, make_runner
 from halo.manager.certificate_look import look_again
-from halo.manager.http_api import make_app, make_runner
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
 from halo.manager.status_text import StatusText
@@ -230,6 +230,7 @@ async def _serve(
             manager.operations,
             on_defect=manager.fatal,
             status_text=StatusText(manager.operations.status_parts, manager.settled).read,
+            root_status_text=StatusText(manager.operations.root_parts, manager.settled).read,
             debug=lambda: {
                 "loop_lag": lag.figures(),
                 "loop_lag_5s": lag.figures(5.0),

@@ -135,6 +135,54 @@ def test_a_shared_resource_may_run_on_several_hosts() -> None:
     assert row(world, "g")["status"] == "Running"
 
 
+def two_groups_that_share() -> World:
+    """The shared `net` is at home on h1 and h2, and may run on h3, too."""
+    world = World(
+        make_group("g", ["h1", "h3"], {"g": ["net"], "net": []}, shared=["net"]),
+        make_group("f", ["h2", "h3"], {"f": ["net"], "net": []}, shared=["net"]),
+    )
+    world.up("h1", "h2", "h3")
+    return world
+
+
+SHARED: list[tuple[str, list[str], str]] = [
+    ("nowhere", [], "Stopped"),
+    ("on the home of the one", ["h1"], "Running"),
+    ("on the home of the other", ["h2"], "Running"),
+    ("on both", ["h1", "h2"], "Running"),
+    ("away from both", ["h3"], "Running (Failed Over)"),
+]
+
+
+@pytest.mark.parametrize(("story", "hosts", "expected"), SHARED)
+def test_a_shared_resource_names_all_hosts_it_runs_on(
+    story: str, hosts: list[str], expected: str
+) -> None:
+    world = two_groups_that_share()
+    for host in hosts:
+        world.see("f" if host == "h2" else "g", host, RUNNING, only=["net"])
+    found = row(world, "net")
+    assert (found["status"], found["hosts"]) == (expected, hosts)
+    assert found["host"] == (hosts[0] if len(hosts) == 1 else None)
+    assert (found["group"], found["groups"]) == ("g", ["g", "f"])
+    assert list(found["candidates"]) == ["h1", "h2", "h3"]
+
+
+def test_a_shared_resource_is_managed_while_any_of_its_groups_is() -> None:
+    world = two_groups_that_share()
+    world.unmanage("g")
+    assert row(world, "net")["managed"]
+    world.unmanage("f")
+    assert not row(world, "net")["managed"]
+
+
+def test_an_error_of_a_shared_resource_is_told_from_any_of_its_groups() -> None:
+    world = two_groups_that_share()
+    world.see("f", "h2", ERROR, only=["net"], reason="monitor: exit 5")
+    found = row(world, "net")
+    assert (found["status"], found["comment"]) == ("Error", "monitor: exit 5")
+
+
 @pytest.mark.parametrize("name", ["password", "passwd", "PASSWORD", "api_token", "client_secret"])
 def test_what_looks_like_a_secret_is_not_shown(name: str) -> None:
     group = make_group("g")

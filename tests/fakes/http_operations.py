@@ -6,14 +6,15 @@ import asyncio
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from halo.adapters.unix_socket import open_unix_site
 from halo.core.errors import InvariantError
-from halo.manager.http_api import make_app, make_runner
+from halo.manager.api.app import make_app, make_runner
+from halo.manager.api.running import Bounds
 
 DEADLINE_S = 20.0
 
@@ -34,12 +35,18 @@ class FakeOperations:
         self.gate.set()
         self.entered = threading.Event()
         self.finished = 0
+        self.current_root: dict[str, Any] = {"resources": [], "hosts": [], "events": []}
         self.validated: dict[str, list[dict[str, Any]]] = {}
 
     def status(self) -> dict[str, Any]:
         if "status" in self.errors:
             raise self.errors["status"]
         return self.current
+
+    def root_status(self) -> dict[str, Any]:
+        if "status" in self.errors:
+            raise self.errors["status"]
+        return self.current_root
 
     async def validate(self, host: str) -> dict[str, Any]:
         message = await self._carry_out("validate", host)
@@ -76,10 +83,18 @@ class FakeOperations:
 class Server:
     """The API on a real Unix socket, served by an event loop of its own."""
 
-    def __init__(self, operations: FakeOperations, path: Path, **settings: Any) -> None:
+    def __init__(
+        self,
+        operations: FakeOperations,
+        path: Path,
+        *,
+        debug: Callable[[], dict[str, Any]] | None = None,
+        **bounds: Any,
+    ) -> None:
         self.operations = operations
         self.path = path
-        self._settings = settings
+        self._debug = debug
+        self._bounds = bounds
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
@@ -110,7 +125,12 @@ class Server:
             self._loop.close()
 
     async def _serve(self) -> None:
-        app = make_app(self.operations, on_defect=self.operations.defects.append, **self._settings)
+        app = make_app(
+            self.operations,
+            on_defect=self.operations.defects.append,
+            bounds=Bounds(**self._bounds),
+            debug=self._debug,
+        )
         runner = make_runner(app)
         await runner.setup()
         site = await open_unix_site(runner, str(self.path))

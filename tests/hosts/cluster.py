@@ -180,7 +180,7 @@ class HostCluster:
     def status(self) -> Status:
         """The manager's status; empty while there is no manager."""
         try:
-            status: Status = json.loads(get(str(self.socket), "/status"))
+            status: Status = json.loads(get(str(self.socket), "/v1/status"))
         except (OSError, ValueError, RuntimeError, http.client.HTTPException):
             return {}
         return status

@@ -318,7 +318,7 @@ async def test_a_fence_that_fails_is_answered_with_500_and_the_devices_words(
     await until_devices_are_checked(cluster)
     cluster.fence_fault("h1", "off fail")
     begun = changes(cluster)
-    code, answer = await cluster.api("POST", "/hosts/h1", {"command": "fence"})
+    code, answer = await cluster.api("POST", "/v1/hosts/h1", {"command": "fence"})
     assert code == 500
     assert "fencing h1 failed" in str(answer)
     assert "told to fail" in str(answer)
@@ -338,7 +338,7 @@ async def test_an_operator_who_saw_it_dark_says_so(cluster: ClusterHarness) -> N
     assert "--confirm-off needs --reason" in answer.stderr
     seen = ("--confirm-off", "--reason", "unplugged, seen by NN")
     assert "h1 answers, so it is not off" in await halo_refused(cluster, "fence", "h1", *seen)
-    code, words = await cluster.api("POST", "/hosts/h1", {"command": "confirm-off"})
+    code, words = await cluster.api("POST", "/v1/hosts/h1", {"command": "confirm-off"})
     assert code in (400, 409), words
 
     begun = changes(cluster, "g1")

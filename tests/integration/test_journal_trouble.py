@@ -100,11 +100,11 @@ async def test_a_command_that_cannot_be_written_fails_and_changes_nothing(
     assert f"{quick.statefile}: the state file was removed" in said
     assert said.count("\n") == 1, said
     requests: list[tuple[str, str, dict[str, object]]] = [
-        ("PATCH", "/resources/g1", {"managed": False}),
-        ("POST", "/groups/g1", {"command": "move", "to": "h2"}),
-        ("POST", "/hosts/h1", {"command": "deactivate"}),
-        ("POST", "/hosts/h1", {"command": "fence"}),
-        ("POST", "/cluster", {"command": "freeze"}),
+        ("PATCH", "/v1/resources/g1", {"managed": False}),
+        ("POST", "/v1/groups/g1", {"command": "move", "to": "h2"}),
+        ("POST", "/v1/hosts/h1", {"command": "deactivate"}),
+        ("POST", "/v1/hosts/h1", {"command": "fence"}),
+        ("POST", "/v1/cluster", {"command": "freeze"}),
     ]
     for method, path, body in requests:
         code, answer = await quick.api(method, path, body)

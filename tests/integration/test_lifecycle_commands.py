@@ -81,7 +81,7 @@ async def test_managing_a_group_that_was_moved_by_hand_starts_no_second_copy(
     quick.fault("g1", "monitor-slow 1", host="h2")
     quick.stop_by_hand("g1", "h1")
     quick.start_by_hand("g1", "h2")
-    code, answer = await quick.api("PATCH", "/resources/g1", {"managed": True})
+    code, answer = await quick.api("PATCH", "/v1/resources/g1", {"managed": True})
     assert code == 200, answer
     await quick.until(g1="Running (Failed Over) on h2")
     assert story(quick) == before
@@ -167,7 +167,7 @@ async def test_thawing_after_a_move_by_hand_starts_no_second_copy(quick: Cluster
     await ask(quick, "freeze")
     quick.stop_by_hand("g1", "h1")
     quick.start_by_hand("g1", "h2")
-    assert await at_once(quick, "/cluster", "thaw")
+    assert await at_once(quick, "/v1/cluster", "thaw")
     await quick.until(g1="Running (Failed Over) on h2")
     assert story(quick) == before
 
@@ -196,7 +196,7 @@ async def test_a_stop_during_a_slow_start_lets_it_end_and_starts_nothing_more(
     quick: ClusterHarness,
 ) -> None:
     await slow_start_of_g1(quick)
-    answer = await at_once(quick, "/groups/g1", "stop")
+    answer = await at_once(quick, "/v1/groups/g1", "stop")
     assert "still running: start of g1 on h1" in answer
     await quick.until(g1="Stopped")
     assert story_of(quick, "h1") == ["start g1", "stop g1"]
@@ -207,7 +207,7 @@ async def test_no_step_follows_a_slow_start_of_a_group_that_was_unmanaged(
     quick: ClusterHarness,
 ) -> None:
     await slow_start_of_g1(quick)
-    code, answer = await quick.api("PATCH", "/resources/g1", {"managed": False})
+    code, answer = await quick.api("PATCH", "/v1/resources/g1", {"managed": False})
     assert (code, "still running: start of g1 on h1" in answer["message"]) == (200, True), answer
     await quick.until_true(lambda: quick.running_on("g1") == {"h1"}, "the end of the start")
     await nothing_happens(quick)
@@ -221,7 +221,7 @@ async def test_no_step_follows_a_slow_start_in_a_cluster_that_was_frozen(
     quick: ClusterHarness,
 ) -> None:
     await slow_start_of_g1(quick)
-    assert "still running: start of g1 on h1" in await at_once(quick, "/cluster", "freeze")
+    assert "still running: start of g1 on h1" in await at_once(quick, "/v1/cluster", "freeze")
     await quick.until_true(lambda: quick.running_on("g1") == {"h1"}, "the end of the start")
     await nothing_happens(quick)
     assert story_of(quick, "h1") == ["start g1"]
@@ -232,7 +232,7 @@ async def test_no_step_follows_a_slow_start_in_a_cluster_that_was_frozen(
 
 async def test_a_deactivation_during_a_slow_start_moves_the_group(quick: ClusterHarness) -> None:
     await slow_start_of_g1(quick)
-    await at_once(quick, "/hosts/h1", "deactivate")
+    await at_once(quick, "/v1/hosts/h1", "deactivate")
     await quick.until(g1="Running (Failed Over) on h2")
     assert story_of(quick, "h1") == ["start g1", "stop g1"]
 

@@ -90,7 +90,7 @@ async def test_every_command_is_refused_in_the_same_words(observed: ClusterHarne
     await observed.until(g1="Running on h1", g2="Running on h2")
     for command in COMMANDS:
         assert "only observes" in await halo_refused(observed, *command), command
-    code, answer = await observed.api("POST", "/hosts/h1", {"command": "fence", "force": True})
+    code, answer = await observed.api("POST", "/v1/hosts/h1", {"command": "fence", "force": True})
     assert code == 409
     assert "--manage-resources" in str(answer)
     assert changes(observed) == []

@@ -52,7 +52,7 @@ async def test_both_groups_stopped_at_once_stop_it_once(make_cluster: MakeCluste
     for root in ("a", "b"):
         cluster.fault(root, "stop-slow 1", host="h1")
     for name in ("a", "b"):
-        code, answer = await cluster.api("POST", f"/groups/{name}", {"command": "stop"})
+        code, answer = await cluster.api("POST", f"/v1/groups/{name}", {"command": "stop"})
         assert code == 200, answer
     await cluster.until(a="Stopped", b="Stopped")
     await cluster.until_true(lambda: cluster.running_on("net") == set(), "net stopped as well")

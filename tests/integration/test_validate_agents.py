@@ -49,7 +49,7 @@ async def test_one_that_hangs_delays_no_other_resource_and_no_heartbeat(
     await cluster.start()
     cluster.fault("g1_mnt0", "validate-hang", host="h1")
     await cluster.halo("unmanage", "g1")  # its own monitors wait, and are not what is looked at
-    asked = asyncio.create_task(cluster.api("POST", "/validate/h1"))
+    asked = asyncio.create_task(cluster.api("POST", "/v1/validate/h1"))
     await cluster.until_true(
         lambda: any((a.operation, a.phase) == ("validate", "HANG") for a in cluster.actions()),
         "validate-all hangs",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Incarnation, Simulation
 
 COMMAND_BOUND_S = 60.0
-"""The API answers any command but a fence within this (:mod:`halo.manager.http_api`)."""
+"""The API answers any command but a fence within this (:mod:`halo.manager.api.running`)."""
 
 COMMANDS_AT_ONCE = 4
 

@@ -19,7 +19,7 @@ from halo.adapters import unix_socket
 from halo.adapters.unix_socket import open_unix_site
 from halo.cli.client import request
 from halo.core.errors import SocketError
-from halo.manager.http_api import make_app, make_runner
+from halo.manager.api.app import make_app, make_runner
 from tests.fakes.http_operations import FakeOperations, short_folder
 
 
@@ -38,7 +38,7 @@ async def runner() -> AsyncIterator[web.AppRunner]:
 
 
 async def answers(path: Path) -> bool:
-    answer = await asyncio.to_thread(request, str(path), "GET", "/version", deadline_s=20.0)
+    answer = await asyncio.to_thread(request, str(path), "GET", "/v1/version", deadline_s=20.0)
     return answer.status == 200
 
 

@@ -1,4 +1,4 @@
-"""docs/http_api.md documents `GET /status` as it is: every key, its kind of value, every state.
+"""docs/http_api.md documents `GET /v1/status` as it is: every key, its kind of value, every state.
 
 The example there is compared with the status of a small cluster, made by the code that answers.
 """

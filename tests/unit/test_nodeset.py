@@ -71,7 +71,7 @@ def test_a_malformed_nodeset_is_refused_with_its_reason(text: str, reason: str) 
 
 @pytest.mark.parametrize("text", ["node[", "node[0-2", "node[a]", "host0[-1]", "a]", "a,,b", "@a"])
 def test_what_is_no_nodeset_is_refused_in_the_words_of_halo(text: str) -> None:
-    with pytest.raises(ValueError, match="^nodeset syntax error: unable to parse") as raised:
+    with pytest.raises(ValueError, match=r"^nodeset syntax error: unable to parse") as raised:
         expand(text)
     assert f'"{text}"' in str(raised.value)
 

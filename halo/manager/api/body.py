@@ -30,9 +30,15 @@ class Field:
 
 
 def checked_body(
-    raw: bytes, fields: Sequence[Field], *, may_be_empty: bool = False
+    raw: bytes,
+    fields: Sequence[Field],
+    *,
+    may_be_empty: bool = False,
+    ignore_unknown: bool = False,
 ) -> dict[str, Any]:
     """The body's values by key, None for the absent ones; raises BadRequest, naming the key.
+
+    `ignore_unknown`: as HALO (Rust) does, instead of refusing keys that are not among `fields`.
 
     Texts come back on one line: runs of white space and control characters become one space, so
     that what an operator typed cannot forge lines of an event list. Empty ones become None.
@@ -42,7 +48,7 @@ def checked_body(
         raise BadRequest(f"The body must be a JSON object, not {_described(content)}.")
     known = {field.name: field for field in fields}
     for key in content:
-        if key not in known:
+        if key not in known and not ignore_unknown:
             raise BadRequest(
                 f"Unknown key {_quoted(key)} in the body{nearest(key, known)}"
                 + (f" The keys are {', '.join(known)}." if known else " None is needed.")
