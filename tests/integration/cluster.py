@@ -24,10 +24,12 @@ from typing import Any, TypeAlias
 
 import aiohttp
 
+from tests.halo_decoder import decodes
 from tests.integration import processes
 from tests.integration.evidence import double_starts
 from tests.integration.layout import GroupSpec, ResourceSpec, group, service
 from tests.integration.site import DEADLINE_S, ROOT, Site
+from tests.openapi_contract import answer_faults
 
 _POLL_S = 0.02
 _STATUS_POLL_S = 0.05  # a status costs the manager and the test some milliseconds each
@@ -70,7 +72,8 @@ class ClusterHarness(Site):
     async def api(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> tuple[int, Any]:
-        """One request of the HTTP API: the HTTP status and the decoded answer."""
+        """One request of our half of the HTTP API: the HTTP status and the decoded answer, which
+        has to be as the OpenAPI document says."""
         timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
         async with (
             aiohttp.ClientSession(
@@ -78,7 +81,24 @@ class ClusterHarness(Site):
             ) as session,
             session.request(method, f"http://localhost{path}", json=body) as response,
         ):
-            return response.status, await response.json(content_type=None)
+            answer = await response.json(content_type=None)
+        if path != "/v1/status":  # which is asked all the time: it is looked at when the test ends
+            wrong = answer_faults(method, path, response.status, answer)
+            assert not wrong, f"{method} {path} is not as documented: {wrong}"
+        return response.status, answer
+
+    async def root(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, str]:
+        """The same of the half that programs of HALO (Rust) speak: the answer as text."""
+        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self.socket)), timeout=timeout
+            ) as session,
+            session.request(method, f"http://halo_manager{path}", json=body) as response,
+        ):
+            return response.status, await response.text()
 
     async def status(self) -> Status:
         """The manager's status."""
@@ -221,7 +241,7 @@ class ClusterHarness(Site):
             # Ended in order, or killed by the test.
             return [] if code in (0, -9) else [f"the manager ended with exit status {code}"]
         self.thaw_manager()
-        problems = await self._token_problems()
+        problems = [*await self._token_problems(), *await self._answer_problems()]
         try:
             code = self.stop_manager()
         except subprocess.TimeoutExpired:
@@ -239,6 +259,17 @@ class ClusterHarness(Site):
         holders = {g["id"]: g.get("token") for g in groups}
         lost = [g for g in self.groups if not holders.get(g)]
         return [f"nobody holds the token of group {g}" for g in lost]
+
+    async def _answer_problems(self) -> list[str]:
+        """Is the last status as the document has it, and fit for programs of HALO (Rust)?"""
+        try:
+            problems = answer_faults("GET", "/v1/status", 200, await self.status())
+            code, text = await self.root("GET", "/status")
+            assert code == 200, f"GET /status: {code} {text}"
+            decodes(json.loads(text))
+        except (aiohttp.ClientError, OSError, TimeoutError, AssertionError) as error:
+            return [f"a status at the end: {error}"]
+        return [f"GET /v1/status is not as documented: {problem}" for problem in problems]
 
     async def _processes_left(self) -> list[str]:
         end = time.monotonic() + self.exit_deadline_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,91 +21,21 @@ from halo.core.root_status import root_parts
 from halo.core.state import ClusterState
 from tests.core.builders import ERROR, RUNNING, Step, World, make_group, then
 from tests.fakes.http_operations import FakeOperations, Server, serving
+from tests.halo_decoder import decodes, one_host_status
 from tests.unit.raw_http import Reply, reply_of, request_bytes
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "http_api.md"
-Check = Callable[[Any], bool]
 
 
-# --- as their programs decode it ----------------------------------------------------------------
-
-
-def text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def option(inner: Check) -> Check:
-    return lambda value: value is None or inner(value)
-
-
-def list_of(inner: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(inner(item) for item in value)
-
-
-def map_of(inner: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(inner(item) for item in value.values())
-
-
-def struct(**fields: Check) -> Check:
-    """Exactly these keys. Their decoder would let others pass; we promised none."""
-
-    def check(value: Any) -> bool:
-        assert isinstance(value, dict), value
-        assert value.keys() == fields.keys(), value.keys() ^ fields.keys()
-        for key, inner in fields.items():
-            assert inner(value[key]), f"{key} is {value[key]!r}"
-        return True
-
-    return check
-
-
-WORDS = ("Running", "Stopped", "Unknown", "Error")
-
-on_host = struct(status=lambda value: value in WORDS, comment=option(text))
-resource = struct(
-    id=text,
-    kind=text,
-    parameters=map_of(text),
-    status=map_of(on_host),
-    managed=flag,
-    home_host=text,
-    failover_host=option(text),
-    dependents=list_of(text),
-    exclusive=flag,
-)
-host = struct(id=text, active=flag, connected=flag, fenced=flag)
-happened = struct(timestamp=text, event=text, obj_id=text, comment=option(text))
-cluster = struct(resources=list_of(resource), hosts=list_of(host), events=list_of(happened))
+# --- the status ---------------------------------------------------------------------------------
 
 
 def test_the_documented_example_decodes() -> None:
     chapter = REFERENCE.read_text().partition("\n## HALO's half\n")[2]
     found = re.search(r"```json\n(.*?)```", chapter, re.DOTALL)
     assert found is not None
-    assert cluster(json.loads(found[1]))
+    assert decodes(json.loads(found[1]))
 
-
-def one_host_status(row: Mapping[str, Any]) -> str:
-    """The word that their `halo status` shows of an exclusive resource."""
-    at_home = row["status"][row["home_host"]]
-    elsewhere = row["status"][row["failover_host"]] if row["failover_host"] is not None else None
-    if at_home["status"] == "Running":
-        return "Running"
-    if elsewhere is not None and elsewhere["status"] == "Running":
-        return "Running (Failed Over)"
-    if all(found["status"] == "Stopped" for found in row["status"].values()):
-        return "Stopped"
-    for word in ("Error", "Unknown"):
-        if word in (at_home["status"], elsewhere["status"] if elsewhere else None):
-            return word
-    return "Unexpected"
-
-
-# --- the status ---------------------------------------------------------------------------------
 
 TREE = {"g": ["x", "net"], "x": ["leaf"], "leaf": [], "net": []}
 
@@ -153,7 +83,7 @@ def test_their_status_decodes_and_shows_what_is_so(story: str, arrange: Step, sh
     world.journal(Event.STOP, "f")
     world.journal(Event.FENCE, "h1", "Manager service initiated fence action.")
     arrange(world)
-    assert cluster(status(world))
+    assert decodes(status(world))
     assert one_host_status(row(world, "g")) == shown
 
 
@@ -190,7 +120,7 @@ def test_a_group_without_failover_has_none() -> None:
     world = World(make_group("g", ["h1"]))
     world.up("h1")
     assert row(world, "g")["failover_host"] is None
-    assert cluster(status(world))
+    assert decodes(status(world))
 
 
 def test_a_shared_resource_tells_all_its_hosts() -> None:
