@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -369,6 +371,49 @@ def test_stopping_ends_the_commands_that_still_run() -> None:
         ask(server, "POST", "/v1/cluster", {"command": "thaw"})
         server.stop()
     assert operations.finished == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [b"G", b"POST /v1/hosts/h", b"GET /v1/version HTTP/1.1\r\nHos", b"CONNECT \r\n\r\n"]
+)
+def test_a_request_that_breaks_off_or_goes_nowhere_is_no_defect(
+    server: Server, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(DEADLINE_S)
+        client.connect(str(server.path))
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
+    assert ask(server, "GET", "/v1/version").status == 200  # the loop is through with it
+    gc.collect()  # asyncio tells of an exception that nobody waited for when its task is gone
+    assert caplog.records == []
+    assert server.operations.calls == []
+
+
+def test_a_body_that_breaks_off_is_refused_without_a_traceback(server: Server) -> None:
+    head = post("/v1/hosts/h", b'{"command":"fence"}')[:-5]
+    with socket.socket(socket.AF_UNIX) as client, capture_logs() as logs:
+        client.connect(str(server.path))
+        client.sendall(head)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert ask(server, "GET", "/v1/version").status == 200  # the loop has seen it leave
+    assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert server.operations.calls == []
+
+
+def test_ten_thousand_malformed_requests_are_few_lines_in_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs:
+        for number in range(120):
+            received = send_raw(server, b"GET /%d\xff HTTP/1.1\r\n\r\n" % number)
+            assert received.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    told = [entry["so_far"] for entry in logs if entry["event"] == "malformed requests"]
+    assert told == [1, 10, 100]
+    assert caplog.records == []
 
 
 # Whatever is sent

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from halo.core.errors import CommandError, HaloError, RecordError
+from halo.manager.api.malformed import PatientRunner, server_logger
 from halo.manager.api.ours import Figures, OurHalf, StatusText, as_json
 from halo.manager.api.root import RootHalf, sentence
 from halo.manager.api.routes import PREFIX
@@ -58,9 +59,10 @@ def make_runner(app: web.Application) -> web.AppRunner:
 
     `cleanup()` waits at most a second for answers under way, so that a restart is quick.
     """
-    return web.AppRunner(
+    return PatientRunner(
         app,
         access_log=None,
+        logger=server_logger(),
         handle_signals=False,
         handler_cancellation=False,
         shutdown_timeout=1.0,

@@ -100,14 +100,14 @@ def _checked(field: Field, value: Any) -> Any:
         raise BadRequest(
             f'The key "{field.name}" must be {_KIND_WORDS[field.kind]}, not {_described(value)}.'
         )
-    if isinstance(value, str):
-        value = _checked_text(field, value)
+    if not isinstance(value, str):
+        return value
     if field.choices and value not in field.choices:
         raise BadRequest(
-            f"Unknown {field.name} {_quoted(value or '')}{nearest(value or '', field.choices)}"
+            f"Unknown {field.name} {_quoted(value)}{nearest(value, field.choices)}"
             f" It must be {_choices(field)}."
         )
-    return value
+    return _checked_text(field, value)
 
 
 def _checked_text(field: Field, value: str) -> str | None:

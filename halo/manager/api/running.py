@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from halo.core.errors import CommandError, InvariantError
 
@@ -118,7 +119,7 @@ def log_command(request: web.Request, command: Command, comment: str | None) -> 
 
 
 async def read_body(request: web.Request, deadline_s: float) -> bytes:
-    """The request's body; raises HTTPRequestTimeout, or what aiohttp raises of one too large."""
+    """The request's body; raises a web.HTTPException where it does not come, or is too large."""
     try:
         async with asyncio.timeout(deadline_s):
             return await request.read()
@@ -126,3 +127,5 @@ async def read_body(request: web.Request, deadline_s: float) -> bytes:
         raise web.HTTPRequestTimeout(
             text=f"The body of the request did not arrive within {deadline_s:g} s."
         ) from None
+    except (ConnectionError, PayloadEncodingError, web.RequestPayloadError):
+        raise web.HTTPBadRequest(text="The body of the request broke off.") from None

@@ -1,0 +1,62 @@
+"""Requests that are no HTTP: one line in the log and then counts, where aiohttp writes tracebacks.
+
+They are the client's doing. Ten thousand of them must not bury what the manager has to say.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+log = structlog.get_logger(__name__)
+
+SHOWN_CHARACTERS = 120
+
+
+class PatientRunner(web.AppRunner):
+    """An AppRunner that takes a CONNECT to nowhere (its first line ends after the blank), too.
+
+    aiohttp's parser hands it on without a URL, which its own request object then trips over, in a
+    task that nobody waits for. Here it is a request for the root, where nothing is.
+    """
+
+    async def setup(self) -> None:
+        await super().setup()
+        assert self.server is not None
+        make = self.server.request_factory
+
+        def make_request(message: Any, *arguments: Any) -> web.BaseRequest:
+            if message.url is None:
+                message = message._replace(path="/", url=URL("/"))
+            return make(message, *arguments)
+
+        self.server.request_factory = make_request
+
+
+def server_logger() -> logging.Logger:
+    """What the HTTP server of one application logs to; it passes on what is no client's doing."""
+    logger = logging.Logger("halo.http")
+    logger.parent = logging.getLogger()
+    logger.addFilter(_Malformed())
+    return logger
+
+
+class _Malformed(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | ConnectionError):
+            return True
+        self._count += 1
+        if str(self._count).strip("0") == "1":  # the first, the tenth, the hundredth, ...
+            said = " ".join(str(error).split()) or type(error).__name__
+            log.warning("malformed requests", so_far=self._count, last=said[:SHOWN_CHARACTERS])
+        return False
