@@ -12,7 +12,11 @@ from pathlib import Path
 from halo.core.errors import StateError
 from halo.ports import JournalRecord
 
-_EVENTS = frozenset({"manage", "unmanage", "activate", "deactivate", "fence", "reset"})
+_EVENTS = {
+    **{name: name for name in ("manage", "unmanage", "activate", "deactivate", "fence", "reset")},
+    "clear": "clear-events",
+}
+"""HALO's events, with our names for them."""
 
 _SECONDS_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _MAX_FRACTION_DIGITS = 9
@@ -58,7 +62,7 @@ def _record(path: Path, number: int, line: bytes) -> JournalRecord:
             "correct or remove this line, or move the file aside to start without it"
         ) from error
     comment = fields[3] if len(fields) > 3 else ""
-    return {"at": at, "event": event, "object": name, "comment": comment, "data": {}}
+    return {"at": at, "event": _EVENTS[event], "object": name, "comment": comment, "data": {}}
 
 
 def _seconds(timestamp: str) -> float:

@@ -30,7 +30,8 @@ SHORT_SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class ResourceSpec:
-    """One emulated resource. `options` are further keys of its config entry, as `start_timeout`."""
+    """One emulated resource. `options` are further keys of its config entry, as `start_timeout`;
+    without `says_shared` the config leaves it open that it is shared."""
 
     name: str
     kind: str
@@ -38,6 +39,7 @@ class ResourceSpec:
     dependents: Sequence[str] = ()
     shared: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    says_shared: bool = True
 
     @property
     def state_suffix(self) -> str:
@@ -55,7 +57,7 @@ class ResourceSpec:
         }
         if self.dependents:
             entry["dependents"] = list(self.dependents)
-        if self.shared:
+        if self.shared and self.says_shared:
             entry["shared"] = True
         return entry
 

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from halo.adapters.journal_import import import_halo_state
 from halo.adapters.journal_sqlite import SqliteMedium
 from halo.core.errors import RecordError, StateError
+from halo.core.journal import Record
 from halo.ports import JournalMedium, JournalRecord
 from tests.conformance.journal_medium import JournalMediumContract, record
 from tests.conformance.journal_process import JournalProcess
@@ -406,6 +407,7 @@ HALO_TEXT = (
     "2026-04-28T12:54:33.5\tunmanage\tpool0\twith\ttab\n"
     "2026-04-28T12:55:00.000000001\treset\tfence_mds01\t\n"
     "2026-04-28T12:55:01\tdeactivate\tmds00\n"
+    "2026-04-28T12:55:02.000000001\tclear\tevents\t\n"
 )
 
 
@@ -415,7 +417,7 @@ class TestImport:
         base = time.mktime((2026, 4, 28, 12, 54, 0, 0, 0, -1))
         records = import_halo_state(path)
         assert [r.pop("at") for r in records] == pytest.approx(
-            [base + 33.5, base + 34.337109, base + 60, base + 61], abs=1e-6
+            [base + 33.5, base + 34.337109, base + 60, base + 61, base + 62], abs=1e-6
         )
         assert records == [
             {"event": "unmanage", "object": "pool0", "comment": "with\ttab", "data": {}},
@@ -427,7 +429,10 @@ class TestImport:
             },
             {"event": "reset", "object": "fence_mds01", "comment": "", "data": {}},
             {"event": "deactivate", "object": "mds00", "comment": "", "data": {}},
+            {"event": "clear-events", "object": "events", "comment": "", "data": {}},
         ]
+        for entry in records:
+            Record.from_json({"at": 1.0, **entry})  # the fold knows every one of them
 
     @pytest.mark.parametrize(
         "line",
@@ -479,7 +484,7 @@ class TestImport:
         for text in ("first", "second"):
             Path(f"{path}.halo-text" + (".1" if text == "second" else "")).write_text(text)
         path.write_text(HALO_TEXT)
-        assert len(await records_at(path)) == 4
+        assert len(await records_at(path)) == 5
         assert Path(f"{path}.halo-text").read_text() == "first"
         assert Path(f"{path}.halo-text.2").read_text() == HALO_TEXT
 
@@ -499,7 +504,7 @@ class TestImport:
         real.write_text(HALO_TEXT)
         link = tmp_path / "halo.state"
         link.symlink_to(real)
-        assert len(await records_at(link)) == 4
+        assert len(await records_at(link)) == 5
         assert link.is_symlink()
         assert Path(f"{real}.halo-text").read_text() == HALO_TEXT
 
