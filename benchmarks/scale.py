@@ -222,14 +222,14 @@ def rows(f: Figures) -> list[tuple[str, float, str, float | None]]:
         ("loop lag at rest, p50", f.lag_p50_ms, "ms", None),
         ("loop lag at rest, p99", f.lag_p99_ms, "ms", 20.0),
         ("loop lag at rest, max", f.lag_max_ms, "ms", None),
-        ("GET /status at rest", f.status_at_rest_ms, "ms", None),
+        ("GET /v1/status at rest", f.status_at_rest_ms, "ms", None),
         ("one host lost: verdict -> last start command", f.lone_death_ms, "ms", 250.0),
         ("5 % of the hosts lost: cut -> first start", f.deaths_first_s, "s", None),
         ("5 % of the hosts lost: cut -> last start", f.deaths_last_s, "s", None),
         ("5 % of the hosts lost: last verdict -> last start", f.verdict_to_last_s, "s", 3.0),
         ("loop lag meanwhile, p99", f.storm_lag_p99_ms, "ms", 100.0),
         ("loop lag meanwhile, max", f.storm_lag_max_ms, "ms", None),
-        ("GET /status meanwhile, max", max(f.status_meanwhile_ms, default=0.0), "ms", None),
+        ("GET /v1/status meanwhile, max", max(f.status_meanwhile_ms, default=0.0), "ms", None),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What `GET /status` answers: each line for each state of things, and nothing secret."""
+"""What `GET /v1/status` answers: each line for each state of things, and nothing secret."""
 
 from __future__ import annotations
 
