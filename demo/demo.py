@@ -323,7 +323,7 @@ class Demo:
         """The manager's status. Raises OSError or ValueError while there is none."""
         reader, writer = await asyncio.open_unix_connection(str(self.socket))
         try:
-            writer.write(b"GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            writer.write(b"GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")
             answer = await reader.read()
         finally:
             writer.close()

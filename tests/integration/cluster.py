@@ -103,7 +103,7 @@ class ClusterHarness(Site):
     async def status(self) -> Status:
         """The manager's status."""
         code, status = await self.api("GET", "/v1/status")
-        assert code == 200, f"GET /status: {code} {status}"
+        assert code == 200, f"GET /v1/status: {code} {status}"
         assert isinstance(status, dict)
         return status
 

@@ -213,7 +213,7 @@ async def test_a_start_that_fails_on_every_host_leaves_on_the_last_what_runs(
     assert cluster.running_on("g1") == {"h2"}
     assert cluster.running_on("g1_mnt1") == set()
     lines = (await ask(cluster, "status")).splitlines()
-    assert "g1_mnt0 (lustre/Lustre): Running (Failed Over) on h2" in lines
+    assert "  g1_mnt0 (lustre/Lustre): Running (Failed Over) on h2" in lines
 
     cluster.fault("g1_mnt1")
     await ask(cluster, "cleanup", "g1")
