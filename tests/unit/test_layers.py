@@ -133,6 +133,18 @@ def test_third_party_libraries_stay_where_they_are_translated(name: str) -> None
         assert any(is_within(name, home) for home in homes[library]), f"{name}: {library}"
 
 
+def test_the_api_stands_on_top_of_the_manager() -> None:
+    """It knows the operations by their port alone, and nobody but the program knows it."""
+    room, outside = "halo.manager.api", set()
+    for name in modules():
+        for imported in imports(name):
+            if is_within(imported, room) and not is_within(name, room):
+                outside.add(name)
+            if is_within(name, room) and is_within(imported, "halo.manager"):
+                assert is_within(imported, room), f"{name} imports {imported}"
+    assert outside == {"halo.manager.main"}
+
+
 def test_no_modules_import_each_other() -> None:
     graph = {
         name: sorted({i for i in imports(name) if i in modules() and i != name})
