@@ -27,9 +27,12 @@ def closed(schema: Any) -> Any:
     return found
 
 
+_document = cache(document)
+
+
 @cache
 def _validator(name: str) -> Validator:
-    components = {"schemas": closed(deepcopy(document()["components"]["schemas"]))}
+    components = {"schemas": closed(deepcopy(_document()["components"]["schemas"]))}
     schema = {"$ref": f"#/components/schemas/{name}", "components": components}
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
@@ -44,7 +47,7 @@ def answer_faults(method: str, path: str, status: int, content: Any) -> list[str
     """Where the answer to a request differs from what the document says of its route."""
     if status != 200:
         return faults("Error", content)
-    for template, operations in document()["paths"].items():
+    for template, operations in _document()["paths"].items():
         begins, is_open, _ = template.partition("{id}")
         operation = operations.get(method.lower())
         matches = path.startswith(begins) if is_open else path == template

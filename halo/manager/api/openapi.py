@@ -290,6 +290,7 @@ def _host() -> Schema:
             "version": _or_null(_text("Its agent's.")),
             "legacy": _flag("Its agent is one of HALO (Rust)."),
             "since": _number("When it connected or disconnected last: seconds since the epoch."),
+            "certificate_expires": _or_null(_number("Its agent's: seconds since the epoch.")),
             "fence_trusted": _flag("Its fence device is believed."),
             "fence_held": _or_null(_text("Why it is not fenced by itself just now.")),
             "fence_agents": _list(_text()),
