@@ -573,6 +573,19 @@ DIRECTED = {
         ),
         duration_s=40.0,
     ),
+    # Two standstills, each too short to be told of, that overlap: together they are long.
+    "a_standstill_counts_as_silence": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"loss_budget_s": 3.0},
+        actions=(
+            Action(20.0, "power_off", {"host": "a", "back_s": 0.0}),
+            Action(20.5, "manager_stall", {"for_s": 2.0}),
+            Action(22.0, "manager_stall", {"for_s": 2.0}),
+        ),
+        duration_s=40.0,
+    ),
     # The only report of a resource's end is lost.
     "a_stale_digest_is_trusted": Scenario(
         seed=1,

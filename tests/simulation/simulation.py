@@ -171,10 +171,10 @@ class Simulation:
     def stall_manager(self, seconds: float) -> None:
         """The manager's process stands still."""
         self.world.say("manager", f"stands still for {seconds:g} s")
-        if self.stalled_until <= self.clock.now:
-            self.still_since = self.clock.now
+        if max(self.stalled_until, self.awake_since) < self.clock.now:
+            self.still_since = self.clock.now  # else it goes on with one that stands, or just ends
         self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
-        if seconds > NOTICED_S:
+        if self.stalled_until - self.still_since > NOTICED_S:
             self.world.oracle.stands_still(self.still_since)
             self.clock.at(self.stalled_until, self._goes_on)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.model import Action, GroupPlan, Scenario
-from tests.simulation.mutants import MUTANTS, applied, hunt
+from tests.simulation.mutants import DIRECTED, MUTANTS, applied, hunt
 from tests.simulation.plan import scenario as planned
 from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
 from tests.simulation.results import NOT_SIMULATED
@@ -115,6 +115,16 @@ def test_a_failover_takes_its_time_and_no_more(taker: dict[str, bool]) -> None:
 def test_a_broken_manager_is_found_out(name: str) -> None:
     assert name in MUTANTS
     assert hunt(name, limit=12) is not None
+
+
+def test_standstills_that_overlap_count_as_the_one_that_they_are() -> None:
+    """Two of 2 s within 3.5 s: a fence that takes them for silence of the host's is too soon."""
+    name = "a_standstill_counts_as_silence"
+    with quiet(), applied(name):
+        result = run(DIRECTED[name])
+    assert result.rule == "S5"
+    assert result.virtual_s < 24.0 + 3.0, "found at the fence itself"
+    checked(DIRECTED[name])
 
 
 def test_a_seed_is_replayed_step_by_step() -> None:
