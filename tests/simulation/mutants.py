@@ -530,6 +530,24 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
     ]
 
 
+# --- nothing is stopped that could start nowhere -------------------------------------------------
+
+
+@mutant_of("move", "deactivate", "power_off", "agent_crash", "agent_hang")
+def stops_what_could_start_nowhere() -> list[Patch]:
+    return [(ClusterState, "obstacle", lambda self, group, leaving, now=0.0: None)]
+
+
+@mutant_of("fence", "power_off", "agent_crash")
+def every_fence_by_command_is_forced() -> list[Patch]:
+    original = fencing.administrator_refusal
+
+    def refusal(state: Any, host: str, *, force: bool) -> Any:
+        return original(state, host, force=True)
+
+    return [(fencing, "administrator_refusal", refusal)]
+
+
 DIRECTED = {
     # A fence that fails at first, a device that works later, and nothing else: seeds seldom line
     # these up with a host that stays dark to the end.
@@ -583,6 +601,18 @@ DIRECTED = {
             Action(20.0, "power_off", {"host": "a", "back_s": 0.0}),
             Action(20.5, "manager_stall", {"for_s": 2.0}),
             Action(22.0, "manager_stall", {"for_s": 2.0}),
+        ),
+        duration_s=40.0,
+    ),
+    # The third candidate is out of sight, and nothing proves that it is off.
+    "stops_what_could_start_nowhere": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(GroupPlan(("a", "b", "c"), (("g", ""),)),),
+        settings={},
+        actions=(
+            Action(15.0, "agent_crash", {"host": "c", "for_s": 20.0}),
+            Action(20.0, "command", {"name": "move", "object": "g", "to": "b", "force": False}),
         ),
         duration_s=40.0,
     ),

@@ -29,6 +29,7 @@ class Pending:
     asked_at: float
     bound_s: float
     incarnation: Incarnation
+    force: bool = False
     heard_at: float = float("-inf")  # later than it was asked where the manager stood still
 
 
@@ -61,7 +62,7 @@ class Operator:
             settings = self.world.cluster.settings
             levels = self.world.cluster.hosts[object].fence_levels if object else ()
             bound_s = 45.0 + 2.2 * settings.fence_timeout_s * len(levels)
-        entry = Pending(name, object, self.clock.now, bound_s, current)
+        entry = Pending(name, object, self.clock.now, bound_s, current, force)
         self.pending[entry] = None
         self.world.counts["commands"] += 1
         self.world.say("operator", f"{name} {object} {to} {'--force' if force else ''}")
@@ -81,6 +82,8 @@ class Operator:
     ) -> None:
         operations = current.manager.operations
         entry.heard_at = self.clock.now
+        if entry.name == "fence":
+            self.world.oracle.departures.fence_heard(entry)
         try:
             match entry.name:
                 case "manage" | "unmanage":
@@ -148,6 +151,7 @@ class Operator:
             told[0].settled(told[1], outcome)
         elif entry.name == "fence":
             self.orders.fencing[entry.object] -= 1
+            self.world.oracle.departures.fence_answered(entry)
         elif entry.name == "confirm-off":
             under_way = self.orders.confirming[entry.object]
             under_way.remove(entry)

@@ -20,6 +20,7 @@ from halo.core.outcomes import (
     PowerState,
     ReportBatch,
 )
+from tests.simulation.departures import DepartureOracle
 from tests.simulation.fences import FenceOracle
 from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.orders import Orders
@@ -68,6 +69,7 @@ class HostWatch:
         self.reported: dict[str, int] = {}  # the last code that a watching agent reported
         self.heard_over: SimConnection | None = None  # a heartbeat was answered over it
         self.shown: dict[str, int] = {}  # the last word from anywhere, over the connection
+        self.changed_at: dict[str, float] = {}  # when that was another than before
         self.sent: dict[str, int] = {}  # starts and stops over the connection
         self.answered: dict[str, int] = {}
         self.started_at: dict[str, float] = {}  # when the last start was sent
@@ -105,6 +107,7 @@ class Oracle:
         self.checks = 0
         self.hosts = {host: HostWatch() for host in self.cluster.hosts}
         self.fences = FenceOracle(self)
+        self.departures = DepartureOracle(self)
         self.root_seen: dict[str, SimConnection] = {}
         self.copies_seen: dict[str, tuple[float, float, set[str]]] = {}  # first, last, where
         self.groups_with: dict[str, list[ResourceGroup]] = {}
@@ -190,6 +193,7 @@ class Oracle:
         watch.connection = watch.last_connection = connection
         for known in (watch.words, watch.reported, watch.shown, watch.sent, watch.answered):
             known.clear()
+        watch.changed_at.clear()
         watch.connected_now = True
         self.answered(connection.host.id, connection.opened_at)
 
@@ -224,6 +228,8 @@ class Oracle:
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
             self._check_needs_a_start(host, resource.id)
+        if call.operation is Operation.STOP:
+            self.departures.stop_sent(call)
         sent = self.hosts[host].sent
         sent[resource.id] = sent.get(resource.id, 0) + 1
         if call.operation is Operation.START:
@@ -253,6 +259,8 @@ class Oracle:
         self._seen(watch, host, name, code)
 
     def _seen(self, watch: HostWatch, host: str, name: str, code: int) -> None:
+        if watch.shown.get(name) != code:
+            watch.changed_at[name] = self.clock.now
         watch.shown[name] = code
         if code in _PRESENT:
             watch.last_seen[name] = 0
@@ -412,11 +420,15 @@ class Oracle:
                     "second start", f"{name} starts on {host.id} and on {other.id} at once"
                 )
 
+    @property
+    def just_woke(self) -> bool:
+        """Has the manager stood still until just now? All that came in meanwhile is there at once,
+        and none of it is the first."""
+        return self.clock.now - self.fresh_at < TURN_S
+
     def _is_just_learnt(self, watch: HostWatch) -> bool:
-        """Did its connection end while the manager stood still, and has that just woken? All that
-        came in meanwhile is there at once, and none of it is the first."""
-        ended_while_it_stood = self.still_since <= watch.ended_at <= self.fresh_at
-        return ended_while_it_stood and self.clock.now - self.fresh_at < TURN_S
+        """Did its connection end while the manager stood still, and has that just woken?"""
+        return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 
     def stop_begins(self, host: SimHost, script: Script) -> None:
         """A stop script begins: a shared resource must not be needed by another group, but for one
@@ -454,6 +466,7 @@ class Oracle:
     def fence_begins(self, host: str, device: str, action: FenceAction) -> None:
         """A fence program begins."""
         self.checks += 1
+        self.departures.fence_begins(host, action)
         self.fences.run_begins(host, device, action)
 
     def fence_ends(

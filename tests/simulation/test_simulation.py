@@ -30,10 +30,12 @@ FOUND_SOON = (
     "a_stale_digest_is_trusted",
     "acts_while_unmanaged",
     "an_unverified_fence_is_believed",
+    "every_fence_by_command_is_forced",
     "knowledge_survives_a_lost_connection",
     "one_kind_of_record_is_forgotten",
     "silence_is_judged_too_soon",
     "start_without_waiting_for_the_fence",
+    "stops_what_could_start_nowhere",
     "the_link_is_not_resumed_after_a_fence",
     "waits_for_the_disk_for_ever",
 )
