@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from halo.core.errors import LossKind
+from halo.core.journal import RememberedHost
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
 from halo.core.state import ClusterState, FencePhase, HostState
 
+AUTOMATIC_COMMENT = "Manager service initiated fence action."
+"""What the comment of every automatic fence begins with, in the words that sites look for."""
+
+GROUPS_NAMED = 5
 FIRST_RETRY_FACTOR = 2.0
 
 
@@ -102,6 +107,31 @@ def automatic_refusal(
             return f"waiting for an answer of {', '.join(sorted(asked))}"
         return _nobody_takes(state, bereft, host)
     return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
+
+
+def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
+    """The comment of an automatic fence that is decided on now (monotonic seconds): which host was
+    silent for how long, and for which groups it is powered off."""
+    at = state.hosts[host]
+    if at.loss is not None and at.loss.kind.is_closed_port:
+        how = f"{host} was lost: {at.loss}"
+    elif at.suspect_at is not None:
+        how = f"{host} was silent for {now - at.suspect_at:.1f} s"
+    else:
+        how = f"{host} gives no answer"
+    bereft = [group.id for group in state.groups_of(host) if _is_bereft(state, group, host)]
+    whom = ", ".join(bereft[:GROUPS_NAMED])
+    if len(bereft) > GROUPS_NAMED:
+        whom += f" and {len(bereft) - GROUPS_NAMED} more"
+    return f"{AUTOMATIC_COMMENT} {how}; " + (f"for {whom}" if bereft else "on_loss: reboot")
+
+
+def was_automatic(memory: RememberedHost) -> bool:
+    """Was the fence that was begun, and has no outcome, the manager's own? Records of before it was
+    written down say so by their comment alone."""
+    if memory.fence_automatic is None:
+        return memory.fence_intent == AUTOMATIC_COMMENT
+    return memory.fence_automatic
 
 
 def _not_lost(at: HostState) -> str:

@@ -173,6 +173,7 @@ class RememberedHost:
     off_level: int | None = None  # the fence level that confirmed it, from 1
     off_agents: list[str] = field(default_factory=list)  # of its devices: the config may change
     fence_intent: str | None = None  # the reason of an intent without an outcome
+    fence_automatic: bool | None = None  # was the last intent our own? None: not written down
     fence_cancelled: bool = False  # by the administrator: not fenced by itself before it answers
     connected: bool = False
     seen: bool = False  # was connected since its last reset
@@ -323,6 +324,7 @@ class Remembered:
     def _fold_fence_intent(self, record: Record) -> None:
         host = self.host(record.object)
         host.fence_intent = record.comment or "unknown"
+        host.fence_automatic = record.data.get("automatic")
         host.fence_cancelled = False
 
     def _fold_fence(self, record: Record) -> None:

@@ -22,7 +22,6 @@ from halo.manager.device_desk import DeviceDesk, OffWord
 from halo.manager.host_task import HostTask
 from halo.manager.link import ProbeAnswer
 
-AUTOMATIC_COMMENT = "Manager service initiated fence action."
 ANSWER_GRACE_S = 0.03
 """How long after the confirming status an agent's answer is still awaited, at the least."""
 
@@ -103,9 +102,11 @@ class FenceDesk:
         """Begin one automatic attempt; the decision to do so was made in this very step."""
         if host in self._attempts:
             return
-        self._state.note_automatic_fence(self._loop.time())
-        log.error("fencing", host=host, by="manager")
-        self._begin(host, AUTOMATIC_COMMENT, automatic=True)
+        now = self._loop.time()
+        self._state.note_automatic_fence(now)
+        comment = fencing.automatic_comment(self._state, host, now)
+        log.error("fencing", host=host, by="manager", reason=comment)
+        self._begin(host, comment, automatic=True)
 
     def fence_second_copy(self, host: HostId, comment: str) -> None:
         """One attempt, by policy `second_copy: fence`; the caller checked that it is allowed."""
@@ -226,7 +227,8 @@ class FenceDesk:
         at, journal = self._state.hosts[host], self._context.journal
         written, greeted = False, (at.epoch, at.accepted)
         try:
-            await journal.command(journal.make(Event.FENCE_INTENT, host, comment))
+            intent = journal.make(Event.FENCE_INTENT, host, comment, automatic=False)
+            await journal.command(intent)
             written = True
         except RecordError as error:
             return str(error)
@@ -255,7 +257,8 @@ class FenceDesk:
         verdict_at = at.lost_at
         try:
             if not recorded:
-                await self._context.journal.rescue(make(Event.FENCE_INTENT, host, comment))
+                intent = make(Event.FENCE_INTENT, host, comment, automatic=automatic)
+                await self._context.journal.rescue(intent)
             await self._tokens_home(host)
             async with self._switching[host]:
                 warrant = _Warrant(host, verdict_at, automatic, by_command=recorded)
@@ -413,7 +416,7 @@ class FenceDesk:
     async def _record_fence(
         self, host: HostId, comment: str, level: int | None, *, automatic: bool
     ) -> None:
-        data: dict[str, object] = {}
+        data: dict[str, object] = {"automatic": automatic}
         if level is not None:
             devices = self._state.host_config(host).fence_levels[level - 1]
             data.update(level=level, agents=[device.agent for device in devices])
@@ -492,7 +495,9 @@ class FenceDesk:
     async def _resolve_intent(self, host: HostId) -> None:
         """A fence was under way when the manager ended: off and silent confirms it."""
         at, make = self._state.hosts[host], self._context.journal.make
-        intent = self._state.memory_of_host(host).fence_intent or AUTOMATIC_COMMENT
+        memory = self._state.memory_of_host(host)
+        intent = memory.fence_intent or fencing.AUTOMATIC_COMMENT
+        automatic = fencing.was_automatic(memory)  # what people switch off stays off
         try:
             word = await self._devices.ask_whether_off(host, None)
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
@@ -501,7 +506,6 @@ class FenceDesk:
                     return  # cancelled meanwhile: what was found is discarded
                 silent = answer in (ProbeAnswer.NONE, ProbeAnswer.CLOSED_PORT)
                 if not word.problem and silent:
-                    automatic = intent == AUTOMATIC_COMMENT  # what people switch off stays off
                     await self._record_fence(host, intent, word.level, automatic=automatic)
                     self._confirmed(host, self._confirmation(host, word), automatic=automatic)
                 else:

@@ -8,7 +8,7 @@ import pytest
 
 from halo.core import fencing
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import Event
+from halo.core.journal import Event, Record, Remembered
 from halo.core.model import LossPolicy
 from halo.core.outcomes import FenceResult, PowerState
 from halo.core.state import FencePhase
@@ -419,3 +419,68 @@ def test_every_device_of_a_step_has_to_say_off_afterwards(
     wrong = fencing.judge_status(statuses, after_off=True)
     assert (wrong is None) == (said is None)
     assert (said or "") in (wrong or "")
+
+
+# --- why -----------------------------------------------------------------------------------------
+
+
+def test_the_comment_of_an_automatic_fence_says_who_was_silent_and_for_whose_sake() -> None:
+    world = lost_host()
+    world.now += 3.14
+    assert fencing.automatic_comment(world.state, "h1", world.now) == (
+        "Manager service initiated fence action. h1 was silent for 3.1 s; for g, u"
+    )
+    world.journal(Event.STOP, "u")
+    assert fencing.automatic_comment(world.state, "h1", world.now).endswith("; for g")
+
+
+def test_the_comment_names_a_few_of_many_groups() -> None:
+    world = World(*(make_group(f"g{n}") for n in range(9)))
+    world.up("h1", "h2")
+    world.lose("h1")
+    comment = fencing.automatic_comment(world.state, "h1", world.now)
+    assert comment.endswith("; for g0, g1, g2, g3, g4 and 4 more")
+
+
+def test_the_comment_of_a_fence_for_a_closed_port_and_of_a_reboot() -> None:
+    world = World(make_group("g", ("h1",)), on_loss={"h1": LossPolicy.REBOOT})
+    world.up("h1", running=["g"])
+    world.journal(Event.STOP, "g")
+    world.disconnect("h1", Loss(LossKind.REFUSED))
+    assert fencing.automatic_comment(world.state, "h1", world.now) == (
+        "Manager service initiated fence action. h1 was lost: connection refused; on_loss: reboot"
+    )
+
+
+WORDS = fencing.AUTOMATIC_COMMENT
+
+
+@pytest.mark.parametrize(
+    ("comment", "data", "automatic"),
+    [
+        (WORDS, {}, True),  # of before it was written down
+        ("smoke", {}, False),
+        (f"{WORDS} h1 was silent for 3.0 s; for g", {"automatic": True}, True),
+        (WORDS, {"automatic": False}, False),  # an administrator's own words
+    ],
+)
+def test_whose_fence_is_still_open_is_known_after_a_restart(
+    comment: str, data: dict[str, bool], automatic: bool
+) -> None:
+    world = lost_host()
+    world.journal(Event.FENCE_INTENT, "h1", comment, **data)
+    assert fencing.was_automatic(world.state.memory_of_host("h1")) is automatic
+    compacted = Remembered()
+    compacted.apply(Record.from_json(world.state.remembered.snapshot(0.0).to_json()))
+    assert fencing.was_automatic(compacted.host("h1")) is automatic
+
+
+def test_a_snapshot_of_before_it_was_written_down_is_understood() -> None:
+    world = lost_host()
+    world.journal(Event.FENCE_INTENT, "h1", WORDS)
+    raw = world.state.remembered.snapshot(0.0).to_json()
+    for host in raw["data"]["hosts"].values():
+        del host["fence_automatic"]
+    old = Remembered()
+    old.apply(Record.from_json(raw))
+    assert fencing.was_automatic(old.host("h1"))

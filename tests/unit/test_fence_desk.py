@@ -32,6 +32,9 @@ async def test_a_lost_host_is_fenced_and_its_group_moves() -> None:
     assert bench.loop.time() - lost_at < 3.3
     assert bench.devices.asked == ["off one", "status one"]
     assert bench.events[-1] == "fence h1"
+    said = bench.comments(Event.FENCE)[0]
+    assert said.startswith("Manager service initiated fence action. h1 was silent for 3.")
+    assert said.endswith("; for g")
     assert bench.state.memory_of_host("h1").fenced
 
 
@@ -580,9 +583,14 @@ async def test_a_rescue_waits_a_second_for_the_disk_and_goes_on() -> None:
 # --- restarts of the manager --------------------------------------------------------------------
 
 
-def journaled(*records: tuple[Event, str]) -> MemoryDisk:
+def journaled(*records: tuple[Event, str], **intent: object) -> MemoryDisk:
+    """A journal of these records; `intent`: what those of intents carry besides."""
     disk = MemoryDisk()
-    disk.texts = [json.dumps(Record(1.0, event, name).to_json()) for event, name in records]
+    for event, name in records:
+        data = intent if event is Event.FENCE_INTENT else {}
+        comment = str(data.get("comment", ""))
+        data = {key: value for key, value in data.items() if key != "comment"}
+        disk.texts.append(json.dumps(Record(1.0, event, name, comment, data).to_json()))
     return disk
 
 
@@ -597,6 +605,29 @@ async def test_an_open_intent_whose_device_says_off_is_confirmed() -> None:
     await bench.until(lambda: bench.agents["h2"].up == {"g", "k"})
     assert bench.switched == []
     assert "fence h1" in bench.events
+
+
+@virtual
+async def test_an_open_intent_of_ours_ends_as_it_would_have_ended() -> None:
+    said = "Manager service initiated fence action. h1 was silent for 3.0 s; for g"
+    disk = journaled(*OPEN_INTENT, comment=said, automatic=True)
+    bench = Bench(disk=disk, on_loss=LossPolicy.REBOOT)
+    bench.outlet().is_on = False
+    bench.agents["h1"].die()
+    await bench.until(lambda: "on one" in bench.switched)
+    assert bench.comments(Event.FENCE) == [said]
+
+
+@virtual
+async def test_an_open_intent_of_an_administrator_leaves_the_host_off() -> None:
+    said = "Manager service initiated fence action."  # in whatever words
+    disk = journaled(*OPEN_INTENT, comment=said, automatic=False)
+    bench = Bench(disk=disk, on_loss=LossPolicy.REBOOT)
+    bench.outlet().is_on = False
+    bench.agents["h1"].die()
+    await bench.until(lambda: "fence h1" in bench.events)
+    await asyncio.sleep(600.0)
+    assert bench.switched == []
 
 
 @virtual
