@@ -1,12 +1,13 @@
 """Which administrator's commands are possible now, and what each writes into the journal.
 
 Pure: (state, command) to a refusal or to records. A command that is refused changes nothing (S8).
+Nor does one that finds things so already: its check says that in words, and it has succeeded.
 """
 
 from __future__ import annotations
 
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
-from halo.core.journal import ErrorKind, Event
+from halo.core.journal import ErrorKind
 from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.state import ClusterState, FencePhase
@@ -122,12 +123,12 @@ def _require_host_usable(state: ClusterState, target: HostId) -> None:
         raise CommandRefused(f"{target} is deactivated; `halo activate {target}` first")
 
 
-def check_activation(state: ClusterState, host: HostId, *, active: bool, force: bool) -> None:
-    """Raise unless the host may be activated or deactivated now."""
+def check_activation(state: ClusterState, host: HostId, *, active: bool, force: bool) -> str | None:
+    """Raise unless the host may be activated or deactivated now; a text where it is so already."""
     if state.memory_of_host(host).active == active:
-        raise CommandRefused(f"{host} is {'active' if active else 'deactivated'} already")
+        return f"{host} is {'active' if active else 'deactivated'} already"
     if active or force:
-        return
+        return None
     for group in state.groups_of(host):
         others = [
             other
@@ -152,6 +153,7 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
                 f"no other host could take {group.id} from {host} now: {why}; --force deactivates "
                 "it all the same"
             )
+    return None
 
 
 def _why_it_stays(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
@@ -180,35 +182,48 @@ def leaving_and_staying(
     return leaving, staying
 
 
-def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> None:
-    """Raise unless the group's being managed may change now."""
+def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> str | None:
+    """A text where the group is managed, or unmanaged, already."""
     if state.memory_of(group).managed == managed:
-        raise CommandRefused(f"{group.id} is {'managed' if managed else 'unmanaged'} already")
+        return f"{group.id} is {'managed' if managed else 'unmanaged'} already"
+    return None
 
 
-def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> None:
-    """Raise unless start or stop of the group may be commanded now."""
+def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> str | None:
+    """Raise unless start or stop of the group may be commanded now; a text where that was said
+    already, and nothing but time stands in its way."""
     memory = state.memory_of(group)
     if not memory.managed:
         raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
     if state.remembered.frozen is not None:
         raise CommandRefused(f"frozen: {state.remembered.frozen}; `halo thaw` first")
-    if memory.wanted == wanted:
-        trouble = memory.error or "; ".join(memory.start_failures.values())
-        if wanted and trouble:
-            raise CommandRefused(
-                f"{group.id} is to run already, and is held by an error: {trouble}; "
-                f"mend it, then `halo cleanup {group.id}`"
-            )
-        if wanted:
-            raise CommandRefused(f"{group.id} is to run already{_what_it_waits_for(state, group)}")
-        if memory.error_kind is ErrorKind.STOP_FAILED:
-            raise CommandRefused(
-                f"{group.id} is to be stopped already, and is held by an error: {memory.error}; "
-                f"mend it, then `halo cleanup {group.id}`"
-            )
-        if _is_stopped(state, group):
-            raise CommandRefused(f"{group.id} is stopped already")
+    if memory.wanted != wanted:
+        return None
+    trouble = memory.error or "; ".join(memory.start_failures.values())
+    if wanted and trouble:
+        raise CommandRefused(
+            f"{group.id} is to run already, and is held by an error: {trouble}; "
+            f"mend it, then `halo cleanup {group.id}`"
+        )
+    if wanted:
+        return f"{group.id} is to run already{_what_it_waits_for(state, group)}"
+    if memory.error_kind is ErrorKind.STOP_FAILED:
+        raise CommandRefused(
+            f"{group.id} is to be stopped already, and is held by an error: {memory.error}; "
+            f"mend it, then `halo cleanup {group.id}`"
+        )
+    if _is_stopped(state, group):
+        return f"{group.id} is stopped already"
+    return f"{group.id} is to be stopped already{_what_it_waits_for(state, group)}"
+
+
+def check_frozen(state: ClusterState, *, frozen: bool) -> str | None:
+    """A text where the cluster is frozen, or is not, already."""
+    if frozen and state.remembered.frozen is not None:
+        return f"frozen already: {state.remembered.frozen}"
+    if not frozen and state.remembered.frozen is None:
+        return "not frozen"
+    return None
 
 
 def _what_it_waits_for(state: ClusterState, group: ResourceGroup) -> str:
@@ -253,8 +268,7 @@ def check_confirm_off(
         )
 
 
-def cleanup_records(state: ClusterState, group: ResourceGroup) -> list[Event]:
-    """What a cleanup of a group writes; refused where nothing may be acted on."""
+def check_cleanup(state: ClusterState, group: ResourceGroup) -> None:
+    """Raise where nothing may be acted on."""
     if not state.memory_of(group).managed:
         raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
-    return [Event.CLEANUP]

@@ -92,9 +92,11 @@ class Commands:
                 self._forget(found)
             return [self._make(event, group, comment)]
 
-        await self._record(
+        already = await self._record(
             lambda: admin.check_managed(self._state, found, managed=managed), records
         )
+        if already is not None:
+            return already
         if managed:
             self._look_afresh(found)
             return f"{group} is managed"
@@ -121,10 +123,12 @@ class Commands:
 
     async def _set_wanted(self, group: ResourceGroup, wanted: bool, comment: str | None) -> str:
         event = Event.START if wanted else Event.STOP
-        await self._record(
+        already = await self._record(
             lambda: admin.check_wanted(self._state, group, wanted=wanted),
             lambda: [self._make(event, group.id, comment)],
         )
+        if already is not None:
+            return already + self._still_running(group)
         self._changed(group)
         verb = "will be started" if wanted else "will be stopped, and stay so"
         held = self._state.hold_reason(group)
@@ -143,7 +147,7 @@ class Commands:
 
     async def _cleanup(self, group: ResourceGroup, comment: str | None) -> str:
         await self._record(
-            lambda: admin.cleanup_records(self._state, group),
+            lambda: admin.check_cleanup(self._state, group),
             lambda: [self._make(Event.CLEANUP, group.id, comment)],
         )
         self._look_afresh(group, forgive=True)
@@ -234,10 +238,12 @@ class Commands:
         self, host: HostId, active: bool, force: bool, comment: str | None
     ) -> str:
         event = Event.ACTIVATE if active else Event.DEACTIVATE
-        await self._record(
+        already = await self._record(
             lambda: admin.check_activation(self._state, host, active=active, force=force),
             lambda: [self._make(event, host, comment)],
         )
+        if already is not None:
+            return already + ("" if active else self._what_leaves(host))
         self._desk.changed(self._context.groups_of(host))
         self._hosts[host].poke()
         if active:
@@ -266,12 +272,10 @@ class Commands:
         if event is None:
             raise BadRequest(f"unknown command {command!r}; there are freeze and thaw")
 
-        def check() -> None:
-            frozen = self._state.remembered.frozen is not None
-            if event is Event.FREEZE and frozen:
-                raise CommandRefused(f"frozen already: {self._state.remembered.frozen}")
-            if event is Event.THAW and not frozen:
-                raise CommandRefused("not frozen")
+        def check() -> str | None:
+            if event is Event.CLEAR_EVENTS:
+                return None
+            return admin.check_frozen(self._state, frozen=event is Event.FREEZE)
 
         name = "events" if event is Event.CLEAR_EVENTS else self._state.cluster.name
         thawed = self._state.cluster.groups.values() if event is Event.THAW else ()
@@ -281,19 +285,23 @@ class Commands:
                 self._forget(group)
             return [self._make(event, name, comment)]
 
-        await self._record(check, records)
+        already = await self._record(check, records)
+        if already is not None:
+            return already + (self._all_still_running() if event is Event.FREEZE else "")
         for group in thawed:
             self._look_afresh(group)
         self._desk.changed(self._state.cluster.groups)
         for host in self._hosts.values():
             host.poke()
-        in_flight = [text for host in self._hosts.values() for text in host.in_flight()]
-        running = f"; still running: {', '.join(in_flight)}" if in_flight else ""
         return {
-            Event.FREEZE: f"frozen: no automatic action until thaw{running}",
+            Event.FREEZE: f"frozen: no automatic action until thaw{self._all_still_running()}",
             Event.THAW: "thawed: automatic action goes on",
             Event.CLEAR_EVENTS: "events cleared",
         }[event]
+
+    def _all_still_running(self) -> str:
+        in_flight = [text for host in self._hosts.values() for text in host.in_flight()]
+        return f"; still running: {', '.join(in_flight)}" if in_flight else ""
 
     def took_effect(self, records: tuple[Record, ...]) -> None:
         """The disk was so slow that a command had been given up: it is carried out now.
@@ -310,17 +318,22 @@ class Commands:
         return self._context.journal.make(event, obj, comment or "", **data)
 
     async def _record(
-        self, check: Callable[[], object], records: Callable[[], list[Record]]
-    ) -> None:
-        """Check and write down, as one step against other commands."""
+        self, check: Callable[[], str | None], records: Callable[[], list[Record]]
+    ) -> str | None:
+        """Check and write down, as one step against other commands.
+
+        Where the check says that it is so already nothing is written, and its words come back."""
         async with self._lock:
-            check()
+            already = check()
+            if already is not None:
+                return already
             to_write = records()
             if to_write:
                 try:
                     await self._context.journal.command(*to_write)
                 except RecordError as error:
                     raise CommandFailed(str(error)) from error
+        return None
 
     async def _durably(self, work: Any) -> None:
         try:

@@ -227,7 +227,6 @@ def deactivate(world: World, host: str, force: bool = False) -> Callable[[], obj
 @check(
     [
         ("its only other candidate runs nothing", lambda w: None, None),
-        ("twice", lambda w: w.journal(Event.DEACTIVATE, "h2"), "h2 is deactivated already"),
         ("the last one", lambda w: w.journal(Event.DEACTIVATE, "h1"), "last active candidate of g"),
         (
             "nobody could take what runs there",
@@ -261,19 +260,18 @@ def test_the_only_candidate_is_deactivated_by_force_alone() -> None:
     deactivate(world, "h1", force=True)()
 
 
-def test_force_does_not_make_a_deactivation_of_a_deactivated_host() -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_active_or_deactivated_already(force: bool) -> None:
     world = a_world()
+
+    def activation() -> str | None:
+        return admin.check_activation(world.state, "h2", active=True, force=force)
+
+    assert activation() == "h2 is active already"
+    assert deactivate(world, "h2", force)() is None
     world.journal(Event.DEACTIVATE, "h2")
-    with pytest.raises(CommandRefused, match="deactivated already"):
-        deactivate(world, "h2", force=True)()
-
-
-def test_activating() -> None:
-    world = a_world()
-    with pytest.raises(CommandRefused, match="h1 is active already"):
-        admin.check_activation(world.state, "h1", active=True, force=False)
-    world.journal(Event.DEACTIVATE, "h1")
-    admin.check_activation(world.state, "h1", active=True, force=False)
+    assert deactivate(world, "h2", force)() == "h2 is deactivated already"
+    assert activation() is None
 
 
 # --- manage, start, stop, cleanup ---------------------------------------------------------------
@@ -281,24 +279,33 @@ def test_activating() -> None:
 
 def test_managing_what_is_managed() -> None:
     world = a_world()
-    with pytest.raises(CommandRefused, match="g is managed already"):
-        admin.check_managed(world.state, world.group(), managed=True)
-    admin.check_managed(world.state, world.group(), managed=False)
+
+    def managed(to: bool) -> str | None:
+        return admin.check_managed(world.state, world.group(), managed=to)
+
+    assert managed(True) == "g is managed already"
+    assert managed(False) is None
     world.unmanage("g")
-    with pytest.raises(CommandRefused, match="g is unmanaged already"):
-        admin.check_managed(world.state, world.group(), managed=False)
-    admin.check_managed(world.state, world.group(), managed=True)
+    assert managed(False) == "g is unmanaged already"
+    assert managed(True) is None
+
+
+def test_freezing_what_is_frozen() -> None:
+    world = a_world()
+
+    def frozen(to: bool) -> str | None:
+        return admin.check_frozen(world.state, frozen=to)
+
+    assert frozen(False) == "not frozen"
+    assert frozen(True) is None
+    world.journal(Event.FREEZE, "c", "switch work")
+    assert frozen(True) == "frozen already: switch work"
+    assert frozen(False) is None
 
 
 @check(
     [
         ("running", lambda w: None, None),
-        (
-            "stopped already",
-            then(lambda w: w.see("g", "h1", STOPPED), lambda w: w.journal(Event.STOP, "g")),
-            "stopped already",
-        ),
-        ("said before, and it runs yet", lambda w: w.journal(Event.STOP, "g"), None),
         (
             "said before, and the stop failed",
             then(
@@ -321,7 +328,6 @@ def test_stopping(story: str, arrange: Step, said: str | None) -> None:
 @check(
     [
         ("stopped", lambda w: w.journal(Event.STOP, "g"), None),
-        ("running", lambda w: None, "is to run already"),
         (
             "held by an error",
             lambda w: w.error("g", ErrorKind.RESTART_LIMIT, "x"),
@@ -342,12 +348,31 @@ def test_starting(story: str, arrange: Step, said: str | None) -> None:
     judge(world, arrange, command, said)
 
 
+def test_starting_and_stopping_what_is_to_run_or_to_be_stopped() -> None:
+    world = a_world()
+
+    def wanted(to: bool) -> str | None:
+        return admin.check_wanted(world.state, world.group(), wanted=to)
+
+    assert wanted(True) == "g is to run already"
+    assert wanted(False) is None
+    at = world.state.groups["g"]
+    at.managed_on, at.comment = None, "h2 has to be looked at again"
+    assert wanted(True) == "g is to run already; it waits: h2 has to be looked at again"
+    world.journal(Event.STOP, "g")
+    at.managed_on = "h1"
+    assert wanted(False) == "g is to be stopped already"
+    world.see("g", "h1", STOPPED)
+    assert wanted(False) == "g is stopped already"
+    assert wanted(True) is None
+
+
 def test_cleanup_needs_a_managed_group() -> None:
     world = a_world()
-    assert admin.cleanup_records(world.state, world.group()) == [Event.CLEANUP]
+    admin.check_cleanup(world.state, world.group())
     world.unmanage("g")
     with pytest.raises(CommandRefused, match="halo manage g"):
-        admin.cleanup_records(world.state, world.group())
+        admin.check_cleanup(world.state, world.group())
 
 
 # --- reset and confirm-off ----------------------------------------------------------------------

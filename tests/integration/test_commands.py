@@ -318,12 +318,8 @@ async def test_refusals_say_why_and_change_nothing(quick: ClusterHarness) -> Non
     await quick.start()
     before = story(quick)
     for command, words in {
-        ("start", "g1"): "to run already",
         ("move", "g1", "--to", "h1"): "on h1 already",
-        ("manage", "g1"): "managed already",
-        ("activate", "h1"): "active already",
         ("reset", "h1"): "not fenced",
-        ("thaw",): "not frozen",
         ("fence", "h1", "--cancel"): "not being fenced",
         ("fence", "h1", "--confirm-off", "--reason", "dark"): "h1 answers",
     }.items():
@@ -332,6 +328,29 @@ async def test_refusals_say_why_and_change_nothing(quick: ClusterHarness) -> Non
         assert text.count("\n") == 1, text
     await nothing_happens(quick)
     assert story(quick) == before
+
+
+async def test_what_is_so_already_is_said_and_recorded_no_second_time(
+    quick: ClusterHarness,
+) -> None:
+    await quick.start()
+    for command, undo, words in (
+        (("stop", "g1"), ("start", "g1"), "g1 is stopped already"),
+        (("unmanage", "g1"), ("manage", "g1"), "g1 is unmanaged already"),
+        (("deactivate", "h2"), ("activate", "h2"), "h2 is deactivated already"),
+        (("freeze",), ("thaw",), "frozen already"),
+    ):
+        for argument, said in ((command, words), (undo, "")):
+            await ask(quick, *argument)
+            if argument == ("stop", "g1"):
+                await quick.until(g1="Stopped")
+            before = await ask(quick, "events", "show")
+            again = await ask(quick, *argument, "--reason", "once more")
+            assert said in again, (argument, again)
+            assert "already" in again or "not frozen" in again
+            assert await ask(quick, "events", "show") == before
+    assert "is to run already" in await ask(quick, "start", "g1", "--wait", "20")
+    await quick.until(g1="Running on h1")
 
 
 async def test_what_nobody_could_take_is_refused(quick: ClusterHarness) -> None:
@@ -354,10 +373,8 @@ async def test_unknown_objects_are_told_from_misplaced_names(quick: ClusterHarne
         ("POST", "/v1/groups/g1", {"command": "move", "to": "h9"}, 404),
         ("POST", "/v1/hosts/h9", {"command": "fence"}, 404),
         ("PATCH", "/v1/resources/g9", {"managed": False}, 404),
-        ("POST", "/v1/groups/g1", {"command": "start"}, 409),
-        ("PATCH", "/v1/resources/g1", {"managed": True}, 409),
+        ("POST", "/v1/groups/g1", {"command": "move", "to": "h1"}, 409),
         ("POST", "/v1/hosts/h1", {"command": "reset"}, 409),
-        ("POST", "/v1/cluster", {"command": "thaw"}, 409),
         ("POST", "/v1/groups/g1", {"command": "dance"}, 400),
         ("POST", "/v1/groups/g1", {"command": "move"}, 400),
         ("POST", "/v1/groups/g1", {}, 400),
@@ -369,6 +386,15 @@ async def test_unknown_objects_are_told_from_misplaced_names(quick: ClusterHarne
         answer = await quick.api(method, path, body)
         assert answer[0] == code, (method, path, body, answer)
         assert answer[1]["error"], answer
+    done: list[tuple[str, str, dict[str, object]]] = [
+        ("POST", "/v1/groups/g1", {"command": "start"}),
+        ("PATCH", "/v1/resources/g1", {"managed": True}),
+        ("POST", "/v1/hosts/h1", {"command": "activate"}),
+        ("POST", "/v1/cluster", {"command": "thaw"}),
+    ]
+    for method, path, body in done:
+        answer = await quick.api(method, path, body)
+        assert (answer[0], list(answer[1])) == (200, ["message"]), (method, path, body, answer)
     assert wanted_state(await quick.status()) == before
     assert "g1_mnt0 is a resource of group g1" in await refused(quick, "stop", "g1_mnt0")
     assert "no host h9" in await refused(quick, "fence", "h9")

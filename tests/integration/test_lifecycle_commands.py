@@ -179,14 +179,13 @@ async def test_commands_are_refused_while_frozen(quick: ClusterHarness) -> None:
         ("stop", "g1"),
         ("start", "g1"),
         ("move", "g1", "--to", "h2"),
-        ("freeze",),
     ):
         assert "frozen" in await refused(quick, *command)
     assert "staying here: g1" in await ask(quick, "deactivate", "h1")
     await nothing_happens(quick)
     await ask(quick, "thaw")
     await quick.until(g1="Running (Failed Over) on h2")
-    assert "not frozen" in await refused(quick, "thaw")
+    assert "not frozen" in await ask(quick, "thaw")
 
 
 # Commands over running work ------------------------------------------------------------------
