@@ -99,9 +99,10 @@ def groups_settled(names: Sequence[str]) -> Missing:
     def missing(status: Item) -> Iterator[str]:
         for name in names:
             group = view.find_group(status, name)
-            state = view.State("Unknown", "", "") if group is None else view.state_of(group)
-            wanted = group is None or view.is_wanted(group)
-            if state.runs if wanted else state.status == view.STOPPED:
+            if group is None:
+                continue  # it is in the config no more: there was nothing but to be named
+            state = view.state_of(group)
+            if state.runs if view.is_wanted(group) else state.status == view.STOPPED:
                 continue
             yield _described(name, state)
 

@@ -23,6 +23,11 @@ def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
             raise UnknownObject(
                 f"{group} is a resource of group {other.id}; a command names the group"
             )
+    if group in state.remembered.removed:
+        raise UnknownObject(
+            f"{group} was removed from the config; put it back, or stop it by hand, and then "
+            f"`halo cleanup {group}`"
+        )
     raise UnknownObject(f"there is no resource group {group}; `halo status` lists them")
 
 

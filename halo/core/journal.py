@@ -40,6 +40,8 @@ class Event(StrEnum):
     START_FAILED = "start-failed"
     RESTARTED = "restarted"  # a resource of it that had stopped, or gone bad, by itself
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
+    AT_REST = "at-rest"  # of a group that is to stay stopped: whether it is known to be so
+    CONFIG = "config"  # which groups came into the config, and which are gone from it
 
     CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
     DISCONNECT = "disconnect"
@@ -70,6 +72,8 @@ _NOT_SHOWN = frozenset(
         Event.ANSWERS,
         Event.NOT_OFF,
         Event.FENCE_INTENT,
+        Event.AT_REST,
+        Event.CONFIG,
         Event.SNAPSHOT,
     }
 )
@@ -199,6 +203,7 @@ class RememberedGroup:
     start_failures: dict[HostId, str] = field(default_factory=dict)
     left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # why, where
     comment: str = ""  # the administrator's last word on it
+    at_rest: bool = False  # to stay stopped, and seen so on every candidate
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
@@ -218,6 +223,8 @@ class Remembered:
         self.groups: dict[GroupId, RememberedGroup] = {}
         self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
+        self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
+        self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, and not known to be stopped
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._leave_alone_some: set[GroupId] = set()  # and perhaps groups that do so no more
 
@@ -260,6 +267,8 @@ class Remembered:
                 "groups": {name: group.to_json() for name, group in self.groups.items()},
                 "lifecycles": {name: last.to_json() for name, last in self.lifecycles.items()},
                 "frozen": self.frozen,
+                "configured": dict(self.configured),
+                "removed": dict(self.removed),
                 "events": [record.to_json() for record in self.events],
             },
         )
@@ -272,6 +281,7 @@ class Remembered:
         self._leave_alone_some = set(other._leave_alone_some)
         self.lifecycles = dict(other.lifecycles)
         self.frozen = other.frozen
+        self.configured, self.removed = dict(other.configured), dict(other.removed)
         self.events = other.events.copy()
 
     # One method an event, or a few of one kind.
@@ -290,12 +300,15 @@ class Remembered:
             for name, last in data.get("lifecycles", {}).items()
         }
         self.frozen = data["frozen"]
+        self.configured = {name: tuple(hosts) for name, hosts in data.get("configured", {}).items()}
+        self.removed = {name: tuple(hosts) for name, hosts in data.get("removed", {}).items()}
         self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
 
     def _fold_managed(self, record: Record) -> None:
         group = self.group(record.object)
         group.managed = record.event is Event.MANAGE
         group.comment = record.comment
+        group.at_rest = False
 
     def _fold_active(self, record: Record) -> None:
         self.host(record.object).active = record.event is Event.ACTIVATE
@@ -369,6 +382,19 @@ class Remembered:
         group = self.group(record.object)
         group.wanted = record.event is Event.START
         group.move_target = None
+        group.at_rest = False
+
+    def _fold_at_rest(self, record: Record) -> None:
+        self.group(record.object).at_rest = bool(record.data.get("known"))
+
+    def _fold_config(self, record: Record) -> None:
+        for name in record.data.get("gone", ()):
+            hosts, memory = self.configured.pop(name, ()), self.groups.get(name)
+            if memory is None or not memory.at_rest:
+                self.removed[name] = hosts
+        for name, candidates in record.data.get("groups", {}).items():
+            self.configured[name] = tuple(candidates)
+            self.removed.pop(name, None)
 
     def _fold_move(self, record: Record) -> None:
         group = self.group(record.object)
@@ -400,6 +426,8 @@ class Remembered:
         group.error = group.error_kind = None
         group.start_failures = {}
         group.left_alone = {}
+        group.at_rest = False
+        self.removed.pop(record.object, None)
 
     def _fold_freeze(self, record: Record) -> None:
         self.frozen = (
@@ -435,6 +463,8 @@ _FOLDS = {
     Event.START_FAILED: Remembered._fold_start_failed,
     Event.RESTARTED: Remembered._fold_nothing,
     Event.STOP_COPY: Remembered._fold_nothing,
+    Event.AT_REST: Remembered._fold_at_rest,
+    Event.CONFIG: Remembered._fold_config,
     Event.RECONNECT: Remembered._fold_not_off,
     Event.SUSPECT: Remembered._fold_nothing,
     Event.ANSWERS: Remembered._fold_nothing,

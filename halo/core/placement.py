@@ -43,6 +43,7 @@ class Decision:
     not_fenced: tuple[tuple[HostId, str], ...] = ()
     recheck_s: float | None = None
     failed: bool = False
+    at_rest: bool = False  # it is to stay stopped, and is so on every candidate
 
 
 def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) -> Decision:
@@ -111,7 +112,7 @@ def _stopped_on_request(
         if state.knowledge.presence(group, host) is not Presence.STOPPED
     ]
     if not unknown:
-        return Decision("stopped by the administrator")
+        return Decision("stopped by the administrator", at_rest=True)
     proven_off = [host for host in unknown if _is_proven_off(state, host)]
     lacks = [state.lacks_proof(group, host, since, now) for host in proven_off]
     text = f"wanted stopped, but may still run on {' and '.join(unknown)}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from halo.core import certificates
+from halo.core import certificates, removed
 from halo.core.journal import Event, Record
 from halo.core.knowledge import Presence, Sighting
 from halo.core.model import Host, HostId, Resource, ResourceGroup
@@ -343,6 +343,7 @@ def _manager(state: ClusterState, version: str, wall_now: float) -> dict[str, An
         "frozen": state.remembered.frozen is not None,
         "frozen_comment": state.remembered.frozen,
         "journal": state.journal_trouble or "ok",
+        "removed_groups": {name: list(on) for name, on in state.remembered.removed.items()},
         "notices": _notices(state, version, wall_now),
     }
 
@@ -362,4 +363,5 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
     if skewed:
         notices.append(f"agents of another version than the manager's {version}: {skewed}")
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
-    return notices + certificates.notices(state.own_certificates, connected, wall_now)
+    notices += certificates.notices(state.own_certificates, connected, wall_now)
+    return notices + removed.notices(state.remembered.removed)

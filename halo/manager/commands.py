@@ -107,6 +107,8 @@ class Commands:
         self, group: str, command: str, *, to: str | None, comment: str | None
     ) -> str:
         """`start`, `stop`, `move`, `cleanup`."""
+        if command == "cleanup" and group in self._state.remembered.removed:
+            return await self._forget_removed(group, comment)
         found = admin.group_named(self._state, group)
         admin.require_acting(self._state)
         log.info("command", command=command, group=group, to=to)
@@ -152,6 +154,16 @@ class Commands:
         )
         self._look_afresh(group, forgive=True)
         return f"{group.id} is looked at afresh{self._still_running(group)}"
+
+    async def _forget_removed(self, group: GroupId, comment: str | None) -> str:
+        """The operator has seen to a group that the config does not have any more."""
+        admin.require_acting(self._state)
+        log.info("command", command="cleanup", group=group)
+        await self._record(
+            lambda: None,
+            lambda: [self._make(Event.CLEANUP, group, comment)],
+        )
+        return f"{group} is not in the config, and is named no more"
 
     # --- hosts -------------------------------------------------------------------------------
 

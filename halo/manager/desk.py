@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from halo.core.host_machine import ManageOrder
+from halo.core.journal import Event
 from halo.core.knowledge import Presence
 from halo.core.model import GroupId, HostId
 from halo.core.placement import Decision, decide
@@ -179,6 +180,7 @@ class PlacementDesk:
 
     def _carry_out(self, group: GroupId, decision: Decision) -> None:
         self._say(group, decision.reason, failed=decision.failed)
+        self._note_rest(group, decision)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
         if target is not None:
@@ -204,6 +206,15 @@ class PlacementDesk:
         for host in decision.fence:
             self._say_not_fenced(host, "")
             self._fencing.fence_automatically(host)
+
+    def _note_rest(self, group: GroupId, decision: Decision) -> None:
+        """Write down that a group that is to stay stopped is so, or, started by hand, no more: what
+        is gone from the config is minded unless it was known to be stopped."""
+        was_at_rest = self._state.remembered.group(group).at_rest
+        if was_at_rest is decision.at_rest or not (decision.at_rest or decision.manage_on):
+            return
+        journal = self._context.journal
+        journal.note(journal.make(Event.AT_REST, group, known=decision.at_rest))
 
     def _hand_out(self, group: GroupId, host: HostId) -> None:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))

@@ -10,6 +10,8 @@ from halo.core.errors import InvariantError
 from halo.core.journal import Event, Record, Remembered
 from halo.core.knowledge import Presence
 from halo.core.model import Cluster
+from halo.core.removed import config_change
+from halo.core.removed import notices as removed_notices
 from halo.core.state import ClusterState
 from halo.manager.commands import Commands
 from halo.manager.context import Context
@@ -81,6 +83,7 @@ class Manager:
     async def run(self) -> None:
         """Manage until cancelled. Raises what was fatal; a restart is always safe."""
         self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
+        self._note_config()
         self.fence_desk.resolve_open_intents()
         self.fence_desk.resume_reboots()
         self.device_desk.watch_devices()
@@ -103,6 +106,15 @@ class Manager:
             self._context.cancel_all()
             await asyncio.wait(tasks)
             await self._journal.close()
+
+    def _note_config(self) -> None:
+        """Write down which groups came into the config, and which are gone from it."""
+        change = config_change(self.state.remembered, self.state.cluster)
+        if change is None:
+            return
+        self._journal.note(self._journal.make(Event.CONFIG, self.state.cluster.name, **change))
+        for notice in removed_notices(self.state.remembered.removed):
+            log.warning("removed from the config", problem=notice)
 
     async def settled(self) -> bool:
         """Wait until what is shown now is on disk; False when it is the trouble that is new."""

@@ -168,6 +168,14 @@ def test_a_move_to_where_it_is_or_cannot_be() -> None:
         admin.check_move(world.state, world.group(), "h9")
 
 
+def test_a_command_on_a_group_that_was_removed_says_what_can_be_done() -> None:
+    world = a_world()
+    world.journal(Event.CONFIG, "test", groups={"old": ["h1"]}, gone=[])
+    world.journal(Event.CONFIG, "test", groups={}, gone=["old"])
+    with pytest.raises(UnknownObject, match=r"removed from the config.*halo cleanup old"):
+        admin.group_named(world.state, "old")
+
+
 # --- failback -----------------------------------------------------------------------------------
 
 

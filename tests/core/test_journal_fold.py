@@ -20,6 +20,9 @@ from halo.core.journal import (
     RememberedGroup,
     RememberedHost,
 )
+from halo.core.removed import config_change
+
+from .builders import World, make_group
 
 
 def fold(*records: Record) -> Remembered:
@@ -104,6 +107,24 @@ GROUP_FOLDS: list[tuple[str, list[Record], RememberedGroup]] = [
     ("a restart is for people", [rec(Event.RESTARTED, "g", "y")], RememberedGroup()),
     ("a stopped copy is for people", [rec(Event.STOP_COPY, "g", "on h2")], RememberedGroup()),
     ("another group's record", [rec(Event.STOP, "other")], RememberedGroup()),
+    (
+        "stopped, and known to be so",
+        [rec(Event.STOP, "g"), rec(Event.AT_REST, "g", known=True)],
+        RememberedGroup(wanted=False, at_rest=True),
+    ),
+    (
+        "started by hand since",
+        [rec(Event.AT_REST, "g", known=True), rec(Event.AT_REST, "g", known=False)],
+        RememberedGroup(),
+    ),
+    *(
+        (
+            f"nothing is known any more after {event}",
+            [rec(Event.AT_REST, "g", known=True), rec(event, "g")],
+            RememberedGroup(managed=event is not Event.UNMANAGE),
+        )
+        for event in (Event.START, Event.MANAGE, Event.UNMANAGE, Event.CLEANUP)
+    ),
 ]
 
 
@@ -267,6 +288,57 @@ def test_a_fence_ends_what_was_left_alone_on_that_host_alone(by_way_of: str) -> 
     assert remembered.group("mended").left_alone == {}
 
 
+# --- groups that are gone from the config -------------------------------------------------------
+
+CONFIGURED = rec(Event.CONFIG, groups={"g": ["h1", "h2"], "k": ["h2"]}, gone=[])
+GONE = rec(Event.CONFIG, groups={}, gone=["g"])
+AT_REST = [rec(Event.STOP, "g"), rec(Event.AT_REST, "g", known=True)]
+
+
+@pytest.mark.parametrize(
+    ("story", "records", "named"),
+    [
+        ("in the config", [CONFIGURED], {}),
+        ("removed while it may run", [CONFIGURED, GONE], {"g": ("h1", "h2")}),
+        ("removed while it is to stop", [CONFIGURED, AT_REST[0], GONE], {"g": ("h1", "h2")}),
+        ("removed when it was stopped", [CONFIGURED, *AT_REST, GONE], {}),
+        ("seen to", [CONFIGURED, GONE, rec(Event.CLEANUP, "g")], {}),
+        ("back", [CONFIGURED, GONE, rec(Event.CONFIG, groups={"g": ["h1"]}, gone=[])], {}),
+    ],
+)
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_group_that_is_gone_from_the_config_is_named_until_it_is_seen_to(
+    story: str, records: list[Record], named: dict[str, Any], compacted: bool
+) -> None:
+    remembered = Remembered()
+    for record in records:
+        remembered.apply(record)
+        if compacted:
+            snapshot = json.loads(json.dumps(remembered.snapshot(at=2.0).to_json()))
+            remembered = fold(Record.from_json(snapshot))
+    assert remembered.removed == named, story
+
+
+def test_a_snapshot_of_before_the_config_was_remembered_is_understood() -> None:
+    data = dict(fold(*AT_REST).snapshot(at=2.0).data)
+    del data["configured"], data["removed"]
+    for group in data["groups"].values():
+        del group["at_rest"]
+    old = fold(rec(Event.SNAPSHOT, **data))
+    assert (old.configured, old.removed, old.group("g").wanted) == ({}, {}, False)
+
+
+def test_a_config_is_written_down_once_and_its_change_alone() -> None:
+    world = World(make_group("g"), make_group("k"))
+    remembered = world.state.remembered
+    first = config_change(remembered, world.cluster)
+    assert first == {"groups": {"g": ["h1", "h2"], "k": ["h1", "h2"]}, "gone": []}
+    remembered.apply(rec(Event.CONFIG, **first))
+    assert config_change(remembered, world.cluster) is None
+    smaller = World(make_group("k", ("h1",)), hosts=["h2"]).cluster
+    assert config_change(remembered, smaller) == {"groups": {"k": ["h1"]}, "gone": ["g"]}
+
+
 # --- the cluster and its events ---------------------------------------------------------------
 
 
@@ -276,7 +348,10 @@ def test_freeze_and_thaw() -> None:
     assert fold(rec(Event.FREEZE, "c"), rec(Event.THAW, "c")).frozen is None
 
 
-ROUTINE = {Event.CONNECT, Event.DISCONNECT, Event.FENCE_INTENT, Event.SNAPSHOT}
+ROUTINE = {
+    *(Event.CONNECT, Event.DISCONNECT, Event.FENCE_INTENT, Event.SNAPSHOT),
+    *(Event.AT_REST, Event.CONFIG),
+}
 TOLD = {
     *(Event.MANAGE, Event.UNMANAGE, Event.ACTIVATE, Event.DEACTIVATE, Event.FENCE, Event.RESET),
     *(Event.START, Event.STOP, Event.MOVE, Event.MOVED, Event.MOVE_FAILED, Event.CLEANUP),
@@ -358,6 +433,11 @@ def records(draw: st.DrawFn) -> Record:
         data["resource"] = draw(st.sampled_from(["", "g", "g/fs"]))
     if event is Event.POWER_ON and draw(st.booleans()):
         data["policy"] = "reboot"
+    if event is Event.AT_REST:
+        data["known"] = draw(st.booleans())
+    if event is Event.CONFIG:
+        data["groups"] = {name: ["h1"] for name in draw(st.lists(NAMES))}
+        data["gone"] = [name for name in draw(st.lists(NAMES)) if name not in data["groups"]]
     return Record(draw(st.integers(0, 99)), event, draw(NAMES), draw(st.text(max_size=4)), data)
 
 
@@ -367,6 +447,8 @@ def everything(remembered: Remembered) -> tuple[Any, ...]:
         remembered.groups,
         remembered.lifecycles,
         remembered.frozen,
+        remembered.configured,
+        remembered.removed,
         list(remembered.events),
     )
 

@@ -368,6 +368,18 @@ def test_agents_of_another_version_are_noticed_but_not_old_protocols() -> None:
     assert "h2" not in notice
 
 
+def test_a_group_that_was_removed_while_it_may_run_is_named() -> None:
+    world = a_world()
+    gone = {f"old{n}": ["h1", "h2"] for n in range(10)}
+    world.journal(Event.CONFIG, "test", groups=gone, gone=[])
+    world.journal(Event.CONFIG, "test", groups={}, gone=list(gone))
+    told = status(world)["manager"]
+    assert told["removed_groups"] == gone
+    assert told["notices"][0].startswith("old0 was removed from the config and may still run on h1")
+    assert "`halo cleanup old0`" in told["notices"][0]
+    assert told["notices"][-1].endswith("too: old8, old9")
+
+
 def test_what_was_stopped_everywhere_is_stopped_and_no_unknown() -> None:
     world = a_world()
     world.see("g", "h1", STOPPED, at=200.0)

@@ -11,11 +11,14 @@ import pytest
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group
 from tests.integration.conftest import MakeCluster
+from tests.integration.layout import GroupSpec
 from tests.integration.site import DEADLINE_S, ROOT
 from tests.integration.telling import (
+    again,
     changes,
     fence_programs,
     halo_ok,
+    halo_refused,
     stays_put,
     until_devices_are_checked,
     until_host_says,
@@ -265,3 +268,62 @@ async def test_a_state_file_of_halo_is_imported_once(cluster: ClusterHarness) ->
     await cluster.until(g1="Running on h1", g2="Running (Failed Over) on h1")
     assert aside.read_text() == text
     assert os.listdir(cluster.folder).count("halo.state.halo-text") == 1
+
+
+# A config that lacks a group --------------------------------------------------------------------
+
+
+async def test_a_group_that_was_removed_while_it_ran_is_named_until_somebody_sees_to_it(
+    cluster: ClusterHarness,
+) -> None:
+    await cluster.start()
+    gone = cluster.groups.pop("g2")
+    cluster.write_config()
+    again(cluster)
+    await cluster.until(g1="Running on h1")
+    shown = await halo_ok(cluster, "status")
+    assert "g2 was removed from the config and may still run on h2 or h1" in shown
+    assert (await cluster.status())["manager"]["removed_groups"] == {"g2": ["h2", "h1"]}
+    check = await cluster.halo("check")
+    assert (check.code, "g2 was removed" in check.stdout) == (1, True), check
+    assert "halo cleanup g2" in await halo_refused(cluster, "stop", "g2")
+    again(cluster)  # it is named after any number of restarts
+    await cluster.until(g1="Running on h1")
+    assert "g2 was removed" in await halo_ok(cluster, "status")
+    assert cluster.running_on("g2") == {"h2"}, "it is left alone"
+
+    await halo_ok(cluster, "cleanup", "g2", "--reason", "stopped by hand", "--wait", "5")
+    assert "g2 was removed" not in await halo_ok(cluster, "status")
+    again(cluster)
+    await cluster.until(g1="Running on h1")
+    assert "g2 was removed" not in await halo_ok(cluster, "status")
+    cluster.groups["g2"] = gone
+    cluster.write_config()
+    again(cluster)
+    await cluster.until(g1="Running on h1", g2="Running on h2")
+
+
+async def test_a_group_that_was_stopped_before_it_was_removed_is_not_named(
+    cluster: ClusterHarness,
+) -> None:
+    await cluster.start()
+    await halo_ok(cluster, "stop", "g2", "--wait", "20")
+    await until_says(cluster, "g2", "stopped by the administrator")
+    del cluster.groups["g2"]
+    cluster.write_config()
+    again(cluster)
+    await cluster.until(g1="Running on h1")
+    assert (await cluster.status())["manager"]["removed_groups"] == {}
+
+
+async def test_a_group_that_is_back_in_the_config_is_named_no_more(cluster: ClusterHarness) -> None:
+    await cluster.start()
+    gone = cluster.groups.pop("g2")
+    back: list[dict[str, GroupSpec]] = [{}, {"g2": gone}]
+    for groups in back:
+        cluster.groups.update(groups)
+        cluster.write_config()
+        again(cluster)
+        await cluster.until(g1="Running on h1")
+    assert (await cluster.status())["manager"]["removed_groups"] == {}
+    await cluster.until(g2="Running on h2")
