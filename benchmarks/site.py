@@ -98,11 +98,13 @@ class Site:
         settings: dict[str, Any] | None = None,
         *,
         mode: str = "watched",
+        program: str = "halo.manager.main",
     ) -> None:
         self.shape = shape
         self.folder = folder
         self._settings = settings or {}
         self._mode = mode
+        self._program = program
         self._processes: list[subprocess.Popen[bytes]] = []
         self._journals: list[Path] = []
         self.endpoints: dict[str, subprocess.Popen[bytes]] = {}
@@ -155,7 +157,7 @@ class Site:
                 *(
                     sys.executable,
                     "-m",
-                    "halo.manager.main",
+                    self._program,
                     "--manage-resources",
                     "--log-format",
                     "json",

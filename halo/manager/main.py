@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import pickle
 import signal
@@ -30,13 +29,12 @@ from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager import collector
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.certificate_look import look_again
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
 from halo.manager.status_text import StatusText
-
-COLLECT_AFTER_OBJECTS = 20_000
 
 EXIT_FATAL = 70
 """Exit status for a defect of the manager itself (EX_SOFTWARE); systemd restarts it."""
@@ -221,7 +219,7 @@ async def _serve(
             observe_only=not options.manage_resources,
         )
         looks = _watch_certificates(identity, manager, connector)
-        _spare_the_collector()
+        collector.spare()
         lag = LoopLag()
         lag.start()
         pauses = CollectorPauses()
@@ -265,15 +263,6 @@ def _watch_certificates(
     return [asyncio.create_task(identity.watch()), asyncio.create_task(look)]
 
 
-def _spare_the_collector() -> None:
-    """The cluster is here to stay: a full collection that walks it stops the loop for a tenth of a
-    second at a thousand hosts. And what a monitor leaves behind has mostly died by itself by the
-    time that many new objects have gathered: looking after every 700 takes a tenth of all time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS, 10, 20)
-
-
 async def _close(site: UnixSite | None, runner: web.AppRunner) -> None:
     if site is not None:
         await site.close()
@@ -284,6 +273,7 @@ async def _manage(manager: Manager, options: Options, cluster: Cluster) -> None:
     """Run the manager until a signal comes."""
     loop = asyncio.get_running_loop()
     work = loop.create_task(manager.run())
+    sparing = loop.create_task(collector.spare_once_settled(manager.progress))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
     notifier = Notifier()
@@ -304,6 +294,7 @@ async def _manage(manager: Manager, options: Options, cluster: Cluster) -> None:
     except asyncio.CancelledError:
         log.info("ending", reason="signal")
     finally:
+        sparing.cancel()
         notifier.stopping()
         notifier.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 
 import structlog
 
@@ -12,7 +13,7 @@ from halo.core.knowledge import Presence
 from halo.core.model import Cluster
 from halo.core.removed import config_change
 from halo.core.removed import notices as removed_notices
-from halo.core.state import ClusterState
+from halo.core.state import ClusterState, FencePhase
 from halo.manager.commands import Commands
 from halo.manager.context import Context
 from halo.manager.desk import PlacementDesk
@@ -119,6 +120,51 @@ class Manager:
     async def settled(self) -> bool:
         """Wait until what is shown now is on disk; False when it is the trouble that is new."""
         return await self._journal.settled()
+
+    def progress(self) -> tuple[float, ...] | None:
+        """How many hosts are connected, how many groups have a task, how many starts and stops were
+        answered: the same as long as the cluster is at rest, and the time while something is under
+        way. None while a host has just fallen silent, or is being fenced."""
+        hosts = list(self.state.hosts.values())
+        if any(
+            at.fence_phase is FencePhase.RUNNING or (at.suspect_at is not None and not at.lost_at)
+            for at in hosts
+        ):
+            return None
+        connected = [at for at in hosts if at.connected]
+        counts = [count for at in connected for count in at.operations.values()]
+        is_looked_through = all(
+            len(self.state.knowledge.on_host(at.id)) >= self._resources_of[at.id]
+            for at in connected
+        )
+        waiting = [at.id for at in self.state.groups.values() if at.managed_on is None]
+        if (
+            not (connected and is_looked_through)
+            or any(count.sent != count.answered for count in counts)
+            or any(map(self._is_to_start, waiting))
+        ):
+            return (self._loop.time(),)
+        managed = len(self.state.groups) - len(waiting)
+        return len(connected), managed, sum(count.answered for count in counts)
+
+    def _is_to_start(self, group: str) -> bool:
+        """Does nothing but time stand between this group and its start, as far as one sees?"""
+        found = self.state.cluster.groups[group]
+        memory = self.state.memory_of(found)
+        return (
+            memory.wanted
+            and not memory.start_failures
+            and self.state.hold_reason(found) is None
+            and all(self.state.hosts[host].connected for host in found.candidates)
+        )
+
+    @cached_property
+    def _resources_of(self) -> dict[str, int]:
+        """How many resources may run on each host."""
+        return {
+            host: len({resource.id for group in groups for resource in group.resources})
+            for host, groups in self.state.cluster.groups_of_host.items()
+        }
 
     def fatal(self, error: BaseException) -> None:
         """End :meth:`run` with this error."""

@@ -97,6 +97,14 @@ async def test_an_unknown_level_is_told_and_info_is_taken(make_cluster: MakeClus
     assert len(log_lines(cluster, "HALO_LOG names no level; using the default")) == 1
 
 
+async def test_a_manager_at_rest_spares_the_collector_once_more(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    log = cluster.folder / "manager_log"
+    await cluster.until_true(lambda: "objects_spared" in log.read_text(), "the second freeze")
+    assert log.read_text().count("objects_spared") == 1
+
+
 async def test_a_host_that_stays_away_does_not_fill_the_log(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         flags=["--manage-resources", "--sleep-time", "200", *JSON],
