@@ -344,11 +344,11 @@ async def test_what_is_so_already_is_said_and_recorded_no_second_time(
             await ask(quick, *argument)
             if argument == ("stop", "g1"):
                 await quick.until(g1="Stopped")
-            before = await ask(quick, "events", "show")
+            before = (await quick.status())["events"]
             again = await ask(quick, *argument, "--reason", "once more")
             assert said in again, (argument, again)
             assert "already" in again or "not frozen" in again
-            assert await ask(quick, "events", "show") == before
+            assert (await quick.status())["events"] == before
     assert "is to run already" in await ask(quick, "start", "g1", "--wait", "20")
     await quick.until(g1="Running on h1")
 
