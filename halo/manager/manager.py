@@ -127,7 +127,8 @@ class Manager:
         way. None while a host has just fallen silent, or is being fenced."""
         hosts = list(self.state.hosts.values())
         if any(
-            at.fence_phase is FencePhase.RUNNING or (at.suspect_at is not None and not at.lost_at)
+            at.fence_phase is FencePhase.RUNNING
+            or (at.suspect_at is not None and at.lost_at is None)
             for at in hosts
         ):
             return None
