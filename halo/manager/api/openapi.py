@@ -61,7 +61,9 @@ _REFUSALS = {
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    answered = {"description": "It is done, and on disk." if route.body else "The answer."}
+    answered = {
+        "description": "It is done, or was so, and is on disk." if route.body else "The answer."
+    }
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
@@ -308,6 +310,11 @@ def _manager() -> Schema:
             "frozen": _flag(),
             "frozen_comment": _or_null(_text()),
             "journal": _text("`ok`, or what is wrong."),
+            "removed_groups": {
+                "type": "object",
+                "description": "Gone from the config, not known to be stopped: where each may run.",
+                "additionalProperties": _list(_ID),
+            },
             "notices": _list(_text(), "What an operator should read."),
         },
     )
