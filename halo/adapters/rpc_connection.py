@@ -15,6 +15,7 @@ from typing import Any
 import capnp
 
 from halo.adapters.farewell import refusal_in
+from halo.adapters.frames import OF_AGENTS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
 from halo.adapters.rpc_values import (
@@ -53,7 +54,7 @@ class CapnpConnection:
 
     def __init__(self, host: str, term: Callable[[], int], *, uses_tls: bool) -> None:
         self.identity = AgentIdentity()
-        self.wire = Wire(self._connected, self._lost)
+        self.wire = Wire(OF_AGENTS, self._connected, self._lost)
         self._host = host
         self._term = term
         self._uses_tls = uses_tls
@@ -72,7 +73,9 @@ class CapnpConnection:
         return f"<CapnpConnection {self._host} {self._loss or 'open'}>"
 
     def _connected(self, wire: Wire) -> None:
-        self._client = capnp.TwoPartyClient(wire.stream)
+        self._client = capnp.TwoPartyClient(
+            wire.stream, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
+        )
         self._agent = self._client.bootstrap().cast_as(HaloAgent)
 
     def _lost(self, error: BaseException | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import capnp
 import structlog
 
+from halo.adapters.frames import OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
 from halo.adapters.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.tls_listener import Door, Refusals, TlsListener
@@ -119,7 +120,7 @@ class _Connection:
     """One accepted connection; a :class:`Link`."""
 
     def __init__(self, open_session: Callable[[Link], AgentSession], refusals: Refusals) -> None:
-        self.wire = Wire(self._connected, self._lost)
+        self.wire = Wire(OF_MANAGERS, self._connected, self._lost)
         self._refusals = refusals
         self.peer = ""
         self._open_session = open_session
@@ -133,7 +134,11 @@ class _Connection:
         set_socket_options(wire.get_extra_info("socket"))
         self._session = self._open_session(self)
         if not wire.lost:
-            self._rpc = capnp.TwoPartyServer(wire.stream, bootstrap=_Servant(self, self._session))
+            self._rpc = capnp.TwoPartyServer(
+                wire.stream,
+                bootstrap=_Servant(self, self._session),
+                traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS,
+            )
 
     def _lost(self, error: BaseException | None) -> None:
         loss = loss_of(error)

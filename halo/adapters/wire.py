@@ -4,7 +4,8 @@ pycapnp's own stream pauses and resumes the socket around every read, reads a me
 three pieces, writes it in as many, and forgets why a connection was lost. :class:`Wire` stands
 between: to asyncio it is the protocol, to pycapnp's protocol the transport. It reads whatever has
 arrived at once, hands it on as asked, gathers the writes of one turn of the event loop, and keeps
-the reason of the loss. A heartbeat costs a quarter less for it.
+the reason of the loss. A heartbeat costs a quarter less for it. And it has every frame judged
+(:mod:`halo.adapters.frames`) before pycapnp sees it.
 
 Rejected: pycapnp's public `AsyncIoStream.create_connection` and `create_server`. They show neither
 the peer's address nor the reason of a loss. The one private name used here is
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import capnp
+
+from halo.adapters.frames import FrameError, Inspector, Limits, PeerGone
 
 _RECEIVE_BYTES = 256 * 1024
 _PENDING_LIMIT_BYTES = 1024 * 1024
@@ -49,12 +52,14 @@ class ProtocolError(Exception):
 class Wire(asyncio.BufferedProtocol):
     """One connection. `stream` is what pycapnp's client or server takes, once connected.
 
-    `on_connected` is called with the wire when the connection stands (with TLS: after the
-    handshake), `on_lost` once with the reason: None for an orderly end by the peer.
+    `peer` says what the other end may do. `on_connected` is called with the wire when the
+    connection stands (with TLS: after the handshake), `on_lost` once with the reason: None for an
+    orderly end by the peer.
     """
 
     def __init__(
         self,
+        peer: Limits,
         on_connected: Callable[[Wire], None] | None = None,
         on_lost: Callable[[BaseException | None], None] | None = None,
     ) -> None:
@@ -64,6 +69,7 @@ class Wire(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._inspector = Inspector(peer)
         self._inner: Any = capnp.AsyncIoStream._connect(self._keep_stream)
         self._wanted = False
         self._paused = False
@@ -97,13 +103,22 @@ class Wire(asyncio.BufferedProtocol):
         return _receive_view
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.lost:
+            return
+        try:
+            frames = self._inspector.feed(_receive_view[:nbytes], self._loop.time())
+        except FrameError as error:
+            self._drop(ProtocolError(str(error)))
+            return
+        except PeerGone:
+            self._drop(None)
+            return
+        given = 0
         if self._wanted and not self._pending:
-            given = self._give(_receive_view[:nbytes])
-            if given == nbytes:
+            given = self._give(frames)
+            if given == len(frames):
                 return
-            self._pending += _receive_view[given:nbytes]
-        else:
-            self._pending += _receive_view[:nbytes]
+        self._pending += memoryview(frames)[given:]
         if len(self._pending) > _PENDING_LIMIT_BYTES and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -131,7 +146,7 @@ class Wire(asyncio.BufferedProtocol):
             on_lost(exc)
         self._inner.connection_lost(exc)
 
-    def _give(self, data: memoryview) -> int:
+    def _give(self, data: memoryview | bytearray) -> int:
         """Hand on as much of `data` as pycapnp wants now; returns how much."""
         given = 0
         while self._wanted and given < len(data):
@@ -183,9 +198,9 @@ class Wire(asyncio.BufferedProtocol):
         self._flush()
         self._loop.call_soon(self._drop, ProtocolError("the peer does not speak Cap'n Proto RPC"))
 
-    def _drop(self, reason: ProtocolError) -> None:
+    def _drop(self, reason: ProtocolError | None) -> None:
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
         self._lose(reason)
 
     def close(self) -> None:

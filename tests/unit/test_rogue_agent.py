@@ -11,6 +11,7 @@ from typing import Any
 import capnp
 import pytest
 
+from halo.adapters.frames import OF_MANAGERS
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.schema import HaloAgent
@@ -60,7 +61,7 @@ async def connected(version: Any, *features: str) -> AsyncIterator[CapnpConnecti
         def take(wire: Wire) -> None:
             kept.append(capnp.TwoPartyServer(wire.stream, bootstrap=Rogue(version, list(features))))
 
-        return Wire(take)
+        return Wire(OF_MANAGERS, take)
 
     async with capnp.kj_loop():
         sock = socket.create_server(("127.0.0.1", 0))

@@ -1,0 +1,67 @@
+"""How much of what others say is taken in (S10), and how a text that is longer is cut.
+
+Whatever comes from an agent, a manager or a script is cut where it comes in: nothing behind that
+has to ask how large a text can be, or what it does to the terminal of an operator.
+"""
+
+from __future__ import annotations
+
+TEXT_LIMIT_BYTES = 4096
+"""Of a refusal or a script's message, in UTF-8."""
+
+NAME_LIMIT = 256
+"""Characters of a kind, a version, an id of a boot or a start, the name of a parameter."""
+
+MANAGER_NAME_LIMIT = 1024
+"""A manager is named after its host and the path of its state file."""
+
+INSTANCE_LIMIT = 1024
+"""Characters of a resource's id."""
+
+FEATURE_LIMIT = 64
+FEATURE_NAME_LIMIT = 64
+
+PARAMETER_LIMIT = 256
+"""Parameters of one resource."""
+
+PARAMETERS_LIMIT_BYTES = 64 * 1024
+"""Names and values of one resource's parameters together. The kernel takes no variable of a
+script's environment that is longer than 128 KiB."""
+
+TERM_LIMIT = 2**53 - 1
+"""The highest term of a leader: etcd counts no revisions beyond, and JSON holds it exactly."""
+
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0xFFFD)
+_SHOWN_AS: dict[int, str | None] = {
+    **dict.fromkeys(_CONTROLS, "?"),
+    ord("\t"): "\t",
+    ord("\n"): "\n",
+    ord("\r"): None,
+}
+
+
+def cut(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
+    """The beginning of a text, with a note of what was cut. What cannot be shown becomes `?`."""
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    kept = _shown(data[:limit_bytes])
+    left = len(data) - limit_bytes
+    return kept if left <= 0 else f"{kept} [{left} more bytes were cut]"
+
+
+def cut_to_end(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
+    """The end of a text, where scripts say what went wrong; otherwise as :func:`cut`."""
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    left = len(data) - limit_bytes
+    if left <= 0:
+        return _shown(data)
+    return f"[{left} bytes before this were cut] {_shown(data[left:])}"
+
+
+def _shown(data: bytes) -> str:
+    return data.decode("utf-8", "replace").translate(_SHOWN_AS)
+
+
+def name(text: str, limit: int = NAME_LIMIT) -> str:
+    """A name for people, on one line: cut, and without what cannot be shown."""
+    shown = text[:limit].translate(_SHOWN_AS).replace("\n", "?").replace("\t", "?")
+    return shown if len(text) <= limit else f"{shown}..."
