@@ -51,7 +51,7 @@ _CALL_WORD, _RETURN_WORD = int(_Kind.CALL), int(_Kind.RETURN)  # compared a mill
 _LIMIT_WORDS = MESSAGE_LIMIT_BYTES // _WORD_BYTES - 1
 
 _RESULTS, _EXCEPTION, _CANCELED = 0, 1, 2
-_FAILED, _DISCONNECTED, _UNIMPLEMENTED = 0, 2, 3
+_FAILED, _OVERLOADED, _DISCONNECTED, _UNIMPLEMENTED = 0, 1, 2, 3
 _IMPORTED_CAP = 0
 _TO_CALLER = 0
 
@@ -377,7 +377,8 @@ def _judged_return(frame: _Frame, answer: _Struct) -> bytes | None:
         return _exception(
             question=frame.u32(answer, 0),
             flags=frame.u16(answer, 4),
-            kind=kind if kind <= _UNIMPLEMENTED else _FAILED,
+            # "Disconnected" is ours to say: the connection that brings the answer stands.
+            kind=kind if kind in (_OVERLOADED, _UNIMPLEMENTED) else _FAILED,
             reason=cut(bytes(frame.text_at(error, 0))),
         )
     if what == _RESULTS:

@@ -19,8 +19,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from halo.adapters.rpc_values import is_pending, result_of_outcome
-from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Resource, ResourceId
 from halo.core.outcomes import OperationResult, Outcome
 from halo.ports import AnswerTaker
@@ -30,6 +28,8 @@ PATIENCE_S = 0.2
 BATCH_LIMIT = 64
 """Monitors in one call; more go out side by side."""
 
+Results = Sequence[OperationResult | None]
+ManyRuns = Callable[[Sequence[Resource]], Awaitable[Results]]
 SingleRun = Callable[[Resource, float], Coroutine[Any, Any, OperationResult]]
 
 
@@ -50,13 +50,11 @@ class _Asked:
 class MonitorBatcher:
     """Gathers the monitors of one turn of the event loop. One for each connection.
 
-    `send` makes a call at once and returns its outcomes to be awaited; both raise LinkError. `run`
-    is a call for one.
+    `send` makes a call at once and returns its results to be awaited, as many as it was given
+    resources, None for what is pending; both raise LinkError. `run` is a call for one.
     """
 
-    def __init__(
-        self, send: Callable[[Sequence[Resource]], Awaitable[Any]], run: SingleRun
-    ) -> None:
+    def __init__(self, send: ManyRuns, run: SingleRun) -> None:
         self._send = send
         self._run = run
         self._loop = asyncio.get_running_loop()
@@ -117,15 +115,11 @@ class MonitorBatcher:
             self._slow.discard(asked.resource.id)
         asked.take(result)
 
-    async def _hear(self, batch: list[_Asked], sent: Awaitable[Any]) -> None:
+    async def _hear(self, batch: list[_Asked], sent: Awaitable[Results]) -> None:
         """Whatever comes of a call, every asker hears of it, in the order of the questions."""
         try:
             async with asyncio.timeout_at(min(asked.deadline for asked in batch)):
-                outcomes = await sent
-            if len(outcomes) != len(batch):
-                text = f"{len(outcomes)} outcomes for {len(batch)} monitors"
-                raise LinkError(Loss(LossKind.PROTOCOL, text))
-            results = [None if is_pending(each) else result_of_outcome(each) for each in outcomes]
+                results = await sent
         except TimeoutError:
             self._late(batch)
         except Exception as error:

@@ -17,12 +17,16 @@ import capnp
 from halo.adapters.farewell import refusal_in
 from halo.adapters.frames import OF_AGENTS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
-from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher
+from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher, Results
 from halo.adapters.rpc_values import (
     Observer,
+    batch_of,
+    first_line,
     identity_of,
+    refusal_of,
+    result_of,
     result_of_legacy,
-    result_of_outcome,
+    results_of,
     set_arguments,
     set_items,
     set_monitors,
@@ -38,6 +42,9 @@ from halo.ports import AnswerTaker, ReportSink
 
 _TLS_THERE = "if the agent runs with --mtls, start the manager so, too"
 _NOT_LET_IN = "the agent may have refused the manager's certificate: see its log there"
+
+PEERS_FAULT = (capnp.KjException, UnicodeError)
+"""What waiting for an answer raises, whatever the agent does."""
 
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
 
@@ -64,6 +71,7 @@ class CapnpConnection:
         self._client: Any = None
         self._agent: Any = None
         self._observer: Observer | None = None
+        self._is_reporting = False
         self._monitors = MonitorBatcher(
             self._send_monitors,
             lambda resource, left_s: self._operate_alone(resource, Operation.MONITOR, left_s),
@@ -99,8 +107,9 @@ class CapnpConnection:
     def _end(self, loss: Loss) -> None:
         if self._loss is None:
             self._loss = loss
-            self._client = self._agent = None
             self._cut_off_observer()
+            if not self._is_reporting:
+                self._client = self._agent = None
             if not self._closed.done():
                 self._closed.set_result(loss)
 
@@ -110,7 +119,31 @@ class CapnpConnection:
 
     def close(self) -> None:
         """Drop the connection at once; pending calls raise LinkError. Safe to repeat."""
-        self._end(Loss(LossKind.STALE, "closed by us"))
+        self._give_up(Loss(LossKind.STALE, "closed by us"))
+
+    def _give_up(self, loss: Loss) -> None:
+        """End the connection, for this reason unless there is one."""
+        self._end(loss)
+        if not self._is_reporting:
+            self.wire.abort()
+
+    def _report(self, sink: ReportSink, params: Any) -> bool:
+        """One report. What comes of it may well be the end of this very connection; pycapnp would
+        free what the answer is written to with it. So it ends when the answer has been given."""
+        loop = asyncio.get_running_loop()
+        self._is_reporting = True
+        try:
+            return sink.report(batch_of(params))
+        except LinkError as error:
+            self._give_up(error.loss)
+            return False
+        finally:
+            self._is_reporting = False
+            if self._loss is not None:
+                loop.call_soon(loop.call_soon, self._let_go)
+
+    def _let_go(self) -> None:
+        self._client = self._agent = None
         self.wire.abort()
 
     async def greet(self, manager: str, cluster: str) -> None:
@@ -118,15 +151,15 @@ class CapnpConnection:
         self._require_open()
         try:
             answer = await self._agent.hello(manager=manager, cluster=cluster, term=self._term())
-        except capnp.KjException as error:
+        except PEERS_FAULT as error:
             if (refusal := self._refusal_in(error)) is not None:
                 raise LinkError(refusal) from error
-            if self._loss is None and error.type == "UNIMPLEMENTED":
+            if self._loss is None and getattr(error, "type", "") == "UNIMPLEMENTED":
                 self.take_for_legacy()
                 return
             raise self._failure(error) from error
         self._greeted = True
-        self.identity = identity_of(answer.greeting)
+        self.identity = identity_of(answer)
 
     def take_for_legacy(self) -> None:
         """Go on with an agent that knows `operation` alone."""
@@ -136,7 +169,8 @@ class CapnpConnection:
     async def heartbeat(self) -> None:
         """Return when the agent answered; the caller sets the deadline.
 
-        Raises LinkError, and HeartbeatUnknown where `identity.legacy`.
+        Raises LinkError, and HeartbeatUnknown where `identity.legacy`. A refusal is no silence, and
+        no answer either: it ends the connection.
         """
         self._require_open()
         if self.identity.legacy:
@@ -145,8 +179,11 @@ class CapnpConnection:
             )
         try:
             await self._agent.heartbeat()
-        except capnp.KjException as error:
-            raise self._failure(error) from error
+        except PEERS_FAULT as error:
+            failure = self._failure(error)
+            if failure.loss.kind is not LossKind.RESET:  # else the wire is about to tell why
+                self._give_up(failure.loss)
+            raise failure from error
 
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
@@ -196,7 +233,7 @@ class CapnpConnection:
             call = self._validate
         try:
             return self._in_time(call(resource, operation), operation, deadline_s)
-        except capnp.KjException as error:
+        except PEERS_FAULT as error:
             raise self._failure(error) from error
 
     async def _in_time(
@@ -209,7 +246,7 @@ class CapnpConnection:
             return OperationResult(
                 Outcome.TIMED_OUT, message=f"no answer from the agent within {deadline_s:g} s"
             )
-        except capnp.KjException as error:
+        except PEERS_FAULT as error:
             failure = self._failure(error)
         except LinkError as error:
             failure = error
@@ -219,19 +256,20 @@ class CapnpConnection:
         # The connection stands, so it is no loss: asked again, it may say the same for ever.
         return OperationResult(Outcome.NOT_RUN, message=f"the agent answered: {failure.loss}")
 
-    def _send_monitors(self, resources: Sequence[Resource]) -> Awaitable[Any]:
+    def _send_monitors(self, resources: Sequence[Resource]) -> Awaitable[Results]:
         self._require_open()
         request = self._agent.monitorMany_request(
             patienceMs=round(PATIENCE_S * 1000), term=self._term()
         )
         set_monitors(request, resources)
-        return self._outcomes_of(request.send())
+        return self._results_of(request.send(), len(resources))
 
-    async def _outcomes_of(self, sent: Any) -> Any:
+    async def _results_of(self, sent: Any, count: int) -> Results:
         try:
-            return (await sent).outcomes
-        except capnp.KjException as error:
+            answer = await sent
+        except PEERS_FAULT as error:
             raise self._failure(error) from error
+        return results_of(answer, count)
 
     def _run(self, resource: Resource, operation: Operation) -> Awaitable[OperationResult]:
         request = self._agent.run_request(
@@ -269,7 +307,7 @@ class CapnpConnection:
         """
         self._require_open()
         self._cut_off_observer()
-        observer = self._observer = Observer(sink)
+        observer = self._observer = Observer(sink, self._host, self._report)
         request = self._agent.watch_request(
             observer=observer,
             digestMs=timeout_ms(digest_interval_s),
@@ -278,10 +316,10 @@ class CapnpConnection:
         set_items(request, items)
         try:
             answer = await request.send()
-        except capnp.KjException as error:
+        except PEERS_FAULT as error:
             raise self._failure(error) from error
-        if answer.refused:
-            raise LinkError(Loss(LossKind.PROTOCOL, f"it does not watch: {answer.refused}"))
+        if refusal := refusal_of(answer):
+            raise LinkError(Loss(LossKind.PROTOCOL, f"it does not watch: {refusal}"))
 
     def _cut_off_observer(self) -> None:
         if self._observer is not None:
@@ -292,15 +330,15 @@ class CapnpConnection:
         if self._loss is not None:
             raise LinkError(self._loss)
 
-    def _failure(self, error: Any) -> LinkError:
+    def _failure(self, error: BaseException) -> LinkError:
         """The reason of the loss where there was one, else what the agent answered wrongly."""
         if self._loss is not None:
             return LinkError(self._loss)
         kind = {
             "DISCONNECTED": LossKind.RESET,
             "OVERLOADED": LossKind.BUSY,
-        }.get(error.type, LossKind.PROTOCOL)
-        return LinkError(Loss(kind, _first_line(error.description)))
+        }.get(getattr(error, "type", ""), LossKind.PROTOCOL)
+        return LinkError(Loss(kind, first_line(error)))
 
 
 async def _not_run(message: str) -> OperationResult:
@@ -308,12 +346,8 @@ async def _not_run(message: str) -> OperationResult:
 
 
 async def _outcome_of(sent: Any) -> OperationResult:
-    return result_of_outcome((await sent).outcome)
+    return result_of(await sent)
 
 
 async def _legacy_result_of(sent: Any) -> OperationResult:
-    return result_of_legacy((await sent).result)
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0][:500] if text else "no reason given"
+    return result_of_legacy(await sent)

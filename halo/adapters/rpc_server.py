@@ -8,29 +8,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import capnp
-import structlog
 
 from halo.adapters.frames import OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
-from halo.adapters.schema import HaloAgent, OcfResourceAgent
+from halo.adapters.rpc_requests import (
+    BadCall,
+    bare_request,
+    bounded,
+    fill_batch,
+    fill_outcome,
+    fill_result,
+    fill_welcome,
+    name_of,
+    operation_of,
+    single,
+    watch_request,
+)
+from halo.adapters.schema import HaloAgent
 from halo.adapters.tls_listener import Door, Refusals, TlsListener
 from halo.adapters.wire import ProtocolError, Wire, set_socket_options
 from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
+from halo.core.bounds import ITEM_LIMIT, MANAGER_NAME_LIMIT, MONITOR_LIMIT
 from halo.core.errors import LossKind
 from halo.core.model import Operation
-from halo.core.outcomes import OperationResult, Outcome, ReportBatch
+from halo.core.outcomes import OperationResult, ReportBatch
+from halo.telling import PeerLog
 
-log = structlog.get_logger()
+log = PeerLog()
 
 BACKLOG = 128
-_PATIENCES = 10
 
-_OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
+UNDER_WAY_LIMIT = 10000
+"""Operations of one connection that have not ended: five for each of the resources of a host that
+has more than any. What the scripts do not get to is refused long before."""
+
+HELD_LIMIT_BYTES = 16 * 1024 * 1024
+"""Of their parameters."""
+
+_PATIENCES = 10
 
 
 class Observer(Protocol):
@@ -45,7 +66,9 @@ class Observer(Protocol):
 class AgentSession(Protocol):
     """What one connection of a manager comes to; calls arrive in order."""
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm: ...
+    def hello(
+        self, manager: str, cluster: str, term: int
+    ) -> Welcome | Busy | StaleTerm | NotServed: ...
 
     def heartbeat(self) -> None: ...
 
@@ -127,6 +150,8 @@ class _Connection:
         self._session: AgentSession | None = None
         self._rpc: Any = None
         self._calls: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._held_bytes = 0
 
     def _connected(self, wire: Wire) -> None:
         peer = wire.get_extra_info("peername")
@@ -159,85 +184,187 @@ class _Connection:
             call.cancel()
         self._rpc = None
 
-    def begin(self) -> None:
+    @contextlib.contextmanager
+    def carrying_out(self, *requests: Request) -> Iterator[None]:
         """Note the current task as a call under way, to be cancelled with the connection.
 
-        pycapnp cancels calls too, but only once its own machinery has noticed the end.
+        pycapnp cancels calls too, but only once its own machinery has noticed the end. Raises
+        BadCall where the connection has too much under way.
         """
         call = asyncio.current_task()
         assert call is not None
+        size = sum(request.size for request in requests)
+        if self._under_way + len(requests) > UNDER_WAY_LIMIT:
+            raise BadCall(f"more than {UNDER_WAY_LIMIT} operations of one connection are under way")
+        if self._held_bytes + size > HELD_LIMIT_BYTES:
+            raise BadCall(
+                "the parameters of what is under way for one connection are longer than "
+                f"{HELD_LIMIT_BYTES >> 20} MiB"
+            )
+        self._under_way += len(requests)
+        self._held_bytes += size
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        try:
+            yield
+        finally:
+            self._under_way -= len(requests)
+            self._held_bytes -= size
+            self._calls.discard(call)
+
+    def note(self, method: str, why: str) -> None:
+        """A call was refused for what it said."""
+        log.warning("refused a call", peer=self.peer, method=method, why=why)
+
+    def note_defect(self, method: str) -> None:
+        """A call failed for a reason of ours: inside its exception handler."""
+        log.exception("a call failed inside the agent", peer=self.peer, method=method)
+
+
+Method: TypeAlias = Callable[["_Servant", Any], Awaitable[None]]
+
+
+def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
+    """What a caller says must cost the agent nothing: a call that cannot be read, or is out of
+    bounds, is refused with a sentence by `refuse(results, sentence)`.
+
+    No other exception may leave a method as it is, since pycapnp sends it with its traceback, and
+    stops for ever over a text that is not UTF-8."""
+
+    def decorate(method: Method) -> Method:
+        name = method.__name__.removesuffix("_context")
+
+        @functools.wraps(method)
+        async def guarded(servant: _Servant, context: Any) -> None:
+            try:
+                await method(servant, context)
+                return
+            except BadCall as error:
+                why = str(error)
+            except UnicodeDecodeError as error:
+                why = f"it holds what is no text: {error.reason}"
+            except capnp.KjException:
+                why = "it holds what cannot be read"
+            except Exception:
+                servant.connection.note_defect(name)
+                raise RuntimeError("the agent failed over this call; its log says how") from None
+            servant.connection.note(name, why)
+            refuse(context.results, f"the call of {name} is refused: {why}")
+
+        return guarded
+
+    return decorate
+
+
+def _refuse_greeting(results: Any, why: str) -> None:
+    results.init("greeting").busy = why
+
+
+def _refuse_outcome(results: Any, why: str) -> None:
+    results.init("outcome").notRun = why
+
+
+def _refuse_outcomes(results: Any, why: str) -> None:
+    """An empty list: as many outcomes as the caller asked for could be too many."""
+
+
+def _refuse_result(results: Any, why: str) -> None:
+    results.init("result").err = why
+
+
+def _refuse_watch(results: Any, why: str) -> None:
+    results.refused = why
+
+
+def _refuse_silently(results: Any, why: str) -> None:
+    """A heartbeat says nothing and is told nothing."""
 
 
 class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the schema
-    """The methods of `halo.capnp`, by the names that pycapnp looks for."""
+    """The methods of `halo.capnp`, by the names that pycapnp looks for.
+
+    What a call says is read before anything is done, and then let go of."""
 
     def __init__(self, connection: _Connection, session: AgentSession) -> None:
-        self._connection = connection
+        self.connection = connection
         self._session = session
 
+    @_refusing(_refuse_greeting)
     async def hello_context(self, context: Any) -> None:
         params = context.params
-        answer = self._session.hello(params.manager, params.cluster, params.term)
+        manager = name_of(params.manager, MANAGER_NAME_LIMIT)
+        answer = self._session.hello(manager, name_of(params.cluster), params.term)
         greeting = context.results.init("greeting")
-        if isinstance(answer, Busy):
-            greeting.busy = str(answer)
-        elif isinstance(answer, StaleTerm):
+        if isinstance(answer, StaleTerm):
             greeting.staleTerm = answer.term
+        elif isinstance(answer, Welcome):
+            fill_welcome(greeting.init("welcome"), answer)
         else:
-            _fill_welcome(greeting.init("welcome"), answer)
+            greeting.busy = str(answer)
 
+    @_refusing(_refuse_silently)
     async def heartbeat_context(self, context: Any) -> None:
         self._session.heartbeat()
 
+    @_refusing(_refuse_outcome)
     async def run_context(self, context: Any) -> None:
-        self._connection.begin()
         params = context.params
-        request = _single(params, _OPERATIONS[params.op.raw])
-        result = await self._session.run(request, params.term)
-        _fill_outcome(context.results.init("outcome"), result)
+        request, term = single(params, operation_of(params)), params.term
+        await self._run(context, request, term)
 
+    @_refusing(_refuse_outcome)
     async def validateAll_context(self, context: Any) -> None:
-        self._connection.begin()
         params = context.params
-        result = await self._session.run(_single(params, Operation.VALIDATE), params.term)
-        _fill_outcome(context.results.init("outcome"), result)
+        request, term = single(params, Operation.VALIDATE), params.term
+        await self._run(context, request, term)
 
+    async def _run(self, context: Any, request: Request, term: int) -> None:
+        context.release_params()
+        with self.connection.carrying_out(request):
+            result = await self._session.run(request, term)
+        fill_outcome(context.results.init("outcome"), result)
+
+    @_refusing(_refuse_outcomes)
     async def monitorMany_context(self, context: Any) -> None:
-        self._connection.begin()
         params = context.params
-        term = params.term
-        calls = [
-            asyncio.get_running_loop().create_task(
-                self._session.run(_single(item, Operation.MONITOR), term)
-            )
-            for item in params.items
-        ]
+        term, patience_s = params.term, params.patienceMs / 1000
+        items = bounded(params.items, MONITOR_LIMIT, "monitors")
+        requests = [single(item, Operation.MONITOR) for item in items]
+        context.release_params()
+        with self.connection.carrying_out(*requests):
+            await self._monitor_many(context, requests, term, patience_s)
+
+    async def _monitor_many(
+        self, context: Any, requests: Sequence[Request], term: int, patience_s: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        calls = [loop.create_task(self._session.run(request, term)) for request in requests]
         try:
-            await _while_some_end(calls, params.patienceMs / 1000)
+            await _while_some_end(calls, patience_s)
             outcomes = context.results.init("outcomes", len(calls))
             for number, call in enumerate(calls):
                 if call.done():
-                    _fill_outcome(outcomes[number], call.result())
+                    fill_outcome(outcomes[number], call.result())
                 else:
                     outcomes[number].pending = None
         finally:
             for call in calls:
                 call.cancel()
 
+    @_refusing(_refuse_result)
     async def operation_context(self, context: Any) -> None:
-        self._connection.begin()
-        result = await self._session.operation(_bare_request(context.params))
-        _fill_result(context.results.init("result"), result)
+        request = bare_request(context.params)
+        context.release_params()
+        with self.connection.carrying_out(request):
+            result = await self._session.operation(request)
+        fill_result(context.results.init("result"), result)
 
+    @_refusing(_refuse_watch)
     async def watch_context(self, context: Any) -> None:
         params = context.params
-        items = [_watch_request(item) for item in params.items]
+        digest_interval_s, term = params.digestMs / 1000, params.term
+        items = [watch_request(item) for item in bounded(params.items, ITEM_LIMIT, "resources")]
         observer = _RemoteObserver(params.observer)
-        context.results.refused = self._session.watch(
-            items, observer, params.digestMs / 1000, params.term
-        )
+        context.results.refused = self._session.watch(items, observer, digest_interval_s, term)
 
 
 async def _while_some_end(calls: Sequence[asyncio.Task[Any]], patience_s: float) -> None:
@@ -267,89 +394,10 @@ class _RemoteObserver:
         self._client = client
 
     async def report(self, batch: ReportBatch) -> bool:
-        request = self._client.report_request()
-        _fill_batch(request.init("batch"), batch)
         try:
+            request = self._client.report_request()
+            fill_batch(request.init("batch"), batch)
             answer = await request.send()
-        except capnp.KjException as error:
-            log.debug("a report was not taken", error=error.description)
+            return bool(answer.accepted)
+        except (capnp.KjException, UnicodeError):
             return False
-        return bool(answer.accepted)
-
-
-def _bare_request(params: Any) -> Request:
-    """What a manager asks that knows `operation` alone."""
-    return Request(params.resource, _OPERATIONS[params.op.raw], _arguments(params))
-
-
-def _single(params: Any, operation: Operation) -> Request:
-    """One operation, of a `run` or of an item."""
-    return Request(
-        kind=params.resource,
-        operation=operation,
-        parameters=_arguments(params),
-        instance=params.instance,
-        timeout_s=params.timeoutMs / 1000 or None,
-    )
-
-
-def _arguments(params: Any) -> dict[str, str]:
-    return {argument.key: argument.value for argument in params.args}
-
-
-def _watch_request(item: Any) -> WatchRequest:
-    return WatchRequest(_single(item, Operation.MONITOR), item.periodMs / 1000)
-
-
-def _fill_batch(target: Any, batch: ReportBatch) -> None:
-    target.sequence = batch.sequence
-    target.complete = batch.complete
-    target.digest = batch.digest
-    reports = target.init("reports", len(batch.results))
-    for number, reported in enumerate(batch.results):
-        report = reports[number]
-        report.instance = reported.resource
-        report.operations = reported.operations
-        _fill_outcome(report.init("outcome"), reported.result)
-
-
-def _fill_welcome(target: Any, welcome: Welcome) -> None:
-    target.version = welcome.version
-    target.bootId = welcome.boot_id
-    target.startId = welcome.start_id
-    target.features = list(welcome.features)
-
-
-def _fill_outcome(outcome: Any, result: OperationResult | Busy | StaleTerm | NotServed) -> None:
-    if isinstance(result, StaleTerm):
-        outcome.staleTerm = result.term
-    elif isinstance(result, Busy | NotServed):
-        outcome.refused = str(result)
-    elif result.outcome is Outcome.COMPLETED:
-        completed = outcome.init("completed")
-        completed.code = result.code
-        completed.message = result.message
-    elif result.outcome is Outcome.TIMED_OUT:
-        outcome.timedOut = result.message
-    else:
-        outcome.notRun = result.message
-
-
-def _fill_result(answer: Any, result: OperationResult | Busy) -> None:
-    """Method 0 knows no deadline: a script ended at its own is an unspecific failure of it."""
-    if isinstance(result, Busy):
-        answer.err = str(result)
-    elif result.outcome is Outcome.NOT_RUN:
-        answer.err = result.message
-    elif result.outcome is Outcome.COMPLETED and result.code == 0:
-        answer.init("ok").innerOk = None
-    else:
-        error = answer.init("ok").init("innerErr")
-        error.code = result.code if result.outcome is Outcome.COMPLETED else _OCF_ERR_GENERIC
-        error.message = result.message
-
-
-_OCF_ERR_GENERIC = 1
-
-if set(OcfResourceAgent.Operation.schema.enumerants) != {o.value for o in _OPERATIONS}:
-    raise ImportError("halo.capnp and halo.core.model.Operation disagree")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-
-import structlog
+from typing import Any, ParamSpec, TypeVar
 
 from halo.adapters.schema import HaloAgent
+from halo.core.bounds import (
+    FEATURE_LIMIT,
+    FEATURE_NAME_LIMIT,
+    NAME_LIMIT,
+    cut,
+    cut_to_end,
+    name,
+)
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Resource
 from halo.core.outcomes import (
@@ -20,10 +27,12 @@ from halo.core.outcomes import (
     WatchItem,
 )
 from halo.ports import ReportSink
+from halo.telling import PeerLog
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-log = structlog.get_logger()
+log = PeerLog()
 
 _MAX_TIMEOUT_MS = 2**32 - 1
 
@@ -31,54 +40,98 @@ _BARE = {code: OperationResult(Outcome.COMPLETED, code) for code in range(10)}
 """Nearly every result is one of these: they share one object each."""
 
 
-class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
-    """What a watching agent reports to. Cut off, it accepts nothing."""
+BATCH_LIMIT = 1024
+"""Results in one report; an agent sends 256."""
 
-    def __init__(self, sink: ReportSink) -> None:
+REFUSAL_LIMIT_BYTES = 500
+
+
+class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
+    """What a watching agent reports to. Cut off, it accepts nothing.
+
+    `take` hands the parameters of a report on to the sink.
+    """
+
+    def __init__(
+        self, sink: ReportSink, host: str, take: Callable[[ReportSink, Any], bool]
+    ) -> None:
         self.sink: ReportSink | None = sink
+        self._host = host
+        self._take = take
 
     async def report_context(self, context: Any) -> None:
         accepted = False
         if self.sink is not None:
             try:
-                accepted = self.sink.report(batch_of(context.params.batch))
+                accepted = self._take(self.sink, context.params)
             except Exception:  # a defect of ours must reach our log, not the agent
-                log.exception("a report of an agent could not be taken in")
+                log.exception("a report could not be taken in", host=self._host)
         context.results.accepted = accepted
 
 
-def _as_text(read: Callable[[Any], T]) -> Callable[[Any], T]:
-    """Whatever an agent sends must cost the manager that host alone."""
+def of_peer(read: Callable[P, T]) -> Callable[P, T]:
+    """Whatever an agent sends must cost the manager that host alone: all that goes wrong in reading
+    it is the agent's fault, and becomes LinkError."""
 
     @functools.wraps(read)
-    def checked(message: Any) -> T:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return read(message)
+            return read(*args, **kwargs)
+        except LinkError:
+            raise
         except UnicodeDecodeError as error:
-            loss = Loss(LossKind.PROTOCOL, f"it sent what is no text: {error.reason}")
-            raise LinkError(loss) from error
+            text = f"it sent what is no text: {error.reason}"
+        except Exception as error:
+            text = f"it sent what cannot be read: {first_line(error)}"
+        raise LinkError(Loss(LossKind.PROTOCOL, text))
 
     return checked
 
 
-@_as_text
-def identity_of(greeting: Any) -> AgentIdentity:
+def first_line(error: BaseException) -> str:
+    """What an error of the library says, without its stack."""
+    text = str(getattr(error, "description", "") or error)
+    return cut(text.splitlines()[0], REFUSAL_LIMIT_BYTES) if text else "no reason given"
+
+
+@of_peer
+def identity_of(answer: Any) -> AgentIdentity:
+    greeting = answer.greeting
     kind = greeting.which()
     if kind == "welcome":
         welcome = greeting.welcome
+        features = itertools.islice(welcome.features, FEATURE_LIMIT)
         return AgentIdentity(
-            version=welcome.version,
-            boot_id=welcome.bootId,
-            features=frozenset(welcome.features),
-            start_id=welcome.startId,
+            version=name(welcome.version),
+            boot_id=_id("boot", welcome.bootId),
+            features=frozenset(each for each in features if len(each) <= FEATURE_NAME_LIMIT),
+            start_id=_id("start", welcome.startId),
         )
     if kind == "busy":
-        raise LinkError(Loss(LossKind.BUSY, greeting.busy))
+        raise LinkError(Loss(LossKind.BUSY, _refusal(greeting.busy)))
     if kind == "staleTerm":
         raise LinkError(
             Loss(LossKind.BUSY, f"a leader with the higher term {greeting.staleTerm} was served")
         )
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
+
+
+def _id(of: str, text: str) -> str:
+    """Cut, two of them could look alike."""
+    if len(text) > NAME_LIMIT:
+        raise LinkError(Loss(LossKind.PROTOCOL, f"its {of} id has {len(text)} characters"))
+    return text
+
+
+def _refusal(text: str) -> str:
+    return cut(text, REFUSAL_LIMIT_BYTES)
+
+
+@of_peer
+def refusal_of(answer: Any) -> str:
+    """Why nothing is watched, or nothing."""
+    text: str = answer.refused
+    return _refusal(text)
 
 
 def set_arguments(request: Any, resource: Resource) -> None:
@@ -111,18 +164,29 @@ def set_monitors(request: Any, resources: Sequence[Resource]) -> None:
         set_arguments(item, resource)
 
 
-def is_pending(outcome: Any) -> bool:
-    return bool(outcome.which() == "pending")
+@of_peer
+def results_of(answer: Any, count: int) -> list[OperationResult | None]:
+    """The outcomes of `count` monitors; None where one is pending."""
+    outcomes = answer.outcomes
+    if len(outcomes) != count:
+        text = f"{len(outcomes)} outcomes for {count} monitors"
+        raise LinkError(Loss(LossKind.PROTOCOL, text))
+    return [None if each.which() == "pending" else _result(each) for each in outcomes]
 
 
-def batch_of(batch: Any) -> ReportBatch:
+@of_peer
+def batch_of(params: Any) -> ReportBatch:
+    batch = params.batch
+    reports = batch.reports
+    if len(reports) > BATCH_LIMIT:
+        raise LinkError(Loss(LossKind.PROTOCOL, f"it sent {len(reports)} results in one report"))
     return ReportBatch(
         batch.sequence,
         batch.complete,
         batch.digest,
         tuple(
-            ReportedResult(report.instance, report.operations, result_of_outcome(report.outcome))
-            for report in batch.reports
+            ReportedResult(report.instance, report.operations, _result(report.outcome))
+            for report in reports
         ),
     )
 
@@ -133,21 +197,26 @@ def timeout_ms(timeout_s: float | None) -> int:
     return min(max(1, round(timeout_s * 1000)), _MAX_TIMEOUT_MS)
 
 
-@_as_text
-def result_of_outcome(outcome: Any) -> OperationResult:
+@of_peer
+def result_of(answer: Any) -> OperationResult:
+    """Of a `run` or a `validateAll`."""
+    return _result(answer.outcome)
+
+
+def _result(outcome: Any) -> OperationResult:
     kind = outcome.which()
     if kind == "completed":
         completed = outcome.completed
         code, message = completed.code, completed.message
         if not message and code in _BARE:
             return _BARE[code]
-        return OperationResult(Outcome.COMPLETED, code, message)
+        return OperationResult(Outcome.COMPLETED, code, cut_to_end(message))
     if kind == "timedOut":
-        return OperationResult(Outcome.TIMED_OUT, message=outcome.timedOut)
+        return OperationResult(Outcome.TIMED_OUT, message=cut_to_end(outcome.timedOut))
     if kind == "notRun":
-        return OperationResult(Outcome.NOT_RUN, message=outcome.notRun)
+        return OperationResult(Outcome.NOT_RUN, message=cut(outcome.notRun))
     if kind == "refused":
-        raise LinkError(Loss(LossKind.BUSY, outcome.refused))
+        raise LinkError(Loss(LossKind.BUSY, _refusal(outcome.refused)))
     if kind == "staleTerm":
         raise LinkError(
             Loss(LossKind.BUSY, f"a leader with the higher term {outcome.staleTerm} was served")
@@ -155,12 +224,13 @@ def result_of_outcome(outcome: Any) -> OperationResult:
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
 
 
-@_as_text
-def result_of_legacy(result: Any) -> OperationResult:
+@of_peer
+def result_of_legacy(answer: Any) -> OperationResult:
+    result = answer.result
     if result.which() == "err":
-        return OperationResult(Outcome.NOT_RUN, message=result.err)
+        return OperationResult(Outcome.NOT_RUN, message=cut(result.err))
     inner = result.ok
     if inner.which() == "innerOk":
         return OperationResult(Outcome.COMPLETED, 0)
     error = inner.innerErr
-    return OperationResult(Outcome.COMPLETED, error.code, error.message)
+    return OperationResult(Outcome.COMPLETED, error.code, cut_to_end(error.message))

@@ -28,6 +28,11 @@ class Request:
     timeout_s: float | None = None
 
     @property
+    def size(self) -> int:
+        """Of the parameters, in characters."""
+        return sum(len(name) + len(value) for name, value in self.parameters.items())
+
+    @property
     def resource_key(self) -> str:
         """The same for every operation on the same resource, and gives no parameter away."""
         parameters = {

@@ -28,6 +28,12 @@ PARAMETERS_LIMIT_BYTES = 64 * 1024
 """Names and values of one resource's parameters together. The kernel takes no variable of a
 script's environment that is longer than 128 KiB."""
 
+ITEM_LIMIT = 2000
+"""Resources of one watch: no host has as many."""
+
+MONITOR_LIMIT = 256
+"""Monitors in one call."""
+
 TERM_LIMIT = 2**53 - 1
 """The highest term of a leader: etcd counts no revisions beyond, and JSON holds it exactly."""
 

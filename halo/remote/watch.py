@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from halo.core.agent import WatchRequest
+from halo.core.bounds import ITEM_LIMIT
 from halo.core.errors import HaloError
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult
@@ -33,7 +34,6 @@ HUNG_S = 2.0
 BUSY_SHARE = BUSY_LIMIT - 50
 """With so many resources busy a watch leaves the rest to the manager's own operations."""
 
-ITEM_LIMIT = 2000
 PERIOD_MIN_S = 0.1
 DIGEST_INTERVAL_MIN_S = 0.1
 FIRST_ROUND_S = 1.0

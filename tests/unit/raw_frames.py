@@ -51,6 +51,7 @@ def results(question: int, method: str, fill: Fill = lambda _: None) -> bytes:
     def fill_message(message: Any) -> None:
         answer = message.init("return")
         answer.answerId = question
+        answer.releaseParamCaps = False  # the observer of a watch is kept
         fill(answer.init("results").content.as_struct(AGENT_METHODS[method].result_type))
 
     return frame(fill_message)

@@ -106,6 +106,10 @@ def test_an_exception_keeps_its_question_and_its_kind() -> None:
     assert exception_of(fed(data)) == (70000, True, "overloaded", "busy")
 
 
+def test_nobody_else_says_that_a_connection_has_ended() -> None:
+    assert exception_of(fed(raw.exception(1, "gone", "disconnected")))[2] == "failed"
+
+
 def test_an_unknown_kind_of_exception_is_a_failure() -> None:
     data = bytearray(raw.exception(7, "why", "unimplemented"))
     place = data.index(struct.pack("<IHH", 0, 3, 0))

@@ -22,10 +22,11 @@ ROOT = Path(halo.__file__).parent
 MAY_IMPORT: dict[str, set[str]] = {
     "halo.core": {"halo.core"},
     "halo.ports": {"halo.core"},
+    "halo.telling": set(),
     "halo.config": {"halo.config", "halo.core", "halo.ports"},
-    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports"},
-    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports"},
-    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports"},
+    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports", "halo.telling"},
+    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports", "halo.telling"},
+    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports", "halo.telling"},
     "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports"},
     "halo": set(),
 }

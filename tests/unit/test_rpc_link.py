@@ -26,8 +26,9 @@ from halo.adapters.wire import USER_TIMEOUT_MS, Wire
 from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
-from halo.core.outcomes import OperationResult, Outcome
+from halo.core.outcomes import OperationResult, Outcome, WatchItem
 from tests.unit.remote_helpers import PATIENCE_S, resource, until
+from tests.unit.watch_helpers import Reader
 
 MONITOR, START, STOP = Operation.MONITOR, Operation.START, Operation.STOP
 
@@ -552,14 +553,16 @@ class TestOldPeers:
 @pytest.mark.usefixtures("kj")
 async def test_messages_larger_than_any_buffer_arrive_whole() -> None:
     agent = Agent()
-    large = "x" * 3_000_000
-    agent.result = OperationResult(Outcome.COMPLETED, 1, large)
+    agent.greeting = Welcome("1", "boot", "start", ("run", "watch"))
+    large = {"p": "x" * 1900}
+    items = [WatchItem(resource(id=f"r{n}", parameters=large), 1.0, 1.0) for n in range(2000)]
     async with served(agent) as host, link(host) as connection:
-        results = await asyncio.gather(
-            *(connection.operation(resource(parameters={"p": large}), MONITOR, 60) for _ in "abc")
-        )
-    assert [result.message == large for result in results] == [True] * 3
-    assert [request.parameters["p"] == large for request, _ in agent.requests] == [True] * 3
+        for _ in "abc":
+            await connection.watch(items, Reader(), 1.0)
+    for watched, _, _ in agent.watches:
+        assert len(watched) == len(items)
+        assert all(each.request.parameters == large for each in watched)
+    assert len(agent.watches) == 3
 
 
 @pytest.mark.usefixtures("kj")
