@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from halo.adapters.schema import OcfResourceAgent
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
+from halo.core.agent import BadTerm, Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from halo.core.bounds import (
     INSTANCE_LIMIT,
     NAME_LIMIT,
     PARAMETER_LIMIT,
     PARAMETERS_LIMIT_BYTES,
     cut_to_end,
-    name,
 )
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome, ReportBatch
@@ -52,9 +51,10 @@ def operation_of(params: Any) -> Operation:
 
 
 def name_of(text: str, limit: int = NAME_LIMIT) -> str:
+    """A name as it is, unless it is too long to be one."""
     if len(text) > limit:
         raise BadCall(f"a name of {len(text)} characters is longer than {limit}")
-    return name(text, limit)
+    return text
 
 
 def bounded(entries: Any, limit: int, what: str) -> Any:
@@ -99,10 +99,12 @@ def fill_welcome(target: Any, welcome: Welcome) -> None:
     target.features = list(welcome.features)
 
 
-def fill_outcome(outcome: Any, result: OperationResult | Busy | StaleTerm | NotServed) -> None:
+def fill_outcome(
+    outcome: Any, result: OperationResult | Busy | StaleTerm | BadTerm | NotServed
+) -> None:
     if isinstance(result, StaleTerm):
         outcome.staleTerm = result.term
-    elif isinstance(result, Busy | NotServed):
+    elif isinstance(result, Busy | BadTerm | NotServed):
         outcome.refused = str(result)
     elif result.outcome is Outcome.COMPLETED:
         completed = outcome.init("completed")

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import capnp
 
 from halo.adapters.frames import OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
+from halo.adapters.listener import PlainListener
 from halo.adapters.losses import loss_of
 from halo.adapters.rpc_requests import (
     BadCall,
@@ -33,8 +34,8 @@ from halo.adapters.rpc_requests import (
 from halo.adapters.schema import HaloAgent
 from halo.adapters.tls_listener import Door, Refusals, TlsListener
 from halo.adapters.wire import ProtocolError, Wire, set_socket_options
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
-from halo.core.bounds import ITEM_LIMIT, MANAGER_NAME_LIMIT, MONITOR_LIMIT
+from halo.core.agent import BadTerm, Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
+from halo.core.bounds import ITEM_LIMIT, MANAGER_NAME_LIMIT, MONITOR_LIMIT, name
 from halo.core.errors import LossKind
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, ReportBatch
@@ -42,7 +43,8 @@ from halo.telling import PeerLog
 
 log = PeerLog()
 
-BACKLOG = 128
+BACKLOG = 512
+"""Connections that wait to be accepted: a flood must not fill it, and drop a manager's."""
 
 UNDER_WAY_LIMIT = 10000
 """Operations of one connection that have not ended: five for each of the resources of a host that
@@ -68,13 +70,13 @@ class AgentSession(Protocol):
 
     def hello(
         self, manager: str, cluster: str, term: int
-    ) -> Welcome | Busy | StaleTerm | NotServed: ...
+    ) -> Welcome | Busy | StaleTerm | BadTerm: ...
 
     def heartbeat(self) -> None: ...
 
     async def run(
         self, request: Request, term: int
-    ) -> OperationResult | Busy | StaleTerm | NotServed:
+    ) -> OperationResult | Busy | StaleTerm | BadTerm | NotServed:
         """Cancelled when the caller or the connection is gone."""
         ...
 
@@ -119,16 +121,14 @@ class CapnpAgentServer:
         self._open_session = open_session
         self._tls = tls
         self._refusals = Refusals()
-        self._server: asyncio.Server | TlsListener | None = None
+        self._server: PlainListener | TlsListener | None = None
 
     async def serve(self, sock: socket.socket) -> None:
         """Listen on a bound socket and return. Raises OSError."""
         if self._tls is not None:
             self._server = TlsListener(sock, self._tls, self._protocol, self._refusals, BACKLOG)
         else:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._protocol, sock=sock, backlog=BACKLOG
-            )
+            self._server = PlainListener(sock, self._protocol, BACKLOG)
 
     def _protocol(self) -> Wire:
         return _Connection(self._open_session, self._refusals).wire
@@ -231,7 +231,7 @@ def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
     stops for ever over a text that is not UTF-8."""
 
     def decorate(method: Method) -> Method:
-        name = method.__name__.removesuffix("_context")
+        called = method.__name__.removesuffix("_context")
 
         @functools.wraps(method)
         async def guarded(servant: _Servant, context: Any) -> None:
@@ -245,10 +245,10 @@ def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
             except capnp.KjException:
                 why = "it holds what cannot be read"
             except Exception:
-                servant.connection.note_defect(name)
+                servant.connection.note_defect(called)
                 raise RuntimeError("the agent failed over this call; its log says how") from None
-            servant.connection.note(name, why)
-            refuse(context.results, f"the call of {name} is refused: {why}")
+            servant.connection.note(called, why)
+            refuse(context.results, f"the call of {called} is refused: {why}")
 
         return guarded
 
@@ -291,8 +291,9 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
     @_refusing(_refuse_greeting)
     async def hello_context(self, context: Any) -> None:
         params = context.params
-        manager = name_of(params.manager, MANAGER_NAME_LIMIT)
-        answer = self._session.hello(manager, name_of(params.cluster), params.term)
+        manager = name(name_of(params.manager, MANAGER_NAME_LIMIT), MANAGER_NAME_LIMIT)
+        cluster = name(name_of(params.cluster))
+        answer = self._session.hello(manager, cluster, params.term)
         greeting = context.results.init("greeting")
         if isinstance(answer, StaleTerm):
             greeting.staleTerm = answer.term

@@ -110,10 +110,13 @@ def identity_of(answer: Any) -> AgentIdentity:
     if kind == "busy":
         raise LinkError(Loss(LossKind.BUSY, _refusal(greeting.busy)))
     if kind == "staleTerm":
-        raise LinkError(
-            Loss(LossKind.BUSY, f"a leader with the higher term {greeting.staleTerm} was served")
-        )
+        raise _stale(greeting.staleTerm)
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
+
+
+def _stale(term: int) -> LinkError:
+    text = f"a leader with the higher term {term} was served; if there was none, restart its agent"
+    return LinkError(Loss(LossKind.BUSY, text))
 
 
 def _id(of: str, text: str) -> str:
@@ -218,9 +221,7 @@ def _result(outcome: Any) -> OperationResult:
     if kind == "refused":
         raise LinkError(Loss(LossKind.BUSY, _refusal(outcome.refused)))
     if kind == "staleTerm":
-        raise LinkError(
-            Loss(LossKind.BUSY, f"a leader with the higher term {outcome.staleTerm} was served")
-        )
+        raise _stale(outcome.staleTerm)
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
 
 

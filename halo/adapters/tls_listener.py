@@ -17,12 +17,15 @@ import structlog
 
 from halo.adapters.farewell import farewell
 from halo.adapters.tls import speaks_no_tls
+from halo.core.crowd import Crowd
 
 log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_S = 5.0
 FAREWELL_TIMEOUT_S = 1.0
 """How long whoever is refused may take to end the connection; what it says is not read."""
+HANDSHAKES_AT_ONCE = 64
+HANDSHAKES_OF_PEER = 32
 ACCEPT_PAUSE_S = 1.0
 """After an accept that failed for want of descriptors or memory."""
 REPEAT_S = 600.0
@@ -112,6 +115,7 @@ class TlsListener:
         self._refusals = refusals
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._crowd: Crowd[asyncio.Task[None]] = Crowd(HANDSHAKES_AT_ONCE, HANDSHAKES_OF_PEER)
         sock.setblocking(False)
         sock.listen(backlog)
         self._accepting = self._loop.create_task(self._accept())
@@ -131,9 +135,18 @@ class TlsListener:
                 log.warning("cannot accept a connection", error=error.strerror)
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
-            handshake = self._loop.create_task(self._shake_hands(accepted, str(address[0])))
+            peer = str(address[0])
+            handshake = self._loop.create_task(self._shake_hands(accepted, peer))
             self._handshakes.add(handshake)
-            handshake.add_done_callback(self._handshakes.discard)
+            handshake.add_done_callback(self._ended)
+            if (out := self._crowd.enter(handshake, peer)) is not None:
+                out.cancel()
+            # Else as many as are waiting would be accepted before anything else goes on.
+            await asyncio.sleep(0)
+
+    def _ended(self, handshake: asyncio.Task[None]) -> None:
+        self._handshakes.discard(handshake)
+        self._crowd.leave(handshake)
 
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
         try:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from halo.core.bounds import TERM_LIMIT
 from halo.core.model import Operation
 
 VALIDATE_ALL = "validateAll"
@@ -79,7 +80,20 @@ class StaleTerm:
     term: int
 
     def __str__(self) -> str:
-        return f"this agent served a leader with the higher term {self.term}"
+        return (
+            f"this agent served a leader with the higher term {self.term}; "
+            "if there was none, restart the agent"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BadTerm:
+    """No leader has such a term."""
+
+    term: int
+
+    def __str__(self) -> str:
+        return f"the term {self.term} is none: no leader's is above {TERM_LIMIT}"
 
 
 @dataclass(frozen=True, slots=True)

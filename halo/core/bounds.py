@@ -46,21 +46,32 @@ _SHOWN_AS: dict[int, str | None] = {
 }
 
 
+_NOTE_BYTES = 60
+
+
 def cut(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
-    """The beginning of a text, with a note of what was cut. What cannot be shown becomes `?`."""
-    data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-    kept = _shown(data[:limit_bytes])
-    left = len(data) - limit_bytes
-    return kept if left <= 0 else f"{kept} [{left} more bytes were cut]"
+    """The beginning of a text, with a note of what was cut. What cannot be shown becomes `?`.
+
+    What was cut once is not cut again: the note is within the limit."""
+    data = _bytes_of(text)
+    if len(data) <= limit_bytes:
+        return _shown(data)
+    kept = limit_bytes - _NOTE_BYTES
+    return f"{_shown(data[:kept])} [{len(data) - kept} more bytes were cut]"
 
 
 def cut_to_end(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
     """The end of a text, where scripts say what went wrong; otherwise as :func:`cut`."""
-    data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    data = _bytes_of(text)
     left = len(data) - limit_bytes
     if left <= 0:
         return _shown(data)
+    left += _NOTE_BYTES
     return f"[{left} bytes before this were cut] {_shown(data[left:])}"
+
+
+def _bytes_of(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
 
 
 def _shown(data: bytes) -> str:

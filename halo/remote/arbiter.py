@@ -1,5 +1,8 @@
 """Which manager an agent serves: one at a time, and of that one the newest connection.
 
+A leader's term counts within its cluster, and as long as the agent runs: nobody else's can keep a
+leader out, and an administrator undoes a wrong one by a restart of the agent, which stops nothing.
+
 Plain and synchronous; time comes in as an argument, in seconds of any steady clock.
 """
 
@@ -8,10 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from halo.core.agent import Busy, StaleTerm
+from halo.core.agent import BadTerm, Busy, StaleTerm
+from halo.core.bounds import TERM_LIMIT
 
 SILENCE_S = 10.0
 """A manager that called nothing for so long no longer counts as served."""
+
+CLUSTERS = 16
+"""Whose terms are remembered; the one that was served least lately is forgotten first."""
 
 Session = TypeVar("Session")
 
@@ -20,15 +27,17 @@ Session = TypeVar("Session")
 class _Served(Generic[Session]):
     session: Session
     manager: str
+    cluster: str
     last_call: float
     pending: int = 0
 
 
 class Arbiter(Generic[Session]):
-    """Invariant: at most one session is served, and no term below `term` is obeyed."""
+    """Invariant: at most one session is served, and no term is obeyed that is lower than one seen
+    in the same cluster."""
 
     def __init__(self) -> None:
-        self.term = 0
+        self._terms: dict[str, int] = {}  # by cluster; the one served last is the last
         self._served: _Served[Session] | None = None
 
     @property
@@ -40,28 +49,48 @@ class Arbiter(Generic[Session]):
         return self._served is not None and self._served.session is session
 
     def claim(
-        self, session: Session, manager: str, term: int, now: float
-    ) -> Session | Busy | StaleTerm | None:
-        """Ask that `session` be served for `manager`.
+        self, session: Session, manager: str, cluster: str, term: int | None, now: float
+    ) -> Session | Busy | StaleTerm | BadTerm | None:
+        """Ask that `session` be served for `manager`; `term` is None where it knows of none.
 
         Returns why not, or the older session that it replaces and the caller must close, or None.
         """
-        if term < self.term:
-            return StaleTerm(self.term)
+        refusal = None if term is None else self._refusal_of(cluster, term)
+        if refusal is not None:
+            return refusal
         served = self._served
         if served is not None and served.manager != manager and not self._is_silent(served, now):
             return Busy(served.manager)
-        self.term = term
+        if term is not None:
+            self._note_term(cluster, term)
         older = served.session if served is not None and served.session is not session else None
-        self._served = _Served(session, manager, now)
+        self._served = _Served(session, manager, cluster, now)
         return older
 
-    def check_term(self, term: int) -> StaleTerm | None:
-        """Refuse a term below the highest seen, and remember a higher one."""
-        if term < self.term:
-            return StaleTerm(self.term)
-        self.term = term
-        return None
+    def check_term(self, session: Session, term: int) -> StaleTerm | BadTerm | None:
+        """Refuse a term of the session that is served where it is below the highest seen in its
+        cluster, and remember a higher one."""
+        if not self.is_served(session):
+            return None
+        assert self._served is not None
+        cluster = self._served.cluster
+        refusal = self._refusal_of(cluster, term)
+        if refusal is None:
+            self._note_term(cluster, term)
+        return refusal
+
+    def _refusal_of(self, cluster: str, term: int) -> StaleTerm | BadTerm | None:
+        if term > TERM_LIMIT:
+            return BadTerm(term)
+        highest = self._terms.get(cluster, 0)
+        return StaleTerm(highest) if term < highest else None
+
+    def _note_term(self, cluster: str, term: int) -> None:
+        if term > 0:
+            self._terms.pop(cluster, None)
+            self._terms[cluster] = term
+        if len(self._terms) > CLUSTERS:
+            del self._terms[next(iter(self._terms))]
 
     def call(self, session: Session, now: float) -> bool:
         """Note a sign of life; returns whether the session is the served one."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Protocol
-
-import structlog
+from typing import Protocol, TypeAlias
 
 from halo import __version__
 from halo.core.agent import (
     VALIDATE_ALL,
+    BadTerm,
     Busy,
     NotServed,
     Request,
@@ -19,13 +18,17 @@ from halo.core.agent import (
     WatchRequest,
     Welcome,
 )
+from halo.core.crowd import Crowd
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult
 from halo.remote.arbiter import Arbiter
 from halo.remote.sessions import boot_identity
 from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
+from halo.telling import PeerLog
 
-log = structlog.get_logger()
+log = PeerLog()
+
+Refusal: TypeAlias = Busy | StaleTerm | BadTerm
 
 FEATURES = ("heartbeat", "run", "watch", "monitorMany", VALIDATE_ALL)
 """What this agent can do beyond `operation`."""
@@ -34,7 +37,12 @@ COUNTED = 10000
 """Resources of one connection whose starts and stops are counted, far more than a host has."""
 
 CONNECTION_LIMIT = 64
-"""Open connections, served or not; the longest open of those not served gives way to a new one."""
+CONNECTIONS_OF_PEER = 32
+"""Open connections that are not served. With :data:`halo.remote.operations.BUSY_LIMIT` they leave
+descriptors for a manager, however many others come."""
+
+GREETING_DEADLINE_S = 10.0
+"""A connection over which nothing was asked for so long is closed."""
 
 
 class Performer(Monitoring, Protocol):
@@ -68,34 +76,39 @@ class AgentService:
         # An agent in a test stands for a host: its start is the host's boot.
         boot = start_id if test_id is not None else boot_identity()
         self.welcome = Welcome(__version__, boot, start_id, (*FEATURES, *features))
-        self._sessions: dict[Session, None] = {}
+        self._sessions: set[Session] = set()
+        self._crowd: Crowd[Session] = Crowd(CONNECTION_LIMIT, CONNECTIONS_OF_PEER)
         self._watch: tuple[Session, Watch] | None = None
-        self._last_refusal: tuple[str, str, Busy | StaleTerm] | None = None
+        self._last_refusal: tuple[str, str, Refusal] | None = None
 
     def open_session(self, link: Link) -> Session:
         """A connection stands. It costs an idle one where there are too many."""
         session = Session(self, link)
-        self._sessions[session] = None
-        if len(self._sessions) > CONNECTION_LIMIT:
-            idle = (s for s in self._sessions if not self.arbiter.is_served(s))
-            if (oldest := next(idle, None)) is not None:
-                oldest.close("too many connections")
+        self._sessions.add(session)
+        if (out := self._crowd.enter(session, link.peer)) is not None:
+            log.warning("too many connections", peer=link.peer)
+            out.close("too many connections")
         return session
+
+    def serve(self, session: Session) -> None:
+        """A session is the one served: it does not count among the others any more."""
+        self._crowd.leave(session)
 
     def dismiss(self, session: Session) -> None:
         """A session has ended."""
-        self._sessions.pop(session, None)
+        self._sessions.discard(session)
+        self._crowd.leave(session)
         if (watch := self.watch_of(session)) is not None:
             watch.disconnected()
         if self.arbiter.is_served(session):
             log.info("manager disconnected", manager=self.arbiter.manager)
         self.arbiter.forget(session)
 
-    def note_refusal(self, manager: str, peer: str, why: Busy | StaleTerm) -> None:
+    def note_refusal(self, manager: str, peer: str, why: Refusal) -> None:
         """Say it once: a refused manager tries again twice a second."""
         refusal = (manager, peer, why)
-        write = log.debug if refusal == self._last_refusal else log.warning
-        write("refused a manager", manager=manager, peer=peer, why=str(why))
+        if refusal != self._last_refusal:
+            log.warning("refused a manager", peer=peer, manager=manager, why=str(why))
         self._last_refusal = refusal
 
     def watch_of(self, session: Session) -> Watch | None:
@@ -125,23 +138,29 @@ class Session:
         self._service = service
         self._link = link
         self._ended_operations: dict[ResourceId, int] = {}
+        deadline = asyncio.get_running_loop().call_later(GREETING_DEADLINE_S, self._give_up)
+        self._greeting_deadline: asyncio.TimerHandle = deadline
+
+    def _give_up(self) -> None:
+        log.warning("a connection without a greeting", peer=self._link.peer)
+        self.close("no greeting in time")
 
     def close(self, why: str) -> None:
-        """Drop the connection. Safe to repeat."""
-        log.debug("closing a connection", peer=self._link.peer, why=why)
+        """Drop the connection. Safe to repeat. Not from within a call that came over it."""
+        self._greeting_deadline.cancel()
         self._service.dismiss(self)
         self._link.close()
 
     def ended(self) -> None:
         """The manager's end closed it, or the network did."""
+        self._greeting_deadline.cancel()
         self._service.dismiss(self)
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm:
+    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Refusal:
         """Become the served connection of `manager`, or say why not."""
-        refusal = self._claim(manager, term)
+        refusal = self._claim(manager, cluster, term)
         if refusal is not None:
             return refusal
-        log.debug("greeted", manager=manager, cluster=cluster, term=term)
         return self._service.welcome
 
     def heartbeat(self) -> None:
@@ -149,13 +168,11 @@ class Session:
         if (watch := self._service.watch_of(self)) is not None:
             watch.heartbeat()
 
-    async def run(
-        self, request: Request, term: int
-    ) -> OperationResult | Busy | StaleTerm | NotServed:
+    async def run(self, request: Request, term: int) -> OperationResult | Refusal | NotServed:
         """Run an operation; dropped with the connection where its script has not begun."""
         if not self._service.arbiter.call(self, _now()):
             return NotServed()
-        stale = self._service.arbiter.check_term(term)
+        stale = self._service.arbiter.check_term(self, term)
         if stale is not None:
             return stale
         return await self._service.operations.perform(request, lambda: self._count(request))
@@ -177,7 +194,7 @@ class Session:
         service = self._service
         if not service.arbiter.call(self, _now()):
             return str(NotServed())
-        stale = service.arbiter.check_term(term)
+        stale = service.arbiter.check_term(self, term)
         if stale is not None:
             return str(stale)
         counts = self._ended_operations
@@ -195,7 +212,7 @@ class Session:
         """As :meth:`run`, for a manager that said no hello: its address is its name."""
         arbiter = self._service.arbiter
         if not arbiter.is_served(self):
-            answer = self._claim(f"manager at {self._link.peer}", arbiter.term)
+            answer = self._claim(f"manager at {self._link.peer}", "", None)
             if isinstance(answer, Busy):
                 return answer
         arbiter.hold(self, 1, _now())
@@ -204,15 +221,17 @@ class Session:
         finally:
             arbiter.hold(self, -1, _now())
 
-    def _claim(self, manager: str, term: int) -> Busy | StaleTerm | None:
+    def _claim(self, manager: str, cluster: str, term: int | None) -> Refusal | None:
+        self._greeting_deadline.cancel()
         arbiter = self._service.arbiter
         before = arbiter.manager
-        answer = arbiter.claim(self, manager, term, _now())
-        if isinstance(answer, Busy | StaleTerm):
+        answer = arbiter.claim(self, manager, cluster, term, _now())
+        if isinstance(answer, Refusal):
             self._service.note_refusal(manager, self._link.peer, answer)
             return answer
         if answer is not None:
             answer.close("a newer connection took over")
+        self._service.serve(self)
         if answer is not None or before != manager:
             log.info("serving a manager", manager=manager, peer=self._link.peer)
         return None

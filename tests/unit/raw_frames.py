@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import capnp
 
-from halo.adapters.schema import HaloAgent
+from halo.adapters.schema import HaloAgent, OcfResourceAgent
 
 _PACKAGE = Path(capnp.__file__).parent
 rpc: Any = capnp.load(str(_PACKAGE / "rpc.capnp"), imports=[str(_PACKAGE.parent)])
@@ -25,6 +25,7 @@ Fill: TypeAlias = Callable[[Any], None]
 
 OBSERVER = HaloAgent.Observer
 AGENT_METHODS = HaloAgent.schema.methods
+LEGACY_METHODS = OcfResourceAgent.schema.methods
 _METHOD_NAMES = {
     (HaloAgent.schema.node.id, number): name for number, name in enumerate(AGENT_METHODS)
 }
@@ -115,18 +116,45 @@ def welcome(question: int, **changes: Any) -> bytes:
     return results(question, "hello", fill)
 
 
+def _method(name: str) -> tuple[int, int, Any]:
+    """The interface, the number and the schema of a method of an agent's."""
+    of = LEGACY_METHODS if name in LEGACY_METHODS else AGENT_METHODS
+    id = (OcfResourceAgent if of is LEGACY_METHODS else HaloAgent).schema.node.id
+    return id, list(of).index(name), of[name]
+
+
 def call(question: int, method: str = "heartbeat", fill: Fill = lambda _: None) -> bytes:
     """Call a method of the interface that the answer to question 0 brings."""
 
     def fill_message(message: Any) -> None:
         asked = message.init("call")
         asked.questionId = question
-        asked.interfaceId = HaloAgent.schema.node.id
-        asked.methodId = list(AGENT_METHODS).index(method)
+        asked.interfaceId, asked.methodId, schema = _method(method)
         asked.init("target").init("promisedAnswer").questionId = 0
-        fill(asked.init("params").content.as_struct(AGENT_METHODS[method].param_type))
+        fill(asked.init("params").content.as_struct(schema.param_type))
 
     return frame(fill_message)
+
+
+def watch(question: int, fill: Fill = lambda _: None) -> bytes:
+    """Ask for a watch, with our interface 0 as the observer."""
+
+    def fill_message(message: Any) -> None:
+        asked = message.init("call")
+        asked.questionId = question
+        asked.interfaceId, asked.methodId, schema = _method("watch")
+        asked.init("target").init("promisedAnswer").questionId = 0
+        payload = asked.init("params")
+        payload.init("capTable", 1)[0].senderHosted = 0
+        fill(payload.content.as_struct(schema.param_type))
+
+    data = bytearray(frame(fill_message))
+    # The parameters are a struct of two words and two pointers; the second is the observer.
+    words = [WORD.unpack_from(data, at)[0] for at in range(0, len(data), 8)]
+    (place,) = (number for number, word in enumerate(words) if word >> 32 == 0x0002_0002)
+    content = place + 1 + (words[place] >> 2 & 0x3FFF_FFFF)
+    WORD.pack_into(data, 8 * (content + 3), 3)
+    return bytes(data)
 
 
 def report(question: int, fill: Fill = lambda _: None, *, to: int = 0) -> bytes:

@@ -89,7 +89,7 @@ def test_frames_pass_whole_however_they_are_cut_up(sizes: list[int]) -> None:
         (b"\x1b[2J gone", "?[2J gone"),
         (b"", ""),
         ("straße".encode(), "straße"),
-        (b"x" * 5000, "x" * TEXT_LIMIT_BYTES + " [904 more bytes were cut]"),
+        (b"x" * 5000, "x" * (TEXT_LIMIT_BYTES - 60) + " [964 more bytes were cut]"),
     ],
 )
 def test_an_exception_is_written_anew_with_a_clean_text(reason: bytes, shown: str) -> None:

@@ -83,15 +83,15 @@ class TestMetadata:
 class TestArbiter:
     def test_one_manager_at_a_time(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        assert arbiter.claim("s1", "one", 0, 0.0) is None
-        assert arbiter.claim("s2", "two", 0, SILENCE_S - 0.1) == Busy("one")
+        assert arbiter.claim("s1", "one", "c", 0, 0.0) is None
+        assert arbiter.claim("s2", "two", "c", 0, SILENCE_S - 0.1) == Busy("one")
         assert arbiter.is_served("s1")
         assert not arbiter.is_served("s2")
 
     def test_a_newer_connection_of_the_same_manager_replaces_the_older(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        arbiter.claim("s1", "one", 0, 0.0)
-        assert arbiter.claim("s2", "one", 0, 0.1) == "s1"
+        arbiter.claim("s1", "one", "c", 0, 0.0)
+        assert arbiter.claim("s2", "one", "c", 0, 0.1) == "s1"
         assert arbiter.is_served("s2")
         assert not arbiter.call("s1", 0.2)
         arbiter.forget("s1")
@@ -99,40 +99,40 @@ class TestArbiter:
 
     def test_a_repeated_greeting_replaces_nothing(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        arbiter.claim("s1", "one", 0, 0.0)
-        assert arbiter.claim("s1", "one", 0, 0.1) is None
+        arbiter.claim("s1", "one", "c", 0, 0.0)
+        assert arbiter.claim("s1", "one", "c", 0, 0.1) is None
 
     def test_a_manager_silent_for_ten_seconds_gives_way(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        arbiter.claim("s1", "one", 0, 0.0)
+        arbiter.claim("s1", "one", "c", 0, 0.0)
         arbiter.call("s1", 5.0)
-        assert arbiter.claim("s2", "two", 0, 14.9) == Busy("one")
-        assert arbiter.claim("s2", "two", 0, 15.0) == "s1"
+        assert arbiter.claim("s2", "two", "c", 0, 14.9) == Busy("one")
+        assert arbiter.claim("s2", "two", "c", 0, 15.0) == "s1"
         assert arbiter.manager == "two"
 
     def test_a_manager_that_waits_for_an_answer_and_sends_no_heartbeats_is_not_silent(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        arbiter.claim("s1", "old", 0, 0.0)
+        arbiter.claim("s1", "old", "c", 0, 0.0)
         arbiter.hold("s1", 1, 0.0)
-        assert arbiter.claim("s2", "two", 0, 60.0) == Busy("old")
+        assert arbiter.claim("s2", "two", "c", 0, 60.0) == Busy("old")
         arbiter.hold("s1", -1, 61.0)
-        assert arbiter.claim("s2", "two", 0, 70.0) == Busy("old")
-        assert arbiter.claim("s2", "two", 0, 71.0) == "s1"
+        assert arbiter.claim("s2", "two", "c", 0, 70.0) == Busy("old")
+        assert arbiter.claim("s2", "two", "c", 0, 71.0) == "s1"
 
     def test_an_ended_connection_frees_the_agent(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        arbiter.claim("s1", "one", 0, 0.0)
+        arbiter.claim("s1", "one", "c", 0, 0.0)
         arbiter.forget("s1")
-        assert arbiter.claim("s2", "two", 0, 0.1) is None
+        assert arbiter.claim("s2", "two", "c", 0, 0.1) is None
 
     def test_a_term_below_the_highest_seen_is_refused(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        assert arbiter.claim("s1", "one", 3, 0.0) is None
-        assert arbiter.check_term(4) is None
-        assert arbiter.check_term(3) == StaleTerm(4)
+        assert arbiter.claim("s1", "one", "c", 3, 0.0) is None
+        assert arbiter.check_term("s1", 4) is None
+        assert arbiter.check_term("s1", 3) == StaleTerm(4)
         arbiter.forget("s1")
-        assert arbiter.claim("s2", "one", 3, 1.0) == StaleTerm(4)
-        assert arbiter.claim("s2", "one", 4, 1.0) is None
+        assert arbiter.claim("s2", "one", "c", 3, 1.0) == StaleTerm(4)
+        assert arbiter.claim("s2", "one", "c", 4, 1.0) is None
 
 
 class TestLanes:

@@ -1,0 +1,66 @@
+"""The agent's port where it speaks no TLS.
+
+asyncio's own server accepts as many connections in one step as may wait, so that a flood of them
+holds up the loop, and what was accepted, for as long; here it is a few at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from halo.telling import PeerLog
+
+log = PeerLog()
+
+ACCEPT_PAUSE_S = 1.0
+"""After an accept that failed for want of descriptors or memory."""
+
+ACCEPTS_AT_ONCE = 8
+
+
+class PlainListener:
+    """Listens, and hands on each connection. Has `close` as :class:`asyncio.Server` has it."""
+
+    def __init__(
+        self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], backlog: int
+    ) -> None:
+        """Raises OSError where the bound socket cannot listen."""
+        self._sock = sock
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        sock.listen(backlog)
+        self._loop.add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        """Stop listening. Standing connections are not touched."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                accepted, _address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("cannot accept a connection", error=error.strerror)
+                self._loop.remove_reader(self._sock)
+                self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._go_on)
+                return
+            accepted.setblocking(False)
+            task: asyncio.Task[object] = self._loop.create_task(
+                self._loop.connect_accepted_socket(self._protocol, accepted)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._sock, self._accept)
