@@ -1,8 +1,8 @@
 """The log about others: what a peer causes is told a few times, then counted.
 
 Whoever may connect, or answers, decides how often something goes wrong; the log must not be theirs
-to fill. Lines are of one kind when they tell the same event of the same host or peer. So many of a
-kind are written within a minute, and then one that says how many more there were.
+to fill. Lines are alike when they tell the same event of the same host, peer, or kind of resource.
+So many of them are written within a minute, and then one that says how many more there were.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW_S = 60.0
 KINDS = 1000
 """Kinds that are counted apart; more than that count together."""
 
-_ABOUT = ("host", "peer")
+_ABOUT = ("host", "peer", "kind")
 _Kind = tuple[str, str, str]  # the event, and about whom
 _OTHERS: _Kind = ("", "", "")
 
@@ -39,7 +39,8 @@ class _Count:
 
 
 class PeerLog:
-    """Writes as a structlog logger does. The field `host`, or else `peer`, says who is the cause.
+    """Writes as a structlog logger does. The field `host`, else `peer`, else `kind`, says whose
+    doing it is.
 
     Needs a running event loop, for the time and for the line that tells the count. What is kept
     back is written at level debug.

@@ -40,8 +40,11 @@ from halo.manager.group_task import GroupTask
 from halo.manager.link import HostLink
 from halo.manager.surveyor import Surveyor
 from halo.ports import AgentConnection
+from halo.telling import PeerLog
 
 log = structlog.get_logger("halo.host")
+peer_log = PeerLog("halo.host")
+"""For what an agent can bring about as often as it likes."""
 
 
 class HostTask:
@@ -209,7 +212,7 @@ class HostTask:
         memory, make = self._state.memory_of_host(self.host), self._context.journal.make
         boot = _boot(memory.boot_id, identity.boot_id)
         if not memory.connected:
-            log.info("connected", host=self.host, version=identity.version, boot=boot)
+            peer_log.info("connected", host=self.host, version=identity.version, boot=boot)
         records = [make(Journaled.CONNECT, self.host, boot_id=identity.boot_id)]
         if self._state.remembered.lifecycle(self.host).away:
             records.insert(0, make(Journaled.RETURN, self.host, boot))
@@ -241,7 +244,7 @@ class HostTask:
 
     def link_down(self, loss: Loss) -> None:
         """The connection is gone."""
-        log.warning("disconnected", host=self.host, reason=str(loss))
+        peer_log.warning("disconnected", host=self.host, reason=str(loss))
         self._state.host_disconnected(self.host, loss, self._loop.time())
         if self._surveyor is not None:
             self._surveyor.stop()
@@ -302,7 +305,7 @@ class HostTask:
             # reset rests on it: it must not make a host that is gone one that may be fenced.
             self._note(Journaled.DISCONNECT, str(loss))
         if at.loss is None or at.loss.kind is not loss.kind:
-            log.info("not connected", host=self.host, reason=str(loss))
+            peer_log.info("not connected", host=self.host, reason=str(loss))
             at.loss = loss
             self._context.desk.learnt(self._context.groups_of(self.host))
 
@@ -310,7 +313,7 @@ class HostTask:
         """A heartbeat was answered."""
         at = self._state.hosts[self.host]
         if at.suspect_at is not None:
-            log.info("answers again", host=self.host)
+            peer_log.info("answers again", host=self.host)
             if at.accepted:
                 self._note(Journaled.ANSWERS)
             self._state.host_alive(self.host)
@@ -330,7 +333,7 @@ class HostTask:
             return  # its silence tells nothing new, and counts for nothing
         if at.suspect_at is None:
             at.suspect_at = since
-            log.warning("suspect", host=self.host)
+            peer_log.warning("suspect", host=self.host)
             if at.accepted:
                 self._note(Journaled.SUSPECT, "a heartbeat is overdue")
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
@@ -21,6 +19,7 @@ from halo.core.watching import DigestKeeper
 from halo.manager.context import Context
 from halo.manager.operations import taught
 from halo.ports import AgentConnection
+from halo.telling import PeerLog
 
 FEATURE = "watch"
 BATCHES_MISSED = 3
@@ -32,7 +31,7 @@ CALL_DEADLINE_S = 10.0
 
 UNCERTAIN = "a start or stop was not answered in time: its end cannot be counted"
 
-log = structlog.get_logger("halo.watch")
+log = PeerLog("halo.watch")
 
 ReportTaker = Callable[[ResourceGroup, ResourceId, OperationResult], None]
 

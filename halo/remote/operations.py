@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
+from halo.core import bounds
 from halo.core.agent import Request
 from halo.core.outcomes import OperationResult, Outcome
 from halo.remote import ocf, sessions
@@ -25,8 +26,11 @@ from halo.remote.ocf import Script, ScriptError
 from halo.remote.process import ScriptProcess, ScriptRunner
 from halo.remote.records import OPERATION_VARIABLE, RunDirectory, RunningScript, WatchMarker
 from halo.remote.timeouts import METADATA_TIMEOUT_S, AdvertisedTimeouts
+from halo.telling import PeerLog
 
 log = structlog.get_logger()
+peer_log = PeerLog()
+"""For what a manager can bring about as often as it likes."""
 
 BUSY_LIMIT = 300
 """Resources busy at once. Each takes three descriptors, of the 1,024 that a process usually has;
@@ -180,7 +184,7 @@ class Operations:
         except ScriptError as error:
             give(_not_run(request, str(error)))
         except Exception as error:
-            log.exception("an operation failed inside the agent", kind=request.kind)
+            peer_log.exception("an operation failed inside the agent", kind=request.kind)
             give(_not_run(request, f"internal error of the agent: {error!r}"))
         finally:
             ended()
@@ -352,7 +356,8 @@ def _completed(status: int, stderr: str) -> OperationResult:
 
 
 def _not_run(request: Request, why: str) -> OperationResult:
-    log.warning("not run", kind=request.kind[:200], operation=request.operation.value, why=why)
+    kind = bounds.name(request.kind)
+    peer_log.warning("not run", kind=kind, operation=request.operation.value, why=why)
     return OperationResult(Outcome.NOT_RUN, message=why)
 
 

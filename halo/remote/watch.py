@@ -12,8 +12,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import structlog
-
 from halo.core.agent import WatchRequest
 from halo.core.bounds import ITEM_LIMIT
 from halo.core.errors import HaloError
@@ -21,8 +19,9 @@ from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult
 from halo.remote.operations import BUSY_LIMIT, Monitor
 from halo.remote.reports import Reports
+from halo.telling import PeerLog
 
-log = structlog.get_logger()
+log = PeerLog()
 
 AT_ONCE = 32
 """Monitors of a watch at once."""
