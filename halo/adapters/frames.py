@@ -59,6 +59,9 @@ _INTRODUCTIONS = 8
 _CAPABILITIES = 8
 
 
+NO_RPC = "it does not speak Cap'n Proto RPC"
+
+
 class FrameError(Exception):
     """The peer broke a rule of the protocol or a bound; the text is one sentence for people."""
 
@@ -259,7 +262,7 @@ class _Frame:
         self._data = data
         count = _U32.unpack_from(data, at)[0] + 1
         if count > SEGMENT_LIMIT:
-            raise FrameError(f"it sent a message of {count} segments")
+            raise FrameError(NO_RPC)
         begin = at + _WORD_BYTES * (count // 2 + 1)
         self._segments: list[tuple[int, int]] = []
         self.end = begin  # of the table alone, as long as that is not complete
@@ -314,7 +317,7 @@ class _Frame:
             return 0
         segment, begin, pointer = self._follow(of[0], at)
         if pointer & 3 != 1:
-            raise FrameError("it sent a message that is no Cap'n Proto RPC")
+            raise FrameError(NO_RPC)
         if pointer >> 32 & 7 != 7:
             return pointer >> 35
         self._require(segment, begin, begin + _WORD_BYTES)  # entries of several words: a tag first
@@ -323,7 +326,7 @@ class _Frame:
     def _struct(self, segment: int, at: int) -> _Struct:
         segment, begin, pointer = self._follow(segment, at)
         if pointer & 3 != 0:
-            raise FrameError("it sent a message that is no Cap'n Proto RPC")
+            raise FrameError(NO_RPC)
         pointers = begin + _WORD_BYTES * (pointer >> 32 & 0xFFFF)
         end = pointers + _WORD_BYTES * (pointer >> 48)
         self._require(segment, begin, end)
@@ -411,6 +414,19 @@ def _exception(question: int, flags: int, kind: int, reason: str) -> bytes:
         struct.pack("<IHHQ", question, flags, _EXCEPTION, 0),
         _pointer(0, 1, 1),
         struct.pack("<IHH", 0, kind, 0),
+        _WORD.pack(1 | 2 << 32 | len(text) << 35),
+        text + bytes(-len(text) % _WORD_BYTES),
+    )
+
+
+def abort(reason: str) -> bytes:
+    """The frame that ends a connection in the protocol's way, and says why."""
+    text = reason.encode() + b"\0"
+    return _frame_of(
+        _pointer(0, 1, 1),
+        _WORD.pack(_Kind.ABORT),
+        _pointer(0, 1, 1),
+        _WORD.pack(0),
         _WORD.pack(1 | 2 << 32 | len(text) << 35),
         text + bytes(-len(text) % _WORD_BYTES),
     )

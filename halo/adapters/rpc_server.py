@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import capnp
 
-from halo.adapters.frames import OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
+from halo.adapters.frames import NO_RPC, OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.listener import PlainListener
 from halo.adapters.losses import loss_of
 from halo.adapters.rpc_requests import (
@@ -170,7 +170,8 @@ class _Connection:
         if loss.kind is LossKind.TLS:
             self._refusals.note(self.peer, f"TLS failed: {loss.detail}")
         elif isinstance(error, ProtocolError):
-            self._refusals.note(self.peer, f"{error}; is its manager started with --mtls?")
+            hint = "; is its manager started with --mtls?" if str(error) == NO_RPC else ""
+            self._refusals.note(self.peer, f"{error}{hint}")
         self._cancel_calls()
         if self._session is not None:
             self._session.ended()

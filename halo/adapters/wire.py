@@ -21,10 +21,11 @@ from typing import Any
 
 import capnp
 
-from halo.adapters.frames import FrameError, Inspector, Limits, PeerGone
+from halo.adapters.frames import NO_RPC, FrameError, Inspector, Limits, PeerGone, abort
 
 _RECEIVE_BYTES = 256 * 1024
 _PENDING_LIMIT_BYTES = 1024 * 1024
+_FAREWELL_S = 1.0
 
 KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 2
@@ -108,7 +109,7 @@ class Wire(asyncio.BufferedProtocol):
         try:
             frames = self._inspector.feed(_receive_view[:nbytes], self._loop.time())
         except FrameError as error:
-            self._drop(ProtocolError(str(error)))
+            self._refuse(str(error))
             return
         except PeerGone:
             self._drop(None)
@@ -122,6 +123,13 @@ class Wire(asyncio.BufferedProtocol):
         if len(self._pending) > _PENDING_LIMIT_BYTES and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+
+    def _refuse(self, why: str) -> None:
+        """Say why, as any peer understands it, and end the connection."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.write(abort(f"refused: {why}"))
+        self._drop(ProtocolError(why))
 
     def eof_received(self) -> None:
         """The peer's orderly end: asyncio closes the transport, since nothing is returned."""
@@ -198,11 +206,13 @@ class Wire(asyncio.BufferedProtocol):
         It is in the middle of its work here, so the connection is dropped in a turn of its own.
         """
         self._flush()
-        self._loop.call_soon(self._drop, ProtocolError("the peer does not speak Cap'n Proto RPC"))
+        self._loop.call_soon(self._drop, ProtocolError(NO_RPC))
 
     def _drop(self, reason: ProtocolError | None) -> None:
+        """End the connection. What is on its way gets there, unless the peer does not read."""
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.close()
+            self._loop.call_later(_FAREWELL_S, self._transport.abort)
         self._lose(reason)
 
     def close(self) -> None:
