@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias
 
 import capnp
 
-from halo.adapters.frames import NO_RPC, OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
+from halo.adapters.frame_layout import NO_RPC
+from halo.adapters.frames import OF_MANAGERS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.listener import PlainListener
 from halo.adapters.losses import loss_of
 from halo.adapters.rpc_requests import (

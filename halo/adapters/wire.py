@@ -21,7 +21,8 @@ from typing import Any
 
 import capnp
 
-from halo.adapters.frames import NO_RPC, FrameError, Inspector, Limits, PeerGone, abort
+from halo.adapters.frame_layout import NO_RPC, FrameError, abort
+from halo.adapters.frames import Inspector, Limits, PeerGone
 
 _RECEIVE_BYTES = 256 * 1024
 _PENDING_LIMIT_BYTES = 1024 * 1024
