@@ -22,6 +22,7 @@ from halo.manager.context import Context
 from halo.manager.host_task import HostTask
 from halo.manager.second_copy import SecondCopies
 from halo.manager.wakeup import Wakeup
+from halo.telling import PeerLog
 
 DECISIONS_AT_ONCE = 20
 RECHECK_SPACING_S = 0.0005
@@ -30,6 +31,7 @@ DECISION_HOLDS_S = 20.0
 have started by hand what an agent said was stopped."""
 
 log = structlog.get_logger("halo.desk")
+peer_log = PeerLog("halo.desk")
 
 
 class Fencing(Protocol):
@@ -245,5 +247,5 @@ class PlacementDesk:
     def _say_not_fenced(self, host: HostId, refusal: str) -> None:
         at = self._state.hosts[host]
         if refusal and at.fence_held.split("(")[0] != refusal.split("(")[0]:
-            log.warning("not fenced", host=host, reason=refusal)
+            peer_log.warning("not fenced", host=host, reason=refusal)
         at.fence_held = refusal

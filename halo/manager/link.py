@@ -113,6 +113,7 @@ class HostLink:
         self._attempt_ends_at = float("inf")
         self._is_queued = False  # the attempt was accepted there, and waits for its turn here
         self._declared_lost = False
+        self._ended_by_us = False  # the last connection
         self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
         self._defect: Exception | None = None
 
@@ -149,7 +150,9 @@ class HostLink:
                 connection = await self._connect()
                 if connection is not None:
                     await self._serve(connection)
-                    continue
+                    if self._ended_by_us or self._loop.time() - began >= self._retry_s:
+                        continue
+                    # Else an agent that greets and breaks off would have us do nothing else.
                 pause = self._retry_s - (self._loop.time() - began)
                 await self._pause(max(pause, 0.01))
         finally:
@@ -291,6 +294,7 @@ class HostLink:
         """Watch a connection until it ends."""
         if not self._allowed.is_set():
             connection.close()
+            self._ended_by_us = True
             return
         self._connection = connection
         self._released.clear()
@@ -307,6 +311,7 @@ class HostLink:
         if connection.identity.legacy:
             # It sent no signs of life that count. Hosts that fall silent together must be seen to.
             self._detector.begin_afresh(self._loop.time())
+        self._ended_by_us = loss.kind is LossKind.STALE
         self._owner.link_down(loss)
         self._after_loss(loss)
 

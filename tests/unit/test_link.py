@@ -648,3 +648,27 @@ async def test_a_probe_of_a_silent_host_ends_at_its_deadline() -> None:
     began = bench.loop.time()
     assert await bench.link.probe(1.0) is ProbeAnswer.NONE
     assert bench.loop.time() - began == pytest.approx(1.0)
+
+
+@virtual
+async def test_an_agent_that_greets_and_breaks_off_is_not_greeted_without_end() -> None:
+    bench = Bench()
+    for _ in range(200):
+        await bench.until("up")
+        bench.agent.end(LossKind.PROTOCOL)
+        await bench.until("down")
+        if bench.loop.time() - bench.began > 10.0:
+            break
+    assert len(bench.agent.attempts) <= 25
+    bench.work.cancel()
+
+
+@virtual
+async def test_a_connection_that_stood_is_made_again_at_once() -> None:
+    bench = Bench()
+    await bench.until("up")
+    await asyncio.sleep(5.0)
+    bench.agent.end(LossKind.RESET)
+    await asyncio.sleep(0.1)
+    assert bench.told == ["up", "down: RESET", "up"]
+    bench.work.cancel()
