@@ -15,6 +15,7 @@ from typing import Any
 import capnp
 
 from halo.adapters.farewell import refusal_in
+from halo.adapters.frame_layout import MESSAGE_LIMIT_BYTES, WORD_BYTES
 from halo.adapters.frames import OF_AGENTS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher, Results
@@ -39,6 +40,9 @@ from halo.core.errors import HaloError, LinkError, Loss, LossKind
 from halo.core.model import Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, WatchItem
 from halo.ports import AnswerTaker, ReportSink
+
+WATCH_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 4096
+"""Of what a watch asks for; its message has a few words more."""
 
 _TLS_THERE = "if the agent runs with --mtls, start the manager so, too"
 _NOT_LET_IN = "the agent may have refused the manager's certificate: see its log there"
@@ -314,6 +318,10 @@ class CapnpConnection:
             term=self._term(),
         )
         set_items(request, items)
+        size = request.total_size.word_count * WORD_BYTES
+        if size > WATCH_LIMIT_BYTES:  # the agent would end the connection over it
+            text = f"{len(items)} resources with their parameters are {size} bytes, too many"
+            raise LinkError(Loss(LossKind.PROTOCOL, f"it cannot be asked to watch: {text}"))
         try:
             answer = await request.send()
         except PEERS_FAULT as error:

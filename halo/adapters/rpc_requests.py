@@ -69,7 +69,7 @@ def _arguments(params: Any) -> dict[str, str]:
     size = 0
     for argument in bounded(params.args, PARAMETER_LIMIT, "parameters"):
         key, value = argument.key, argument.value
-        size += len(key) + len(value)
+        size += len(key.encode()) + len(value.encode())
         if size > PARAMETERS_LIMIT_BYTES:
             raise BadCall(f"the parameters are longer than {PARAMETERS_LIMIT_BYTES >> 10} KiB")
         found[key] = value

@@ -24,9 +24,9 @@ FEATURE_NAME_LIMIT = 64
 PARAMETER_LIMIT = 256
 """Parameters of one resource."""
 
-PARAMETERS_LIMIT_BYTES = 64 * 1024
-"""Names and values of one resource's parameters together. The kernel takes no variable of a
-script's environment that is longer than 128 KiB."""
+PARAMETERS_LIMIT_BYTES = 32 * 1024
+"""Names and values of one resource's parameters together, in UTF-8: 64 monitors in one call stay
+far below the size of a message."""
 
 ITEM_LIMIT = 2000
 """Resources of one watch: no host has as many."""

@@ -566,6 +566,20 @@ async def test_messages_larger_than_any_buffer_arrive_whole() -> None:
 
 
 @pytest.mark.usefixtures("kj")
+async def test_a_watch_that_no_agent_would_take_is_refused_here() -> None:
+    """Sent, it would cost the connection, again and again: so the host is polled."""
+    agent = Agent()
+    agent.greeting = Welcome("1", "boot", "start", ("run", "watch"))
+    items = [
+        WatchItem(resource(id=f"r{n}", parameters={"p": "x" * 3000}), 1.0, 1.0) for n in range(2000)
+    ]
+    async with served(agent) as host, link(host) as connection:
+        with pytest.raises(LinkError, match="2000 resources"):
+            await connection.watch(items, Reader(), 1.0)
+        await connection.heartbeat()
+
+
+@pytest.mark.usefixtures("kj")
 async def test_the_schema_keeps_what_existing_sites_know() -> None:
     assert OcfResourceAgent.schema.node.scopeId == 0x9663F4DD604AFA35
     assert list(OcfResourceAgent.schema.methods) == ["operation"]

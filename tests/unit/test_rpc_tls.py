@@ -79,7 +79,7 @@ async def test_the_right_certificates_work(ours: Authority) -> None:
         made = CapnpConnector("m", "c", tls=identity)
         connection = await made.connect(host, PATIENCE_S)
         await connection.heartbeat()
-        large = resource(parameters={"p": "x" * 60_000})
+        large = resource(parameters={"p": "x" * 30_000})
         assert (await connection.operation(large, Operation.MONITOR, PATIENCE_S)).code == 0
         transport = connection.wire.get_extra_info("ssl_object")
         assert transport.version() in ("TLSv1.2", "TLSv1.3")
