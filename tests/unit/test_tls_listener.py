@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters.tls_listener import REPEAT_S, TOLD_AT_MOST, Refusals, reason_of
+from halo.adapters.tls_identity import manager_identity
+from halo.adapters.tls_listener import (
+    HANDSHAKE_TIMEOUT_S,
+    HANDSHAKES_OF_PEER,
+    REPEAT_S,
+    TOLD_AT_MOST,
+    Refusals,
+    reason_of,
+)
 from tests.certificates import Authority
 
 from .remote_helpers import until
-from .test_rpc_tls import ours, tls_agent
+from .test_rpc_tls import loss_of_connecting, ours, tls_agent
 from .virtual_time import run
 
 __all__ = ["ours"]  # a fixture
@@ -99,6 +109,29 @@ async def test_who_is_turned_away_is_written_down_with_the_reason(
         assert peer == "127.0.0.1"
         assert told.startswith(reason)
         assert agent.links == []
+
+
+async def test_a_flood_of_silent_connections_keeps_no_manager_out(ours: Authority) -> None:
+    """Each would hold a descriptor for five seconds, and the agent has a thousand."""
+    async with tls_agent(ours.host("server", "localhost")) as (host, _agent):
+        begun, before = time.monotonic(), len(os.listdir("/proc/self/fd"))
+        flood = []
+        for _ in range(300):
+            silent = socket.socket()
+            silent.bind(("127.0.0.2", 0))
+            silent.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(silent, ("127.0.0.1", host.port))
+            flood.append(silent)
+        identity = manager_identity(ours.manager("client", "manager"))
+        assert await loss_of_connecting(host, identity) is None
+
+        def held() -> int:
+            return len(os.listdir("/proc/self/fd")) - before - len(flood)
+
+        await until(lambda: held() <= HANDSHAKES_OF_PEER, "the oldest to go")
+        assert time.monotonic() - begun < HANDSHAKE_TIMEOUT_S, "they went of age alone"
+        for silent in flood:
+            silent.close()
 
 
 def test_reasons_hold_in_one_line() -> None:
