@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from halo.core.agent import Busy, Request, StaleTerm
+from halo.core.agent import BadTerm, Busy, Request, StaleTerm
+from halo.core.bounds import TERM_LIMIT
 from halo.core.model import Operation
-from halo.remote.arbiter import SILENCE_S, Arbiter
+from halo.remote.arbiter import CLUSTERS, SILENCE_S, Arbiter
 from halo.remote.lanes import QUEUE_LIMIT, LaneFull, Lanes
 from halo.remote.ocf import ScriptError, locate, parse_timeouts
 
@@ -133,6 +134,27 @@ class TestArbiter:
         arbiter.forget("s1")
         assert arbiter.claim("s2", "one", "c", 3, 1.0) == StaleTerm(4)
         assert arbiter.claim("s2", "one", "c", 4, 1.0) is None
+
+    def test_a_term_counts_within_its_cluster(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "rogue", "theirs", TERM_LIMIT, 0.0)
+        arbiter.forget("s1")
+        assert arbiter.claim("s2", "one", "ours", 3, 1.0) is None
+        assert arbiter.check_term("s2", 2) == StaleTerm(3)
+
+    def test_a_term_that_no_leader_has_is_refused_and_not_remembered(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        assert arbiter.claim("s1", "one", "c", TERM_LIMIT + 1, 0.0) == BadTerm(TERM_LIMIT + 1)
+        assert arbiter.claim("s1", "one", "c", 1, 0.0) is None
+        assert arbiter.check_term("s1", 2**64 - 1) == BadTerm(2**64 - 1)
+        assert arbiter.check_term("s1", 1) is None
+
+    def test_the_terms_of_the_clusters_served_last_are_remembered(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        for number in range(CLUSTERS + 1):
+            arbiter.claim("s", "one", f"c{number}", 5, 0.0)
+        assert arbiter.claim("s", "one", "c1", 4, 0.0) == StaleTerm(5)
+        assert arbiter.claim("s", "one", "c0", 4, 0.0) is None
 
 
 class TestLanes:
