@@ -189,22 +189,24 @@ async def test_who_is_refused_and_stays_is_shut_out(authority: Authority, sends:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    def stay(address: tuple[str, int], leave: threading.Event) -> None:
+    def stay(address: tuple[str, int], leave: threading.Event, stands: threading.Event) -> None:
         with (
             socket.create_connection(address, PATIENCE_S) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secured,
             contextlib.suppress(OSError),
         ):
+            stands.set()
             while not leave.wait(0.01):
                 if sends:
                     secured.sendall(bytes(1000))
             secured.sendall(bytes(1000))
 
     async with tls_agent(authority.host("server", "localhost"), MGMT) as (host, agent):
-        before, leave = descriptors(), threading.Event()
-        staying = asyncio.create_task(asyncio.to_thread(stay, ("127.0.0.1", host.port), leave))
+        before, leave, stands = descriptors(), threading.Event(), threading.Event()
+        address = ("127.0.0.1", host.port)
+        staying = asyncio.create_task(asyncio.to_thread(stay, address, leave, stands))
         try:
-            await until(lambda: descriptors() >= before + 2, "both ends")
+            await until(stands.is_set, "the connection")
             await until(lambda: descriptors() < before + 2, "the agent's end to be gone")
         finally:
             leave.set()
