@@ -1,0 +1,434 @@
+"""Rogue agents that break the protocol itself: frames, pointers, questions, capabilities, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.hostile import frames
+from tests.hostile.frames import Asked
+from tests.hostile.rogue import (
+    Behaviour,
+    Connection,
+    Handler,
+    answer,
+    serve,
+    take_watch,
+    watched,
+    welcome,
+)
+
+UNKNOWN = 4_000_000_000
+NO_TEXT = b"\xff\xfe\xfd\x80"
+
+_made: dict[str, Behaviour] = {}
+
+
+def behaviour(function: Behaviour) -> Behaviour:
+    """Enter it into the table by its name."""
+    _made[function.__name__] = function
+    return function
+
+
+def behaviours() -> dict[str, Callable[[], Behaviour]]:
+    """What makes each behaviour of this module, by name."""
+    return {name: (lambda made=made: made) for name, made in _made.items()}  # type: ignore[misc]
+
+
+# Bytes ------------------------------------------------------------------------------------------
+
+
+def says(data: bytes) -> Behaviour:
+    """Say this as soon as the connection stands, and then nothing."""
+
+    async def behave(connection: Connection) -> None:
+        connection.threw()
+        await connection.push(data)
+        await connection.keep_silent()
+
+    return behave
+
+
+def answers_with(data: bytes) -> Behaviour:
+    """Say this in the place of an answer to the greeting."""
+
+    async def behave(connection: Connection) -> None:
+        async def hello(connection: Connection, asked: Asked) -> None:
+            await connection.push(data)
+
+        await serve(connection, hello=hello)
+
+    return behave
+
+
+def _far_pointers_in_a_circle() -> bytes:
+    far_0 = struct.pack("<II", 2 | (0 << 3), 1)
+    far_1 = struct.pack("<II", 2 | (0 << 3), 0)
+    return frames.raw_frame(far_0, far_1)
+
+
+def _list_of_nothing() -> bytes:
+    """A list of 2^29 structs of no words, in eight bytes: the amplification that limits stop."""
+    root = struct.pack("<iHH", 0 << 2, 0, 1)
+    pointer = struct.pack("<II", 1 | (0 << 2), 7 | (0 << 3))
+    tag = struct.pack("<iHH", (2**29 - 1) << 2, 0, 0)
+    return frames.raw_frame(root + pointer + tag)
+
+
+_made.update(
+    http=says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" * 50),
+    tls=says(bytes.fromhex("160301020001") + bytes(512)),
+    zeros=says(bytes(1 << 20)),
+    ones=says(b"\xff" * (1 << 20)),
+    ssh=says(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    a_frame_of_half_a_gigabyte_announced=says(frames.head(1 << 26)),
+    a_frame_of_32_gigabytes_announced=says(frames.head(0xFFFFFFFF)),
+    two_billion_segments=says(struct.pack("<I", 0x7FFFFFFF) + bytes(4096)),
+    segments_whose_count_overflows=says(struct.pack("<I", 0xFFFFFFFF) + bytes(4096)),
+    five_hundred_empty_segments=says(frames.head(*[0] * 512) * 200),
+    empty_frames=says(frames.head(0) * 10_000),
+    frames_of_a_null_pointer=says(frames.raw_frame(bytes(8)) * 10_000),
+    a_pointer_out_of_bounds=answers_with(frames.raw_frame(struct.pack("<iHH", 1 << 28, 1, 1))),
+    far_pointers_in_a_circle=answers_with(_far_pointers_in_a_circle()),
+    a_far_pointer_to_no_segment=answers_with(frames.raw_frame(struct.pack("<II", 2, 99))),
+    half_a_billion_structs_of_nothing=answers_with(_list_of_nothing()),
+)
+
+
+@behaviour
+async def a_frame_that_never_ends(connection: Connection) -> None:
+    """Announces 400 MB, and delivers them as fast as they are taken, up to 64 MB."""
+    connection.threw()
+    await connection.push(frames.head(50_000_000))
+    for _ in range(64):
+        await connection.push(bytes(1 << 20))
+    await connection.keep_silent()
+
+
+@behaviour
+async def one_byte_at_a_time(connection: Connection) -> None:
+    connection.threw()
+    for byte in frames.abort("slow") * 100:
+        await connection.push(bytes([byte]))
+        await asyncio.sleep(0.05)
+
+
+@behaviour
+async def random_bytes(connection: Connection) -> None:
+    connection.threw()
+    for _ in range(256):
+        await connection.push(connection.chance.randbytes(4096))
+    await connection.keep_silent()
+
+
+@behaviour
+async def frames_of_random_words(connection: Connection) -> None:
+    async def hello(connection: Connection, asked: Asked) -> None:
+        for _ in range(50):
+            words = connection.chance.randbytes(8 * connection.chance.randrange(1, 40))
+            await connection.push(frames.raw_frame(words))
+
+    await serve(connection, hello=hello)
+
+
+# Questions and answers --------------------------------------------------------------------------
+
+
+def _says_first(*messages: bytes) -> Behaviour:
+    """Greets honestly, and with the answer to each heartbeat come these."""
+
+    async def behave(connection: Connection) -> None:
+        def heartbeat(connection: Connection, asked: Asked) -> None:
+            for message in messages:
+                connection.send(message)
+            answer()(connection, asked)
+
+        await serve(connection, heartbeat=heartbeat)
+
+    return behave
+
+
+def _nested(depth: int) -> bytes:
+    """A message that says `unimplemented` about itself, again and again."""
+
+    def fill(message: Any) -> None:
+        for _ in range(depth):
+            message = message.init("unimplemented")
+        message.init("finish").questionId = 0
+
+    return frames.other(fill)
+
+
+def _set(kind: str, **fields: Any) -> bytes:
+    """A message of this kind, with these fields; a dict is a struct."""
+    return frames.other(lambda message: _fill(message.init(kind), fields))
+
+
+def _fill(target: Any, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _fill(target.init(name), value)
+        else:
+            setattr(target, name, value)
+
+
+_ANSWERED_NEVER_ASKED = (
+    frames.results(UNKNOWN, "heartbeat"),
+    frames.exception(UNKNOWN, NO_TEXT),
+    frames.results(999, "hello"),
+)
+
+_made.update(
+    answers_to_questions_never_asked=_says_first(*_ANSWERED_NEVER_ASKED),
+    an_exception_to_a_question_never_asked=_says_first(frames.exception(77, NO_TEXT)),
+    lets_go_of_what_nobody_gave=_says_first(frames.release(UNKNOWN, 2**32 - 1)),
+    lets_go_of_our_interface_too_often=_says_first(frames.release(0, 2**32 - 1)),
+    ends_questions_never_asked=_says_first(frames.finish(UNKNOWN), frames.finish(0)),
+    resolves_what_was_no_promise=_says_first(
+        _set("resolve", promiseId=UNKNOWN, cap={"senderHosted": 5})
+    ),
+    resolves_with_a_bad_text=_says_first(
+        _set("resolve", promiseId=1, exception={"reason": NO_TEXT})
+    ),
+    lifts_an_embargo_that_is_none=_says_first(
+        _set(
+            "disembargo",
+            target={"importedCap": UNKNOWN},
+            context={"receiverLoopback": 99},
+        )
+    ),
+    asks_for_an_embargo=_says_first(
+        _set("disembargo", target={"importedCap": 0}, context={"senderLoopback": 1})
+    ),
+    provides_a_third_party=_says_first(_set("provide", questionId=5, target={"importedCap": 0})),
+    accepts_a_third_party=_says_first(_set("accept", questionId=6, embargo=True)),
+    joins_a_third_party=_says_first(_set("join", questionId=7, target={"importedCap": 0})),
+    says_unimplemented=_says_first(_nested(1)),
+    says_unimplemented_in_fifty_layers=_says_first(_nested(50)),
+    says_unimplemented_in_ten_thousand_layers=_says_first(_nested(10_000)),
+    asks_for_our_interface=_says_first(
+        frames.bootstrap(1), frames.call(2, "heartbeat", on_answer=1)
+    ),
+    calls_an_interface_that_we_never_gave=_says_first(frames.call(3, "heartbeat", on_import=0)),
+    calls_on_an_answer_that_is_none=_says_first(frames.call(4, "heartbeat", on_answer=UNKNOWN)),
+)
+
+
+def _returns(fill: frames.Fill) -> Handler:
+    def handle(connection: Connection, asked: Asked) -> None:
+        connection.send(frames.answer_with(asked.question, fill))
+
+    return handle
+
+
+def _greets_with(fill: frames.Fill) -> Behaviour:
+    async def behave(connection: Connection) -> None:
+        await serve(connection, hello=_returns(fill))
+
+    return behave
+
+
+def _thousand_capabilities(target: Any) -> None:
+    payload = target.init("results")
+    table = payload.init("capTable", 1000)
+    for number in range(1000):
+        table[number].senderPromise = number
+
+
+_made.update(
+    says_that_the_greeting_was_cancelled=_greets_with(lambda r: setattr(r, "canceled", None)),
+    says_that_the_answer_went_elsewhere=_greets_with(
+        lambda r: setattr(r, "resultsSentElsewhere", None)
+    ),
+    takes_the_answer_from_another_question=_greets_with(
+        lambda r: setattr(r, "takeFromOtherQuestion", UNKNOWN)
+    ),
+    takes_the_answer_from_the_same_question=_greets_with(
+        lambda r: setattr(r, "takeFromOtherQuestion", 0)
+    ),
+    a_thousand_promises_in_the_answer=_greets_with(_thousand_capabilities),
+    nothing_in_the_answer=_greets_with(lambda r: r.init("results")),
+)
+
+
+@behaviour
+async def every_answer_twice(connection: Connection) -> None:
+    def twice(connection: Connection, asked: Asked) -> None:
+        for _ in range(2):
+            connection.send(frames.results(asked.question, "heartbeat"))
+
+    await serve(connection, heartbeat=twice)
+
+
+@behaviour
+async def answers_in_reverse_order(connection: Connection) -> None:
+    held: list[int] = []
+
+    def later(connection: Connection, asked: Asked) -> None:
+        held.append(asked.question)
+        if len(held) == 4:
+            for question in reversed(held):
+                connection.send(frames.results(question, "heartbeat"))
+            held.clear()
+
+    await serve(connection, heartbeat=later)
+
+
+@behaviour
+async def the_answer_of_another_method(connection: Connection) -> None:
+    def mixed(connection: Connection, asked: Asked) -> None:
+        connection.send(frames.results(asked.question, "operation"))
+
+    await serve(connection, hello=mixed)
+
+
+@behaviour
+async def heartbeats_answered_with_a_watch(connection: Connection) -> None:
+    def mixed(connection: Connection, asked: Asked) -> None:
+        connection.send(
+            frames.results(asked.question, "watch", lambda r: setattr(r, "refused", "no"))
+        )
+
+    await serve(connection, heartbeat=mixed)
+
+
+# Capabilities -----------------------------------------------------------------------------------
+
+
+def _bootstrap(kind: str, number: int = 0) -> Behaviour:
+    async def behave(connection: Connection) -> None:
+        def give(connection: Connection, asked: Asked) -> None:
+            connection.send(frames.bootstrap_results(asked.question, kind, number))
+
+        await serve(connection, bootstrap=give)
+
+    return behave
+
+
+_made.update(
+    no_interface=_bootstrap("none"),
+    a_promise_that_is_never_kept=_bootstrap("senderPromise", 5),
+    the_managers_own_interface=_bootstrap("receiverHosted", 0),
+    an_interface_of_nobody=_bootstrap("receiverHosted", UNKNOWN),
+    the_answer_to_no_question=_bootstrap("receiverAnswer", UNKNOWN),
+    an_interface_of_the_highest_number=_bootstrap("senderHosted", 2**32 - 1),
+)
+
+
+def _misuses_the_observer(make: Callable[[Connection, int], Iterator[bytes]]) -> Behaviour:
+    async def behave(connection: Connection) -> None:
+        async def watch(connection: Connection, asked: Asked) -> None:
+            watched(connection, asked)
+            for frame in make(connection, asked.imported()[0]):
+                await connection.push(frame)
+
+        await serve(connection, watch=watch)
+
+    return behave
+
+
+def _other_methods(connection: Connection, observer: int) -> Iterator[bytes]:
+    for number in (1, 2, 65535):
+        yield frames.call(connection.question(), "report", on_import=observer, number=number)
+    yield frames.call(connection.question(), "report", on_import=observer, interface=12345)
+    yield frames.call(connection.question(), "hello", on_import=observer)
+
+
+def _same_question(connection: Connection, observer: int) -> Iterator[bytes]:
+    for _ in range(3):
+        yield frames.call(5, "report", on_import=observer)
+
+
+def _without_end(connection: Connection, observer: int) -> Iterator[bytes]:
+    """As many calls as the other end takes, none of whose answers is let go of."""
+    for _ in range(20_000):
+        yield frames.call(connection.question(), "report", on_import=observer)
+
+
+def _offers(connection: Connection, observer: int) -> Iterator[bytes]:
+    for _ in range(50):
+        yield frames.call(connection.question(), "report", on_import=observer, offers=1000)
+
+
+_made.update(
+    other_methods_of_the_observer=_misuses_the_observer(_other_methods),
+    the_same_question_again=_misuses_the_observer(_same_question),
+    calls_whose_answers_nobody_takes=_misuses_the_observer(_without_end),
+    a_thousand_capabilities_with_a_report=_misuses_the_observer(_offers),
+    lets_go_of_the_observer_at_once=_misuses_the_observer(
+        lambda connection, observer: iter([frames.release(observer, 1)])
+    ),
+    lets_go_of_the_observer_too_often=_misuses_the_observer(
+        lambda connection, observer: iter([frames.release(observer, 2**32 - 1)])
+    ),
+)
+
+
+@behaviour
+async def calls_that_read_no_answer(connection: Connection) -> None:
+    """The answers fill the socket, and then the manager's memory, unless it stops."""
+
+    async def watch(connection: Connection, asked: Asked) -> None:
+        take_watch(connection, asked)
+        observer = asked.imported()[0]
+        while True:
+            await connection.push(
+                frames.call(connection.question(), "report", on_import=observer) * 1
+            )
+
+    await serve(connection, hello=welcome(features=("watch",)), watch=watch)
+
+
+# Silence and ends -------------------------------------------------------------------------------
+
+STEPS = ("bootstrap", "hello", "heartbeat", "watch", "monitorMany", "run")
+
+
+def _at(step: str, act: Callable[[Connection], Any]) -> Behaviour:
+    async def behave(connection: Connection) -> None:
+        async def there(connection: Connection, asked: Asked) -> None:
+            done = act(connection)
+            if done is not None:
+                await done
+
+        features = ("monitorMany",) if step == "monitorMany" else ("watch", "validateAll")
+        instead: dict[str, Handler] = {step: there}
+        if step != "hello":
+            instead["hello"] = welcome(features=features)
+        await serve(connection, **instead)
+
+    return behave
+
+
+@behaviour
+async def closes_at_once(connection: Connection) -> None:
+    connection.threw()
+    await connection.close()
+
+
+@behaviour
+async def resets_at_once(connection: Connection) -> None:
+    connection.threw()
+    connection.reset()
+
+
+@behaviour
+async def says_nothing_at_all(connection: Connection) -> None:
+    connection.threw()
+    await connection.keep_silent()
+
+
+@behaviour
+async def reads_nothing_at_all(connection: Connection) -> None:
+    connection.threw()
+    await connection.read_nothing()
+
+
+_made.update(
+    {f"closes_at_{step}": _at(step, Connection.close) for step in STEPS},
+)
+_made.update({f"resets_at_{step}": _at(step, Connection.reset) for step in STEPS})
+_made.update({f"silent_at_{step}": _at(step, Connection.keep_silent) for step in STEPS})
+_made.update({f"reads_nothing_after_{step}": _at(step, Connection.read_nothing) for step in STEPS})

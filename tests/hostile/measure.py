@@ -1,0 +1,57 @@
+"""What a process costs while others misbehave: its memory, its log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+def memory_mib(pid: int) -> float:
+    """The resident memory of a process now."""
+    return _status_kib(pid, "VmRSS") / 1024
+
+
+def peak_mib(pid: int) -> float:
+    """The most that it was since :func:`forget_peak`."""
+    return _status_kib(pid, "VmHWM") / 1024
+
+
+def forget_peak(pid: int) -> None:
+    """Begin a new peak. Source: proc(5), clear_refs."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def descriptors(pid: int) -> int:
+    """How many files and sockets it has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _status_kib(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise ValueError(f"no {key} of process {pid}")
+
+
+class LogReader:
+    """What was added to a log since it was last looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+
+    def new_bytes(self) -> bytes:
+        """What was added."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            data = file.read()
+        self._at += len(data)
+        return data
+
+    def new_lines(self) -> Iterator[str]:
+        """The lines that were added."""
+        yield from self.new_bytes().decode(errors="replace").splitlines()

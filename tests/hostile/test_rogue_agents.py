@@ -1,0 +1,55 @@
+"""Whatever an agent says or does, it costs the manager that host alone (S10)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hostile.agent_behaviours import BEHAVIOURS
+from tests.hostile.company import HONEST, Company, company_arguments
+from tests.integration.conftest import MakeCluster, make_cluster  # noqa: F401
+
+SEED = os.environ.get("HALO_FUZZ_SEED", "1")
+WAVE = 16
+PARTS = 2
+
+
+def waves(part: int) -> Iterator[list[str]]:
+    """Every PARTS-th behaviour from `part` on, in waves."""
+    names = list(BEHAVIOURS)[part::PARTS]
+    for first in range(0, len(names), WAVE):
+        yield names[first : first + WAVE]
+
+
+def test_there_are_more_than_fifty_behaviours() -> None:
+    assert len(BEHAVIOURS) > 150
+    assert sum(len(wave) for part in range(PARTS) for wave in waves(part)) == len(BEHAVIOURS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_no_agent_harms_the_manager_or_other_hosts(
+    make_cluster: MakeCluster,  # noqa: F811
+    part: int,
+) -> None:
+    rogues = [f"r{n:02}" for n in range(WAVE)]
+    cluster = make_cluster(**company_arguments(rogues))
+    cluster.environment["HALO_LOG"] = "info"
+    company = Company(cluster, rogues, SEED)
+    try:
+        await company.start()
+        for names in waves(part):
+            wave = await company.endure(names, seconds=1.5)
+            print(wave)
+            assert not wave.problems, "\n".join([str(wave), *wave.problems])
+        for group in HONEST:
+            cluster.break_resource(group)
+        await cluster.until_true(
+            lambda: all(cluster.count(g, "start") == 2 for g in HONEST), "honest groups restarted"
+        )
+        await cluster.until({g: f"Running on {h}" for g, h in HONEST.items()})
+    finally:
+        await company.close()
