@@ -231,12 +231,13 @@ def release(number: int, count: int) -> bytes:
 def results(
     question: int, method: str, fill_results: Fill | None = None, *, offers: int = 0
 ) -> bytes:
-    """Answer a call of a method."""
+    """Answer a call of a method. The observer that came with a `watch` is kept."""
     schema = _BY_NAME[method][2]
 
     def fill(message: Any) -> None:
         answer = message.init("return")
         answer.answerId = question
+        answer.releaseParamCaps = method != "watch"
         payload = answer.init("results")
         content = payload.content.as_struct(schema.result_type)
         if fill_results is not None:
