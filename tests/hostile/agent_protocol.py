@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.hostile import frames
 from tests.hostile.frames import Asked
+from tests.hostile.nonsense import BYTES, MESSAGES, UNKNOWN
 from tests.hostile.rogue import (
     Behaviour,
     Connection,
@@ -19,9 +19,6 @@ from tests.hostile.rogue import (
     watched,
     welcome,
 )
-
-UNKNOWN = 4_000_000_000
-NO_TEXT = b"\xff\xfe\xfd\x80"
 
 _made: dict[str, Behaviour] = {}
 
@@ -63,38 +60,8 @@ def answers_with(data: bytes) -> Behaviour:
     return behave
 
 
-def _far_pointers_in_a_circle() -> bytes:
-    far_0 = struct.pack("<II", 2 | (0 << 3), 1)
-    far_1 = struct.pack("<II", 2 | (0 << 3), 0)
-    return frames.raw_frame(far_0, far_1)
-
-
-def _list_of_nothing() -> bytes:
-    """A list of 2^29 structs of no words, in eight bytes: the amplification that limits stop."""
-    root = struct.pack("<iHH", 0 << 2, 0, 1)
-    pointer = struct.pack("<II", 1 | (0 << 2), 7 | (0 << 3))
-    tag = struct.pack("<iHH", (2**29 - 1) << 2, 0, 0)
-    return frames.raw_frame(root + pointer + tag)
-
-
-_made.update(
-    http=says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" * 50),
-    tls=says(bytes.fromhex("160301020001") + bytes(512)),
-    zeros=says(bytes(1 << 20)),
-    ones=says(b"\xff" * (1 << 20)),
-    ssh=says(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    a_frame_of_half_a_gigabyte_announced=says(frames.head(1 << 26)),
-    a_frame_of_32_gigabytes_announced=says(frames.head(0xFFFFFFFF)),
-    two_billion_segments=says(struct.pack("<I", 0x7FFFFFFF) + bytes(4096)),
-    segments_whose_count_overflows=says(struct.pack("<I", 0xFFFFFFFF) + bytes(4096)),
-    five_hundred_empty_segments=says(frames.head(*[0] * 512) * 200),
-    empty_frames=says(frames.head(0) * 10_000),
-    frames_of_a_null_pointer=says(frames.raw_frame(bytes(8)) * 10_000),
-    a_pointer_out_of_bounds=answers_with(frames.raw_frame(struct.pack("<iHH", 1 << 28, 1, 1))),
-    far_pointers_in_a_circle=answers_with(_far_pointers_in_a_circle()),
-    a_far_pointer_to_no_segment=answers_with(frames.raw_frame(struct.pack("<II", 2, 99))),
-    half_a_billion_structs_of_nothing=answers_with(_list_of_nothing()),
-)
+_made.update({name: says(data) for name, data in BYTES.items()})
+_made.update({f"{name}_for_an_answer": answers_with(data) for name, data in BYTES.items()})
 
 
 @behaviour
@@ -150,70 +117,7 @@ def _says_first(*messages: bytes) -> Behaviour:
     return behave
 
 
-def _nested(depth: int) -> bytes:
-    """A message that says `unimplemented` about itself, again and again."""
-
-    def fill(message: Any) -> None:
-        for _ in range(depth):
-            message = message.init("unimplemented")
-        message.init("finish").questionId = 0
-
-    return frames.other(fill)
-
-
-def _set(kind: str, **fields: Any) -> bytes:
-    """A message of this kind, with these fields; a dict is a struct."""
-    return frames.other(lambda message: _fill(message.init(kind), fields))
-
-
-def _fill(target: Any, fields: dict[str, Any]) -> None:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            _fill(target.init(name), value)
-        else:
-            setattr(target, name, value)
-
-
-_ANSWERED_NEVER_ASKED = (
-    frames.results(UNKNOWN, "heartbeat"),
-    frames.exception(UNKNOWN, NO_TEXT),
-    frames.results(999, "hello"),
-)
-
-_made.update(
-    answers_to_questions_never_asked=_says_first(*_ANSWERED_NEVER_ASKED),
-    an_exception_to_a_question_never_asked=_says_first(frames.exception(77, NO_TEXT)),
-    lets_go_of_what_nobody_gave=_says_first(frames.release(UNKNOWN, 2**32 - 1)),
-    lets_go_of_our_interface_too_often=_says_first(frames.release(0, 2**32 - 1)),
-    ends_questions_never_asked=_says_first(frames.finish(UNKNOWN), frames.finish(0)),
-    resolves_what_was_no_promise=_says_first(
-        _set("resolve", promiseId=UNKNOWN, cap={"senderHosted": 5})
-    ),
-    resolves_with_a_bad_text=_says_first(
-        _set("resolve", promiseId=1, exception={"reason": NO_TEXT})
-    ),
-    lifts_an_embargo_that_is_none=_says_first(
-        _set(
-            "disembargo",
-            target={"importedCap": UNKNOWN},
-            context={"receiverLoopback": 99},
-        )
-    ),
-    asks_for_an_embargo=_says_first(
-        _set("disembargo", target={"importedCap": 0}, context={"senderLoopback": 1})
-    ),
-    provides_a_third_party=_says_first(_set("provide", questionId=5, target={"importedCap": 0})),
-    accepts_a_third_party=_says_first(_set("accept", questionId=6, embargo=True)),
-    joins_a_third_party=_says_first(_set("join", questionId=7, target={"importedCap": 0})),
-    says_unimplemented=_says_first(_nested(1)),
-    says_unimplemented_in_fifty_layers=_says_first(_nested(50)),
-    says_unimplemented_in_ten_thousand_layers=_says_first(_nested(10_000)),
-    asks_for_our_interface=_says_first(
-        frames.bootstrap(1), frames.call(2, "heartbeat", on_answer=1)
-    ),
-    calls_an_interface_that_we_never_gave=_says_first(frames.call(3, "heartbeat", on_import=0)),
-    calls_on_an_answer_that_is_none=_says_first(frames.call(4, "heartbeat", on_answer=UNKNOWN)),
-)
+_made.update({name: _says_first(*messages) for name, messages in MESSAGES.items()})
 
 
 def _returns(fill: frames.Fill) -> Handler:

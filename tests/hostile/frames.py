@@ -185,8 +185,15 @@ def call(
     return _frame(fill)
 
 
-def watch(question: int, fill_params: Fill, *, on_answer: int | None = None) -> bytes:
-    """Ask for a watch, with our capability 0 as its observer; `fill_params` as in halo.capnp."""
+def watch(
+    question: int,
+    fill_params: Fill,
+    *,
+    on_answer: int | None = None,
+    observer: str = "senderHosted",
+) -> bytes:
+    """Ask for a watch; `fill_params` as in halo.capnp. Its observer is capability 0, by that kind
+    of CapDescriptor."""
     interface_id, method_id, _ = _BY_NAME["watch"]
 
     def fill(message: Any) -> None:
@@ -201,7 +208,7 @@ def watch(question: int, fill_params: Fill, *, on_answer: int | None = None) -> 
         params = payload.content.as_struct(forged.WatchParams)
         params.init("observer")
         fill_params(params)
-        _offer(payload, 1)
+        setattr(payload.init("capTable", 1)[0], observer, 0)
 
     return _with_capability(_frame(fill))
 

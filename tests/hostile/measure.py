@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 MIB = 1 << 20
@@ -54,4 +54,24 @@ class LogReader:
 
     def new_lines(self) -> Iterator[str]:
         """The lines that were added."""
-        yield from self.new_bytes().decode(errors="replace").splitlines()
+        yield from self.new_bytes().decode(errors="replace").rstrip("\n").split("\n")
+
+
+LINE_LIMIT = 8 * 1024
+FORGED = "event=fence object=h1"
+"""What rogues put behind a line feed, to have it stand in a log as a line of our own."""
+
+
+def judge_log(lines: Sequence[str], limit: int) -> Iterator[str]:
+    """What is wrong with what was added to a log while peers misbehaved."""
+    if len(lines) > limit:
+        yield f"{len(lines)} lines in the log, such as {lines[-1][:300]}"
+    for line in lines:
+        if len(line) > LINE_LIMIT:
+            yield f"a log line of {len(line)} bytes: {line[:200]}..."
+        if "Traceback" in line:
+            yield f"a traceback: {line[:3000]}"
+        if line.startswith(FORGED):
+            yield f"a forged line: {line[:200]}"
+        if any(ord(character) < 32 and character != "\t" for character in line):
+            yield f"control characters: {line[:200]!r}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.hostile.agent_behaviours import BEHAVIOURS
-from tests.hostile.company import HONEST, Company, company_arguments
+from tests.hostile.company import HONEST, SEED, Company, company_arguments
 from tests.integration.conftest import MakeCluster, make_cluster  # noqa: F401
 
-SEED = os.environ.get("HALO_FUZZ_SEED", "1")
 WAVE = 16
 PARTS = 2
 
