@@ -66,12 +66,25 @@ def judge_log(lines: Sequence[str], limit: int) -> Iterator[str]:
     """What is wrong with what was added to a log while peers misbehaved."""
     if len(lines) > limit:
         yield f"{len(lines)} lines in the log, such as {lines[-1][:300]}"
-    for line in lines:
-        if len(line) > LINE_LIMIT:
-            yield f"a log line of {len(line)} bytes: {line[:200]}..."
-        if "Traceback" in line:
-            yield f"a traceback: {line[:3000]}"
-        if line.startswith(FORGED):
-            yield f"a forged line: {line[:200]}"
-        if any(ord(character) < 32 and character != "\t" for character in line):
-            yield f"control characters: {line[:200]!r}"
+    for what in (_too_long, _traceback, _forged, _control):
+        found = [problem for line in lines if (problem := what(line))]
+        if found:
+            yield f"{found[0]} ({len(found)} times)"
+
+
+def _too_long(line: str) -> str | None:
+    return f"a log line of {len(line)} bytes: {line[:200]}..." if len(line) > LINE_LIMIT else None
+
+
+def _traceback(line: str) -> str | None:
+    return f"a traceback: {line[:3000]}" if "Traceback" in line else None
+
+
+def _forged(line: str) -> str | None:
+    return f"a forged line: {line[:200]}" if line.startswith(FORGED) else None
+
+
+def _control(line: str) -> str | None:
+    if any(ord(character) < 32 and character != "\t" for character in line):
+        return f"control characters: {line[:200]!r}"
+    return None
