@@ -46,18 +46,24 @@ class Mistake:
     message: str
 
 
+MISTAKES_TOLD = 100
+"""Of one config. A file with thousands has one cause, and a journal or terminal to be spared."""
+
+
 class ConfigError(AdministratorError):
-    """The config file is wrong. `mistakes` holds all that were found, in file order."""
+    """The config file is wrong. `mistakes` holds all that were found, in file order; the text
+    tells the first :data:`MISTAKES_TOLD`."""
 
     def __init__(self, path: str, mistakes: list[Mistake]) -> None:
         self.path = path
         self.mistakes = mistakes
-        super().__init__(
-            "\n".join(
-                f"{path}:{m.line}:{m.column}: {m.message}" if m.line else f"{path}: {m.message}"
-                for m in mistakes
-            )
-        )
+        lines = [
+            f"{path}:{m.line}:{m.column}: {m.message}" if m.line else f"{path}: {m.message}"
+            for m in mistakes[:MISTAKES_TOLD]
+        ]
+        if (more := len(mistakes) - len(lines)) > 0:
+            lines.append(f"{path}: and {more} more; mend these first")
+        super().__init__("\n".join(lines))
 
 
 class SocketError(AdministratorError):

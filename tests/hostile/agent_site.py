@@ -28,7 +28,8 @@ MEMORY_LIMIT_MIB = 64
 """How much larger than before the agent may be for a moment."""
 
 LINES_LIMIT = 100
-"""In the agent's log, for one behaviour: some make twenty connections, each of which may be logged."""
+"""In the agent's log, for one behaviour: some make twenty connections, and each may be logged."""
+
 DESCRIPTORS_LIMIT = 40
 """How many more than before it may have when its peers have gone."""
 

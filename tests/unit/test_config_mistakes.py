@@ -67,6 +67,17 @@ def test_the_error_reads_as_file_line_column_and_message(tmp_path: Path) -> None
     ]
 
 
+def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "halo.conf"
+    path.write_text("hosts:\n- hostname: a\n" + "".join(f"key{n}: 1\n" for n in range(2000)))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    lines = str(raised.value).split("\n")
+    assert len(raised.value.mistakes) == 2000
+    assert len(lines) == 101
+    assert lines[-1] == f"{path}: and 1900 more; mend these first"
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path, reason in (
         (

@@ -1,0 +1,12 @@
+"""Every fuzzer, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.hostile.fuzz.config import ConfigFuzzer
+from tests.hostile.fuzz.fuzzer import Make
+
+FUZZERS: Mapping[str, Make] = {
+    "config": ConfigFuzzer,
+}
