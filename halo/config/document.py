@@ -48,8 +48,11 @@ class MistakeList:
             self.add_at(*place(node), message)
 
     def add_at(self, line: int, column: int, message: str) -> None:
-        """Note a mistake at a line and column, both counted from 1."""
-        self._found.append(Mistake(line, column, message))
+        """Note a mistake at a line and column, both counted from 1.
+
+        A message quotes the file, whose control characters are no business of a terminal or log.
+        """
+        self._found.append(Mistake(line, column, _shown(message)))
 
     def nearest(self, word: str, known: Collection[str]) -> str:
         """:func:`nearest` for names of the config, of which there may be many: a file that is
@@ -64,6 +67,13 @@ class MistakeList:
         if self._found:
             ordered = sorted(dict.fromkeys(self._found), key=lambda m: (m.line, m.column))
             raise ConfigError(source, ordered)
+
+
+def _shown(message: str) -> str:
+    """On one line, with what cannot be printed in the way that Python spells it."""
+    if message.isprintable():
+        return message
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 @dataclass(frozen=True, slots=True)

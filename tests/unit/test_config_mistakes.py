@@ -78,6 +78,15 @@ def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
     assert lines[-1] == f"{path}: and 1900 more; mend these first"
 
 
+def test_control_characters_are_spelled_out() -> None:
+    config = (
+        "hosts:\n- hostname: a\n  fence_agent: powerman\n"
+        '  fence_parameters: {"user\\tname\\e": x}\n'
+    )
+    (message,) = mistakes_of(config)
+    assert message == r'4:22: fence_parameters: "user\tname\x1b": not usable as a name'
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path, reason in (
         (

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from tests.hostile.fuzz.config import ConfigFuzzer
 from tests.hostile.fuzz.fuzzer import Make
+from tests.hostile.fuzz.journal import JournalFuzzer
 
 FUZZERS: Mapping[str, Make] = {
     "config": ConfigFuzzer,
+    "journal": JournalFuzzer,
 }
