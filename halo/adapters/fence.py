@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from halo.adapters.fence_parameters import Redactor, as_input, environment_names, resolve
-from halo.adapters.fence_process import FenceProcess, Watchdog
+from halo.adapters.fence_process import KEEP_BYTES, FenceProcess, Watchdog
 from halo.adapters.patient_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
@@ -111,6 +111,10 @@ class FencePrograms:
         if status is None:
             end = "killed" if process.is_gone else "and it does not die: it is stuck in the kernel"
             message = f"{name}: no end within {deadline_s:g} s, {end}"
+            return _failure(_with_excerpt(message, stderr or stdout), duration_s)
+        if action is FenceAction.STATUS and process.stdout.was_cut:
+            # What is gone may contradict what is left, and an "off" starts groups elsewhere.
+            message = f"{name}: wrote more than {KEEP_BYTES} bytes, which is no answer"
             return _failure(_with_excerpt(message, stderr or stdout), duration_s)
         if action is FenceAction.STATUS:
             return _status_result(

@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 LOG_FORMATS = ("auto", "console", "json")
+
+TEXT_LIMIT = 4096
+"""Characters of one value of a log line."""
+
+_CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode: controls, directions of writing, half surrogates, ends of lines."""
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -71,10 +78,32 @@ def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) 
     root.setLevel(max(level, logging.WARNING))
 
 
+def _bounded(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Texts of a line may be those of a peer, a script or a file: cut, and without what moves a
+    terminal's cursor or begins a line of its own. Tracebacks are our own."""
+    for key, value in entry.items():
+        if isinstance(value, str):
+            if len(value) > TEXT_LIMIT:
+                value = f"{value[:TEXT_LIMIT]} [{len(value) - TEXT_LIMIT} more characters were cut]"
+            if not value.isprintable():
+                value = _spelled_out(value)
+            entry[key] = value
+    return entry
+
+
+def _spelled_out(text: str) -> str:
+    """The control characters in it as Python spells them."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROLS else c
+        for c in text
+    )
+
+
 def _processors(format: str, environment: Mapping[str, str]) -> list[Any]:
     common: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        _bounded,
     ]
     if format == "json":
         return [

@@ -19,7 +19,7 @@ from halo.core.model import Operation
 _COMPONENT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 _NOT_IN_INSTANCE = re.compile(r"[^A-Za-z0-9._:-]")
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|msec|s|sec|m|min|h|hr)?\s*")
+_DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|msec|s|sec|m|min|h|hr)?\s*")
 _UNIT_S = {"ms": 0.001, "msec": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600}
 
 DEFAULT_TIMEOUT_S = {
@@ -31,6 +31,9 @@ DEFAULT_TIMEOUT_S = {
 """Where neither the call nor the script names a timeout. Mounting a large file system after a
 crash takes minutes; a monitor that takes one is as good as hung; the API proposes 20 s for
 `validate-all`, and whatever else is asked of the resource waits for it."""
+
+ADVERTISED_LIMIT_S = 24 * 3600.0
+"""Of a timeout that a script advertises: a number without end is a mistake, not a wish."""
 
 
 class ScriptError(HaloError):
@@ -114,7 +117,9 @@ def parse_timeouts(metadata: bytes) -> dict[Operation, float]:
 
     Of several monitors (by depth or role) the longest counts.
     """
-    if b"<!ENTITY" in metadata:  # no real script has them, and they can grow without bound
+    # Entities can grow without bound, and no real script has them. In UTF-16, with its zero bytes,
+    # they would not be seen here.
+    if b"<!ENTITY" in metadata or b"\0" in metadata:
         return {}
     try:
         root = ElementTree.fromstring(metadata)
@@ -132,4 +137,6 @@ def parse_timeouts(metadata: bytes) -> dict[Operation, float]:
 
 def _duration_s(text: str) -> float | None:
     match = _DURATION.fullmatch(text)
-    return float(match[1]) * _UNIT_S[match[2] or "s"] if match else None
+    if match is None:
+        return None
+    return min(float(match[1]) * _UNIT_S[match[2] or "s"], ADVERTISED_LIMIT_S)

@@ -77,6 +77,14 @@ async def test_a_status_is_read_from_exit_status_and_words(
         ("echo boom >&2; exit 1", "failed with exit status 1: boom"),
         ("echo mds00 is ON; exit 2", "exit status 2 without saying off"),
         ("echo mds00 is ON; echo mds00 is OFF", "says both on and off"),
+        (
+            "echo mds00 is ON; head -c 20000 /dev/zero | tr '\\0' x; exit 2",
+            "wrote more than 16384 bytes, which is no answer",
+        ),
+        (
+            "echo mds00 is ON; head -c 20000 /dev/zero | tr '\\0' x; echo mds00 is OFF",
+            "wrote more than 16384 bytes, which is no answer",
+        ),
         ("kill -SEGV $$", "killed by signal 11"),
         ("exit 127", "failed with exit status 127"),
     ],

@@ -75,10 +75,18 @@ class TestMetadata:
             b"<action name='start' timeout='5'/></actions></a>",
             b"\xff\xfe\x00",
             b"<?xml version='1.0' encoding='nonsense'?><a/>",
+            "<!DOCTYPE a [<!ENTITY x 'y'>]><a><actions><action name='start' timeout='5'/>"
+            "</actions></a>".encode("utf-16"),
+            b"<a><actions><action name='start' timeout='" + b"9" * 400 + b"'/></actions></a>",
+            "<a><actions><action name='start' timeout='\u0665'/></actions></a>".encode(),
         ],
     )
     def test_malformed_meta_data_advertises_nothing(self, text: bytes) -> None:
         assert parse_timeouts(text) == {}
+
+    def test_no_timeout_is_longer_than_a_day(self) -> None:
+        text = b"<a><actions><action name='start' timeout='999999999h'/></actions></a>"
+        assert parse_timeouts(text) == {Operation.START: 86400.0}
 
 
 class TestArbiter:

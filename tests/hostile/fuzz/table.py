@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.hostile.fuzz.config import ConfigFuzzer
+from tests.hostile.fuzz.fence import FenceFuzzer
 from tests.hostile.fuzz.fuzzer import Make
 from tests.hostile.fuzz.journal import JournalFuzzer
+from tests.hostile.fuzz.ocf import OcfFuzzer
 
 FUZZERS: Mapping[str, Make] = {
     "config": ConfigFuzzer,
     "journal": JournalFuzzer,
+    "fence": FenceFuzzer,
+    "ocf": OcfFuzzer,
 }
