@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import capnp
+
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.core.errors import LinkError
@@ -22,7 +24,7 @@ from tests.hostile.measure import (
     peak_mib,
 )
 from tests.hostile.rogue_manager import misbehave
-from tests.unit.remote_helpers import AgentProcess, agent_process, connector, resource
+from tests.unit.remote_helpers import AgentProcess, agent_process, resource
 
 MEMORY_LIMIT_MIB = 64
 """How much larger than before the agent may be for a moment."""
@@ -52,8 +54,10 @@ SCRIPT = """
 class AgentSite:
     """The agent, its log, and the honest manager who looks after it."""
 
-    def __init__(self, agent: AgentProcess) -> None:
+    def __init__(self, agent: AgentProcess, term: int = 0) -> None:
+        """`term` is that of the honest manager."""
         self.agent = agent
+        self._term = term
         self._log = LogReader(agent.log)
         self._descriptors = 0
 
@@ -61,7 +65,7 @@ class AgentSite:
         """Start the agent, and see that it serves."""
         self.agent.script(SCRIPT)
         await self.agent.start(HALO_LOG="info")
-        problems = await self._honest()
+        problems = await self.honest()
         assert not problems, problems
         self._descriptors = descriptors(self.agent.pid)
         self._log.new_bytes()
@@ -72,8 +76,8 @@ class AgentSite:
         forget_peak(pid)
         before = memory_mib(pid)
         await misbehave(self.agent.port, BEHAVIOURS[name](), f"{seed} {name}")
-        problems = await self._honest()
-        if problems or (problems := self._ended()):
+        problems = await self.honest()
+        if problems or (problems := self.ended()):
             return problems
         if (grown := peak_mib(pid) - before) > MEMORY_LIMIT_MIB:
             problems.append(f"the agent grew by {grown:.0f} MiB")
@@ -81,10 +85,11 @@ class AgentSite:
             problems.append(f"the agent has {more} descriptors more than before")
         return [*problems, *judge_log(list(self._log.new_lines()), LINES_LIMIT)]
 
-    async def _honest(self) -> list[str]:
-        """What keeps an honest manager from its work."""
+    async def honest(self) -> list[str]:
+        """Do an honest manager's work; returns what keeps an honest manager from its work."""
         try:
-            async with asyncio.timeout(HONEST_DEADLINE_S), connector("honest") as made:
+            async with asyncio.timeout(HONEST_DEADLINE_S), capnp.kj_loop():
+                made = CapnpConnector("honest", "cluster", term=lambda: self._term)
                 connection = await self._connect(made)
                 honest = resource(parameters={"honest": "yes"}, id="honest")
                 for operation, wanted in (
@@ -97,8 +102,9 @@ class AgentSite:
                     if result.code != wanted:
                         return [f"{operation} for an honest manager: {result}"]
                 connection.close()
+                made.close()
         except (LinkError, TimeoutError) as error:
-            return self._ended() or [f"no service for an honest manager: {error!r}"]
+            return self.ended() or [f"no service for an honest manager: {error!r}"]
         return []
 
     async def _connect(self, made: CapnpConnector) -> CapnpConnection:
@@ -108,11 +114,12 @@ class AgentSite:
             try:
                 return await made.connect(self.agent.host, HONEST_DEADLINE_S)
             except LinkError:
-                if time.monotonic() > end or self._ended():
+                if time.monotonic() > end or self.ended():
                     raise
                 await asyncio.sleep(0.05)
 
-    def _ended(self) -> list[str]:
+    def ended(self) -> list[str]:
+        """The end of the agent, if it ended."""
         process = self.agent.process
         assert process is not None
         code = process.poll()
@@ -124,7 +131,7 @@ class AgentSite:
 
 
 @contextlib.contextmanager
-def agent_site(folder: Path) -> Iterator[AgentSite]:
+def agent_site(folder: Path, term: int = 0) -> Iterator[AgentSite]:
     """An agent that is not started yet."""
     with agent_process(folder) as agent:
-        yield AgentSite(agent)
+        yield AgentSite(agent, term)

@@ -9,10 +9,14 @@ from tests.hostile.fuzz.fence import FenceFuzzer
 from tests.hostile.fuzz.fuzzer import Make
 from tests.hostile.fuzz.journal import JournalFuzzer
 from tests.hostile.fuzz.ocf import OcfFuzzer
+from tests.hostile.fuzz.wire_agent import AgentWireFuzzer
+from tests.hostile.fuzz.wire_manager import ManagerWireFuzzer
 
 FUZZERS: Mapping[str, Make] = {
     "config": ConfigFuzzer,
     "journal": JournalFuzzer,
     "fence": FenceFuzzer,
     "ocf": OcfFuzzer,
+    "wire-agent": AgentWireFuzzer,
+    "wire-manager": ManagerWireFuzzer,
 }
