@@ -117,7 +117,7 @@ def _lock(path: Path) -> LockedFile | None:
         raise StateError(f"{path}: is not a regular file; give another path by --statefile")
     if (inode := _inode_at(path)) in _held:
         raise _locked_by_another(path, inode)
-    created = not path.exists()
+    created = not _size_of(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,8 +9,8 @@ Choices, and what was rejected:
   while the manager runs.
 - The manager's own lock is `flock` on the database file itself. A lock file beside it would miss
   a second name of the same file, and a process that dies would leave it behind.
-- A daemon thread of our own rather than an executor: the interpreter joins executors at exit, so
-  a hanging disk would keep a manager from ending.
+- A seal on the database and its log, see :mod:`halo.adapters.journal_log`: SQLite makes a memory of
+  whatever it finds, and one that nobody ever had starts groups that were to stay down.
 
 The file must lie on a local file system.
 """
@@ -18,19 +18,20 @@ The file must lie on a local file system.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import json
-import queue
 import sqlite3
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from halo.adapters import journal_log
 from halo.adapters.journal_files import LockedFile, lock_state_file
+from halo.adapters.journal_worker import Worker
 from halo.core.errors import RecordError, StateError
 from halo.ports import JournalRecord
 
@@ -60,7 +61,7 @@ class SqliteMedium:
     back: it is written all the same, only nobody hears of the outcome.
     """
 
-    def __init__(self, locked: LockedFile, worker: _Worker, database: _Database) -> None:
+    def __init__(self, locked: LockedFile, worker: Worker, database: _Database) -> None:
         """Use :meth:`open`."""
         self._locked = locked
         self._worker = worker
@@ -75,7 +76,7 @@ class SqliteMedium:
         Raises StateError when another manager holds it, when it is damaged, or cannot be used.
         """
         locked = lock_state_file(path, build_database)
-        worker = _Worker(f"journal {locked.path.name}")
+        worker = Worker(f"journal {locked.path.name}")
         try:
             database = worker.submit(lambda: _Database(locked)).result()
         except BaseException:
@@ -168,18 +169,79 @@ def _rows(first: int, texts: Sequence[str]) -> Iterator[tuple[int, str, int]]:
     return ((n, text, _checksum(n, text)) for n, text in enumerate(texts, start=first))
 
 
+_SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What is raised over a damaged database: a message may quote it, and then be no text."""
+
+
 class _Database:
     """The connection; every method runs in the worker thread, which sqlite3 itself checks."""
 
     def __init__(self, locked: LockedFile) -> None:
         self._locked = locked
         self._path = locked.path
+        self._seal = 0
+        self._last_sequence = 0  # found on the disk, whole or not
+        self._check_log()
         self._connection = self._connect()
         try:
             self._next_sequence = self._find_end()
+            self._require_the_sealed_end()
         except BaseException:
             self._connection.close()
             raise
+        # On a full disk a manager starts all the same; then before the first record.
+        with contextlib.suppress(*_SQLITE_ERRORS, OSError):
+            self._put_seal()
+
+    def _check_log(self) -> None:
+        try:
+            journal_log.check(self._path)
+        except OSError as error:
+            raise StateError(f"{self._path}: the state file cannot be read: {error}") from error
+
+    def _require_the_sealed_end(self) -> None:
+        """Records may be missing at the end, where no gap in their numbers shows it."""
+        try:
+            if not self._connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'seal'"
+            ).fetchall():
+                return  # never closed in order
+            rows = self._connection.execute("SELECT sequence FROM seal").fetchall()
+        except _SQLITE_ERRORS as error:
+            raise self._unusable(error) from error
+        if len(rows) != 1 or type(rows[0][0]) is not int:
+            raise self._damaged("the note of its last record is not there")
+        # A last record that is there and damaged is dropped, as one that was never acknowledged.
+        if self._last_sequence < (end := rows[0][0]):
+            raise self._damaged(f"record {end} is missing")
+
+    def _version(self) -> int:
+        """The seal, as SQLite reads it, after the log was replayed."""
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _put_seal(self) -> None:
+        """Tie the log to the database, see :mod:`halo.adapters.journal_log`. Raises sqlite3.Error,
+        OSError.
+
+        Touches the first page alone: it is by that that a log is known which a manager has begun
+        that was killed before the database named it."""
+        version = self._version()
+        self._in_transaction(lambda: self._set_version(version))  # there is a log now
+        seal = journal_log.seal_for(Path(f"{self._path}-wal"), is_open=True)
+        self._in_transaction(lambda: self._set_version(seal))
+        busy, pages, moved = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        if not busy and pages == moved:
+            self._seal = seal
+
+    def _set_version(self, version: int) -> None:
+        self._connection.execute(f"PRAGMA user_version={version}")
+
+    def _note_end(self, end: int) -> None:
+        """Note how many records there are, apart from them."""
+        self._connection.execute("CREATE TABLE IF NOT EXISTS seal (sequence INTEGER NOT NULL)")
+        self._connection.execute("DELETE FROM seal")
+        self._connection.execute("INSERT INTO seal VALUES (?)", (end,))
 
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
@@ -203,7 +265,7 @@ class _Database:
             if not tables:
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(_SCHEMA)
-        except sqlite3.Error as error:
+        except _SQLITE_ERRORS as error:
             if connection is not None:
                 connection.close()
             raise self._unusable(error) from error
@@ -213,7 +275,7 @@ class _Database:
             raise
         return connection
 
-    def _unusable(self, error: sqlite3.Error) -> StateError:
+    def _unusable(self, error: Exception) -> StateError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         what, remedy = {
             sqlite3.SQLITE_BUSY: ("is in use by another program", "close it there"),
@@ -230,8 +292,9 @@ class _Database:
             last = self._connection.execute(
                 "SELECT sequence, record, checksum FROM journal ORDER BY sequence DESC LIMIT 1"
             ).fetchone()
-        except sqlite3.Error as error:
+        except _SQLITE_ERRORS as error:
             raise self._unusable(error) from error
+        self._last_sequence = 0 if last is None else int(last[0])
         if last is None:
             return 1
         return int(last[0]) + 1 if _is_whole(*last) else int(last[0])
@@ -244,7 +307,7 @@ class _Database:
             )
             while rows := cursor.fetchmany(_READ_CHUNK):
                 records += self._decode(len(records) + 1, rows)
-        except sqlite3.Error as error:
+        except _SQLITE_ERRORS as error:
             raise StateError(
                 f"{self._path}: the database is damaged after record {len(records)} "
                 f"({error}); {_RESTORE}"
@@ -281,6 +344,7 @@ class _Database:
         def work() -> None:
             self._connection.execute("DELETE FROM journal")
             self._insert(1, texts)
+            self._note_end(len(texts))
 
         self._transact(work)
         self._next_sequence = len(texts) + 1
@@ -295,14 +359,21 @@ class _Database:
                 "has been put right"
             )
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            work()
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
+            if not self._seal:
+                self._put_seal()
+            self._in_transaction(work)
+        except _SQLITE_ERRORS as error:
             raise RecordError(f"{self._path}: could not be written: {error}{_hint(error)}") from (
                 error
             )
+        except OSError as error:
+            raise RecordError(f"{self._path}: could not be written: {error}") from error
+
+    def _in_transaction(self, work: Callable[[], None]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            work()
+            self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
@@ -313,7 +384,21 @@ class _Database:
             self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
+        """End in order; where that cannot be written, as if this process had been killed."""
+        if self._seal:
+            try:
+                self._in_transaction(self._note_closed)
+            except sqlite3.Error as error:
+                log.warning("the state file was not closed in order", problem=str(error))
+                # SQLite would remove the log when it lets go of the connection, and the next
+                # start miss it: so it never lets go.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+                return
         self._connection.close()
+
+    def _note_closed(self) -> None:
+        self._set_version(journal_log.closed(self._seal))
+        self._note_end(self._next_sequence - 1)
 
 
 _RESTORE = (
@@ -326,49 +411,10 @@ def _is_whole(sequence: int, text: bytes, checksum: int) -> bool:
     return isinstance(text, bytes) and zlib.crc32(text, sequence & 0xFFFFFFFF) == checksum
 
 
-def _hint(error: sqlite3.Error) -> str:
+def _hint(error: Exception) -> str:
     code = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_FULL:
         return "; free some space on its disk"
     if code == sqlite3.SQLITE_READONLY:
         return "; make it and its folder writable"
     return ""
-
-
-class _Worker:
-    """One daemon thread that runs jobs in order."""
-
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    @property
-    def pending(self) -> int:
-        return self._jobs.qsize()
-
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        self._jobs.put(job)
-        return future
-
-    def stop(self) -> None:
-        """End the thread after the jobs before this call."""
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            # A job holds its caller's records: do not keep them until the next one comes.
-            del job

@@ -8,6 +8,7 @@ from tests.hostile.fuzz.config import ConfigFuzzer
 from tests.hostile.fuzz.fence import FenceFuzzer
 from tests.hostile.fuzz.fuzzer import Make
 from tests.hostile.fuzz.journal import JournalFuzzer
+from tests.hostile.fuzz.journal_kill import JournalKillFuzzer
 from tests.hostile.fuzz.ocf import OcfFuzzer
 from tests.hostile.fuzz.wire_agent import AgentWireFuzzer
 from tests.hostile.fuzz.wire_manager import ManagerWireFuzzer
@@ -15,6 +16,7 @@ from tests.hostile.fuzz.wire_manager import ManagerWireFuzzer
 FUZZERS: Mapping[str, Make] = {
     "config": ConfigFuzzer,
     "journal": JournalFuzzer,
+    "journal-kill": JournalKillFuzzer,
     "fence": FenceFuzzer,
     "ocf": OcfFuzzer,
     "wire-agent": AgentWireFuzzer,

@@ -1,0 +1,237 @@
+"""The write-ahead log of the state file, looked at before SQLite does.
+
+SQLite replays a log up to its first frame that is not whole, and throws the rest away; where there
+is no log, or one whose first bytes are damaged, it takes the database alone. For a crash that is
+right. Of a log that was damaged, lost, or put there from elsewhere, it makes a memory that nobody
+ever had, without a word. So the manager *seals* the state file while it uses it:
+
+- the database's `user_version` names the log that belongs to it (by the first of its two salts,
+  which counts upwards whenever the log begins anew) and says whether a manager has it open;
+- while it is open the log must be there, must belong to it, and may be broken off within its last
+  transaction alone, which then was never acknowledged.
+
+What this cannot see: a log whose end is missing as if it had never been written. That is a disk
+that loses what it flushed.
+
+Source of the format: https://www.sqlite.org/fileformat2.html, "The Write-Ahead Log".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from halo.core.errors import StateError
+
+log = structlog.get_logger(__name__)
+
+_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}  # the byte order of what is summed up
+_HEADER_BYTES = 32
+_FRAME_BYTES = 24
+_VERSION_AT = 60
+_MASK = 0xFFFFFFFF
+_OPEN = 1  # the lowest bit of a seal; the others are those of the salt
+_BEGINNINGS = 1 << 20
+"""How often a log may begin anew in one life of a manager: after every thousand pages or so."""
+
+# What a change of `user_version` alone changes in the first page, besides that: SQLite's counters.
+_COUNTERS = ((24, 28), (_VERSION_AT, _VERSION_AT + 4), (92, 100))
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One page in the log. `size` is not 0 where a transaction ends: the database's, in pages."""
+
+    page: int
+    size: int
+    salts: bytes
+    sums: tuple[int, int]
+    at: int  # byte of the log
+
+
+class Log:
+    """A log as bytes. `is_whole` is false where it is too short or its header is damaged."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.is_whole = False
+        self.salt = 0
+        if len(data) < _HEADER_BYTES:
+            return
+        magic, _, self._page_bytes, _, self.salt, _, *sums = struct.unpack(">8I", data[:32])
+        self._order = _MAGIC.get(magic, "")
+        self._salts = data[16:24]
+        plausible = bool(self._order) and 512 <= self._page_bytes <= 65536
+        self.is_whole = plausible and self._sum((0, 0), data[:24]) == tuple(sums)
+
+    def frames(self) -> Iterator[_Frame]:
+        """Every frame that is there in full, whatever stands in it."""
+        step = _FRAME_BYTES + self._page_bytes
+        for at in range(_HEADER_BYTES, len(self._data) - step + 1, step):
+            page, size = struct.unpack_from(">2I", self._data, at)
+            sums = struct.unpack_from(">2I", self._data, at + 16)
+            yield _Frame(page, size, self._data[at + 8 : at + 16], (sums[0], sums[1]), at)
+
+    def whole_frames(self) -> list[_Frame]:
+        """Those from the beginning that SQLite would replay, or could, were they complete."""
+        found = []
+        sums = struct.unpack_from(">2I", self._data, 24)
+        running = (sums[0], sums[1])
+        for frame in self.frames():
+            begin = frame.at
+            running = self._sum(running, self._data[begin : begin + 8])
+            running = self._sum(running, self.page_of(frame))
+            if frame.salts != self._salts or frame.sums != running or frame.page == 0:
+                break
+            found.append(frame)
+        return found
+
+    def page_of(self, frame: _Frame) -> bytes:
+        """The page that a frame holds."""
+        begin = frame.at + _FRAME_BYTES
+        return self._data[begin : begin + self._page_bytes]
+
+    def damaged_at(self) -> int | None:
+        """Where a transaction begins to be broken that others follow: they were written after it
+        had been flushed to the disk, so no crash can have left it so."""
+        whole = len(self.whole_frames())
+        ended = False
+        broken_at = 0
+        for number, frame in enumerate(self.frames()):
+            if number < whole:
+                continue
+            is_of_now = frame.salts == self._salts
+            if ended and is_of_now:
+                return broken_at
+            if number == whole:
+                broken_at = frame.at
+            if number == whole or is_of_now:
+                ended = ended or frame.size != 0
+        return None
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether something of this log's own stands behind what SQLite would replay."""
+        whole = self.whole_frames()
+        kept = max((n for n, frame in enumerate(whole, 1) if frame.size), default=0)
+        rest = list(self.frames())[kept:]
+        return any(frame.salts == self._salts for frame in rest)
+
+    def _sum(self, sums: tuple[int, int], data: bytes) -> tuple[int, int]:
+        """The log's own checksum, carried on over `data`."""
+        first, second = sums
+        words = iter(struct.unpack(f"{self._order}{len(data) // 4}I", data))
+        for one, other in zip(words, words, strict=True):
+            first = (first + one + second) & _MASK
+            second = (second + other + first) & _MASK
+        return first, second
+
+
+def check(path: Path) -> None:
+    """Raise StateError where the log beside the state file is not the one that belongs there.
+
+    Reads both files; to be called under the lock, before SQLite opens them.
+    """
+    log_path = Path(f"{path}-wal")
+    seal, first_page, size = _of_database(path)
+    data = log_path.read_bytes() if log_path.exists() else b""
+    wal = Log(data)
+    if seal & _OPEN:
+        _require_its_own(path, log_path, wal, seal)
+    elif seal and wal.is_whole and not _belongs(wal, seal):
+        _require_nothing_but_a_seal(path, log_path, wal, first_page, size)
+    if not wal.is_whole:
+        if data and not seal & _OPEN:
+            log.warning("ignored a log that is none", file=str(log_path), bytes=len(data))
+        return
+    if (at := wal.damaged_at()) is not None:
+        what = f"the log of the state file is damaged at byte {at}, in the middle"
+        raise StateError(f"{log_path}: {what}; {_REMEDY}")
+    if wal.is_broken_off:
+        log.warning("dropped the damaged last record", file=str(log_path), what="a transaction")
+
+
+def _of_database(path: Path) -> tuple[int, bytes, int]:
+    """The seal, the first page and the size in pages of a database; 0 where there is none."""
+    with path.open("rb") as file:
+        head = file.read(100)
+        if len(head) < 100:
+            return 0, b"", 0
+        page_bytes = int.from_bytes(head[16:18], "big")
+        page_bytes = 65536 if page_bytes == 1 else page_bytes
+        size = int.from_bytes(head[28:32], "big")
+        return _seal_in(head), head + file.read(page_bytes - 100), size
+
+
+def _seal_in(page: bytes) -> int:
+    return int.from_bytes(page[_VERSION_AT : _VERSION_AT + 4], "big")
+
+
+def _require_its_own(path: Path, log_path: Path, wal: Log, seal: int) -> None:
+    if not wal.is_whole or not any(True for _ in wal.frames()):
+        raise StateError(
+            f"{path}: a manager had it open and did not end in order, but its log {log_path} is "
+            f"missing, cut short or damaged; {_REMEDY}"
+        )
+    if not _belongs(wal, seal):
+        raise _foreign(path, log_path)
+
+
+def _belongs(wal: Log, seal: int) -> bool:
+    """Whether the log is the sealed one, or that one begun anew a few times."""
+    return (wal.salt - (seal & ~_OPEN)) & _MASK < _BEGINNINGS
+
+
+def _require_nothing_but_a_seal(
+    path: Path, log_path: Path, wal: Log, first_page: bytes, size: int
+) -> None:
+    """A log that is new, beside a state file that no manager had open: one that was about to open
+    it has ended in between. Then nothing was written yet but the seal."""
+
+    def without_counters(page: bytes) -> bytes:
+        kept = bytearray(page)
+        for begin, end in _COUNTERS:
+            kept[begin:end] = bytes(end - begin)
+        return bytes(kept)
+
+    for frame in wal.whole_frames():
+        page = wal.page_of(frame)
+        if frame.page != 1 or without_counters(page) != without_counters(first_page):
+            raise _foreign(path, log_path)
+
+
+def _foreign(path: Path, log_path: Path) -> StateError:
+    return StateError(
+        f"{path}: the log beside it, {log_path}, belongs to another state file or another time; "
+        f"{_REMEDY}"
+    )
+
+
+_REMEDY = (
+    "the two files belong together: put the right ones back, or move both aside to start with an "
+    "empty journal (which forgets what was unmanaged, deactivated or fenced)"
+)
+
+
+def seal_for(log_path: Path, *, is_open: bool) -> int:
+    """The seal that names this log, as `user_version` takes it. Raises OSError, StateError."""
+    with log_path.open("rb") as file:
+        wal = Log(file.read(_HEADER_BYTES))
+    if not wal.is_whole:
+        raise StateError(f"{log_path}: the log of the state file cannot be read; {_REMEDY}")
+    # Never 0, which says that there is no seal, not even for the rarest of salts.
+    value = (wal.salt & ~_OPEN & _MASK) or 2
+    return _signed(value | (_OPEN if is_open else 0))
+
+
+def closed(seal: int) -> int:
+    """The same seal of a state file that no manager has open."""
+    return _signed(seal & ~_OPEN & _MASK)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >= 1 << 31 else value
