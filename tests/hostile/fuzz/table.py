@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.hostile.fuzz.config import ConfigFuzzer
 from tests.hostile.fuzz.fence import FenceFuzzer
 from tests.hostile.fuzz.fuzzer import Make
+from tests.hostile.fuzz.http import HttpFuzzer
 from tests.hostile.fuzz.journal import JournalFuzzer
 from tests.hostile.fuzz.journal_kill import JournalKillFuzzer
 from tests.hostile.fuzz.ocf import OcfFuzzer
@@ -19,6 +20,7 @@ FUZZERS: Mapping[str, Make] = {
     "journal-kill": JournalKillFuzzer,
     "fence": FenceFuzzer,
     "ocf": OcfFuzzer,
+    "http": HttpFuzzer,
     "wire-agent": AgentWireFuzzer,
     "wire-manager": ManagerWireFuzzer,
 }
