@@ -83,8 +83,8 @@ def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) 
 
 
 def _is_our_concern(record: logging.LogRecord) -> bool:
-    """A request that is no HTTP is answered with 400, and a client that has gone knows it: aiohttp's
-    traceback of its parser tells nobody anything."""
+    """A request that is no HTTP is answered with 400, and a client that has gone knows it: to log
+    how aiohttp's parser found out helps nobody."""
     error = record.exc_info[1] if record.exc_info else None
     is_clients = isinstance(error, ConnectionError) or type(error).__module__ in _OF_CLIENTS
     return not (record.name == "aiohttp.server" and is_clients)

@@ -59,7 +59,7 @@ async def main():
     await runner.setup()
     ours, theirs = socket.socketpair()
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(runner.server, ours)
-    theirs.sendall(b"\\\\0 no request\\\\r\\\\n\\\\r\\\\n")
+    theirs.sendall(b"GET * HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
     theirs.setblocking(False)
     async with asyncio.timeout(20):
         print(await asyncio.get_running_loop().sock_recv(theirs, 100))
