@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.hostile.fuzz import runner
 from tests.hostile.fuzz.fuzzer import Slice, run_slice
-from tests.hostile.fuzz.table import FUZZERS
+from tests.hostile.fuzz.table import FUZZERS, SELF_TESTS
 
 _ROUND_S = 20.0
 """Each fuzzer in turn gets so long, and with each round a seed of its own."""
@@ -21,7 +21,9 @@ _ROUND_S = 20.0
 
 def main() -> int:
     if sys.argv[1:2] == ["--child"]:
-        return run_slice(FUZZERS, Slice(*json.loads(sys.argv[2])), Path(sys.argv[3]))
+        return run_slice(
+            {**FUZZERS, **SELF_TESTS}, Slice(*json.loads(sys.argv[2])), Path(sys.argv[3])
+        )
     parser = argparse.ArgumentParser(description="Throw random cases at what HALO reads.")
     parser.add_argument("--minutes", type=float, default=1.0, help="for all of them together")
     parser.add_argument("--seed", help="of an earlier run; a fresh one where it is not given")
