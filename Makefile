@@ -26,13 +26,14 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts chaos simulate simulate-bar bench check format clean install install-files uninstall
+.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (6 min)"
 	@echo "make chaos   as root: random faults on such hosts for MINUTES ($(MINUTES)), of a new SEED or a given one"
+	@echo "make fuzz    random input for all that HALO reads, rogue agents and managers, for MINUTES ($(MINUTES))"
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
@@ -65,6 +66,16 @@ test-hosts: $(STAMP)
 # The schedule is made from the seed, which is printed first.
 chaos: $(STAMP)
 	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/python -m tests.hosts.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# The seed is printed first; then all behaviours of rogue peers in an order of that seed. What is led
+# by coverage needs atheris, which is not to be had for every Python.
+fuzz: SEED := $(or $(SEED),$(shell od -An -N4 -tx4 /dev/urandom | tr -d ' '))
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris 2>/dev/null || \
+		echo "atheris cannot be installed: nothing is led by coverage"
+	@failed=0; $(BIN)/python -m tests.hostile.fuzz --minutes $(MINUTES) --seed $(SEED) || failed=1; \
+	HALO_FUZZ_SEED=$(SEED) $(BIN)/pytest -q -n $(JOBS) tests/hostile/test_rogue_agents.py \
+		tests/hostile/test_rogue_managers.py && exit $$failed
 
 simulate: $(STAMP)
 	@$(BIN)/python -m tests.simulation --seconds $(SECONDS) --jobs $(JOBS)

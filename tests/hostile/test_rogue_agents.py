@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,10 @@ PARTS = 2
 
 
 def waves(part: int) -> Iterator[list[str]]:
-    """Every PARTS-th behaviour from `part` on, in waves."""
-    names = list(BEHAVIOURS)[part::PARTS]
+    """Every PARTS-th behaviour, in waves; who meets whom is the seed's affair."""
+    names = list(BEHAVIOURS)
+    random.Random(SEED).shuffle(names)
+    names = names[part::PARTS]
     for first in range(0, len(names), WAVE):
         yield names[first : first + WAVE]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def test_there_are_more_than_a_hundred_behaviours() -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_no_manager_harms_an_agent(site: AgentSite, part: int) -> None:
     await site.start()
-    for name in list(BEHAVIOURS)[part::PARTS]:
+    names = list(BEHAVIOURS)
+    random.Random(SEED).shuffle(names)
+    for name in names[part::PARTS]:
         problems = await site.endure(name, SEED)
         assert not problems, "\n".join([name, *problems, site.log_end()])

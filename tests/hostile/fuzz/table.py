@@ -14,6 +14,7 @@ from tests.hostile.fuzz.journal_kill import JournalKillFuzzer
 from tests.hostile.fuzz.ocf import OcfFuzzer
 from tests.hostile.fuzz.self_test import SelfTest
 from tests.hostile.fuzz.wire_agent import AgentWireFuzzer
+from tests.hostile.fuzz.wire_frames import FrameFuzzer
 from tests.hostile.fuzz.wire_manager import ManagerWireFuzzer
 
 FUZZERS: Mapping[str, Make] = {
@@ -23,6 +24,7 @@ FUZZERS: Mapping[str, Make] = {
     "fence": FenceFuzzer,
     "ocf": OcfFuzzer,
     "http": HttpFuzzer,
+    "wire-frames": FrameFuzzer,
     "wire-agent": AgentWireFuzzer,
     "wire-manager": ManagerWireFuzzer,
 }
