@@ -49,6 +49,9 @@ _LIMIT_WORDS = 1 << 24
 
 WORD = 8
 
+_RETURN_AT = 3 * WORD
+"""Where a `Return` begins, with its question: behind Message and the pointers to both."""
+
 # Pointers as the encoding has them: a struct of no words, and capability 0 of the message's table.
 _EMPTY_STRUCT = b"\xfc\xff\xff\xff\0\0\0\0"
 _FIRST_CAPABILITY = b"\x03\0\0\0\0\0\0\0"
@@ -265,6 +268,13 @@ def exception(
         _set_exception(answer.init("exception"), reason, kind, trace)
 
     return _frame(fill)
+
+
+def to_question(frame: bytes, question: int) -> bytes:
+    """The same answer to another question. A long text need not be copied into a message again."""
+    segments = struct.unpack_from("<I", frame)[0] + 1
+    at = 4 * (1 + segments + (1 + segments) % 2) + _RETURN_AT
+    return frame[:at] + struct.pack("<I", question) + frame[at + 4 :]
 
 
 def answer_with(question: int, fill_return: Fill) -> bytes:

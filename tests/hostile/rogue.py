@@ -17,6 +17,7 @@ import inspect
 import random
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,6 +29,9 @@ from tests.hostile.frames import Asked, Fill, Text
 
 NOT_RUNNING = 7
 FEATURES = ("watch", "monitorMany", "validateAll")
+
+_SLICE = 256 * 1024
+_LONG = 1 << 20
 
 _REPORT_QUESTIONS = 1000
 """Our own questions are numbered from here."""
@@ -52,6 +56,8 @@ class Connection:
         self.reported = 0
         self.digest = DigestKeeper()
         self._questions = _REPORT_QUESTIONS
+        self._waiting: deque[bytes] = deque()
+        self._pushing: asyncio.Task[None] | None = None
 
     def threw(self) -> None:
         """Note that the manager was given what it should not be."""
@@ -63,12 +69,28 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Say something; where nobody reads, it waits in memory."""
-        self.writer.write(data)
+        if len(data) <= _SLICE and self._pushing is None:
+            self.writer.write(data)
+            return
+        self._waiting.append(data)
+        if self._pushing is None:
+            self._pushing = asyncio.create_task(self._push_waiting())
+
+    async def _push_waiting(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._waiting:
+                await self.push(self._waiting.popleft())
+        self._pushing = None
 
     async def push(self, data: bytes) -> None:
-        """Say something, and wait until most of it is on its way."""
-        self.writer.write(data)
-        await self.writer.drain()
+        """Say something, and wait until most of it is on its way.
+
+        In slices: a transport moves all that waits whenever it has sent a part of it."""
+        view = memoryview(data)
+        for at in range(0, len(view), _SLICE):
+            self.writer.write(view[at : at + _SLICE])
+            await self.writer.drain()
+            await asyncio.sleep(0)  # the other rogues of this process have their turn
 
     def question(self) -> int:
         """A number for a question of ours."""
@@ -138,18 +160,30 @@ def welcome(
 
 def answer(fill: Fill | None = None) -> Handler:
     """Answer any method with these results."""
-
-    def handle(connection: Connection, asked: Asked) -> None:
-        connection.send(frames.results(asked.question, asked.method, fill))
-
-    return handle
+    return _made_once_if_long(lambda asked: frames.results(asked.question, asked.method, fill))
 
 
 def refuse(reason: Text, kind: str = "failed", *, trace: Text | None = None) -> Handler:
     """Answer any method with an exception."""
+    return _made_once_if_long(
+        lambda asked: frames.exception(asked.question, reason, kind, trace=trace)
+    )
+
+
+def _made_once_if_long(make: Callable[[Asked], bytes]) -> Handler:
+    """Long answers are the same each time, and a dozen rogues make them five times a second."""
+    made: dict[tuple[str, int], bytes] = {}
 
     def handle(connection: Connection, asked: Asked) -> None:
-        connection.send(frames.exception(asked.question, reason, kind, trace=trace))
+        items = len(asked.params().items) if asked.method == "monitorMany" else 0
+        frame = made.get((asked.method, items))
+        if frame is not None:
+            connection.send(frames.to_question(frame, asked.question))
+            return
+        frame = make(asked)
+        if len(frame) > _LONG:
+            made[asked.method, items] = frame
+        connection.send(frame)
 
     return handle
 
@@ -162,16 +196,14 @@ def outcome(fill: Fill) -> Handler:
 def outcomes(fill: Fill) -> Handler:
     """Answer `monitorMany`; `fill` gets each `Outcome`."""
 
-    def handle(connection: Connection, asked: Asked) -> None:
-        count = len(asked.params().items)
-
+    def make(asked: Asked) -> bytes:
         def fill_all(results: Any) -> None:
-            for each in results.init("outcomes", count):
+            for each in results.init("outcomes", len(asked.params().items)):
                 fill(each)
 
-        connection.send(frames.results(asked.question, "monitorMany", fill_all))
+        return frames.results(asked.question, "monitorMany", fill_all)
 
-    return handle
+    return _made_once_if_long(make)
 
 
 def completed(code: int = NOT_RUNNING, message: Text = "") -> Fill:

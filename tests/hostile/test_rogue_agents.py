@@ -16,12 +16,19 @@ PARTS = 2
 
 
 def waves(part: int) -> Iterator[list[str]]:
-    """Every PARTS-th behaviour, in waves; who meets whom is the seed's affair."""
+    """Every PARTS-th behaviour, in waves; who meets whom is the seed's affair.
+
+    Those that pass for an agent of `operation` alone come last: where the next agent of their host
+    is slow to greet, as it may be on a busy machine, it passes for such a one, too."""
     names = list(BEHAVIOURS)
     random.Random(SEED).shuffle(names)
-    names = names[part::PARTS]
+    names = sorted(names[part::PARTS], key=passes_for_legacy)
     for first in range(0, len(names), WAVE):
         yield names[first : first + WAVE]
+
+
+def passes_for_legacy(name: str) -> bool:
+    return any(word in name for word in ("operation", "legacy", "unimplemented_hello"))
 
 
 def test_there_are_more_than_fifty_behaviours() -> None:
