@@ -38,7 +38,7 @@ TEXTS: Mapping[str, Callable[[], Text]] = {
     "huge_and_bad": lambda: b"\xff" * (10 * MIB),
 }
 
-ALONE = ("watch", "validateAll")
+ALONE = ("validateAll",)
 """Features of an agent that is asked by `run`, one monitor a call."""
 
 

@@ -40,9 +40,11 @@ MEMORY_LIMIT_MIB = 64
 LINES_LIMIT = 25
 """In the manager's log, for each rogue of a wave."""
 
-JOURNAL_LIMIT = 2 * MIB
+JOURNAL_LIMIT = 6 * MIB
+"""The write-ahead log alone takes 4 before it begins anew."""
 
-_ORDER_DEADLINE_S = 30.0
+
+_ORDER_DEADLINE_S = 60.0
 _THROW_DEADLINE_S = 20.0
 _END_DEADLINE_S = 5.0
 """For a manager that gives no status: it may be about to end."""

@@ -274,7 +274,10 @@ def to_question(frame: bytes, question: int) -> bytes:
     """The same answer to another question. A long text need not be copied into a message again."""
     segments = struct.unpack_from("<I", frame)[0] + 1
     at = 4 * (1 + segments + (1 + segments) % 2) + _RETURN_AT
-    return frame[:at] + struct.pack("<I", question) + frame[at + 4 :]
+    number = struct.pack("<I", question)
+    if frame[at : at + 4] == number:
+        return frame
+    return frame[:at] + number + frame[at + 4 :]
 
 
 def answer_with(question: int, fill_return: Fill) -> bytes:

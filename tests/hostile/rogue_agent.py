@@ -33,6 +33,7 @@ class Rogue:
         self._behave = behave
         self._chance = chance
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._serving: dict[asyncio.Task[None], Connection] = {}
 
     @property
@@ -46,6 +47,9 @@ class Rogue:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._closed:  # accepted in the very moment
+            writer.transport.abort()
+            return
         self.connections += 1
         connection = Connection(reader, writer, self._chance, self.connections)
         self._serving[task] = connection
@@ -61,6 +65,7 @@ class Rogue:
             writer.transport.abort()
 
     async def close(self) -> None:
+        self._closed = True
         if self._server is not None:
             self._server.close()
         for task in list(self._serving):
