@@ -45,7 +45,7 @@ JOURNAL_LIMIT = 6 * MIB
 
 
 _ORDER_DEADLINE_S = 60.0
-_THROW_DEADLINE_S = 20.0
+_THROW_DEADLINE_S = 45.0
 _END_DEADLINE_S = 5.0
 """For a manager that gives no status: it may be about to end."""
 
@@ -154,7 +154,7 @@ class Company:
             if unthrown:
                 thrown = (await self._order(count=True))["thrown"]
                 unthrown = [r for r in wave.behaviours if not thrown[r]]
-            if time.monotonic() > began + max(_THROW_DEADLINE_S, seconds):
+            if unthrown and time.monotonic() > began + _THROW_DEADLINE_S:
                 names = [wave.behaviours[r] for r in unthrown]
                 wave.problems.append(f"never asked for what they do: {names}")
                 return
