@@ -13,10 +13,10 @@ from typing import Any
 
 import capnp
 
+from halo.adapters.frame_layout import FrameError
 from halo.adapters.frames import (
     OF_AGENTS,
     OF_MANAGERS,
-    FrameError,
     Inspector,
     Limits,
     PeerGone,
