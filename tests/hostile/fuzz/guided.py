@@ -41,7 +41,10 @@ def _config() -> tuple[Callable[[bytes], None], list[bytes]]:
     return lambda data: config.check(path, data), config.samples()
 
 
-TARGETS = {"frames": (_frames, "halo.adapters.frames"), "config": (_config, "halo.config")}
+TARGETS = {
+    "frames": (_frames, ["halo.adapters.frames", "halo.adapters.frame_layout"]),
+    "config": (_config, ["halo.config"]),
+}
 
 
 def main() -> int:
@@ -51,14 +54,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", type=Path, help="repeat what a file holds")
     given = parser.parse_args()
-    make, package = TARGETS[given.target]
+    make, packages = TARGETS[given.target]
     if given.file is not None:
         make()[0](given.file.read_bytes())
         return 0
     if atheris is None:
         print("atheris is not installed: nothing is led by coverage")
         return 0
-    with atheris.instrument_imports(include=[package]):
+    with atheris.instrument_imports(include=packages):
         one, samples = make()
     corpus = Path(tempfile.mkdtemp(prefix="halo-corpus-"))
     for number, sample in enumerate(samples):
