@@ -479,3 +479,10 @@ def test_the_reference_names_every_route() -> None:
         path = re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.resource.canonical)
         if route.method != "HEAD":
             assert f"`{route.method} {path}`" in reference
+
+
+def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(server: Server) -> None:
+    with capture_logs() as logs:
+        answer = send_raw(server, post("/cluster", b"no deflate", "Content-Encoding: deflate"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert logs == []
