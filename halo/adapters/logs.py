@@ -16,9 +16,6 @@ LOG_FORMATS = ("auto", "console", "json")
 TEXT_LIMIT = 4096
 """Characters of one value of a log line."""
 
-_OF_CLIENTS = ("aiohttp.http_exceptions", "aiohttp.web_protocol")
-"""Where aiohttp keeps the errors of those who ask."""
-
 _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode: controls, directions of writing, half surrogates, ends of lines."""
 
@@ -76,18 +73,9 @@ def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) 
             ],
         )
     )
-    handler.addFilter(_is_our_concern)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
-
-
-def _is_our_concern(record: logging.LogRecord) -> bool:
-    """A request that is no HTTP is answered with 400, and a client that has gone knows it: to log
-    how aiohttp's parser found out helps nobody."""
-    error = record.exc_info[1] if record.exc_info else None
-    is_clients = isinstance(error, ConnectionError) or type(error).__module__ in _OF_CLIENTS
-    return not (record.name == "aiohttp.server" and is_clients)
 
 
 def _bounded(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:

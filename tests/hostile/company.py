@@ -169,7 +169,7 @@ class Company:
             return False
         asked = time.monotonic()
         try:
-            code, status = await asyncio.wait_for(self.cluster.api("GET", "/status"), 15)
+            code, status = await asyncio.wait_for(self.cluster.api("GET", "/v1/status"), 15)
         except (OSError, TimeoutError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = manager.wait(_END_DEADLINE_S)

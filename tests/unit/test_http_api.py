@@ -481,8 +481,13 @@ def test_the_reference_names_every_route() -> None:
             assert f"`{route.method} {path}`" in reference
 
 
-def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(server: Server) -> None:
+@pytest.mark.parametrize("path", ["/v1/cluster", "/nowhere"])
+def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(
+    server: Server, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """Also where nobody wants to read it."""
     with capture_logs() as logs:
-        answer = send_raw(server, post("/cluster", b"no deflate", "Content-Encoding: deflate"))
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert logs == []
+        answer = send_raw(server, post(path, b"no deflate", "Content-Encoding: deflate"))
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert not [line for line in logs if line["log_level"] == "error"]
+    assert not [record for record in caplog.records if record.exc_info]

@@ -44,34 +44,3 @@ def test_tracebacks_of_our_own_stay_whole() -> None:
     lines = [json.loads(line) for line in _said("json").strip().split("\n")]
     assert lines[0]["count"] == 3
     assert lines[1]["exception"].endswith("ValueError: two\nlines")
-
-
-_SERVES = """
-import asyncio, socket, sys
-from aiohttp import web
-from halo.adapters import logs
-from halo.manager.http_api import make_app, make_runner
-from tests.fakes.http_operations import FakeOperations
-logs.configure(format="json", environment={"HALO_LOG": "info"})
-
-async def main():
-    runner = make_runner(make_app(FakeOperations()))
-    await runner.setup()
-    ours, theirs = socket.socketpair()
-    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(runner.server, ours)
-    theirs.sendall(b"GET * HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-    theirs.setblocking(False)
-    async with asyncio.timeout(20):
-        print(await asyncio.get_running_loop().sock_recv(theirs, 100))
-    await runner.cleanup()
-
-asyncio.run(main())
-"""
-
-
-def test_what_is_no_http_is_answered_and_not_logged() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", _SERVES], capture_output=True, timeout=60, check=True
-    )
-    assert b"400 Bad Request" in run.stdout
-    assert run.stderr == b""

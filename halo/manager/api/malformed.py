@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 SHOWN_CHARACTERS = 120
 
+_OF_CLIENTS = (HttpProcessingError, ConnectionError, web.RequestPayloadError)
+
 
 class PatientRunner(web.AppRunner):
     """An AppRunner that takes a CONNECT to nowhere (its first line ends after the blank), too.
@@ -53,7 +55,7 @@ class _Malformed(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError | ConnectionError):
+        if not isinstance(error, _OF_CLIENTS):
             return True
         self._count += 1
         if str(self._count).strip("0") == "1":  # the first, the tenth, the hundredth, ...

@@ -44,8 +44,9 @@ _BODIES = (
 )  # fmt: skip
 
 _ROUTES = (
-    b"/status", b"/events", b"/cluster", b"/hosts/127.0.0.1", b"/resources/g1", b"/groups/g1",
-    b"/clear_events", b"/v1/status", b"/v1/openapi.json", b"/hosts/%00", b"/hosts/..%2f..", b"/%",
+    b"/status", b"/hosts/127.0.0.1", b"/resources/g1", b"/clear_events", b"/v1/cluster",
+    b"/v1/hosts/127.0.0.1", b"/v1/groups/g1", b"/v1/events", b"/v1/status", b"/v1/openapi.json",
+    b"/hosts/%00", b"/hosts/..%2f..", b"/%",
     b"/" + b"a" * 9000, b"//status", b"/status?x=" + b"%ff" * 50, b"*", b"http://[::1/status",
 )  # fmt: skip
 
@@ -104,7 +105,7 @@ class HttpFuzzer:
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):
-            return bool(json.loads(unix_http.get(self._socket, "/status")))
+            return bool(json.loads(unix_http.get(self._socket, "/v1/status")))
         return False
 
     async def case(self, chance: random.Random) -> None:
