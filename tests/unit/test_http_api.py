@@ -491,3 +491,11 @@ def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(
     assert answer.startswith(b"HTTP/1.1 4")
     assert not [line for line in logs if line["log_level"] == "error"]
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_an_expectation_that_is_no_text_is_not_heard(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: \xb4\r\n\r\n"
+    assert send_raw(server, request).startswith(b"HTTP/1.1 200 ")
+    assert not [record for record in caplog.records if record.exc_info]
