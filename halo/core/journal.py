@@ -41,7 +41,7 @@ class Event(StrEnum):
     RESTARTED = "restarted"  # a resource of it that had stopped, or gone bad, by itself
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
     AT_REST = "at-rest"  # of a group that is to stay stopped: whether it is known to be so
-    CONFIG = "config"  # which groups came into the config, are gone from it, or were found
+    CONFIG = "config"  # which groups came into the config, and which are gone from it
 
     CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
     DISCONNECT = "disconnect"
@@ -225,7 +225,6 @@ class Remembered:
         self.frozen: str | None = None
         self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
         self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, and not known to be stopped
-        self.former: dict[GroupId, tuple[HostId, ...]] = {}  # candidates no more: it may run there
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._leave_alone_some: set[GroupId] = set()  # and perhaps groups that do so no more
 
@@ -270,7 +269,6 @@ class Remembered:
                 "frozen": self.frozen,
                 "configured": dict(self.configured),
                 "removed": dict(self.removed),
-                "former": dict(self.former),
                 "events": [record.to_json() for record in self.events],
             },
         )
@@ -284,7 +282,6 @@ class Remembered:
         self.lifecycles = dict(other.lifecycles)
         self.frozen = other.frozen
         self.configured, self.removed = dict(other.configured), dict(other.removed)
-        self.former = dict(other.former)
         self.events = other.events.copy()
 
     # One method an event, or a few of one kind.
@@ -305,7 +302,6 @@ class Remembered:
         self.frozen = data["frozen"]
         self.configured = {name: tuple(hosts) for name, hosts in data.get("configured", {}).items()}
         self.removed = {name: tuple(hosts) for name, hosts in data.get("removed", {}).items()}
-        self.former = {name: tuple(hosts) for name, hosts in data.get("former", {}).items()}
         self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
 
     def _fold_managed(self, record: Record) -> None:
@@ -393,27 +389,12 @@ class Remembered:
 
     def _fold_config(self, record: Record) -> None:
         for name in record.data.get("gone", ()):
-            hosts = self.configured.pop(name, ()) + self.former.pop(name, ())
-            if not self._is_at_rest(name):
-                self.removed[name] = tuple(dict.fromkeys(hosts))
+            hosts, memory = self.configured.pop(name, ()), self.groups.get(name)
+            if memory is None or not memory.at_rest:
+                self.removed[name] = hosts
         for name, candidates in record.data.get("groups", {}).items():
-            before = self.configured.get(name, ()) + self.former.get(name, ())
-            before += self.removed.pop(name, ())
             self.configured[name] = tuple(candidates)
-            self._set_former(name, () if self._is_at_rest(name) else before)
-        for name in record.data.get("found", ()):
-            self._set_former(name, ())
-
-    def _is_at_rest(self, group: GroupId) -> bool:
-        return group in self.groups and self.groups[group].at_rest
-
-    def _set_former(self, group: GroupId, hosts: tuple[HostId, ...]) -> None:
-        """Keep those of them that are no candidates of it."""
-        left = tuple(dict.fromkeys(h for h in hosts if h not in self.configured.get(group, ())))
-        if left:
-            self.former[group] = left
-        else:
-            self.former.pop(group, None)
+            self.removed.pop(name, None)
 
     def _fold_move(self, record: Record) -> None:
         group = self.group(record.object)
@@ -447,7 +428,6 @@ class Remembered:
         group.left_alone = {}
         group.at_rest = False
         self.removed.pop(record.object, None)
-        self.former.pop(record.object, None)
 
     def _fold_freeze(self, record: Record) -> None:
         self.frozen = (

@@ -359,22 +359,7 @@ class ClusterState:
         copies = self.knowledge.running_on(group)
         if len(copies) > 1:
             return f"running on {' and '.join(copies)} at once"
-        if copies:
-            return self._second_copy_out_of_sight(group, copies[0])
-        return self._may_run_on_a_former_candidate(group)
-
-    def _may_run_on_a_former_candidate(self, group: ResourceGroup) -> str | None:
-        """Not seen anywhere, and a host is a candidate no more on which it may have run when the
-        config changed: nobody asks that host, so nothing would prove it stopped there (S1)."""
-        former = self.remembered.former.get(group.id)
-        if former is None:
-            return None
-        hosts = " or ".join(former)
-        return (
-            f"it may run on {hosts}, a candidate until the config changed, where nobody looks: put "
-            f"it back into the config, or see that {group.id} is stopped there, then "
-            f"`halo cleanup {group.id}`"
-        )
+        return self._second_copy_out_of_sight(group, copies[0]) if copies else None
 
     def _second_copy_out_of_sight(self, group: ResourceGroup, seen_on: HostId) -> str | None:
         """Seen here, and last seen running on a host that can neither be asked nor is proven off:

@@ -211,14 +211,12 @@ class PlacementDesk:
 
     def _note_rest(self, group: GroupId, decision: Decision) -> None:
         """Write down that a group that is to stay stopped is so, or, started by hand, no more: what
-        is gone from the config is minded unless it was known to be stopped. And that one is found
-        running: then it does not run where it was a candidate once."""
-        remembered, journal = self._state.remembered, self._context.journal
-        was_at_rest = remembered.group(group).at_rest
-        if was_at_rest is not decision.at_rest and (decision.at_rest or decision.manage_on):
-            journal.note(journal.make(Event.AT_REST, group, known=decision.at_rest))
-        if decision.manage_on is not None and group in remembered.former:
-            journal.note(journal.make(Event.CONFIG, self._state.cluster.name, found=[group]))
+        is gone from the config is minded unless it was known to be stopped."""
+        was_at_rest = self._state.remembered.group(group).at_rest
+        if was_at_rest is decision.at_rest or not (decision.at_rest or decision.manage_on):
+            return
+        journal = self._context.journal
+        journal.note(journal.make(Event.AT_REST, group, known=decision.at_rest))
 
     def _hand_out(self, group: GroupId, host: HostId) -> None:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))

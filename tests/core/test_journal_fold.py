@@ -292,8 +292,6 @@ def test_a_fence_ends_what_was_left_alone_on_that_host_alone(by_way_of: str) -> 
 
 CONFIGURED = rec(Event.CONFIG, groups={"g": ["h1", "h2"], "k": ["h2"]}, gone=[])
 GONE = rec(Event.CONFIG, groups={}, gone=["g"])
-NO_H2 = rec(Event.CONFIG, groups={"g": ["h1"]})
-NO_H1 = rec(Event.CONFIG, groups={"g": ["h3"]})
 AT_REST = [rec(Event.STOP, "g"), rec(Event.AT_REST, "g", known=True)]
 
 
@@ -321,40 +319,9 @@ def test_a_group_that_is_gone_from_the_config_is_named_until_it_is_seen_to(
     assert remembered.removed == named, story
 
 
-@pytest.mark.parametrize(
-    ("story", "records", "former"),
-    [
-        ("as it was", [CONFIGURED, CONFIGURED], {}),
-        ("in another order", [CONFIGURED, rec(Event.CONFIG, groups={"g": ["h2", "h1"]})], {}),
-        ("without h2", [CONFIGURED, NO_H2], {"g": ("h2",)}),
-        ("then with it again", [CONFIGURED, NO_H2, CONFIGURED], {}),
-        ("then without h1", [CONFIGURED, NO_H2, NO_H1], {"g": ("h1", "h2")}),
-        ("stopped before", [CONFIGURED, *AT_REST, NO_H2], {}),
-        ("stopped after", [CONFIGURED, NO_H2, *AT_REST], {"g": ("h2",)}),
-        ("found where it may run", [CONFIGURED, NO_H2, rec(Event.CONFIG, found=["g"])], {}),
-        ("seen to", [CONFIGURED, NO_H2, rec(Event.CLEANUP, "g")], {}),
-        ("gone", [CONFIGURED, NO_H2, GONE], {}),
-        ("gone, and back elsewhere", [CONFIGURED, GONE, NO_H2], {"g": ("h2",)}),
-    ],
-)
-@pytest.mark.parametrize("compacted", [False, True])
-def test_where_a_group_was_a_candidate_it_may_run_until_it_is_found_or_seen_to(
-    story: str, records: list[Record], former: dict[str, Any], compacted: bool
-) -> None:
-    remembered = Remembered()
-    for record in records:
-        remembered.apply(record)
-        if compacted:
-            snapshot = json.loads(json.dumps(remembered.snapshot(at=2.0).to_json()))
-            remembered = fold(Record.from_json(snapshot))
-    assert remembered.former == former, story
-    if story == "gone":
-        assert remembered.removed == {"g": ("h1", "h2")}
-
-
 def test_a_snapshot_of_before_the_config_was_remembered_is_understood() -> None:
     data = dict(fold(*AT_REST).snapshot(at=2.0).data)
-    del data["configured"], data["removed"], data["former"]
+    del data["configured"], data["removed"]
     for group in data["groups"].values():
         del group["at_rest"]
     old = fold(rec(Event.SNAPSHOT, **data))
@@ -469,9 +436,7 @@ def records(draw: st.DrawFn) -> Record:
     if event is Event.AT_REST:
         data["known"] = draw(st.booleans())
     if event is Event.CONFIG:
-        hosts = st.sampled_from([["h1"], ["h1", "h2"], ["h2"]])
-        data["groups"] = {name: draw(hosts) for name in draw(st.lists(NAMES))}
-        data["found"] = draw(st.lists(NAMES))
+        data["groups"] = {name: ["h1"] for name in draw(st.lists(NAMES))}
         data["gone"] = [name for name in draw(st.lists(NAMES)) if name not in data["groups"]]
     return Record(draw(st.integers(0, 99)), event, draw(NAMES), draw(st.text(max_size=4)), data)
 
@@ -484,7 +449,6 @@ def everything(remembered: Remembered) -> tuple[Any, ...]:
         remembered.frozen,
         remembered.configured,
         remembered.removed,
-        remembered.former,
         list(remembered.events),
     )
 

@@ -529,25 +529,3 @@ def test_no_scenario_starts_over_a_copy_that_runs() -> None:
                 world.state.knowledge.presence(world.group(), host)
                 for host in world.group().candidates
             ], scenario.name
-
-
-def test_a_group_that_may_run_on_a_former_candidate_is_started_nowhere() -> None:
-    world = World(make_group("g", ("h1", "h3")), hosts=["h2"])
-    world.up("h1", "h3")
-    world.journal(Event.CONFIG, "test", groups={"g": ["h1", "h2"]})
-    world.journal(Event.CONFIG, "test", groups={"g": ["h1", "h3"]})
-    decision = decide(world.state, world.group(), since=0.0, now=world.now)
-    assert (decision.start_on, decision.manage_on) == (None, None)
-    assert "it may run on h2, a candidate until the config changed" in decision.reason
-    assert "h2" in (world.state.start_refusal(world.group(), "h1", 1, 0.0, world.now) or "")
-    world.journal(Event.CLEANUP, "g")
-    assert decide(world.state, world.group(), since=0.0, now=world.now).start_on == "h1"
-
-
-def test_a_group_that_is_seen_where_it_may_run_is_managed_whatever_the_config_was() -> None:
-    world = World(make_group("g", ("h1", "h3")), hosts=["h2"])
-    world.up("h1")
-    world.up("h3", running=["g"])
-    world.journal(Event.CONFIG, "test", groups={"g": ["h1", "h2"]})
-    world.journal(Event.CONFIG, "test", groups={"g": ["h1", "h3"]})
-    assert decide(world.state, world.group(), since=0.0, now=world.now).manage_on == "h3"

@@ -327,35 +327,3 @@ async def test_a_group_that_is_back_in_the_config_is_named_no_more(cluster: Clus
         await cluster.until(g1="Running on h1")
     assert (await cluster.status())["manager"]["removed_groups"] == {}
     await cluster.until(g2="Running on h2")
-
-
-async def test_a_group_that_ran_where_it_is_no_candidate_any_more_is_not_started_elsewhere(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(hosts=("h1", "h2", "h3"), groups=[group("g1", "h1", ["h2"])])
-    await cluster.start()
-    await halo_ok(cluster, "move", "g1", "--to", "h2", "--wait", "20")
-    cluster.groups["g1"] = group("g1", "h1", ["h3"])
-    cluster.write_config()
-    again(cluster)
-    await until_says(cluster, "g1", "it may run on h2, a candidate until the config changed")
-    again(cluster)
-    await until_says(cluster, "g1", "it may run on h2", "`halo cleanup g1`")
-    assert cluster.running_on("g1") == {"h2"}
-    cluster.stop_by_hand("g1", "h2")
-    await halo_ok(cluster, "cleanup", "g1", "--reason", "stopped on h2", "--wait", "20")
-    await cluster.until(g1="Running on h1")
-
-
-async def test_a_group_that_is_found_where_it_may_run_minds_no_change_of_candidates(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(hosts=("h1", "h2"), groups=[group("g1", "h1", ["h2"])])
-    await cluster.start()
-    cluster.groups["g1"] = group("g1", "h1", [])
-    cluster.write_config()
-    again(cluster)
-    await cluster.until(g1="Running on h1")
-    cluster.break_resource("g1")  # it is started again, as ever
-    await cluster.until_true(lambda: cluster.count("g1", "start", "h1") == 2, "the restart")
-    await cluster.until(g1="Running on h1")
