@@ -41,6 +41,9 @@ def notices(removed: dict[GroupId, tuple[HostId, ...]]) -> list[str]:
         for name, hosts in list(removed.items())[:NAMED]
     ]
     if len(removed) > NAMED:
-        more = ", ".join(list(removed)[NAMED:])
-        told.append(f"removed from the config and not known to be stopped, too: {more}")
+        more = len(removed) - NAMED
+        told.append(
+            f"{more} more were removed from the config and are not known to be stopped; "
+            "`halo status --json` names them under removed_groups"
+        )
     return told

@@ -11,7 +11,16 @@ from typing import Any
 
 from halo.core.model import HostId, Resource, ResourceGroup
 from halo.core.state import ClusterState
-from halo.core.status import ERROR, RUNNING, STOPPED, event, joined, on_host, shown_parameters
+from halo.core.status import (
+    ERROR,
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    event,
+    joined,
+    on_host,
+    shown_parameters,
+)
 
 
 def root_parts(state: ClusterState) -> Iterator[tuple[str, Any]]:
@@ -79,8 +88,10 @@ def _status(
 
 
 def _failover_host(group: ResourceGroup, status: dict[HostId, dict[str, str | None]]) -> str | None:
-    """HALO knows one. Of several it is the one that matters now: where the resource runs."""
-    for host in group.failover_hosts:
-        if status[host]["status"] == RUNNING:
-            return host
+    """HALO knows one. Of several it is the one that matters now: where the resource runs, else
+    where something is wrong, else what is out of sight."""
+    for word in (RUNNING, ERROR, UNKNOWN):
+        for host in group.failover_hosts:
+            if status[host]["status"] == word:
+                return host
     return group.failover_hosts[0] if group.failover_hosts else None

@@ -85,7 +85,6 @@ class HostState:
     verify_retry_at: float = float("-inf")
     verify_took_s: float = 0.0  # how long the last such answer took
     verify_error: str = ""  # why that did not prove it off
-    verify_elsewhere: bool = False  # the level that confirmed gave no answer: all are asked now
     closed_since: float | None = None  # something, but no agent, answers at its address
     power_proof: PowerProof | None = None
     accepted: bool = False  # a heartbeat was answered over this connection
@@ -286,7 +285,7 @@ class ClusterState:
         when a person did."""
         at = self.hosts[host]
         at.power_proof = PowerProof(verified_at, level, asked_at)
-        at.verify_error, at.verify_elsewhere = "", False
+        at.verify_error = ""
         at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         at.fence_held = ""
         self._note_all_stopped(host)

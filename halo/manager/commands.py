@@ -19,6 +19,7 @@ from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordEr
 from halo.core.journal import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.root_status import root_parts
+from halo.core.state import FencePhase
 from halo.core.status import parts, snapshot
 from halo.manager.context import Context
 from halo.manager.desk import PlacementDesk
@@ -313,6 +314,11 @@ class Commands:
 
     def _all_still_running(self) -> str:
         in_flight = [text for host in self._hosts.values() for text in host.in_flight()]
+        in_flight += [
+            f"fencing {at.id}"
+            for at in self._state.hosts.values()
+            if at.fence_phase is FencePhase.RUNNING
+        ]
         return f"; still running: {', '.join(in_flight)}" if in_flight else ""
 
     def took_effect(self, records: tuple[Record, ...]) -> None:
@@ -334,10 +340,11 @@ class Commands:
     ) -> str | None:
         """Check and write down, as one step against other commands.
 
-        Where the check says that it is so already nothing is written, and its words come back."""
+        Where the check says that it is so already nothing is written, and its words come back;
+        unless a command that was given up could still make it otherwise: then it is said again."""
         async with self._lock:
             already = check()
-            if already is not None:
+            if already is not None and not self._context.journal.may_yet_write_commands:
                 return already
             to_write = records()
             if to_write:

@@ -105,7 +105,7 @@ class DeviceDesk:
         proof, began_at = at.power_proof, self._loop.time()
         try:
             level = proof.level if proof is not None else None
-            word = await self.ask_whether_off(host, level, all_levels=at.verify_elsewhere)
+            word = await self.ask_whether_off(host, level)
             at.verify_took_s = self._loop.time() - began_at
             if at.power_proof is not proof or proof is None:
                 return  # it answered, or was fenced again: this result is late
@@ -118,95 +118,114 @@ class DeviceDesk:
             tell = log.debug if word.problem == known else log.warning
             tell("not proven off", host=host, reason=word.problem)
             at.verify_retry_at = self._loop.time() + VERIFY_PAUSE_S
-            at.verify_elsewhere = True
             if word.says_on:
                 self._hosts[host].void_power_proof("its device says on")
         finally:
             at.verifying_since = None
             self._context.desk.learnt(self._context.groups_of(host))
 
-    async def ask_whether_off(
-        self, host: HostId, level: int | None, *, all_levels: bool = False
-    ) -> OffWord:
+    async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
         """Ask the devices of the `level` that confirmed a fence, and no others: one before it that
         is dead would take its whole deadline, again and again.
 
-        Where the level is not known (a person saw the host dark; the manager died in the middle),
-        and with `all_levels` (it gave no answer), all are asked side by side: the first level that
-        says off is believed, unless the one that confirmed has said on by then."""
+        Where that level gives no answer, and where it is not known (a person saw the host dark; the
+        manager died in the middle), the others are asked side by side, and the first level that
+        says off is believed."""
         distrusted = self._state.memory_of_host(host).distrusted
         if distrusted is not None:
             return OffWord(problem=f"its fence device is not trusted: {distrusted}")
-        count = len(self._state.host_config(host).fence_levels)
-        if not count:
+        numbers = list(range(1, len(self._state.host_config(host).fence_levels) + 1))
+        if not numbers:
             return OffWord(problem="it has no fence agent")
-        numbers = [level] if level is not None and not all_levels else list(range(1, count + 1))
+        if level is None:
+            return await self._first_word(host, numbers)
+        word = await self.ask_level(host, level)
+        others = [number for number in numbers if number != level]
+        if not word.problem or word.says_on or not others:
+            return word
+        other = await self._first_word(host, others)
+        if not other.problem:
+            return other
+        return OffWord(problem=f"level {level}: {word.problem}; {other.problem}")
+
+    async def _first_word(self, host: HostId, numbers: list[int]) -> OffWord:
+        """The first level that says off, of several that are asked side by side."""
         asking = {n: self._loop.create_task(self.ask_level(host, n)) for n in numbers}
+        left = set(asking.values())
         try:
-            return await self._first_word(asking, level)
+            while left:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for task in asking.values():
+                    if task.done() and not task.result().problem:
+                        return task.result()
         finally:
             for task in asking.values():
                 if task.cancel():  # its fence programs are killed
                     self._ending.add(task)
                     task.add_done_callback(self._ending.discard)
-
-    @staticmethod
-    async def _first_word(asking: dict[int, asyncio.Task[OffWord]], level: int | None) -> OffWord:
-        left = set(asking.values())
-        while left:
-            _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-            words = {number: task.result() for number, task in asking.items() if task.done()}
-            if level in words and words[level].says_on:
-                return words[level]
-            for word in words.values():
-                if not word.problem:
-                    return word
-        many = len(asking) > 1
+        words = {number: task.result() for number, task in asking.items()}
+        has_levels = len(self._state.host_config(host).fence_levels) > 1
         return OffWord(
-            problem="; ".join(f"level {n}: {w.problem}" if many else w.problem
-                              for n, w in words.items()),
+            problem="; ".join(
+                f"level {number}: {word.problem}" if has_levels else word.problem
+                for number, word in words.items()
+            ),
             says_on=all(word.says_on for word in words.values()),
-        )  # fmt: skip
+        )
 
     async def ask_level(self, host: HostId, number: int, *, after_off: bool = False) -> OffWord:
         """Ask every device of a level for its state.
 
         The word is as old as its oldest answer. So the quicker devices are asked later, by what
-        each took the last time; an answer that has aged all the same is asked for once more."""
+        each took the last time, though not right after an off; and an answer that has aged all the
+        same is asked for once more."""
         devices = self._state.host_config(host).fence_levels[number - 1]
         took_s = [self._took_s.get((host, number, n), 0.0) for n in range(len(devices))]
-        answers = await asyncio.gather(
-            *(self._ask(host, number, n, max(took_s) - took_s[n]) for n in range(len(devices)))
-        )
+        if after_off:
+            took_s = [0.0] * len(devices)
+        slowest = max(range(len(devices)), key=took_s.__getitem__)
+        first = self._loop.create_task(self._ask(host, number, slowest))
+        try:
+            rest = [n for n in range(len(devices)) if n != slowest]
+            later = await asyncio.gather(
+                *(self._ask(host, number, n, first, took_s[slowest] - took_s[n]) for n in rest)
+            )
+            answers = dict(zip(rest, later, strict=True)) | {slowest: await first}
+        finally:
+            first.cancel()
         fresh_s = self._state.settings.power_proof_age_s / 2
         oldest = self._loop.time() - fresh_s
-        aged = [n for n, a in enumerate(answers) if a.answered_at < oldest and a.took_s < fresh_s]
-        if any(answer.result.power is not PowerState.OFF for answer in answers):
+        aged = [n for n, a in answers.items() if a.answered_at < oldest and a.took_s < fresh_s]
+        if any(answer.result.power is not PowerState.OFF for answer in answers.values()):
             aged = []
-        for n, answer in zip(
-            aged,
-            await asyncio.gather(*(self._ask(host, number, n, 0.0) for n in aged)),
-            strict=True,
-        ):
-            answers[n] = answer
-        results = [answer.result for answer in answers]
+        again = await asyncio.gather(*(self._ask(host, number, n) for n in aged))
+        answers |= dict(zip(aged, again, strict=True))
+        results = [answers[n].result for n in range(len(devices))]
         return OffWord(
             level=number,
             problem=fencing.judge_status(results, after_off=after_off) or "",
             says_on=any(result.power is PowerState.ON for result in results),
-            asked_at=min(answer.asked_at for answer in answers),
-            answered_at=min(answer.answered_at for answer in answers),
+            asked_at=min(answer.asked_at for answer in answers.values()),
+            answered_at=min(answer.answered_at for answer in answers.values()),
         )
 
-    async def _ask(self, host: HostId, level: int, number: int, delay_s: float) -> _Answer:
-        """Ask one device of a level for its state, `delay_s` from now."""
-        if delay_s > 0:
-            await asyncio.sleep(delay_s)
+    async def _ask(
+        self,
+        host: HostId,
+        level: int,
+        number: int,
+        other: asyncio.Task[_Answer] | None = None,
+        delay_s: float = 0.0,
+    ) -> _Answer:
+        """Ask one device of a level for its state, `delay_s` from now or once `other` answered."""
+        if other is not None and delay_s > 0:
+            await asyncio.wait({other}, timeout=delay_s)
         asked_at = self._loop.time()
         device = self._state.host_config(host).fence_levels[level - 1][number]
         [result] = await self.run_all(host, (device,), FenceAction.STATUS)
         answer = _Answer(result, asked_at, self._loop.time())
-        self._took_s[host, level, number] = answer.took_s
+        if result.power is not PowerState.UNKNOWN:
+            self._took_s[host, level, number] = answer.took_s
         return answer
 
     # --- a living host: does its device tell the truth? ------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import count
 
 import structlog
 
@@ -16,7 +17,7 @@ from halo.core.errors import CommandFailed, CommandRefused, InvariantError, Reco
 from halo.core.journal import Event
 from halo.core.model import HostId
 from halo.core.outcomes import FenceAction
-from halo.core.state import ClusterState, FencePhase
+from halo.core.state import ClusterState, FencePhase, PowerProof
 from halo.manager.context import Context
 from halo.manager.device_desk import DeviceDesk, OffWord
 from halo.manager.host_task import HostTask
@@ -26,9 +27,6 @@ ANSWER_GRACE_S = 0.03
 """How long after the confirming status an agent's answer is still awaited, at the least."""
 
 PROBE_DEADLINE_S = 1.0
-PROBE_MARGIN_S = 0.5
-"""How much later than its deadline a probe may end on a loop that is late."""
-
 NOT_SINCE = float("-inf")
 """A host that is fenced, and whose devices have to say once more that it is off."""
 
@@ -331,57 +329,50 @@ class FenceDesk:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
             return _Failed(wrong)
         began_at = self._loop.time()
-        # A host that was silent for a whole loss budget needs no long wait for its silence.
-        wait_s = ANSWER_GRACE_S if warrant.automatic else PROBE_DEADLINE_S + PROBE_MARGIN_S
-        probe = self._begin_probe(host)
+        listening = self._loop.create_task(self._until_it_answers(host))
         try:
             word = await self._devices.ask_level(host, number, after_off=True)
+            took_s = self._state.hosts[host].verify_took_s = self._loop.time() - began_at
             if word.says_on:
                 self._hosts[host].void_power_proof("its device says on")
             if word.problem:
                 return _Failed(word.problem)
-            await asyncio.wait({probe}, timeout=max(began_at + wait_s - self._loop.time(), 0.0))
-            outcome = self._judge_probe(host, probe, word, warrant)
+            # A host that was silent for a whole loss budget needs no long wait for its silence.
+            is_slow = took_s > PROBE_DEADLINE_S
+            grace_s = ANSWER_GRACE_S if is_slow else max(ANSWER_GRACE_S - took_s, 0.0)
+            await asyncio.wait({listening}, timeout=grace_s)
+            if listening.done():
+                return self._answered(listening.result())
         finally:
-            probe.cancel()
-        took_s = self._state.hosts[host].verify_took_s = self._loop.time() - began_at
-        if isinstance(outcome, _Failed) or took_s <= 2 * PROBE_DEADLINE_S:
-            return outcome
-        return await self._probe_late(host, word, warrant)
-
-    async def _probe_late(
-        self, host: HostId, word: OffWord, warrant: _Warrant
-    ) -> _Failed | _Confirmed:
-        """The devices took their time to say off, while nobody listened to the host: somebody may
-        have powered it on again. Its agent is asked once more, and has all the time it needs."""
-        probe = self._begin_probe(host)
-        try:
-            await asyncio.wait({probe}, timeout=PROBE_DEADLINE_S + PROBE_MARGIN_S)
-            outcome = self._judge_probe(host, probe, word, warrant)
-        finally:
-            probe.cancel()
-        if isinstance(outcome, _Failed) and outcome.distrust is not None:
-            # The devices told the truth of when they looked.
-            return _Failed("the device said off, and meanwhile the host's agent answers again")
-        return outcome
-
-    def _begin_probe(self, host: HostId) -> asyncio.Task[ProbeAnswer]:
-        return self._loop.create_task(self._hosts[host].link.probe(PROBE_DEADLINE_S))
-
-    def _judge_probe(
-        self, host: HostId, probe: asyncio.Task[ProbeAnswer], word: OffWord, warrant: _Warrant
-    ) -> _Failed | _Confirmed:
-        """The devices say off; what does a probe of the host's agent say, as far as it has come?"""
-        answer = probe.result() if probe.done() else None
-        if answer is ProbeAnswer.ANSWERS:
-            why = "the device says off, but the host's agent still answers"
-            return _Failed(why, distrust=why)
-        if answer is ProbeAnswer.NOT_ASKED and not warrant.automatic:
-            return _Failed(
-                "the device says off, but whether the host's agent still answers could not be "
-                "asked: see to the manager's network and name resolution"
-            )
+            listening.cancel()
+        if not warrant.automatic:
+            answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
+            if answer is ProbeAnswer.ANSWERS:
+                return self._answered(2 if is_slow else 1)
+            if answer is ProbeAnswer.NOT_ASKED:
+                return _Failed(
+                    "the device says off, but whether the host's agent still answers could not be "
+                    "asked: see to the manager's network and name resolution"
+                )
         return self._confirmation(host, word)
+
+    async def _until_it_answers(self, host: HostId) -> int:
+        """Ask the host's agent again and again while its devices are asked, which may take a
+        minute: nobody else listens to it. Ends when it answers, with the number of probes."""
+        for number in count(1):
+            began_at = self._loop.time()
+            if await self._hosts[host].link.probe(PROBE_DEADLINE_S) is ProbeAnswer.ANSWERS:
+                return number
+            await asyncio.sleep(max(began_at + PROBE_DEADLINE_S - self._loop.time(), 0.0))
+        raise AssertionError  # there is no last number
+
+    @staticmethod
+    def _answered(probes: int) -> _Failed:
+        """The devices say off, and the agent answered this probe."""
+        if probes > 1:  # the devices may have told the truth of when they looked
+            return _Failed("the device said off, and meanwhile the host's agent answers again")
+        why = "the device says off, but the host's agent still answers"
+        return _Failed(why, distrust=why)
 
     def _confirmation(self, host: HostId, word: OffWord) -> _Confirmed:
         """Where something answers since, if not the agent, the devices are to be asked anew."""
@@ -444,9 +435,10 @@ class FenceDesk:
         afterwards, so that a manager that is restarted meanwhile goes on."""
         at, limits = self._state.hosts[host], self._state.settings
         proof, pause_s, attempts = at.power_proof, limits.power_proof_age_s + REBOOT_PAUSE_S, 0
-        await self._until_verified(host)
         while True:
             await asyncio.sleep(pause_s)
+            if proof is not None:
+                await self._until_nothing_rests_on(host, proof)
             while self._state.remembered.frozen is not None:  # noqa: ASYNC110  # a thaw is no event
                 await asyncio.sleep(FROZEN_POLL_S)
             async with self._switching[host]:
@@ -471,12 +463,14 @@ class FenceDesk:
                 attempts, limits.fence_retry_min_s, limits.fence_retry_max_s
             )
 
-    async def _until_verified(self, host: HostId) -> None:
-        """A proof that nothing could rest on yet is waited for, until its devices were asked."""
-        at, proof = self._state.hosts[host], self._state.hosts[host].power_proof
-        asked_by = self._loop.time() + 2 * self._state.settings.fence_timeout_s
-        while proof is not None and proof.verified_at == NOT_SINCE:
-            if at.power_proof is not proof or self._loop.time() >= asked_by:
+    async def _until_nothing_rests_on(self, host: HostId, proof: PowerProof) -> None:
+        """A proof that nothing could rest on yet is waited for, until its devices were asked; and
+        one that was renewed, until that has aged."""
+        at, limits = self._state.hosts[host], self._state.settings
+        asked_by = self._loop.time() + 2 * limits.fence_timeout_s
+        while at.power_proof is proof and self._loop.time() < asked_by:
+            aged_at = proof.verified_at + limits.power_proof_age_s
+            if proof.verified_at != NOT_SINCE and self._loop.time() >= aged_at:
                 return
             await asyncio.sleep(FROZEN_POLL_S)
 

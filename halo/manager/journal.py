@@ -238,6 +238,12 @@ class Journal:
     def _say_no_answer(self) -> None:
         self._say(f"the journal gave no answer within {RESCUE_DEADLINE_S:g} s")
 
+    @property
+    def may_yet_write_commands(self) -> bool:
+        """Is there a command without an answer whose record may still come to be on the disk?"""
+        entries = [*(self._in_flight[0] if self._in_flight else ()), *self._queue]
+        return any(entry.given_up for entry in entries)
+
     def _say(self, trouble: str | None) -> None:
         if trouble != self._trouble:
             self._trouble = trouble

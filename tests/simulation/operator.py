@@ -145,9 +145,6 @@ class Operator:
         self.pending.pop(entry, None)
         told = self._told(entry)
         if told is not None:
-            says_so = outcome == "done" and ("already" in answer or answer.startswith("not frozen"))
-            if says_so and self.world.disk.is_behind:
-                outcome = "refused"  # it was so: an earlier command without an answer may land yet
             told[0].settled(told[1], outcome)
         elif entry.name == "fence":
             self.orders.fencing[entry.object] -= 1

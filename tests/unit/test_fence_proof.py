@@ -690,3 +690,47 @@ async def test_a_device_that_says_on_when_asked_is_not_said_to_have_acknowledged
         bench.h1.verify_error
         == "level 1: no answer; level 2: the device says that the outlet is on"
     )
+
+
+@virtual
+async def test_a_hiccup_of_the_level_that_confirmed_lets_no_other_one_outvote_it() -> None:
+    bench = Bench((("one",), ("two",)))
+    await bench.up()
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await stop(bench)
+    bench.outlet("one").status_fails = "busy"
+    await asyncio.sleep(60)
+    bench.outlet("two").says = PowerState.OFF  # a port that was always off
+    await start(bench)
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    await stop(bench)
+    bench.outlet("one").status_fails = None
+    bench.outlet("one").is_on = True
+    bench.outlet("one").status_takes_s = 2.0
+    await asyncio.sleep(60)
+    await start(bench)
+    await asyncio.sleep(20)
+    assert "g" not in bench.agents["h2"].up
+    assert bench.h1.power_proof is None
+
+
+@virtual
+async def test_one_slow_answer_does_not_delay_the_next_failover() -> None:
+    """Of two devices of a level the quicker is asked later only where a proof has to be renewed."""
+    bench = Bench((("one", "two"),), fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet("two").status_takes_s = 50.0
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    bench.outlet("two").status_takes_s = 0.0
+    for name in ("one", "two"):
+        bench.outlet(name).is_on = True
+    bench.agents["h1"].live_again()
+    await bench.until(lambda: bench.h1.ready)
+    await bench.command("reset")
+    await bench.manager.operations.group_command("g", "move", to="h1", comment="x")
+    await bench.until(lambda: "g" in bench.agents["h1"].up)
+    await asyncio.sleep(100)
+    bench.lose()
+    await bench.until(lambda: "g" in bench.agents["h2"].up, within_s=5)

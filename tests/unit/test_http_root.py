@@ -116,6 +116,21 @@ def test_a_tree_is_listed_as_it_is_walked_and_a_shared_resource_once() -> None:
     assert rows[0]["dependents"] == ["x", "net"]
 
 
+@pytest.mark.parametrize("trouble", ["out of sight", "error"])
+def test_of_several_failover_hosts_the_one_with_the_trouble_is_told(trouble: str) -> None:
+    """Programs that know one failover host find no state where another one is not stopped."""
+    world = a_world()
+    if trouble == "error":
+        world.see("g", "h3", ERROR, reason="exit 5")
+    else:
+        world.disconnect("h3")
+    told = status(world)
+    assert decodes(told)
+    found = row(world, "g")
+    assert found["failover_host"] == "h3"
+    assert one_host_status(found)
+
+
 def test_a_group_without_failover_has_none() -> None:
     world = World(make_group("g", ["h1"]))
     world.up("h1")
