@@ -179,7 +179,9 @@ def _require_its_own(path: Path, log_path: Path, wal: Log, seal: int) -> None:
     if not wal.is_whole or not any(True for _ in wal.frames()):
         raise StateError(
             f"{path}: a manager had it open and did not end in order, but its log {log_path} is "
-            f"missing, cut short or damaged; {_REMEDY}"
+            f"missing, cut short or damaged; {_REMEDY}. Where another program has opened the file "
+            "since (sqlite3, say), that took the log in, and nothing is missing: "
+            f"`sqlite3 {path} 'PRAGMA user_version=0'` says so"
         )
     if not _belongs(wal, seal):
         raise _foreign(path, log_path)
