@@ -50,6 +50,7 @@ class FenceOracle:
         self.proven_at: dict[str, float] = {}  # all off, whatever was heard of it since
         self._attempts: dict[str, Any] = {}
         self._awake_at: dict[str, float] = {}
+        self._silent_at_fence: dict[str, float] = {}  # host -> since when it was, as it was fenced
         self.automatic: deque[float] = deque()
 
     def begin(self) -> None:
@@ -111,6 +112,7 @@ class FenceOracle:
             last_off = max((off for off in offs if off is not None), default=0.0)
             if None not in offs and all(s is not None and s[0] >= last_off for s in states):
                 self.confirmed_at[host] = min(s[0] for s in states if s is not None)
+                self._silent_at_fence[host] = self.oracle.silent_since(host)
                 self.oracle.fenced(host)
 
     def _levels(self, host: str) -> list[list[str]]:
@@ -298,7 +300,7 @@ class FenceOracle:
     def _storm(self, host: str) -> str:
         settings = self.world.cluster.settings
         onsets = {
-            name: self.oracle.silent_since(name)
+            name: self._fell_silent_at(name)
             for name in self.oracle.hosts
             if name == host or self._is_plainly_silent(name)
         }
@@ -313,6 +315,13 @@ class FenceOracle:
                 together = within
         limit = max(settings.storm_hosts, settings.storm_fraction * len(self.oracle.hosts))
         return f"{together} fell silent together" if len(together) > limit else ""
+
+    def _fell_silent_at(self, host: str) -> float:
+        """Of one that was fenced: before that. What its port says since makes no new silence."""
+        since = self._silent_at_fence.get(host)
+        if since is None or self.oracle.hosts[host].heard_at > self.confirmed_at.get(host, since):
+            return self.oracle.silent_since(host)
+        return since
 
     def _is_plainly_silent(self, host: str) -> bool:
         watch = self.oracle.hosts[host]

@@ -90,6 +90,10 @@ WHAT_IT_FOUND = {
         "A resource that waited for its dependents to stop kept its group's task spinning, with a "
         "whole core, for as long as they took."
     ),
+    "a_silence_behind_a_fence": (
+        "Nothing: the oracle's own. A host that had been fenced was powered on without its agent and "
+        "died again, and it took that for a new silence, which made a storm of three."
+    ),
     "standstill_while_connecting": (
         "A manager that stood still in the middle of a connection attempt counted its own "
         "standstill as the host's silence, and fenced it 44 ms after it woke."
