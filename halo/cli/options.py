@@ -16,6 +16,8 @@ COMPLETION_DEADLINE_S = 0.5
 
 def expand_hosts(texts: tuple[str, ...]) -> list[str]:
     """The host names that nodesets stand for, each once; raises BadParameter."""
+    if not all(text.strip() for text in texts):
+        raise click.BadParameter("the name of a host is empty")
     if not any(set(text) & set(",[] ") for text in texts):
         return list(dict.fromkeys(texts))
     from halo.config.nodeset import expand

@@ -257,7 +257,7 @@ def check_confirm_off(
     the last connection attempt said; another machine may answer at its address."""
     at = state.hosts[host]
     if not comment:
-        raise BadRequest("--confirm-off needs --reason: who saw the host dark, and how")
+        raise BadRequest("confirm-off needs a comment (--reason): who saw the host dark, and how")
     if at.fence_phase is FencePhase.RUNNING:
         raise CommandRefused(
             f"{host} is being fenced; wait for the outcome, or `halo fence {host} --cancel`"

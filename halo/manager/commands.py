@@ -200,6 +200,9 @@ class Commands:
                     lambda: [self._make(Event.RESET, host, comment)],
                 )
                 self._desk.changed(self._context.groups_of(host))
+                if self._state.hosts[host].ready:
+                    # It is trusted again; an outlet that is still the wrong one says off right now.
+                    self._context.device_check.check_device(host)
                 return f"{host} is reset: it may be fenced again"
         raise BadRequest(f"unknown command {command!r} for a host")
 

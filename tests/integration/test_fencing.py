@@ -262,6 +262,19 @@ async def test_a_device_that_says_off_while_the_agent_answers_is_not_trusted_unt
     await cluster.until(g1="Running (Failed Over) on h2")
 
 
+async def test_a_reset_asks_a_device_that_was_not_trusted_at_once(cluster: ClusterHarness) -> None:
+    """Where the wiring was not mended after all, the host must not be fenced by that device."""
+    cluster.fence_fault("h1", "blind")
+    await cluster.start()
+    await cluster.until_event("distrust", "h1")
+    await halo_ok(cluster, "reset", "h1")
+    await cluster.until_status(
+        lambda status: len([e for e in status["events"] if e["event"] == "distrust"]) == 2,
+        "it is not trusted again",
+    )
+    assert "is not trusted" in await halo_refused(cluster, "fence", "h1")
+
+
 async def test_a_device_that_says_off_when_its_host_connects_is_not_trusted(
     cluster: ClusterHarness,
 ) -> None:

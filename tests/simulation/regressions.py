@@ -91,8 +91,8 @@ WHAT_IT_FOUND = {
         "whole core, for as long as they took."
     ),
     "a_silence_behind_a_fence": (
-        "Nothing: the oracle's own. A host that had been fenced was powered on without its agent and "
-        "died again, and it took that for a new silence, which made a storm of three."
+        "Nothing: the oracle's own. A host that had been fenced was powered on without its agent "
+        "and died again, and it took that for a new silence, which made a storm of three."
     ),
     "standstill_while_connecting": (
         "A manager that stood still in the middle of a connection attempt counted its own "

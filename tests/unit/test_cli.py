@@ -554,6 +554,14 @@ def test_an_empty_name_is_told_before_anything_is_sent(server: Server, command: 
     assert server.operations.calls == []
 
 
+@pytest.mark.parametrize("command", ["fence", "reset", "deactivate"])
+def test_an_empty_host_is_told_before_anything_is_sent(server: Server, command: str) -> None:
+    result = run(server, command, "")
+    assert result.exit_code == 2
+    assert "the name of a host is empty" in result.output
+    assert server.operations.calls == []
+
+
 def test_events_show_prints_all_of_history(server: Server) -> None:
     result = run(server, "events", "show")
     assert [line.split()[2] for line in result.stdout.splitlines()] == [
