@@ -240,14 +240,14 @@ def a_revoked_group_keeps_its_token() -> list[Patch]:
 
 @mutant_of("device", "agent_hang", "hole")
 def an_unverified_fence_is_believed() -> list[Patch]:
-    return [(fencing, "judge_status", lambda results: None)]
+    return [(fencing, "judge_status", lambda results, **_: None)]
 
 
 @mutant
 def a_failed_off_is_believed() -> list[Patch]:
     return [
         (fencing, "judge_off", lambda results: None),
-        (fencing, "judge_status", lambda results: None),
+        (fencing, "judge_status", lambda results, **_: None),
     ]
 
 
@@ -638,15 +638,21 @@ def hunt(name: str, limit: int, first: int = 0) -> tuple[int, str] | None:
         if name in DIRECTED:
             with applied(name):
                 found = _first_violation(DIRECTED[name])
-            if found and not _first_violation(DIRECTED[name]):
+            if _counts(found) and not _first_violation(DIRECTED[name]):
                 return 1, found
         for number in range(limit):
             scenario = planned(first + number, focus=FOCUS.get(name, ()))
             with applied(name):
                 found = _first_violation(scenario)
-            if found and not _first_violation(scenario):
+            if _counts(found) and not _first_violation(scenario):
                 return number + 1, found
     return None
+
+
+def _counts(found: str) -> bool:
+    """An exception of the manager shows that a mutant does not fit the code any more, not that it
+    breaks a rule."""
+    return bool(found) and not found.startswith("defect")
 
 
 def _first_violation(scenario: Scenario) -> str:
