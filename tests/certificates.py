@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from halo.adapters.tls import TlsFiles
@@ -62,6 +64,22 @@ class Authority:
                 builder = builder.add_extension(extension.value, extension.critical)
         signed = builder.sign(load_key(self.ca.key), hashes.SHA256())
         return self._write(file, Pair(signed.public_bytes(serialization.Encoding.PEM), whole.key))
+
+    def with_unreadable_name(
+        self, file: str, *names: str, usages: Sequence[x509.ObjectIdentifier]
+    ) -> TlsFiles:
+        """A certificate with a further name that is no text: a URI of bytes that are not UTF-8."""
+        whole = issue(self.ca, [*names, "zzzzz"], usages, 300, datetime.now(UTC))
+        to_sign = x509.load_pem_x509_certificate(whole.certificate).tbs_certificate_bytes
+        # 0x86 is the tag of a URI where a DNS name has 0x82.
+        to_sign = to_sign.replace(b"\x82\x05zzzzz", b"\x86\x05\xff\xfe\xff\xfe\xff")
+        key = load_key(self.ca.key)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        signature = b"\0" + key.sign(to_sign, ec.ECDSA(hashes.SHA256()))
+        ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+        parts = to_sign + ecdsa_with_sha256 + bytes([3, len(signature)]) + signature
+        der = b"\x30\x82" + len(parts).to_bytes(2, "big") + parts
+        return self._write(file, Pair(ssl.DER_cert_to_PEM_cert(der).encode(), whole.key))
 
     def _write(self, file: str, made: Pair) -> TlsFiles:
         files = TlsFiles(self.folder / f"{file}.crt", self.folder / f"{file}.key", self.certificate)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
+from halo.adapters.certificates import read_certificate
 from halo.adapters.losses import loss_of, words_of
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.tls import speaks_no_tls
@@ -172,8 +173,10 @@ class CapnpConnector:
                 return transport
         except TimeoutError:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
-        except (OSError, ssl.CertificateError) as error:
-            loss = loss_of(error)
+        except (OSError, ValueError) as error:
+            # A ValueError is of bytes or names that cannot be decoded: TLS goes no further.
+            is_tls = not isinstance(error, OSError) and self._tls is not None
+            loss = Loss(LossKind.TLS, words_of(error)) if is_tls else loss_of(error)
             if speaks_no_tls(error):
                 loss = Loss(LossKind.TLS, _NO_TLS_THERE)
             elif self._tls is not None and loss.kind is LossKind.RESET:
@@ -182,10 +185,13 @@ class CapnpConnector:
 
     def _look_at(self, secured: ssl.SSLObject) -> float:
         """When the agent's certificate ends. That of the manager answers for no host."""
-        if self._tls is not None and self._tls.is_own(secured.getpeercert(binary_form=True)):
+        shown = secured.getpeercert(binary_form=True)
+        if self._tls is not None and self._tls.is_own(shown):
             raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
-        shown = secured.getpeercert()  # verified, so that it is there
-        return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else 0.0
+        try:
+            return read_certificate(shown or b"").expires_at
+        except ValueError as error:
+            raise LinkError(Loss(LossKind.TLS, f"certificate refused: {error}")) from error
 
     async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
         try:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halo.adapters.certificates import normal_name
 from halo.core.certificates import Certificate
@@ -23,6 +24,33 @@ DEFAULT_DIRECTORY = Path("/etc/halo")
 
 class TlsFileError(AdministratorError):
     """A certificate or key that mutual TLS needs is missing, unreadable or does not fit."""
+
+
+class TlsNameError(AdministratorError):
+    """A name that mutual TLS is to go by is none."""
+
+
+class _Secured(ssl.SSLObject):
+    """A connection whose certificate may hold what the standard library cannot read.
+
+    asyncio reads the peer's names at the end of each handshake. An error other than TLS's own would
+    go past everything that expects one, and be written to the log with a traceback each time."""
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        try:
+            return super().getpeercert(binary_form)
+        except ValueError as error:
+            raise _UnreadableError(ssl.SSL_ERROR_SSL, UNREADABLE) from error
+
+
+UNREADABLE = "the certificate holds a name that cannot be read"
+
+
+class _UnreadableError(ssl.SSLError):
+    """One of our own has no `reason` and no `library`, as those that OpenSSL begins have."""
+
+    reason = UNREADABLE
+    library = "halo"
 
 
 @dataclass(frozen=True)
@@ -56,8 +84,23 @@ class TlsFiles:
 
 
 def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The name that every agent's certificate must hold, or None for the host's own."""
-    return environment.get("HALO_SERVER_DOMAIN_NAME") or None
+    """The name that every agent's certificate must hold, or None for the host's own.
+
+    Raises TlsNameError for one that no certificate can hold: each handshake would fail with it."""
+    given = environment.get("HALO_SERVER_DOMAIN_NAME")
+    if not given:
+        return None
+    name = normal_name(given)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(
+            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name
+        )
+    except (ValueError, OSError) as error:
+        raise TlsNameError(
+            f"HALO_SERVER_DOMAIN_NAME={given!r} is no name that a certificate can hold: {error}; "
+            "set it to the name in the agents' certificates, or unset it"
+        ) from error
+    return name
 
 
 def manager_names(text: str | None) -> frozenset[str]:
@@ -94,6 +137,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "BAD_RE
 
 def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(side)
+    context.sslobject_class = _Secured
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     for path, what in (

@@ -157,7 +157,7 @@ class TlsListener:
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
                 ssl_shutdown_timeout=FAREWELL_TIMEOUT_S,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of what cannot be decoded
             self._refusals.note(peer, reason_of(error))
 
 
@@ -194,7 +194,7 @@ class _Gate(asyncio.Protocol):
         """Of one that was refused: thrown away."""
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: OSError | ValueError) -> str:
     """Why a handshake failed, from the agent's side, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {error.verify_message}"
@@ -208,4 +208,5 @@ def reason_of(error: OSError) -> str:
         return f"the TLS handshake failed: {words}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "it ended the connection during the TLS handshake"
-    return f"the TLS handshake failed: {error.strerror or error}"
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return f"the TLS handshake failed: {strerror or error}"

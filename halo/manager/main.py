@@ -164,8 +164,9 @@ def run(options: Options) -> int:
     try:
         cluster: Cluster = pickle.loads(_read_config(options))
         identity = manager_identity(tls.TlsFiles.of_manager()) if options.mtls else None
+        server_name = tls.expected_name() if options.mtls else None
         medium = SqliteMedium.open(options.statefile)
-        asyncio.run(_serve(options, cluster, identity, medium))
+        asyncio.run(_serve(options, cluster, identity, server_name, medium))
     except AdministratorError as error:
         print(f"halo_manager: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
         return EXIT_ADMINISTRATOR
@@ -200,14 +201,18 @@ def _identity(options: Options, cluster: Cluster) -> str:
 
 
 async def _serve(
-    options: Options, cluster: Cluster, identity: TlsIdentity | None, medium: SqliteMedium
+    options: Options,
+    cluster: Cluster,
+    identity: TlsIdentity | None,
+    server_name: str | None,
+    medium: SqliteMedium,
 ) -> None:
     fence_programs = FencePrograms()
     connector = CapnpConnector(
         _identity(options, cluster),
         cluster.name,
         tls=identity,
-        server_name=tls.expected_name() if identity is not None else None,
+        server_name=server_name,
     )
     async with capnp.kj_loop():
         manager = Manager(

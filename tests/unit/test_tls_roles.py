@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import capnp
 import pytest
@@ -22,9 +24,12 @@ from halo.adapters.farewell import farewell, refusal_in
 from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.schema import OcfResourceAgent
 from halo.adapters.tls import (
+    UNREADABLE,
     TlsFileError,
     TlsFiles,
+    TlsNameError,
     agent_context,
+    expected_name,
     manager_context,
     manager_names,
 )
@@ -254,6 +259,69 @@ async def test_a_managers_own_certificate_answers_for_no_host(authority: Authori
         assert agent.hellos == []
     assert loss is not None
     assert "the agent there shows this manager's own certificate" in loss.detail
+
+
+async def test_a_name_that_is_no_text_ends_no_manager(authority: Authority) -> None:
+    """The standard library fails to decode it, at the end of a handshake that went well."""
+    files = authority.with_unreadable_name("server", "localhost", usages=SERVE)
+    with capture_errors() as errors:
+        async with tls_server(Anybody(files)) as (host, agent):
+            loss = await answer(host, authority.manager("client", "mgmt"))
+            assert agent.hellos == []
+    assert loss is not None
+    assert loss.kind is LossKind.TLS
+    assert UNREADABLE in loss.detail
+    assert errors == []
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_name_that_is_no_text_is_a_refusal_of_the_agent(
+    authority: Authority, version: ssl.TLSVersion
+) -> None:
+    files = authority.with_unreadable_name("client", "mgmt", usages=CALL)
+    with capture_errors() as errors, capture_logs() as logged:
+        async with tls_agent(authority.host("server", "localhost"), MGMT) as (host, agent):
+            identity = manager_identity(authority.manager("good", "mgmt"))
+            identity.context.load_cert_chain(files.certificate, files.key)
+            identity.context.maximum_version = version
+            connector = CapnpConnector("m", "c", tls=identity)
+            with pytest.raises(LinkError):
+                await connector.connect(host, PATIENCE_S)
+            connector.close()
+            await until(lambda: logged, "a line in the log")
+            assert agent.links == []
+            gc.collect()  # a task that failed unseen would say so now
+    assert [line["log_level"] for line in logged] == ["warning"]
+    assert UNREADABLE in logged[0]["reason"]
+    assert errors == []
+
+
+@contextlib.contextmanager
+def capture_errors() -> Iterator[list[Any]]:
+    """What asyncio tells of errors that nobody caught, each with a traceback in the log."""
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        yield told
+    finally:
+        loop.set_exception_handler(None)
+
+
+@pytest.mark.parametrize("name", [".site", "a..b", "a" * 64 + ".site", "."])
+def test_an_expected_name_that_is_none_is_told_at_the_start(name: str) -> None:
+    with pytest.raises(TlsNameError, match="HALO_SERVER_DOMAIN_NAME"):
+        expected_name({"HALO_SERVER_DOMAIN_NAME": name})
+
+
+async def test_a_name_that_tls_cannot_ask_for_ends_no_manager(authority: Authority) -> None:
+    identity = manager_identity(authority.manager("client", "mgmt"))
+    async with tls_agent(authority.host("server", "localhost")) as (host, _):
+        connector = CapnpConnector("m", "c", tls=identity, server_name="a..b")
+        with pytest.raises(LinkError) as raised:
+            await connector.connect(host, PATIENCE_S)
+        connector.close()
+    assert raised.value.loss.kind is LossKind.TLS
 
 
 def test_an_agent_does_not_start_with_the_managers_name(authority: Authority) -> None:

@@ -290,9 +290,12 @@ def _refuse_to_replace(paths: Sequence[Path], force: bool) -> None:
 
 
 def _expected_of_all() -> list[str]:
-    from halo.adapters.tls import expected_name
+    from halo.adapters.tls import TlsNameError, expected_name
 
-    name = expected_name()
+    try:
+        name = expected_name()
+    except TlsNameError as error:
+        raise CliError(f"{error}.") from error
     return [name] if name else []
 
 
