@@ -116,7 +116,13 @@ def own_names(own: Certificate) -> frozenset[str]:
 
 def agent_context(files: TlsFiles) -> ssl.SSLContext:
     """The agent's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, files)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files)
+    # A session that is taken up again skips the check of the manager's certificate, its end above
+    # all. A full handshake costs a millisecond. TLS 1.2 still takes sessions up from OpenSSL's own
+    # memory, which Python cannot switch off: see ManagerGate.refusal_of.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    return context
 
 
 def manager_context(files: TlsFiles) -> ssl.SSLContext:

@@ -31,6 +31,7 @@ from halo.core.certificates import (
     mistake_of_agent,
     mistake_of_manager,
     notices,
+    refusal_of_ended,
     refusal_of_manager,
 )
 
@@ -160,6 +161,9 @@ class ManagerGate:
             shown = read_certificate(peer or b"")
         except ValueError as error:
             return str(error)
+        # TLS looks at it in a full handshake alone, and a session may be taken up again.
+        if ended := refusal_of_ended(shown, time.time()):
+            return ended
         return refusal_of_manager(shown, self._managers, own_names(self.identity.own))
 
 

@@ -77,6 +77,13 @@ def refusal_of_manager(
     return None
 
 
+def refusal_of_ended(shown: Certificate, wall_now: float) -> str | None:
+    """Why a certificate is not served any more on account of its end, or None."""
+    if shown.expires_at > wall_now:
+        return None
+    return f"it {_ends(shown.expires_at, wall_now)}; renew it (docs/security.md)"
+
+
 def _remedy(usable: frozenset[str]) -> str:
     """What to do where it is the manager that was refused, and nobody who took a host's key."""
     another = "give it one for clients alone (`halo tls manager`)"
