@@ -3,7 +3,8 @@
 New files hold from the next handshake on. A standing connection is not touched: what it was begun
 with was good then, and to end it would only make a gap. Files are looked at every few seconds, and
 used when they have not changed between two looks, since certificate and key cannot be replaced in
-one step. What cannot be used then is told once, and what was in use before stays in use.
+one step. What cannot be used then is told once, and what was in use before stays in use; it is
+tried again every minute.
 
 Rejected: inotify, which is silent on network file systems, and a look at each handshake, which
 would have to wait for a disk. A signal as well: whoever forgets it learns so a year later.
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import structlog
 
@@ -38,6 +39,13 @@ from halo.core.certificates import (
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
+RETRY_S = 60.0
+"""Files that could not be used are read again so often, changed or not: what was wrong may have
+been a label of SELinux, a disk, or want of descriptors, none of which shows in a file."""
+PATIENCE_S = 30.0
+"""A file system that takes longer is told of; its answer is still waited for."""
+
+T = TypeVar("T")
 
 Signature: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -66,6 +74,10 @@ class TlsIdentity:
         self._make_context = make_context
         self._mistake_in = mistake_in
         self._signature = _signature(files)
+        self._settling: Signature | None = None
+        self._failed_at: float | None = None
+        self._patience_s = PATIENCE_S
+        self._troubles: dict[str, str | None] = {}
         self._loaded = self._load()
         self.known = OwnCertificates()
         """Kept up to date in place, for whoever shows it."""
@@ -84,33 +96,68 @@ class TlsIdentity:
         """Is it the very certificate that this program shows?"""
         return der == self._loaded.der
 
-    async def watch(self, every_s: float = LOOK_EVERY_S) -> None:
-        """Take up what changes on disk, until cancelled."""
-        settling: Signature | None = None
+    async def watch(
+        self,
+        every_s: float = LOOK_EVERY_S,
+        retry_s: float = RETRY_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Take up what changes on disk, until cancelled. Nothing else ends it: whoever renews
+        would find out when the certificates in use have ended."""
+        self._patience_s = patience_s
         while True:
             await asyncio.sleep(every_s)
-            found = await in_daemon_thread(lambda: _signature(self._files), "look at certificates")
-            if found == self._signature or found != settling:
-                settling = found
-                continue
-            self._signature = found
-            self._take_up(await in_daemon_thread(self._try_to_load, "load certificates"))
+            try:
+                await self._look(retry_s)
+            except Exception as error:  # no thread to be had, say
+                self._tell(stuck=f"cannot look at the files: {error}")
+            else:
+                self._tell(stuck=None)
+
+    async def _look(self, retry_s: float) -> None:
+        found = await self._ask(lambda: _signature(self._files), "look at certificates")
+        if found != self._settling:
+            self._settling = found
+            return
+        now = asyncio.get_running_loop().time()
+        is_due = self._failed_at is not None and now - self._failed_at >= retry_s
+        if found == self._signature and not is_due:
+            return
+        result = await self._ask(self._try_to_load, "load certificates")
+        self._signature = found
+        self._failed_at = now if isinstance(result, TlsFileError) else None
+        self._take_up(result)
+
+    async def _ask(self, work: Callable[[], T], what: str) -> T:
+        """Do what may hang, and tell of it where it does. One thread at most is lost to it."""
+        asked = in_daemon_thread(work, what)
+        done, _ = await asyncio.wait([asked], timeout=self._patience_s)
+        if not done:
+            self._tell(stuck=f"no answer of the file system of {self._files.certificate}")
+        return await asked
 
     def _take_up(self, result: _Loaded | TlsFileError) -> None:
         if isinstance(result, TlsFileError):
-            self.known.trouble = str(result)
-            log.error(
-                "renewed certificates are not taken up; those before stay in use",
-                problem=str(result),
-            )
+            self._tell(stuck=None, refused=str(result))
             return
-        self._loaded, self.known.trouble = result, None
+        self._loaded = result
+        self._tell(stuck=None, refused=None)
         self._note_ends()
         log.info(
             "renewed certificates are taken up",
             certificate=str(self._files.certificate),
             names=sorted(result.own.names),
         )
+
+    def _tell(self, **troubles: str | None) -> None:
+        """Keep what is wrong; a line in the log for each that is new."""
+        new = {why for what, why in troubles.items() if why and why != self._troubles.get(what)}
+        self._troubles.update(troubles)
+        self.known.trouble = "; ".join(filter(None, self._troubles.values())) or None
+        for problem in new:
+            log.error(
+                "renewed certificates are not taken up; those before stay in use", problem=problem
+            )
 
     def _note_ends(self) -> None:
         self.known.ends = {
@@ -182,7 +229,7 @@ def _stat(path: Path) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError as error:
         return (error.errno or 0,)
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _read(path: Path) -> list[tuple[Certificate, bytes]]:

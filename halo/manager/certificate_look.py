@@ -10,11 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import structlog
+
 from halo.core.certificates import ending_soon
 from halo.core.errors import LinkError
 from halo.core.model import Host
 from halo.core.state import ClusterState
 from halo.ports import WallClock
+
+log = structlog.get_logger("halo.manager")
 
 LOOK_EVERY_S = 60.0
 LOOK_DEADLINE_S = 5.0
@@ -36,6 +40,9 @@ async def look_again(
                 found = await ends_at(state.cluster.hosts[host], LOOK_DEADLINE_S)
             except LinkError:
                 continue  # the connection tells what there is to tell
+            except Exception as error:  # a defect: the other hosts are looked at nevertheless
+                log.error("cannot look at a certificate", host=host, error=repr(error))
+                continue
             at = state.hosts[host]
             if at.connected and at.identity.certificate_expires_at is not None:
                 at.identity = replace(at.identity, certificate_expires_at=found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,11 +17,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.tls import agent_context
+from halo.adapters.tls import TlsFileError, TlsFiles, agent_context
 from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
 from halo.core.errors import LinkError
 from halo.core.journal import Remembered
 from halo.core.model import Cluster, Host
+from halo.core.outcomes import AgentIdentity
 from halo.core.state import ClusterState
 from halo.manager.certificate_look import look_again
 from tests.certificates import SERVE, Authority
@@ -38,10 +41,12 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @contextlib.asynccontextmanager
-async def watched(identity: TlsIdentity) -> AsyncIterator[list[Any]]:
+async def watched(
+    identity: TlsIdentity, retry_s: float = 1000, patience_s: float = 1000
+) -> AsyncIterator[list[Any]]:
     """What is logged while its files are looked at, quickly."""
     with capture_logs() as logged:
-        task = asyncio.create_task(identity.watch(0.02))
+        task = asyncio.create_task(identity.watch(0.02, retry_s, patience_s))
         try:
             yield logged
         finally:
@@ -132,6 +137,88 @@ async def test_files_are_used_when_they_have_settled(authority: Authority) -> No
         assert lines(logged, "not taken up") == []
 
 
+class Refusing:
+    """Makes contexts but when told to fail, as a label of SELinux or a lack of descriptors does."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    def __call__(self, files: TlsFiles) -> ssl.SSLContext:
+        if self.fails:
+            raise TlsFileError("Permission denied")
+        return agent_context(files)
+
+
+async def refused_once(
+    identity: TlsIdentity, make: Refusing, files: TlsFiles, logged: list[Any]
+) -> None:
+    make.fails = True
+    os.utime(files.key)
+    await until(lambda: lines(logged, "not taken up"), "a line in the log")
+    await looks()
+    assert identity.known.trouble == "Permission denied"
+    make.fails = False
+
+
+async def test_permissions_that_are_mended_are_noticed(authority: Authority) -> None:
+    """Neither content nor time of a file change with them."""
+    files, make = authority.host("server", "localhost"), Refusing()
+    identity = TlsIdentity(files, make)
+    async with watched(identity) as logged:
+        await refused_once(identity, make, files, logged)
+        files.key.chmod(0o400)
+        await until(lambda: identity.known.trouble is None, "the files to be taken up")
+        assert len(lines(logged, "not taken up")) == 1
+
+
+async def test_files_that_could_not_be_used_are_tried_again(authority: Authority) -> None:
+    files, make = authority.host("server", "localhost"), Refusing()
+    identity = TlsIdentity(files, make)
+    async with watched(identity, retry_s=0.1) as logged:
+        await refused_once(identity, make, files, logged)
+        await until(lambda: identity.known.trouble is None, "the files to be taken up")
+        assert len(lines(logged, "not taken up")) == 1
+
+
+async def test_a_look_that_fails_is_not_the_last(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = authority.host("server", "localhost")
+    identity = TlsIdentity(files, agent_context)
+
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with watched(identity) as logged:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            await until(lambda: identity.known.trouble, "the failure to be told")
+            assert "can't start new thread" in str(identity.known.trouble)
+        await until(lambda: identity.known.trouble is None, "a look that succeeds")
+        authority.host("server", "localhost")
+        await until(lambda: lines(logged, "are taken up"), "the renewed files")
+
+
+async def test_a_file_that_hangs_is_told_of(authority: Authority) -> None:
+    """A FIFO to which nobody writes hangs as a file on a dead server does."""
+    files = authority.host("server", "localhost")
+    identity = TlsIdentity(files, agent_context)
+    key, before = files.key.read_bytes(), threading.active_count()
+    async with watched(identity, patience_s=0.1) as logged:
+        files.key.unlink()
+        os.mkfifo(files.key)
+        await until(lambda: identity.known.trouble, "the file that hangs to be told of")
+        assert "no answer of the file system" in str(identity.known.trouble)
+        await looks(10)
+        assert threading.active_count() <= before + 1
+        end = os.open(files.key, os.O_WRONLY)  # it goes on
+        files.key.unlink()
+        files.key.write_bytes(key)
+        os.close(end)
+        await until(lambda: lines(logged, "are taken up"), "the file")
+        assert identity.known.trouble is None
+
+
 async def test_a_renewed_certificate_with_the_managers_name_is_not_taken_up(
     authority: Authority,
 ) -> None:
@@ -170,6 +257,25 @@ async def test_a_new_ca_is_taken_up(authority: Authority, tmp_path: Path) -> Non
         await until(lambda: lines(logged, "are taken up"), "the CA")
         (await connector.connect(host, PATIENCE_S)).close()
     connector.close()
+
+
+async def test_a_defect_of_one_look_at_an_agent_does_not_end_the_looks(
+    authority: Authority,
+) -> None:
+    host = Host("h1", "localhost", 1)
+    state = ClusterState(one_host(host), Remembered(), observe_only=False, started_at=0.0)
+    state.host_connected("h1", AgentIdentity(certificate_expires_at=1.0), 0.0)
+    asked: list[str] = []
+
+    async def ask(host: Host, deadline_s: float) -> float | None:
+        asked.append(host.id)
+        raise RuntimeError("a defect")
+
+    with capture_logs() as logged:
+        look = asyncio.create_task(look_again(state, Wall(), ask, 0.02))
+        await until(lambda: len(asked) > 1, "a second look")
+        look.cancel()
+    assert lines(logged, "cannot look at a certificate")
 
 
 class Wall:
