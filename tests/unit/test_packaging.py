@@ -75,3 +75,18 @@ def test_nothing_hides_the_mounts_of_scripts_from_the_host() -> None:
         "Paths",
     ):
         assert not [line for line in settings if line.startswith(word) and "Restart" not in line]
+
+
+def test_fence_programs_can_change_their_user_and_share_connections() -> None:
+    """PAM asks for the audit capability, and a ControlMaster of ssh for a socket below ~/.ssh."""
+    settings = (UNITS / "halo.service").read_text().splitlines()
+    dropped = {
+        name
+        for line in settings
+        if line.startswith("CapabilityBoundingSet=~")
+        for name in line.partition("~")[2].split()
+    }
+    assert "CAP_SYS_ADMIN" in dropped
+    kept = {"CAP_AUDIT_WRITE", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE", "CAP_KILL"}
+    assert not dropped & kept
+    assert "ReadWritePaths=-/root/.ssh" in settings
