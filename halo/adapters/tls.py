@@ -104,8 +104,16 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def manager_names(text: str | None) -> frozenset[str]:
-    """The names of HALO_MANAGER_NAME: one, or several separated by commas."""
-    return frozenset(filter(None, (normal_name(name) for name in (text or "").split(","))))
+    """The names of HALO_MANAGER_NAME: one, or several separated by commas.
+
+    Raises TlsNameError for a text without any: roles were to be set, and would not be."""
+    names = frozenset(filter(None, (normal_name(name) for name in (text or "").split(","))))
+    if text and not names:
+        raise TlsNameError(
+            f"HALO_MANAGER_NAME={text!r} holds no name; set it to the name in the manager's "
+            "certificate, or unset it"
+        )
+    return names
 
 
 def own_names(own: Certificate) -> frozenset[str]:

@@ -122,11 +122,10 @@ def main(
 ) -> None:
     """Run OCF resource agent scripts on this host when the HALO manager asks for it."""
     logs.configure(verbose, log_format)
-    # Absolute, so that scripts may change their folder.
-    managers = tls.manager_names(manager_name)
-    options = Options(network, port, ocf_root.absolute(), test_id, mtls, managers)
     try:
-        run(options)
+        managers = tls.manager_names(manager_name)
+        # Absolute, so that scripts may change their folder.
+        run(Options(network, port, ocf_root.absolute(), test_id, mtls, managers))
     except AdministratorError as error:
         print(f"halo_remote: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
         sys.exit(EXIT_ADMINISTRATOR)

@@ -79,6 +79,12 @@ async def test_a_managers_name_without_mtls_is_told_to_have_no_effect(agent: Age
     assert "HALO_MANAGER_NAME has no effect without --mtls" in agent.log.read_text()
 
 
+@pytest.mark.parametrize("text", [",", ".", " , ", " "])
+def test_a_managers_name_that_is_none_is_refused(agent: AgentProcess, text: str) -> None:
+    """Roles would not be set then, and whoever set them would not know."""
+    assert "HALO_MANAGER_NAME" in refusal(agent, HALO_MANAGER_NAME=text)
+
+
 def test_a_run_folder_that_cannot_be_made_is_an_error(agent: AgentProcess) -> None:
     (agent.folder / "file").touch()
     assert "HALO_RUN_DIR" in refusal(agent, HALO_RUN_DIR=str(agent.folder / "file"))
