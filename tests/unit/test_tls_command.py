@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from halo.cli.main import cli
 from halo.cli.tls.authority import Role, make_ca
-from tests.certificates import ANYTHING, BOTH, CALL, Authority
+from tests.certificates import ANYTHING, BOTH, CALL, SERVE, Authority
 
 CONFIG = """
 hosts:
@@ -180,6 +180,25 @@ def test_what_ends_soon_is_renewed_and_nothing_else(ca: Path) -> None:
     assert "Nothing ends within 60 days; the first ends on" in ok("renew", "--dir", ca)
     assert "oss01" in ok("renew", "--dir", ca, "oss01")
     assert "no certificate of oss07" in run("renew", "--dir", ca, "oss[01,07]").output
+
+
+def test_a_certificate_without_names_is_not_renewed_but_the_others_are(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    (tmp_path / "ca" / "ca.key").write_bytes(authority.ca.key)
+    ok("host", "--dir", authority.folder, "oss00", "oss01", "--days", 40)
+    old = authority.without_names("old", "oss00", SERVE)
+    for path in (old.certificate, old.key):
+        path.replace(authority.folder / "hosts" / "oss00" / f"server{path.suffix}")
+    before = files_below(authority.folder)
+    result = run("renew", "--dir", authority.folder, "--within", 400)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "hosts/oss00/server.crt. Make each anew" in result.output
+    after = files_below(authority.folder)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"hosts/oss01/server.crt", "hosts/oss01/server.key"}
 
 
 def test_a_renewed_ca_keeps_its_key_so_that_old_and_new_go_together(ca: Path) -> None:

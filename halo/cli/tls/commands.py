@@ -194,19 +194,28 @@ def renew(
     pairs = {place: store.load(place) for place in places}
     until = _now() + timedelta(days=within)
     chosen = _named(names, places) if names else [p for p in places if pairs[p].expires_at <= until]
+    nameless = []
     for place in chosen:
         found = names_of(pairs[place].certificate)
+        if not found:
+            nameless.append(str(place.certificate))
+            continue
         renewed: Pair = _issue(ca, found, place.role, days)
         store.save(place, renewed, ca)
         click.echo(f"Renewed {place.certificate}: it ends on {renewed.expires_at:%Y-%m-%d}.")
-    if chosen:
+    if len(chosen) > len(nameless):
         click.echo("Copy each to /etc/halo where it belongs; it is taken up without a restart.")
-    elif not with_ca:
+    elif not chosen and not with_ca:
         first = min((pairs[p].expires_at for p in places), default=None)
         ends = f"; the first ends on {first:%Y-%m-%d}" if first else ""
         click.echo(f"Nothing ends within {within} days{ends}.")
     if ca.expires_at <= until:
         click.echo(f"The CA itself ends on {ca.expires_at:%Y-%m-%d}: halo tls renew --ca", err=True)
+    if nameless:
+        raise CliError(
+            f"Not renewed, since there is no name (subjectAltName) to keep: {', '.join(nameless)}. "
+            "Make each anew with --force: `halo tls host NAME`, or `halo tls manager NAME`."
+        )
 
 
 @tls.command(name="list")
