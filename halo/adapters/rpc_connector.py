@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from halo.adapters.certificates import read_certificate
+from halo.adapters.certificates import normal_name, read_certificate
 from halo.adapters.losses import loss_of, words_of
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.tls import speaks_no_tls
@@ -163,7 +163,8 @@ class CapnpConnector:
         # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
         # that another connection has been given meanwhile.
         loop = asyncio.get_running_loop()
-        name = (self._server_name or host.address) if self._tls is not None else None
+        # Without the dot of a name from the root: no certificate has it (RFC 6066, section 3).
+        name = normal_name(self._server_name or host.address) if self._tls is not None else None
         context = self._tls.context if self._tls is not None else None
         try:
             async with asyncio.timeout_at(deadline):

@@ -123,6 +123,12 @@ async def test_an_agent_of_another_ca_or_name_is_refused(ours: Authority, other:
         assert await loss_of_connecting(host, identity, "elsewhere.example") is None
 
 
+async def test_a_dot_at_the_end_is_no_part_of_the_name_asked_for(ours: Authority) -> None:
+    identity = manager_identity(ours.manager("client", "manager"))
+    async with tls_agent(ours.host("server", "localhost")) as (host, _):
+        assert await loss_of_connecting(host, identity, "LOCALHOST.") is None
+
+
 async def test_one_side_without_tls_is_refused(ours: Authority) -> None:
     async with tls_agent(ours.host("server", "localhost")) as (host, agent):
         kind = await loss_of_connecting(host, None)

@@ -156,6 +156,14 @@ def test_names_that_cannot_be_are_refused_before_anything_is_made(ca: Path, name
     assert files_below(ca) == before
 
 
+def test_a_dot_at_the_end_is_no_part_of_a_name(ca: Path) -> None:
+    """As in DNS, from where it may have been copied; a certificate with it would fit nothing."""
+    ok("host", "--dir", ca, "MDS00.Example.", "--also", "mds00-ib.")
+    path = ca / "hosts" / "mds00.example" / "server.crt"
+    assert names_in(path) == ["mds00.example", "mds00-ib"]
+    assert str(path) in ok("renew", "--dir", ca, "mds00.example.")
+
+
 def test_without_a_ca_it_says_how_to_begin(tmp_path: Path) -> None:
     for command in (("host", "a"), ("manager", "m"), ("renew",)):
         result = run(*command, "--dir", tmp_path / "none")

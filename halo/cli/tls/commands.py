@@ -261,11 +261,11 @@ def _make(
     store = Store(folder)
     ca = store.load_ca()
     places = [store.place(role, name) for name in names]
-    for other in others:
-        store.place(role, other)  # a name that cannot be is told before anything is made
+    # A name that cannot be is told before anything is made.
+    further = [store.place(role, other).name for other in others]
     _refuse_to_replace([path for p in places for path in (p.key, p.certificate)], force)
     for place in places:
-        made = _issue(ca, list(dict.fromkeys([place.name, *others])), role, days)
+        made = _issue(ca, list(dict.fromkeys([place.name, *further])), role, days)
         store.save(place, made, ca)
         click.echo(f"Made {place.certificate}: it ends on {made.expires_at:%Y-%m-%d}.")
     return places
@@ -281,7 +281,9 @@ def _issue(ca: Any, names: Sequence[str], role: Role, days: int) -> Any:
 
 
 def _named(names: Sequence[str], places: Sequence[Place]) -> list[Place]:
-    wanted = {name.lower() for name in expand_hosts(tuple(names))}
+    from halo.cli.tls.store import as_stored
+
+    wanted = {as_stored(name) for name in expand_hosts(tuple(names))}
     missing = wanted - {place.name for place in places}
     if missing:
         raise CliError(f"There is no certificate of {', '.join(sorted(missing))} to renew.")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from halo.adapters.certificates import normal_name
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import Pair, Role, belong_together
 
@@ -73,9 +74,10 @@ class Store:
 
     def place(self, role: Role, name: str) -> Place:
         """Where the certificate of this name belongs; it need not be there."""
-        if not _NAME.fullmatch(name):
+        normal = as_stored(name)
+        if not _NAME.fullmatch(normal):
             raise CliError(f'"{name}" cannot stand in a certificate as a host name or an address.')
-        return Place(self.folder / _FOLDER_OF[role] / name.lower(), role)
+        return Place(self.folder / _FOLDER_OF[role] / normal, role)
 
     def places(self) -> Iterator[Place]:
         """Those of all certificates that are there, hosts first, by name."""
@@ -114,6 +116,11 @@ class Store:
             folder.mkdir(mode=0o700, parents=folder == self.folder, exist_ok=True)
         except OSError as error:
             raise CliError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+
+
+def as_stored(name: str) -> str:
+    """A name as its folder and its certificate have it."""
+    return normal_name(name)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
