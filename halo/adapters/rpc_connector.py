@@ -144,7 +144,7 @@ class CapnpConnector:
         sock = await self._open(await self._resolve(host, deadline), deadline)
         transport = await self._secure(asyncio.Protocol(), sock, host, deadline)
         try:
-            return self._look_at(transport.get_extra_info("ssl_object"))
+            return self._look_at(self._tls, transport.get_extra_info("ssl_object"), host)
         finally:
             transport.abort()
 
@@ -155,7 +155,7 @@ class CapnpConnector:
         await self._secure(connection.wire, sock, host, deadline)
         if self._tls is None:
             return None
-        return self._look_at(connection.wire.get_extra_info("ssl_object"))
+        return self._look_at(self._tls, connection.wire.get_extra_info("ssl_object"), host)
 
     async def _secure(
         self, protocol: asyncio.BaseProtocol, sock: socket.socket, host: Host, deadline: float
@@ -184,15 +184,18 @@ class CapnpConnector:
                 loss = Loss(LossKind.TLS, _HANDSHAKE_ENDED)
             raise LinkError(loss) from error
 
-    def _look_at(self, secured: ssl.SSLObject) -> float:
-        """When the agent's certificate ends. That of the manager answers for no host."""
-        shown = secured.getpeercert(binary_form=True)
-        if self._tls is not None and self._tls.is_own(shown):
+    def _look_at(self, tls: TlsIdentity, secured: ssl.SSLObject, host: Host) -> float:
+        """When the agent's certificate ends. That of a manager answers for no host."""
+        shown = secured.getpeercert(binary_form=True) or b""  # verified, so that it is there
+        if tls.is_own(shown):
             raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
         try:
-            return read_certificate(shown or b"").expires_at
+            reason = tls.refusal_of_agent(shown, self._server_name or host.address)
+            if reason is None:
+                return read_certificate(shown).expires_at
         except ValueError as error:
-            raise LinkError(Loss(LossKind.TLS, f"certificate refused: {error}")) from error
+            reason = str(error)
+        raise LinkError(Loss(LossKind.TLS, f"certificate refused: {reason}"))
 
     async def _greet(self, connection: CapnpConnection, host: Host, deadline: float) -> None:
         try:

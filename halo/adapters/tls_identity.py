@@ -23,7 +23,7 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from halo.adapters.certificates import ders_in, read_certificate
+from halo.adapters.certificates import ders_in, normal_name, read_certificate
 from halo.adapters.patient_files import in_daemon_thread
 from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, manager_context, own_names
 from halo.core.certificates import (
@@ -32,6 +32,7 @@ from halo.core.certificates import (
     mistake_of_agent,
     mistake_of_manager,
     notices,
+    refusal_of_agent,
     refusal_of_ended,
     refusal_of_manager,
 )
@@ -95,6 +96,11 @@ class TlsIdentity:
     def is_own(self, der: bytes | None) -> bool:
         """Is it the very certificate that this program shows?"""
         return der == self._loaded.der
+
+    def refusal_of_agent(self, der: bytes, expected: str) -> str | None:
+        """Why a manager refuses what an agent showed under the name expected of it, or None.
+        Raises ValueError for what is no certificate."""
+        return refusal_of_agent(read_certificate(der), self.own, normal_name(expected))
 
     async def watch(
         self,

@@ -25,6 +25,7 @@ ANY_USAGE = "2.5.29.37.0"
 
 WARN_BEFORE_S = 30 * 86400.0
 
+_OF_EVERY_MACHINE = frozenset(["localhost", "localhost.localdomain", "127.0.0.1", "::1"])
 _SHOWN = 5
 _SHOWN_LENGTH = 100
 
@@ -75,6 +76,21 @@ def refusal_of_manager(
         why = "has no extendedKeyUsage" if shown.usages is None else "is for servers, too"
         return f"it {why}, so that it might be a host's; {_remedy(shown.names)} (docs/security.md)"
     return None
+
+
+def refusal_of_agent(shown: Certificate, own: Certificate, expected: str) -> str | None:
+    """Why a manager takes what an agent showed for a manager's certificate, or None.
+
+    `own` is this manager's. Another one's may hold the name that is `expected` of hosts, too, where
+    all have one name, and be good for a server; it holds the manager's name besides. A certificate
+    for servers alone is no manager's, whatever its names."""
+    clash = (shown.names & own.names) - _OF_EVERY_MACHINE - {expected}
+    if not clash or not shown.may_call:
+        return None
+    return (
+        f"it holds {_names(clash)}, as this manager's does, and is for clients, too, so that it "
+        "might be a manager's; give the host one for servers alone (`halo tls host`)"
+    )
 
 
 def refusal_of_ended(shown: Certificate, wall_now: float) -> str | None:

@@ -280,6 +280,38 @@ async def test_a_managers_own_certificate_answers_for_no_host(authority: Authori
     assert "the agent there shows this manager's own certificate" in loss.detail
 
 
+@pytest.mark.parametrize(
+    ("names", "usages", "is_refused"),
+    [
+        (["halo-site", "mgmt"], BOTH, True),
+        (["halo-site", "mgmt"], ANYTHING, True),
+        (["halo-site", "mgmt"], SERVE, False),  # no agent takes it for a manager's
+        (["halo-site", "oss00"], BOTH, False),
+        (["halo-site", "127.0.0.1"], BOTH, False),
+    ],
+)
+async def test_another_managers_certificate_answers_for_no_host(
+    authority: Authority,
+    names: list[str],
+    usages: Sequence[x509.ObjectIdentifier],
+    is_refused: bool,
+) -> None:
+    """Where all hosts have one name, it may hold that, too."""
+    identity = manager_identity(
+        authority.issue("client", "mgmt", "halo-site", "127.0.0.1", usages=BOTH)
+    )
+    connector = CapnpConnector("m", "c", tls=identity, server_name="halo-site")
+    async with tls_server(Anybody(authority.issue("server", *names, usages=usages))) as (host, at):
+        if is_refused:
+            with pytest.raises(LinkError, match="it holds mgmt, as this manager's does") as raised:
+                await connector.connect(host, PATIENCE_S)
+            assert raised.value.loss.kind is LossKind.TLS
+        else:
+            (await connector.connect(host, PATIENCE_S)).close()
+        assert (at.hellos == []) == is_refused
+    connector.close()
+
+
 async def test_a_name_that_is_no_text_ends_no_manager(authority: Authority) -> None:
     """The standard library fails to decode it, at the end of a handshake that went well."""
     files = authority.with_unreadable_name("server", "localhost", usages=SERVE)
