@@ -247,17 +247,36 @@ def test_an_ended_ca_makes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["rsa", "ed25519"])
 def test_a_ca_that_was_made_elsewhere_will_do(tmp_path: Path, kind: str) -> None:
     """With another kind of key, and without the extensions that ours has."""
+    made = ca_from_elsewhere(tmp_path / "ca", is_rsa=kind == "rsa")
     folder = tmp_path / "ca"
+    ok("host", "--dir", folder, "oss00")
+    certificate(folder / "hosts" / "oss00" / "server.crt").verify_directly_issued_by(made)
+    assert "issuer:  CN=old CA, whose certificate is" in ok("show", folder / "hosts" / "oss00")
+
+
+def ca_from_elsewhere(
+    folder: Path,
+    *extensions: x509.ExtensionType,
+    is_rsa: bool = False,
+    issuer: str = "old CA",
+    says_so: bool = True,
+) -> x509.Certificate:
     folder.mkdir()
-    is_rsa = kind == "rsa"
     key = rsa.generate_private_key(65537, 2048) if is_rsa else ed25519.Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old CA")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256() if is_rsa else None)
+    subject, by = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        for name in ("old CA", issuer)
     )
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        by, subject, key.public_key(), 1, now, now + timedelta(days=3650)
+    )
+    if says_so:
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        builder = builder.add_extension(constraints, critical=True)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    made = builder.sign(key, hashes.SHA256() if is_rsa else None)
     (folder / "ca.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     (folder / "ca.key").write_bytes(
         key.private_bytes(
@@ -266,9 +285,46 @@ def test_a_ca_that_was_made_elsewhere_will_do(tmp_path: Path, kind: str) -> None
             serialization.NoEncryption(),
         )
     )
+    return made
+
+
+def test_a_renewed_ca_is_what_it_was(tmp_path: Path) -> None:
+    """It may have CAs below it, which a length of 0 would make worthless, and a name for its key
+    by which others call it."""
+    folder = tmp_path / "ca"
+    named, by = x509.SubjectKeyIdentifier(b"our key"), b"our key"
+    before = ca_from_elsewhere(folder, named, x509.AuthorityKeyIdentifier(by, None, None))
+    ok("renew", "--dir", folder, "--ca")
+    after = certificate(folder / "ca.crt")
+    assert after.serial_number != before.serial_number
+    assert after.subject == before.subject
+    assert [(e.value, e.critical) for e in after.extensions] == [
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (named, False),
+    ]
+    after.verify_directly_issued_by(before)
+
+
+def test_a_renewed_ca_may_sign_though_it_did_not_say_so(tmp_path: Path) -> None:
+    """One of version 1 has no extensions. What takes its place is of version 3, and has to say."""
+    folder = tmp_path / "ca"
+    ca_from_elsewhere(folder, says_so=False)
+    ok("renew", "--dir", folder, "--ca")
+    constraints = certificate(folder / "ca.crt").extensions.get_extension_for_class(
+        x509.BasicConstraints
+    )
+    assert constraints.value.ca
     ok("host", "--dir", folder, "oss00")
-    certificate(folder / "hosts" / "oss00" / "server.crt").verify_directly_issued_by(made)
-    assert "issuer:  CN=old CA, whose certificate is" in ok("show", folder / "hosts" / "oss00")
+
+
+def test_a_ca_that_another_one_signed_is_not_renewed(tmp_path: Path) -> None:
+    folder = tmp_path / "ca"
+    ca_from_elsewhere(folder, issuer="the company")
+    before = files_below(folder)
+    result = run("renew", "--dir", folder, "--ca")
+    assert result.exit_code == 1
+    assert "CN=the company signed it, which alone can renew it" in result.output
+    assert files_below(folder) == before
 
 
 def test_what_was_made_is_listed_by_its_end(ca: Path) -> None:

@@ -59,20 +59,37 @@ class Pair:
         return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
 
 
-def make_ca(name: str, days: int, now: datetime, *, renewed: Pair | None = None) -> Pair:
-    """A CA of this name. `renewed` keeps the key and the name of an earlier one, so that what that
-    one signed stays good, and so do hosts that know its certificate alone. Raises ValueError."""
-    if renewed is None:
-        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    else:
-        subject = x509.load_pem_x509_certificate(renewed.certificate).subject
-        key = _key_of(renewed)
+def make_ca(name: str, days: int, now: datetime) -> Pair:
+    """A CA of this name. Raises ValueError."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         _begun(subject, subject, key, now, now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
     )
+    return _signed(builder, key, key)
+
+
+def renew_ca(earlier: Pair, days: int, now: datetime) -> Pair:
+    """The same CA with a later end: key, name and extensions stay, so that what it signed stays
+    good, and so do hosts that know its earlier certificate alone.
+
+    Raises ValueError, also where another CA signed it: with a signature of its own it would be
+    another one, that no host trusts."""
+    before = x509.load_pem_x509_certificate(earlier.certificate)
+    if before.issuer != before.subject:
+        raise ValueError(f"{before.issuer.rfc4514_string()} signed it, which alone can renew it")
+    key = _key_of(earlier)
+    builder = _begun(before.subject, before.subject, key, now, now + timedelta(days=days))
+    for extension in before.extensions:
+        # One of its own issuer may hold the serial number of its earlier certificate.
+        if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
+    if not any(isinstance(e.value, x509.BasicConstraints) for e in before.extensions):
+        # Version 1 has no extensions; in version 3, which this is, no CA is good without.
+        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
     return _signed(builder, key, key)
 
 
@@ -94,6 +111,7 @@ def issue(
     listed = x509.SubjectAlternativeName([general_name(name) for name in names])
     builder = (
         _begun(subject, authority.subject, key, now, ends_at)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(listed, critical=False)
@@ -148,7 +166,6 @@ def _begun(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(ends_at)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 

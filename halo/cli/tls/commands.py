@@ -178,7 +178,7 @@ def renew(
     Each keeps its names and its use, and gets a new key. Copied to where the old one is, it is
     taken up without a restart.
     """
-    from halo.cli.tls.authority import Pair, make_ca
+    from halo.cli.tls.authority import Pair, renew_ca
     from halo.cli.tls.inspect import names_of
     from halo.cli.tls.store import Store
 
@@ -186,7 +186,10 @@ def renew(
     ca = store.load_ca()
     places = list(store.places())
     if with_ca:
-        ca = make_ca("", ca_days, _now(), renewed=ca)
+        try:
+            ca = renew_ca(ca, ca_days, _now())
+        except ValueError as error:
+            raise CliError(f"Cannot renew {store.ca_certificate}: {error}.") from error
         store.save_ca(ca)
         for place in places:
             store.save_ca_of(place, ca)
