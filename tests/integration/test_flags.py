@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority, of_manager
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
@@ -287,6 +288,17 @@ def test_an_agent_tells_its_pid_before_it_can_be_reached(daemons: Daemons) -> No
     while not reached():
         assert time.monotonic() < end
     assert pid_file.read_text() == f"{agent.pid}\n"
+
+
+@pytest.mark.parametrize("name", ["a..b", ".site"])
+def test_a_manager_with_an_impossible_name_for_agents_refuses_to_start(
+    daemons: Daemons, name: str
+) -> None:
+    """It would end at the first handshake, and again after each restart."""
+    files = Authority(daemons.folder / "ca").manager("client", "mgmt")
+    daemons.environment |= {**of_manager(files), "HALO_SERVER_DOMAIN_NAME": name}
+    assert f"HALO_SERVER_DOMAIN_NAME='{name}'" in daemons.refused("--mtls")
+    assert not (daemons.folder / "state").exists()
 
 
 def test_an_agent_without_an_address_in_its_network_refuses_to_start(daemons: Daemons) -> None:
