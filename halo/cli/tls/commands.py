@@ -250,7 +250,7 @@ def show(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """
     from halo.cli.tls.inspect import inspect
 
-    report = inspect(files, _now())
+    report = inspect(files, datetime.now(UTC))  # uncut, or a day is left too many for a second
     click.echo("\n".join(report.lines))
     ctx.exit(1 if report.has_problems else 0)
 
