@@ -30,6 +30,9 @@ class Counting:
         self.results = 0
         self.complete = asyncio.Event()
 
+    def wants_reports(self) -> bool:
+        return True
+
     def report(self, batch: ReportBatch) -> bool:
         """Take anything."""
         self.batches += 1

@@ -34,6 +34,11 @@ exception, which is a defect. Must not raise."""
 class ReportSink(Protocol):
     """Where the reports of a watching agent go."""
 
+    def wants_reports(self) -> bool:
+        """False: the next report is not accepted, whatever it says, so nobody has to read it. Asked
+        before each."""
+        ...
+
     def report(self, batch: ReportBatch) -> bool:
         """Take a batch; False: not accepted, and the agent starts again with a full report after
         the next heartbeat. Called on the event loop, in the order of `sequence`; never after the

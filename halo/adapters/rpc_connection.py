@@ -19,6 +19,7 @@ from halo.adapters.frame_layout import MESSAGE_LIMIT_BYTES, WORD_BYTES
 from halo.adapters.frames import OF_AGENTS, TRAVERSAL_LIMIT_WORDS
 from halo.adapters.losses import loss_of
 from halo.adapters.monitor_batch import FEATURE, PATIENCE_S, MonitorBatcher, Results
+from halo.adapters.report_appetite import Appetite
 from halo.adapters.rpc_values import (
     Observer,
     batch_of,
@@ -76,6 +77,7 @@ class CapnpConnection:
         self._agent: Any = None
         self._observer: Observer | None = None
         self._is_reporting = False
+        self._appetite = Appetite()
         self._monitors = MonitorBatcher(
             self._send_monitors,
             lambda resource, left_s: self._operate_alone(resource, Operation.MONITOR, left_s),
@@ -137,7 +139,12 @@ class CapnpConnection:
         loop = asyncio.get_running_loop()
         self._is_reporting = True
         try:
-            return sink.report(batch_of(params))
+            if not sink.wants_reports():
+                self._appetite.refuse()
+                return False
+            batch = batch_of(params)
+            self._appetite.take(batch, loop.time())
+            return sink.report(batch)
         except LinkError as error:
             self._give_up(error.loss)
             return False
@@ -181,6 +188,7 @@ class CapnpConnection:
             raise HeartbeatUnknown(
                 f"the agent of {self._host} knows no heartbeats: judge it by its connection"
             )
+        self._appetite.heartbeat()
         try:
             await self._agent.heartbeat()
         except PEERS_FAULT as error:

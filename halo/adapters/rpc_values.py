@@ -9,9 +9,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from halo.adapters.schema import HaloAgent
 from halo.core.bounds import (
+    BATCH_LIMIT,
     FEATURE_LIMIT,
     FEATURE_NAME_LIMIT,
+    INSTANCE_LIMIT,
     NAME_LIMIT,
+    REPORT_LIMIT,
     cut,
     cut_to_end,
     name,
@@ -39,9 +42,6 @@ _MAX_TIMEOUT_MS = 2**32 - 1
 _BARE = {code: OperationResult(Outcome.COMPLETED, code) for code in range(10)}
 """Nearly every result is one of these: they share one object each."""
 
-
-BATCH_LIMIT = 1024
-"""Results in one report; an agent sends 256."""
 
 REFUSAL_LIMIT_BYTES = 500
 
@@ -183,15 +183,24 @@ def batch_of(params: Any) -> ReportBatch:
     reports = batch.reports
     if len(reports) > BATCH_LIMIT:
         raise LinkError(Loss(LossKind.PROTOCOL, f"it sent {len(reports)} results in one report"))
-    return ReportBatch(
-        batch.sequence,
-        batch.complete,
-        batch.digest,
-        tuple(
-            ReportedResult(report.instance, report.operations, _result(report.outcome))
-            for report in reports
-        ),
-    )
+    results, size = [], 0
+    for report in reports:
+        reported = ReportedResult(
+            _instance(report.instance), report.operations, _result(report.outcome)
+        )
+        results.append(reported)
+        size += len(reported.resource) + len(reported.result.message)
+        if size > REPORT_LIMIT:  # pointers to one place make much text of little
+            text = f"it sent more than {REPORT_LIMIT} characters in one report"
+            raise LinkError(Loss(LossKind.PROTOCOL, text))
+    return ReportBatch(batch.sequence, batch.complete, batch.digest, tuple(results))
+
+
+def _instance(text: str) -> str:
+    if len(text) > INSTANCE_LIMIT:
+        text = f"it reports a resource whose id has {len(text)} characters"
+        raise LinkError(Loss(LossKind.PROTOCOL, text))
+    return text
 
 
 def timeout_ms(timeout_s: float | None) -> int:

@@ -6,6 +6,8 @@ has to ask how large a text can be, or what it does to the terminal of an operat
 
 from __future__ import annotations
 
+import re
+
 TEXT_LIMIT_BYTES = 4096
 """Of a refusal or a script's message, in UTF-8."""
 
@@ -37,6 +39,12 @@ MONITOR_LIMIT = 256
 TERM_LIMIT = 2**53 - 1
 """The highest term of a leader: etcd counts no revisions beyond, and JSON holds it exactly."""
 
+BATCH_LIMIT = 256
+"""Results in one report."""
+
+REPORT_LIMIT = BATCH_LIMIT * 3 * 1024
+"""Characters in one report: an agent cuts each message to 2,048, and an id has 1,024 at most."""
+
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0xFFFD)
 _SHOWN_AS: dict[int, str | None] = {
     **dict.fromkeys(_CONTROLS, "?"),
@@ -44,6 +52,7 @@ _SHOWN_AS: dict[int, str | None] = {
     ord("\n"): "\n",
     ord("\r"): None,
 }
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 
 _NOTE_BYTES = 60
@@ -75,7 +84,11 @@ def _bytes_of(text: str | bytes) -> bytes:
 
 
 def _shown(data: bytes) -> str:
-    return data.decode("utf-8", "replace").translate(_SHOWN_AS)
+    text = data.decode("utf-8", "replace")
+    if text.isascii():
+        return text.translate(_SHOWN_AS)
+    # `translate` takes ten times as long over text that is not ASCII.
+    return _UNSHOWN.sub("?", text.replace("\r", ""))
 
 
 def name(text: str, limit: int = NAME_LIMIT) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from halo.core.bounds import name
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
@@ -47,7 +48,10 @@ def watch_period_s(state: ClusterState, resource: Resource) -> float:
 class _Sight:
     """What came in over one watch. Implements :class:`halo.ports.ReportSink`."""
 
-    def __init__(self, take: Callable[[ReportBatch], bool], now: float) -> None:
+    def __init__(
+        self, wants: Callable[[], bool], take: Callable[[ReportBatch], bool], now: float
+    ) -> None:
+        self._wants = wants
         self._take = take
         self.last: dict[ResourceId, ReportedResult] = {}
         self.presence: dict[ResourceId, Presence] = {}  # what `last` says
@@ -57,6 +61,10 @@ class _Sight:
         self.heard_at = now
         self.lost: str | None = None
         self.was_refused = False
+
+    def wants_reports(self) -> bool:
+        """Is a batch taken just now?"""
+        return self._wants()
 
     def report(self, batch: ReportBatch) -> bool:
         """One batch; False when the host is not ready, and the agent has to begin afresh."""
@@ -108,11 +116,11 @@ class Watcher:
     async def _watch(self) -> bool:
         """One watch, from the call to the loss of sight; was everything in sight meanwhile?"""
         interval_s = self._state.settings.digest_interval_s
-        sight = _Sight(self._batch, self._loop.time())
+        sight = _Sight(self._wants_reports, self._batch, self._loop.time())
         self._sight = sight
         items = [
             WatchItem(resource, watch_period_s(self._state, resource), resource.monitor_timeout_s)
-            for resource in (owners[0].by_id[name] for name, owners in self._owners.items())
+            for resource in (owners[0].by_id[id] for id, owners in self._owners.items())
         ]
         try:
             await self._ask(items, sight, interval_s)
@@ -147,14 +155,19 @@ class Watcher:
             at.watched = watched
             self._sight_changed()
 
-    def _batch(self, batch: ReportBatch) -> bool:
-        """Take a batch in. Nothing is believed of a host that is not ready."""
+    def _wants_reports(self) -> bool:
+        """Nothing is believed of a host that is not ready, or after sight was lost."""
         at, sight = self._state.hosts[self._host], self._sight
         if sight is None or not at.ready or at.epoch != self._epoch:
             if sight is not None:
                 sight.was_refused = True
             return False
-        if sight.lost is not None:
+        return sight.lost is None
+
+    def _batch(self, batch: ReportBatch) -> bool:
+        """Take a batch in."""
+        sight = self._sight
+        if not self._wants_reports() or sight is None:
             return False
         problem = self._doubt(sight, batch)
         if problem is not None:
@@ -192,7 +205,7 @@ class Watcher:
         sight.sequence = batch.sequence
         for reported in batch.results:
             if reported.resource not in self._owners:
-                return f"it reports {reported.resource}, which it was not asked to watch"
+                return f"it reports {name(reported.resource)}, which it was not asked to watch"
             sight.digest.set(reported)
         if sight.digest.value != batch.digest:
             return "its picture is another than ours"

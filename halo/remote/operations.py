@@ -369,8 +369,8 @@ def _log_end(request: Request, result: OperationResult, duration_s: float) -> No
         write = log.info if request.operation.changes else log.debug
     write(
         f"{request.operation.value} {result.outcome.value}",
-        kind=request.kind,
-        instance=request.instance,
+        kind=bounds.name(request.kind),
+        instance=bounds.name(request.instance),
         code=result.code,
         seconds=round(duration_s, 3),
     )

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from halo.adapters.rpc_connection import CapnpConnection
 from halo.adapters.rpc_connector import CapnpConnector
-from halo.core.bounds import TEXT_LIMIT_BYTES
+from halo.core.bounds import BATCH_LIMIT, INSTANCE_LIMIT, TEXT_LIMIT_BYTES
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import Outcome, ReportBatch, WatchItem
@@ -80,8 +80,12 @@ async def connected(agent: RogueAgent) -> AsyncIterator[CapnpConnection]:
 
 
 class Sink:
-    def __init__(self) -> None:
+    def __init__(self, *, wants: bool = True) -> None:
         self.batches: list[ReportBatch] = []
+        self.wants = wants
+
+    def wants_reports(self) -> bool:
+        return self.wants
 
     def report(self, batch: ReportBatch) -> bool:
         self.batches.append(batch)
@@ -298,11 +302,11 @@ async def test_what_an_agent_says_of_itself_is_cut() -> None:
 
 
 async def watching(
-    reports: Callable[[int], bytes],
+    reports: Callable[[int], bytes], *, wants: bool = True
 ) -> tuple[LossKind | None, list[ReportBatch], list[Any]]:
     """What comes of these bytes after the answer to `watch`, made for the observer's number: the
     loss, if any, the batches that were taken, and the log."""
-    agent, sink = RogueAgent("", lambda heard: b""), Sink()
+    agent, sink = RogueAgent("", lambda heard: b""), Sink(wants=wants)
     agent.reports = reports
     with capture_logs() as log:
         async with connected(agent) as connection:
@@ -339,7 +343,10 @@ async def test_reports_are_taken() -> None:
     assert [each.sequence for each in batches] == [1, 2]
 
 
-@pytest.mark.parametrize("fields", [{"instance": NO_TEXT}, {"message": NO_TEXT}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"instance": NO_TEXT}, {"message": NO_TEXT}, {"instance": "\x1b[31m" + INSTANCE_LIMIT * "x"}],
+)
 async def test_bad_reports_end_the_connection_without_a_traceback(fields: dict[str, Any]) -> None:
     kind, batches, log = await watching(reports_of(100, **fields))
     assert kind is LossKind.PROTOCOL
@@ -372,6 +379,55 @@ async def test_a_flood_of_reports_ends_the_connection() -> None:
     kind, batches, _ = await watching(reports_of(3000))
     assert kind is LossKind.PROTOCOL
     assert len(batches) < 1000
+
+
+def results_of(count: int, message: str) -> Callable[[Any], None]:
+    def fill(target: Any) -> None:
+        target.sequence = 1
+        for report in target.init("reports", count):
+            report.init("outcome").notRun = message
+
+    return fill
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\n"])
+async def test_as_much_as_an_agent_ever_reports_is_taken(character: str) -> None:
+    full = results_of(BATCH_LIMIT, 2048 * character)
+    kind, batches, _ = await watching(lambda observer: raw.report(1, full, to=observer))
+    assert kind is None
+    assert len(batches[0].results) == BATCH_LIMIT
+
+
+@pytest.mark.parametrize(
+    "fill", [results_of(BATCH_LIMIT + 1, "x"), results_of(BATCH_LIMIT, 4000 * "x")]
+)
+async def test_a_report_of_more_than_that_ends_the_connection(fill: Callable[[Any], None]) -> None:
+    kind, batches, _ = await watching(lambda observer: raw.report(1, fill, to=observer))
+    assert (kind, batches) == (LossKind.PROTOCOL, [])
+
+
+async def test_a_report_that_nobody_wants_is_not_read() -> None:
+    kind, batches, _ = await watching(reports_of(3, instance=NO_TEXT), wants=False)
+    assert (kind, batches) == (None, [])
+
+
+async def test_an_agent_that_goes_on_reporting_in_vain_loses_its_connection() -> None:
+    kind, batches, _ = await watching(reports_of(4), wants=False)
+    assert (kind, batches) == (LossKind.PROTOCOL, [])
+
+
+async def test_after_each_heartbeat_an_agent_may_report_again() -> None:
+    agent = RogueAgent("heartbeat", lambda heard: b"")
+    observers: list[int] = []
+    agent.reports = lambda observer: observers.append(observer) or raw.finish(1_000_000)  # type: ignore[func-returns-value]
+    agent.answer = lambda heard: (
+        raw.report(heard.question, batch(1), to=observers[0])
+        + raw.results(heard.question, "heartbeat")
+    )
+    async with connected(agent) as connection, asyncio.timeout(DEADLINE_S):
+        await connection.watch([WatchItem(RESOURCES[0], 1.0, 1.0)], Sink(wants=False), 1.0)
+        for _ in range(10):
+            await connection.heartbeat()
 
 
 async def test_calls_of_what_the_manager_never_gave_end_the_connection() -> None:

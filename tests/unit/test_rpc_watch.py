@@ -24,6 +24,9 @@ class Sink:
         self.batches: list[ReportBatch] = []
         self.answer: bool | None = True
 
+    def wants_reports(self) -> bool:
+        return True
+
     def report(self, batch: ReportBatch) -> bool:
         self.batches.append(batch)
         if self.answer is None:

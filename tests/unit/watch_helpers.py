@@ -53,6 +53,9 @@ class Reader:
         self._keeper = DigestKeeper()
         self._sequence = 0
 
+    def wants_reports(self) -> bool:
+        return True
+
     def report(self, batch: ReportBatch) -> bool:
         """One batch."""
         self.batches.append(batch)

@@ -54,6 +54,9 @@ class ChangedConnection(Connection):
 class _Sink:
     """Takes reports as the manager does, and looks at what it is given."""
 
+    def wants_reports(self) -> bool:
+        return True
+
     def report(self, batch: ReportBatch) -> bool:
         for reported in batch.results:
             _check_text(reported.resource)
