@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from halo.core.errors import LinkError, LossKind
 from halo.core.model import Resource, ResourceId
 from halo.core.outcomes import OperationResult, Outcome
 from halo.ports import AnswerTaker
@@ -122,6 +123,13 @@ class MonitorBatcher:
                 results = await sent
         except TimeoutError:
             self._late(batch)
+        except LinkError as error:
+            if error.loss.kind is LossKind.PROTOCOL:
+                # It may be over one of them: each by itself, the others are not held up by it.
+                for asked in batch:
+                    self._call_alone(asked)
+            else:
+                _answer_all(batch, error)
         except Exception as error:
             _answer_all(batch, error)
         else:

@@ -43,6 +43,20 @@ def single(params: Any, operation: Operation) -> Request:
     )
 
 
+def readable(item: Any) -> Request | BadCall:
+    """One monitor of many, or what is wrong with it."""
+    try:
+        return single(item, Operation.MONITOR)
+    except BadCall as error:
+        return error
+    except UnicodeDecodeError as error:
+        return BadCall(no_text(error))
+
+
+def no_text(error: UnicodeDecodeError) -> str:
+    return f"it holds what is no text: {error.reason}"
+
+
 def operation_of(params: Any) -> Operation:
     number = params.op.raw
     if number >= len(_OPERATIONS):

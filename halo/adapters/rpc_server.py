@@ -28,7 +28,9 @@ from halo.adapters.rpc_requests import (
     fill_result,
     fill_welcome,
     name_of,
+    no_text,
     operation_of,
+    readable,
     single,
     watch_request,
 )
@@ -39,7 +41,7 @@ from halo.core.agent import BadTerm, Busy, NotServed, Request, StaleTerm, WatchR
 from halo.core.bounds import ITEM_LIMIT, MANAGER_NAME_LIMIT, MONITOR_LIMIT, name
 from halo.core.errors import LossKind
 from halo.core.model import Operation
-from halo.core.outcomes import OperationResult, ReportBatch
+from halo.core.outcomes import OperationResult, Outcome, ReportBatch
 from halo.telling import PeerLog
 
 log = PeerLog()
@@ -55,6 +57,9 @@ HELD_LIMIT_BYTES = 16 * 1024 * 1024
 """Of their parameters."""
 
 _PATIENCES = 10
+
+
+Answer: TypeAlias = OperationResult | Busy | StaleTerm | BadTerm | NotServed
 
 
 class Observer(Protocol):
@@ -75,9 +80,7 @@ class AgentSession(Protocol):
 
     def heartbeat(self) -> None: ...
 
-    async def run(
-        self, request: Request, term: int
-    ) -> OperationResult | Busy | StaleTerm | BadTerm | NotServed:
+    async def run(self, request: Request, term: int) -> Answer:
         """Cancelled when the caller or the connection is gone."""
         ...
 
@@ -243,7 +246,7 @@ def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
             except BadCall as error:
                 why = str(error)
             except UnicodeDecodeError as error:
-                why = f"it holds what is no text: {error.reason}"
+                why = no_text(error)
             except capnp.KjException:
                 why = "it holds what cannot be read"
             except Exception:
@@ -331,16 +334,25 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
         params = context.params
         term, patience_s = params.term, params.patienceMs / 1000
         items = bounded(params.items, MONITOR_LIMIT, "monitors")
-        requests = [single(item, Operation.MONITOR) for item in items]
+        requests = [readable(item) for item in items]
         context.release_params()
-        with self.connection.carrying_out(*requests):
+        bad = [each for each in requests if isinstance(each, BadCall)]
+        if bad:
+            self.connection.note("monitorMany", f"{len(bad)} of {len(requests)}, first: {bad[0]}")
+        with self.connection.carrying_out(*(r for r in requests if isinstance(r, Request))):
             await self._monitor_many(context, requests, term, patience_s)
 
+    async def _monitor(self, request: Request | BadCall, term: int) -> Answer:
+        """One of many: what is wrong with it is its own alone."""
+        if isinstance(request, BadCall):
+            return OperationResult(Outcome.NOT_RUN, message=f"the monitor is refused: {request}")
+        return await self._session.run(request, term)
+
     async def _monitor_many(
-        self, context: Any, requests: Sequence[Request], term: int, patience_s: float
+        self, context: Any, requests: Sequence[Request | BadCall], term: int, patience_s: float
     ) -> None:
         loop = asyncio.get_running_loop()
-        calls = [loop.create_task(self._session.run(request, term)) for request in requests]
+        calls = [loop.create_task(self._monitor(request, term)) for request in requests]
         try:
             await _while_some_end(calls, patience_s)
             outcomes = context.results.init("outcomes", len(calls))

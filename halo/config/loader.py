@@ -18,6 +18,7 @@ from halo.config.nodes import Node, SequenceNode
 from halo.config.resources import Resources
 from halo.config.settings import read_settings
 from halo.config.values import is_plain_component
+from halo.core.bounds import NAME_LIMIT
 from halo.core.errors import ConfigError, Mistake
 from halo.core.model import Cluster
 
@@ -143,4 +144,6 @@ def _cluster_name(top: Section, mistakes: MistakeList) -> str:
             node,
             f"name: expected letters, digits, dots, dashes and underscores, found {found(node)}",
         )
+    elif text is not None and len(text) > NAME_LIMIT:
+        mistakes.add(node, f"name: expected at most {NAME_LIMIT} characters, found {len(text)}")
     return text or DEFAULT_NAME

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from halo.config.document import MistakeList, Section, place, shortened, text_of
 from halo.config.nodes import Node, ScalarNode
-from halo.config.values import MAX_PARAMETER_BYTES, duration, flag, kind, name, ocf_parameter_name
+from halo.config.values import duration, flag, kind, name, ocf_parameter_name
+from halo.core.bounds import PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
 from halo.core.model import Resource, ResourceId
 
 DURATION_KEYS = ("monitor_interval", "monitor_timeout", "start_timeout", "stop_timeout")
@@ -176,14 +177,27 @@ class Resources:
             )
             if value is None:
                 continue
-            if "\0" in value or len(value.encode(errors="replace")) > MAX_PARAMETER_BYTES:
-                self._mistakes.add(
-                    entry.value,
-                    f"parameters: {key}: expected at most {MAX_PARAMETER_BYTES} bytes without NUL",
-                )
+            if "\0" in value:
+                self._mistakes.add(entry.value, f"parameters: {key}: expected text without NUL")
                 continue
             parameters[key] = value
+        self._check_size(section, parameters)
         return parameters
+
+    def _check_size(self, section: Section, parameters: dict[str, str]) -> None:
+        """An agent refuses more."""
+        count, node = len(parameters), section.get("parameters")
+        if count > PARAMETER_LIMIT:
+            self._mistakes.add(
+                node, f"parameters: expected at most {PARAMETER_LIMIT}, found {count}"
+            )
+        size = sum(len(f"{k}{v}".encode(errors="replace")) for k, v in parameters.items())
+        if size > PARAMETERS_LIMIT_BYTES:
+            self._mistakes.add(
+                node,
+                "parameters: expected names and values of at most"
+                f" {PARAMETERS_LIMIT_BYTES} bytes together, found {size}",
+            )
 
     def _dependents(self, section: Section) -> Iterator[tuple[ResourceId, Node]]:
         for node in section.items("dependents"):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from halo.config.document import MistakeList, found, nearest, text_of
 from halo.config.nodes import Node
+from halo.core.bounds import NAME_LIMIT
 
 MAX_DURATION_S = 31 * 86400.0
 """No duration of a config may be longer."""
@@ -23,9 +24,6 @@ _OCF_PARAMETER = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "on", "On"))
 _FALSE = frozenset(("false", "False", "FALSE", "no", "No", "off", "Off"))
-
-MAX_PARAMETER_BYTES = 65536
-"""Bound on one parameter value: Linux refuses an environment string beyond 128 KiB."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -116,6 +114,9 @@ def kind(node: Node, mistakes: MistakeList) -> str | None:
         if text.startswith("ocf:") and text.count(":") == 2:
             hint = f'; write "{"/".join(text.split(":")[1:])}"'
         mistakes.add(node, f"kind: expected {expected}, found {found(node)}{hint}")
+        return None
+    if len(text) > NAME_LIMIT:
+        mistakes.add(node, f"kind: expected at most {NAME_LIMIT} characters, found {len(text)}")
         return None
     return text
 

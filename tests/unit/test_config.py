@@ -388,3 +388,31 @@ def test_the_reference_has_the_defaults_of_all_settings() -> None:
         value = documented[key]
         seconds = parse_duration(value) if field.endswith("_s") else float(value)
         assert seconds == pytest.approx(getattr(Settings(), field), abs=0.001), key
+
+
+GROUPED = TEST_HOSTS + "    resource_groups: [{root: pool, home_host: 127.0.0.1:8005}]\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("{note: " + 33000 * "x" + "}", "bytes together, found 33004"),
+        ("{" + ", ".join(f"p{n}: 1" for n in range(257)) + "}", "at most 256, found 257"),
+    ],
+)
+def test_what_an_agent_would_refuse_is_a_mistake(change: str, found: str) -> None:
+    text = GROUPED.replace("{pool: p}", change)
+    with pytest.raises(ConfigError, match=rf"10:49: parameters: expected .*{found}$"):
+        cluster_of(text)
+
+
+def test_a_kind_and_a_cluster_name_are_no_longer_than_an_agent_takes() -> None:
+    long = 257 * "k"
+    kind = GROUPED.replace("heartbeat/ZFS", f"a/{long}")
+    for text in (kind, f"    name: {long}" + GROUPED):
+        with pytest.raises(ConfigError, match="expected at most 256 characters, found 25"):
+            cluster_of(text)
+
+
+def test_the_largest_parameters_are_taken() -> None:
+    cluster_of(GROUPED.replace("{pool: p}", "{note: " + (32 * 1024 - 4) * "x" + "}"))

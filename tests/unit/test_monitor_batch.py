@@ -17,6 +17,7 @@ from halo.adapters.rpc_connector import CapnpConnector
 from halo.adapters.rpc_server import CapnpAgentServer
 from halo.adapters.schema import HaloAgent
 from halo.core.agent import NotServed, Request, Welcome
+from halo.core.bounds import INSTANCE_LIMIT, NAME_LIMIT, PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome
@@ -90,6 +91,7 @@ class Wire(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the
     def __init__(self, features: list[str]) -> None:
         self.features = features
         self.calls: list[str] = []
+        self.refuses_batches = False
 
     async def hello_context(self, context: Any) -> None:
         context.results.init("greeting").init("welcome").features = self.features
@@ -100,7 +102,7 @@ class Wire(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the
 
     async def monitorMany_context(self, context: Any) -> None:
         self.calls.append("monitorMany")
-        items = context.params.items
+        items = [] if self.refuses_batches else context.params.items
         outcomes = context.results.init("outcomes", len(items))
         for number, item in enumerate(items):
             outcomes[number].init("completed").code = int(item.args[0].value)
@@ -215,3 +217,32 @@ async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
         assert (await asyncio.gather(gone, return_exceptions=True))[0].__class__ is (
             asyncio.CancelledError
         )
+
+
+LONG = "x" * (PARAMETERS_LIMIT_BYTES + 1)
+OUT_OF_BOUNDS = [
+    resource("test/Script", {"note": LONG}, id="bad"),
+    resource("k" * (NAME_LIMIT + 1), {}, id="bad"),
+    resource("test/Script", {f"p{n}": "1" for n in range(PARAMETER_LIMIT + 1)}, id="bad"),
+    resource("test/Script", {}, id="b" * (INSTANCE_LIMIT + 1)),
+]
+
+
+@pytest.mark.parametrize("bad", OUT_OF_BOUNDS)
+async def test_what_is_out_of_bounds_costs_its_own_answer_alone(bad: Resource) -> None:
+    agent = Agent()
+    async with connected(agent) as connection:
+        *good, refused = await asyncio.gather(
+            *monitors(connection, named("one"), named("two", 7), bad)
+        )
+        assert [each.code for each in good] == [0, 7]
+        assert refused.outcome is Outcome.NOT_RUN
+        assert "is refused: " in refused.message
+
+
+async def test_an_agent_that_refuses_a_batch_over_one_of_it_is_asked_one_by_one() -> None:
+    async with wired("run", FEATURE) as (agent, connection):
+        agent.refuses_batches = True
+        answers = await asyncio.gather(*monitors(connection, named("one"), named("two", 7)))
+        assert [each.code for each in answers] == [0, 7]
+        assert agent.calls == ["monitorMany", "run", "run"]

@@ -55,6 +55,8 @@ class RogueAgent:
             return raw.finish(1_000_000)  # of nothing: ignored
         if heard.method == self.method:
             return self.answer(heard)
+        if heard.method == "run" and self.method == "monitorMany":
+            return raw.exception(heard.question, "not so either")  # asked one by one, after that
         if heard.method == "hello":
             return raw.welcome(heard.question)
         if heard.method == "watch":
