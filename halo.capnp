@@ -66,7 +66,8 @@ interface HaloAgent extends(OcfResourceAgent) {
             notRun @1 :Text;        # the script could not be run; the text says why
             timedOut @2 :Text;      # its session was killed at the deadline
             staleTerm @3 :UInt64;   # nothing was done: a leader with this higher term was served
-            refused @4 :Text;       # nothing was done: this connection is not the one served
+            refused @4 :Text;       # nothing was done, nor counted as an operation that ended: this
+                                    # connection is not the one served, or the call is out of bounds
             pending @5 :Void;       # of `monitorMany` alone: it runs still
         }
     }

@@ -266,7 +266,8 @@ class CapnpConnection:
         if is_ended or operation is Operation.MONITOR:
             raise failure
         # The connection stands, so it is no loss: asked again, it may say the same for ever.
-        return OperationResult(Outcome.NOT_RUN, message=f"the agent answered: {failure.loss}")
+        answered = f"the agent answered: {failure.loss}"
+        return OperationResult(Outcome.NOT_RUN, message=answered, uncounted=True)
 
     def _send_monitors(self, resources: Sequence[Resource]) -> Awaitable[Results]:
         self._require_open()

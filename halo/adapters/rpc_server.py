@@ -314,8 +314,16 @@ class _Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from
     @_refusing(_refuse_outcome)
     async def run_context(self, context: Any) -> None:
         params = context.params
-        request, term = single(params, operation_of(params)), params.term
-        await self._run(context, request, term)
+        operation = operation_of(params)
+        try:
+            request, term = single(params, operation), params.term
+            await self._run(context, request, term)
+        except BadCall as error:
+            if not operation.changes:
+                raise
+            # Not as what came of it: the manager would count a start or stop that we do not.
+            self.connection.note("run", str(error))
+            context.results.init("outcome").refused = f"the call of run is refused: {error}"
 
     @_refusing(_refuse_outcome)
     async def validateAll_context(self, context: Any) -> None:

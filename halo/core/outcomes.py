@@ -18,11 +18,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OperationResult:
-    """What came of one operation. `code` is an OCF exit code, -1 unless COMPLETED."""
+    """What came of one operation. `code` is an OCF exit code, -1 unless COMPLETED.
+
+    `uncounted`: a start or stop of which the agent may not have counted the end."""
 
     outcome: Outcome
     code: int = -1
     message: str = ""
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

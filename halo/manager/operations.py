@@ -163,7 +163,7 @@ async def _change(
     is_certain = False  # without an answer in time it may still run, and end uncounted
     try:
         result = await connection.operation(resource, operation, deadline_s)
-        is_certain = now() < ends_at - LATE_S
+        is_certain = not result.uncounted and now() < ends_at - LATE_S
     finally:
         if not is_certain and at.epoch == epoch:
             at.counts_certain = False

@@ -249,6 +249,24 @@ async def test_what_a_script_says_travels_cut() -> None:
         connector.close()
 
 
+async def test_a_refused_start_is_not_taken_for_one_that_was_counted() -> None:
+    async with agent() as served:
+        connector = CapnpConnector("honest", "cluster")
+        connection = await connector.connect(served.host, DEADLINE_S)
+        too_long = resource("a/b", {"note": 33_000 * "x"})
+        for asked, operation, is_counted in (
+            (too_long, Operation.START, False),
+            (too_long, Operation.STOP, False),
+            (resource(), Operation.START, True),
+        ):
+            result = await connection.operation(asked, operation, DEADLINE_S)
+            assert result.uncounted is not is_counted
+        monitored = await connection.operation(too_long, Operation.MONITOR, DEADLINE_S)
+        assert monitored.outcome is Outcome.NOT_RUN
+        connection.close()
+        connector.close()
+
+
 async def test_calls_under_way_are_bounded() -> None:
     async with agent() as served:
         served.scripts.hang = True

@@ -143,6 +143,7 @@ async def test_a_refusal_of_any_kind_costs_the_connection_at_most(
     else:  # a start that the agent refused has failed, over a connection that stands
         assert method in ("run", "validateAll")
         assert result.outcome is Outcome.NOT_RUN
+        assert result.uncounted
         text = result.message
     assert len(text) < 2 * TEXT_LIMIT_BYTES
 

@@ -62,6 +62,7 @@ class Agent:
         self.asked: list[tuple[Operation, str]] = []
         self.ended: Counter[str] = Counter()
         self.holds: dict[tuple[Operation, str], asyncio.Event] = {}
+        self.refuses: set[Operation] = set()  # as what it could not read, and never counts
         self.watch_refusals: list[str] = []
         self.ignores_watch = False
         self.heartbeat_delay_s = 0.0
@@ -130,6 +131,8 @@ class Connection(MonitorsByOperation):
         self._require_open()
         agent.asked.append((operation, name))
         await asyncio.sleep(0)
+        if operation in agent.refuses:
+            return OperationResult(Outcome.NOT_RUN, message="refused", uncounted=True)
         result = OperationResult(Outcome.COMPLETED, 0)
         if operation is MONITOR:
             result = OperationResult(Outcome.COMPLETED, agent.code(name))
@@ -541,6 +544,21 @@ async def test_a_start_that_fails_on_a_standing_connection_ends_the_watch() -> N
     await bench.until(lambda: agent.count(START) == 1)
     await bench.until(lambda: not bench.watched("h1"), within_s=0.1)
     del agent.holds[START, "g"]
+    agent.up.add("g")
+    await bench.until(lambda: bench.knows("g", "h1") is Presence.RUNNING, within_s=2 * POLL_S)
+
+
+@virtual
+async def test_a_start_that_the_agent_refused_and_did_not_count_ends_the_watch() -> None:
+    """Every later report of the resource would be taken for one from before the start."""
+    bench = await Bench().start()
+    agent = bench.agents["h1"]
+    agent.refuses = {START}
+    agent.up.discard("g")
+    agent.tell("g")
+    await bench.until(lambda: agent.count(START) == 1)
+    await bench.until(lambda: not bench.watched("h1"), within_s=0.1)
+    agent.refuses = set()
     agent.up.add("g")
     await bench.until(lambda: bench.knows("g", "h1") is Presence.RUNNING, within_s=2 * POLL_S)
 
