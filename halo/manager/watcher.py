@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from halo.core.bounds import name
+from halo.core.bounds import ITEM_LIMIT, name
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.knowledge import Presence
 from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
@@ -102,6 +102,11 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled; whenever sight is lost, poll for a while and try again."""
+        if (count := len(self._owners)) > ITEM_LIMIT:
+            why = f"{count} resources are more than the {ITEM_LIMIT} of one watch; it is polled"
+            log.warning("not watched", host=self._host, reason=why)
+            self._look_through()
+            return
         had_sight = True  # of nothing yet; a refusal is followed by a look, as a loss is
         while self._state.hosts[self._host].counts_certain:
             try:

@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from halo.core.bounds import ITEM_LIMIT
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.journal import Event
 from halo.core.knowledge import Presence
@@ -821,6 +823,25 @@ async def test_an_agent_that_refuses_to_watch_is_looked_at_at_once_and_polled() 
     await bench.until(lambda: len(agent.watches_asked) == 4, within_s=4 * RETRY_S)
     assert agent.tell_all()
     assert bench.watched("h2")
+
+
+def test_a_host_with_more_resources_than_a_watch_holds_is_polled_and_never_asked() -> None:
+    async def body() -> None:
+        below = [f"r{number}" for number in range(ITEM_LIMIT)]
+        bench = Bench(make_group("g", tree={"g": below}))
+        agent = bench.agents["h2"]
+        agent.up |= {"g", *below}
+        with capture_logs() as log:
+            bench.begin()
+            await bench.until(lambda: bench.knows("g", "h2") is Presence.RUNNING)
+            await asyncio.sleep(2.5 * RETRY_S)
+        assert agent.watches_asked == []
+        told = [line for line in log if line["event"] == "not watched" and line["host"] == "h2"]
+        assert [line["reason"] for line in told] == [
+            "2001 resources are more than the 2000 of one watch; it is polled"
+        ]
+
+    play(body())
 
 
 @virtual
