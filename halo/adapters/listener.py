@@ -7,6 +7,7 @@ holds up the loop, and what was accepted, for as long; here it is a few at a tim
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -18,6 +19,24 @@ ACCEPT_PAUSE_S = 1.0
 """After an accept that failed for want of descriptors or memory."""
 
 ACCEPTS_AT_ONCE = 8
+
+OF_ONE_CONNECTION = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+        errno.ETIMEDOUT,
+    )
+)
+"""What `accept` says of a connection that failed before it was accepted: Linux hands its error on.
+The next one may be sound, so nobody waits for it. Source: accept(2)."""
 
 
 class PlainListener:
@@ -47,9 +66,11 @@ class PlainListener:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, _address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
+                if error.errno in OF_ONE_CONNECTION:
+                    continue
                 log.warning("cannot accept a connection", error=error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._go_on)
