@@ -74,9 +74,13 @@ OF_MANAGERS = Limits(asks_first=True, rate=4000, burst=40000)
 
 
 class Inspector:
-    """The frames of one peer, in the order they come."""
+    """The frames of one peer, in the order they come.
+
+    `ending`: why the peer is to be disconnected, once what :meth:`feed` has returned is handed on.
+    """
 
     def __init__(self, limits: Limits) -> None:
+        self.ending: FrameError | PeerGone | None = None
         self._limits = limits
         self._partial = bytearray()
         self._needed = 0  # bytes until `_partial` can be judged further
@@ -88,8 +92,10 @@ class Inspector:
         """The frames that are complete with `data`, ready to be handed on; where nothing had to be
         changed or kept back, `data` itself. `now` is in seconds of any steady clock.
 
-        Raises FrameError, and PeerGone. The peer is to be disconnected then.
+        At a bad frame or a goodbye it sets `ending`, returns what came before, and takes no more.
         """
+        if self.ending is not None:
+            return bytearray()
         self._now = now
         if self._partial:
             return self._feed_more(data)
@@ -116,26 +122,29 @@ class Inspector:
         """The frames at the beginning of `data` where one had to be changed, and their end."""
         at, size, changed_to, copied_to = 0, len(data), None, 0
         self._needed = 0
-        while size - at >= WORD_BYTES:
-            end = _end_of_plain(data, at, size)
-            if end:
-                if data[at + _PLAIN_KIND] == _CALL_WORD:
-                    self._spend()
+        try:
+            while size - at >= WORD_BYTES:
+                end = _end_of_plain(data, at, size)
+                if end:
+                    if data[at + _PLAIN_KIND] == _CALL_WORD:
+                        self._spend()
+                    at = end
+                    continue
+                frame = Frame(data, at)
+                end = frame.end
+                if end > size:
+                    self._needed = end - at
+                    break
+                replacement = self._judge(frame)
+                if replacement is not None:
+                    if changed_to is None:
+                        changed_to = bytearray()
+                    changed_to += data[copied_to:at]
+                    changed_to += replacement
+                    copied_to = end
                 at = end
-                continue
-            frame = Frame(data, at)
-            end = frame.end
-            if end > size:
-                self._needed = end - at
-                break
-            replacement = self._judge(frame)
-            if replacement is not None:
-                if changed_to is None:
-                    changed_to = bytearray()
-                changed_to += data[copied_to:at]
-                changed_to += replacement
-                copied_to = end
-            at = end
+        except (FrameError, PeerGone) as error:
+            self.ending = error
         if changed_to is not None:
             changed_to += data[copied_to:at]
         return changed_to, at
@@ -254,7 +263,7 @@ def _judge_capabilities(frame: Frame, payload: StructAt) -> None:
         raise FrameError(f"it sent {count} interfaces in one message")
 
 
-def _goodbye(frame: Frame, error: StructAt) -> Exception:
+def _goodbye(frame: Frame, error: StructAt) -> FrameError | PeerGone:
     """What the end that the peer announces comes to."""
     if frame.u16(error, 4) == _DISCONNECTED:
         return PeerGone()

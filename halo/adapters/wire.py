@@ -22,7 +22,7 @@ from typing import Any
 import capnp
 
 from halo.adapters.frame_layout import NO_RPC, FrameError, abort
-from halo.adapters.frames import Inspector, Limits, PeerGone
+from halo.adapters.frames import Inspector, Limits
 
 _RECEIVE_BYTES = 256 * 1024
 _PENDING_LIMIT_BYTES = 1024 * 1024
@@ -107,23 +107,33 @@ class Wire(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.lost:
             return
-        try:
-            frames = self._inspector.feed(_receive_view[:nbytes], self._loop.time())
-        except FrameError as error:
-            self._refuse(str(error))
-            return
-        except PeerGone:
-            self._drop(None)
-            return
+        frames = self._inspector.feed(_receive_view[:nbytes], self._loop.time())
         given = 0
         if self._wanted and not self._pending:
             given = self._give(frames)
-            if given == len(frames):
-                return
         self._pending += memoryview(frames)[given:]
-        if len(self._pending) > _PENDING_LIMIT_BYTES and self._transport is not None:
+        is_ending = self._inspector.ending is not None
+        if is_ending and not frames and not self._pending:
+            self._finish()
+        elif is_ending or len(self._pending) > _PENDING_LIMIT_BYTES:
+            self._pause()
+            if is_ending:  # when pycapnp has read the frames before, an answer among them perhaps
+                self._loop.call_later(_FAREWELL_S, self._finish)
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+
+    def _finish(self) -> None:
+        """End the connection as the inspector wants it. Safe to repeat."""
+        ending = self._inspector.ending
+        if self.lost:
+            return
+        if isinstance(ending, FrameError):
+            self._refuse(str(ending))
+        else:
+            self._drop(None)
 
     def _refuse(self, why: str) -> None:
         """Say why, as any peer understands it, and end the connection."""
@@ -178,7 +188,10 @@ class Wire(asyncio.BufferedProtocol):
             with memoryview(pending) as view:
                 given = self._give(view)
             del pending[:given]
-        if self._paused and not self._pending and self._transport is not None:
+        if self._inspector.ending is not None:
+            if self._wanted and not self._pending:  # it asks for more than there is
+                self._loop.call_soon(self._finish)
+        elif self._paused and not self._pending and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 

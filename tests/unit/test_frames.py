@@ -18,7 +18,10 @@ from tests.unit import raw_frames as raw
 def fed(*pieces: bytes, of_agent: bool = True, now: float = 1.0) -> bytes:
     """What an inspector hands on of these pieces."""
     inspector = Inspector(OF_AGENTS if of_agent else OF_MANAGERS)
-    return b"".join(bytes(inspector.feed(memoryview(bytearray(p)), now)) for p in pieces)
+    frames = b"".join(bytes(inspector.feed(memoryview(bytearray(p)), now)) for p in pieces)
+    if inspector.ending is not None:
+        raise inspector.ending
+    return frames
 
 
 def exception_of(data: bytes) -> tuple[int, bool, str, str]:
@@ -192,6 +195,7 @@ def test_a_flood_ends_the_connection_and_a_steady_stream_does_not() -> None:
     inspector = Inspector(OF_AGENTS)
     for number in range(5000):
         inspector.feed(memoryview(bytearray(raw.report(1))), number / 20)
+    assert inspector.ending is None
 
 
 def test_answers_are_no_flood() -> None:
@@ -202,6 +206,16 @@ def test_a_goodbye_is_no_fault() -> None:
     with pytest.raises(PeerGone):
         fed(raw.abort(b"\xff", "disconnected"))
     assert refusal_of(raw.abort(b"why\xff")) == "it gave the connection up: why?"
+
+
+@pytest.mark.parametrize("last", [raw.abort("why"), raw.abort("", "disconnected"), bytes(16)])
+@pytest.mark.parametrize("first", [raw.results(1, "run"), raw.exception(1, "why")])
+def test_what_came_before_a_bad_frame_or_a_goodbye_is_handed_on(first: bytes, last: bytes) -> None:
+    inspector = Inspector(OF_AGENTS)
+    whole = first + last + raw.results(2, "run")
+    assert bytes(inspector.feed(memoryview(whole), 1.0)) == fed(first)
+    assert inspector.ending is not None
+    assert bytes(inspector.feed(memoryview(raw.results(3, "run")), 1.0)) == b""
 
 
 @given(st.binary(max_size=300), st.booleans())

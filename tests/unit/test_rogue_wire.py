@@ -156,6 +156,31 @@ async def test_a_greeting_refused_in_any_way_is_a_link_error(refusal: str) -> No
     assert len(str(raised.value)) < 2 * TEXT_LIMIT_BYTES
 
 
+LAST_WORDS = {
+    "a goodbye": raw.abort("the agent stops"),
+    "an orderly goodbye": raw.abort("", "disconnected"),
+    "a bad frame": bytes(4096),
+}
+
+
+@pytest.mark.parametrize("last", LAST_WORDS)
+async def test_an_answer_just_before_the_end_is_heard(last: str) -> None:
+    """A stop that was done need not be done again."""
+
+    def fill(answer: Any) -> None:
+        answer.init("outcome").init("completed").code = 0
+
+    def answer(heard: raw.Heard) -> bytes:
+        return raw.results(heard.question, "run", fill) + LAST_WORDS[last]
+
+    async with connected(RogueAgent("run", answer)) as connection:
+        result = await connection.operation(RESOURCES[0], Operation.STOP, DEADLINE_S)
+        assert (result.outcome, result.code) == (Outcome.COMPLETED, 0)
+        async with asyncio.timeout(DEADLINE_S):
+            loss = await connection.wait_closed()
+        assert loss.kind is not LossKind.STALE
+
+
 async def test_a_refused_heartbeat_is_no_silence() -> None:
     """The host answers: it must not be declared lost, and fenced, for what its agent says."""
     async with connected(RogueAgent("heartbeat", REFUSALS["no text"])) as connection:
