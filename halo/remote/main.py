@@ -24,8 +24,9 @@ from halo.core.certificates import ROLES
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.remote import listen
+from halo.remote.descriptors import keep_descriptors, raise_descriptor_limit
 from halo.remote.operations import Operations
-from halo.remote.process import ScriptRunner, keep_descriptors
+from halo.remote.process import ScriptRunner
 from halo.remote.records import RunDirectory
 from halo.remote.service import AgentService
 from halo.remote.shield import Shield
@@ -134,6 +135,7 @@ def main(
 def run(options: Options) -> None:
     """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
     keep_descriptors()
+    raise_descriptor_limit()
     gate = _gate(options)
     given = options.network
     sock = listen.bind(listen.parse_network(given), options.port, given)

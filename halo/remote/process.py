@@ -317,15 +317,6 @@ class ScriptRunner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def keep_descriptors() -> None:
-    """Have no script inherit what this process was started with, beyond its standard streams.
-    Python opens everything else so that `exec` closes it."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):
-                os.set_inheritable(int(name), False)
-
-
 def _take_status(pid: int) -> int | None:
     """The exit status of a child (negative: the signal that killed it), None while it runs."""
     try:
