@@ -243,6 +243,8 @@ class Commands:
             await asyncio.sleep(POLL_S)
 
     async def _fence(self, host: HostId, force: bool, comment: str | None) -> str:
+        if not force:
+            await self._looked_at(list(self._state.groups_of(host)))
         refusal = fencing.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
@@ -254,6 +256,8 @@ class Commands:
         self, host: HostId, active: bool, force: bool, comment: str | None
     ) -> str:
         event = Event.ACTIVATE if active else Event.DEACTIVATE
+        if not active and not force:
+            await self._looked_at(list(self._state.groups_of(host)))
         already = await self._record(
             lambda: admin.check_activation(self._state, host, active=active, force=force),
             lambda: [self._make(event, host, comment)],

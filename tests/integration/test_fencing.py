@@ -164,6 +164,7 @@ async def test_a_device_slower_than_its_proof_is_young_keeps_no_group_down(
 
     await halo_ok(cluster, "stop", "g1", "--wait", "20")
     cluster.restart_manager()
+    await cluster.until_status(lambda _status: True, "the manager answers")
     await halo_ok(cluster, "cleanup", "g1")
     await halo_ok(cluster, "start", "g1")
     await cluster.until(g1="Running (Failed Over) on h2")
@@ -188,6 +189,7 @@ async def test_a_dead_first_level_does_not_delay_the_word_of_the_one_that_confir
     await start_again(cluster, started=3)
     await halo_ok(cluster, "stop", "g1", "--wait", "20")
     cluster.restart_manager()
+    await cluster.until_status(lambda _status: True, "the manager answers")
     await halo_ok(cluster, "start", "g1")
     await cluster.until(g1="Running (Failed Over) on h2")
     assert (cluster.folder / "asked").read_text().split() == asked
