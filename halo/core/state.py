@@ -440,10 +440,12 @@ class ClusterState:
                 return f"{error}; mend it there" if error else f"{host} is being looked at"
         return None
 
-    def is_being_looked_at(self, group: ResourceGroup) -> bool:
-        """Does some candidate in sight owe a first answer on the group, since it was forgotten?"""
+    def is_being_looked_at(self, group: ResourceGroup, besides: HostId | None = None) -> bool:
+        """Does some candidate in sight, `besides` one, owe a first answer on the group, since it
+        was forgotten?"""
         return any(
-            self.hosts[host].ready
+            host != besides
+            and self.hosts[host].ready
             and self.knowledge.presence(group, host) is Presence.UNKNOWN
             and self.knowledge.error_on(group, host) is None
             for host in group.candidates

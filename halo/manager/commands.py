@@ -234,17 +234,17 @@ class Commands:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _looked_at(self, groups: list[ResourceGroup]) -> None:
+    async def _looked_at(self, groups: list[ResourceGroup], besides: HostId | None = None) -> None:
         """Give candidates that are being looked at, as after a cleanup, a moment to answer."""
         deadline = self._loop.time() + FAILBACK_WAIT_S
         while self._loop.time() < deadline:
-            if not any(map(self._state.is_being_looked_at, groups)):
+            if not any(self._state.is_being_looked_at(group, besides) for group in groups):
                 return
             await asyncio.sleep(POLL_S)
 
     async def _fence(self, host: HostId, force: bool, comment: str | None) -> str:
         if not force:
-            await self._looked_at(list(self._state.groups_of(host)))
+            await self._looked_at(list(self._state.groups_of(host)), besides=host)
         refusal = fencing.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
@@ -257,7 +257,7 @@ class Commands:
     ) -> str:
         event = Event.ACTIVATE if active else Event.DEACTIVATE
         if not active and not force:
-            await self._looked_at(list(self._state.groups_of(host)))
+            await self._looked_at(list(self._state.groups_of(host)), besides=host)
         already = await self._record(
             lambda: admin.check_activation(self._state, host, active=active, force=force),
             lambda: [self._make(event, host, comment)],
