@@ -31,7 +31,9 @@ class DepartureOracle:
         self.oracle = oracle
         self.world = oracle.world
         self.clock = oracle.clock
-        self._fences: dict[Pending, str] = {}  # commands under way -> what they would strand
+        self._fences: dict[
+            Pending, list[ResourceGroup]
+        ] = {}  # commands under way -> what they would strand
 
     def stop_sent(self, call: SimCall) -> None:
         """A stop leaves the manager, and is not counted yet."""
@@ -60,14 +62,15 @@ class DepartureOracle:
     # --- fences by command -------------------------------------------------------------------
 
     def fence_heard(self, entry: Pending) -> None:
-        """The manager hears a command to fence, and checks it in this very step."""
+        """The manager hears a command to fence. It may wait a moment for candidates that it is
+        looking at, so what it lacks now has to be lacking still when it begins."""
         state, orders = self.oracle.manager.state, self.oracle.orders
         for group in self.world.cluster.groups_of_host[entry.object]:
             is_there = state.groups[group.id].managed_on == entry.object
             if is_there and orders.wanted[group.id].surely(True) and not entry.force:
                 why = self._nowhere(group, entry.object)
                 if why:
-                    self._fences[entry] = f"{group.id} could start nowhere: {why}"
+                    self._fences.setdefault(entry, []).append(group)
 
     def fence_answered(self, entry: Pending) -> None:
         """A command to fence has its answer."""
@@ -76,9 +79,13 @@ class DepartureOracle:
     def fence_begins(self, host: str, action: FenceAction) -> None:
         """A fence program begins; by command, where one is under way."""
         if action is FenceAction.OFF:
-            for entry, why in self._fences.items():
-                if entry.object == host:
-                    self.world.violated(RULE, f"{host} is fenced without force, and {why}")
+            begun = [entry for entry in self._fences if entry.object == host]
+            for entry in begun:  # a later level's off is no decision of its own
+                for group in self._fences.pop(entry):
+                    why = self._nowhere(group, host)
+                    if why:
+                        text = f"{host} is fenced without force, and {group.id} could start nowhere"
+                        self.world.violated(RULE, f"{text}: {why}")
 
     # --- where could it go? ------------------------------------------------------------------
 
