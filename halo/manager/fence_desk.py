@@ -7,8 +7,10 @@ nothing it says is acted on; every token is home before the first `off` is sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import structlog
 
@@ -329,32 +331,61 @@ class FenceDesk:
             left_off += [d.agent for d, off in zip(devices, offs, strict=True) if off.succeeded]
             return _Failed(wrong)
         began_at = self._loop.time()
-        listening = self._loop.create_task(self._until_it_answers(host))
-        try:
-            word = await self._devices.ask_level(host, number, after_off=True)
-            took_s = self._state.hosts[host].verify_took_s = self._loop.time() - began_at
-            if word.says_on:
-                self._hosts[host].void_power_proof("its device says on")
-            if word.problem:
-                return _Failed(word.problem)
-            # A host that was silent for a whole loss budget needs no long wait for its silence.
-            is_slow = took_s > PROBE_DEADLINE_S
-            grace_s = ANSWER_GRACE_S if is_slow else max(ANSWER_GRACE_S - took_s, 0.0)
-            await asyncio.wait({listening}, timeout=grace_s)
-            if listening.done():
-                return self._answered(listening.result())
-        finally:
-            listening.cancel()
+        question = self._devices.ask_level(host, number, after_off=True)
+        word, answered = await self._word_or_answer(host, question)
+        took_s = self._loop.time() - began_at
+        if word is None:
+            again = "still answers" if answered == 1 else "answers again"
+            return _Failed(f"the host's agent {again} while its device is asked whether it is off")
+        self._state.hosts[host].verify_took_s = took_s
+        if word.says_on:
+            self._hosts[host].void_power_proof("its device says on")
+        if word.problem:
+            return _Failed(word.problem)
+        if answered is not None:
+            return self._answered(answered)
         if not warrant.automatic:
             answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             if answer is ProbeAnswer.ANSWERS:
-                return self._answered(2 if is_slow else 1)
+                return self._answered(2 if took_s > PROBE_DEADLINE_S else 1)
             if answer is ProbeAnswer.NOT_ASKED:
                 return _Failed(
                     "the device says off, but whether the host's agent still answers could not be "
                     "asked: see to the manager's network and name resolution"
                 )
         return self._confirmation(host, word)
+
+    async def _word_or_answer(
+        self, host: HostId, question: Coroutine[Any, Any, OffWord]
+    ) -> tuple[OffWord | None, int | None]:
+        """Put a question to the devices of a host, and listen to its agent meanwhile.
+
+        Returns the word of the devices, and which probe the agent answered. A slow device takes a
+        minute, in which nobody else listens to the host: where its agent answers first, the word
+        is not waited for, and the host is heard again at once. Only a device that is quick to say
+        off while the agent answers is still caught at it."""
+        began_at = self._loop.time()
+        asking = self._loop.create_task(question)
+        listening = self._loop.create_task(self._until_it_answers(host))
+        try:
+            await asyncio.wait({asking, listening}, return_when=asyncio.FIRST_COMPLETED)
+            took_s = self._loop.time() - began_at
+            if not asking.done():
+                await asyncio.wait({asking}, timeout=max(PROBE_DEADLINE_S - took_s, 0.0))
+            elif not listening.done():
+                # A host that was silent for a whole loss budget needs no long wait for its silence.
+                slow = took_s > PROBE_DEADLINE_S
+                grace_s = ANSWER_GRACE_S if slow else max(ANSWER_GRACE_S - took_s, 0.0)
+                await asyncio.wait({listening}, timeout=grace_s)
+            return (
+                asking.result() if asking.done() else None,
+                listening.result() if listening.done() else None,
+            )
+        finally:
+            listening.cancel()
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking})  # its fence programs are killed
 
     async def _until_it_answers(self, host: HostId) -> int:
         """Ask the host's agent again and again while its devices are asked, which may take a
@@ -493,17 +524,22 @@ class FenceDesk:
         intent = memory.fence_intent or fencing.AUTOMATIC_COMMENT
         automatic = fencing.was_automatic(memory)  # what people switch off stays off
         try:
-            word = await self._devices.ask_whether_off(host, None)
-            answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
+            question = self._devices.ask_whether_off(host, None)
+            word, answered = await self._word_or_answer(host, question)
+            answer = ProbeAnswer.ANSWERS
+            if answered is None:
+                answer = await self._hosts[host].link.probe(PROBE_DEADLINE_S)
             async with self._settling[host]:
                 if at.fence_phase is not FencePhase.RUNNING:
                     return  # cancelled meanwhile: what was found is discarded
                 silent = answer in (ProbeAnswer.NONE, ProbeAnswer.CLOSED_PORT)
-                if not word.problem and silent:
+                if word is not None and not word.problem and silent:
                     await self._record_fence(host, intent, word.level, automatic=automatic)
                     self._confirmed(host, self._confirmation(host, word), automatic=automatic)
                 else:
-                    why = f"its device says: {word.problem}" if word.problem else answer.value
+                    why = answer.value
+                    if word is not None and word.problem:
+                        why = f"its device says: {word.problem}"
                     text = f"open when the manager restarted; {why}; decided afresh"
                     await self._context.journal.rescue(make(Event.FENCE_FAILED, host, text))
         finally:

@@ -76,6 +76,9 @@ async def test_an_unmanaged_group_that_is_stopped_there_does_not_hinder(
     await halo_ok(cluster, "unmanage", "g2")
     cluster.stop_by_hand("g2", "h1")
     await cluster.until(g2="Stopped")
+    # The first report of a watch is gathered for a while: one of before may still be on its way.
+    await stays_put(cluster)
+    await cluster.until(g2="Stopped")
     cluster.kill("h1")
     await cluster.until(g1="Running (Failed Over) on h2")
     assert cluster.running_on("g2") == set()

@@ -78,6 +78,10 @@ WHAT_IT_FOUND = {
         "A group on a deactivated host was not moved when the other candidate came back, because "
         "where an agent watches nothing wakes the group's task."
     ),
+    "an_answer_while_a_slow_device_is_asked": (
+        "A host that answered while its slow device was asked after an off was not heard until the "
+        "device had answered, most of a minute later, and the next death was judged without it."
+    ),
     "revoked_twice": (
         "A connection that ended in the step in which a group task had left killed the manager "
         "by a KeyError."

@@ -295,6 +295,54 @@ async def test_a_probe_that_is_answered_ends_an_older_proof_at_once() -> None:
 
 
 @virtual
+async def test_a_host_that_answers_while_its_slow_device_is_asked_is_heard_at_once() -> None:
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet().status_takes_s = 50.0
+    bench.lose()
+    await bench.until(lambda: bench.switched == ["off one"])
+    await asyncio.sleep(5.0)
+    bench.outlet().is_on = True
+    bench.agents["h1"].speak_again()
+    answered_at = asyncio.get_running_loop().time()
+    await bench.until(lambda: bench.h1.ready)
+    assert asyncio.get_running_loop().time() - answered_at < 3.0
+    assert "answers again" in bench.comments(Event.FENCE_FAILED)[-1]
+    assert "distrust h1" not in bench.events
+    await asyncio.sleep(120)
+    assert bench.switched == ["off one"]
+    bench.never_confirmed()
+
+
+@virtual
+async def test_a_slow_device_that_did_not_switch_is_found_out_when_its_host_connects() -> None:
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet().on_off = lambda: None
+    bench.outlet().says = PowerState.OFF
+    bench.outlet().status_takes_s = 30.0
+    assert "still answers" in str(await refusal_of(bench.command("fence")))
+    await bench.until(lambda: "distrust h1" in bench.events)
+    bench.never_confirmed()
+
+
+@virtual
+async def test_an_open_intent_of_a_host_that_answers_does_not_wait_for_its_slow_device() -> None:
+    bench = Bench(fence_timeout_s=60.0)
+    await bench.up()
+    bench.outlet().off_hangs = True
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    bench = await restarted(bench)
+    bench.outlet().status_takes_s = 50.0
+    restarted_at = asyncio.get_running_loop().time()
+    await bench.until(lambda: bench.h1.ready)
+    assert asyncio.get_running_loop().time() - restarted_at < 3.0
+    assert "decided afresh" in bench.comments(Event.FENCE_FAILED)[-1]
+    bench.never_confirmed()
+
+
+@virtual
 async def test_an_open_intent_that_is_cancelled_while_its_device_is_asked_is_not_confirmed() -> (
     None
 ):
