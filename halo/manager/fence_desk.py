@@ -120,7 +120,7 @@ class FenceDesk:
             if self._state.memory_of_host(host).fence_intent is not None:
                 at.fence_phase = FencePhase.RUNNING
                 self._hosts[host].link.stand_down()
-                self._context.spawn(self._resolve_intent(host))
+                self._watch_over(host, self._resolve_intent(host))
 
     def resume_reboots(self) -> None:
         """At start-up: a host that was powered off by `on_loss: reboot` is still to be on again."""
@@ -211,6 +211,12 @@ class FenceDesk:
             if not automatic:
                 self._hosts[host].link.stand_down()
             work = self._attempt(host, comment, automatic, before=before)
+        return self._watch_over(host, work)
+
+    def _watch_over(
+        self, host: HostId, work: Coroutine[Any, Any, str | None]
+    ) -> asyncio.Task[str | None]:
+        """The one that fences this host, or settles a fence of it: no other begins beside it."""
         task = self._loop.create_task(work)
         self._attempts[host] = task
         task.add_done_callback(lambda done: self._ended(host, done))
@@ -332,11 +338,10 @@ class FenceDesk:
             return _Failed(wrong)
         began_at = self._loop.time()
         question = self._devices.ask_level(host, number, after_off=True)
-        word, answered = await self._word_or_answer(host, question)
+        word, answered = await self._word_or_answer(host, question, answers_at_once=2)
         took_s = self._loop.time() - began_at
         if word is None:
-            again = "still answers" if answered == 1 else "answers again"
-            return _Failed(f"the host's agent {again} while its device is asked whether it is off")
+            return _Failed("the host's agent answers again while its device is asked")
         self._state.hosts[host].verify_took_s = took_s
         if word.says_on:
             self._hosts[host].void_power_proof("its device says on")
@@ -356,26 +361,27 @@ class FenceDesk:
         return self._confirmation(host, word)
 
     async def _word_or_answer(
-        self, host: HostId, question: Coroutine[Any, Any, OffWord]
+        self, host: HostId, question: Coroutine[Any, Any, OffWord], *, answers_at_once: int = 1
     ) -> tuple[OffWord | None, int | None]:
         """Put a question to the devices of a host, and listen to its agent meanwhile.
 
         Returns the word of the devices, and which probe the agent answered. A slow device takes a
         minute, in which nobody else listens to the host: where its agent answers first, the word
-        is not waited for, and the host is heard again at once. Only a device that is quick to say
-        off while the agent answers is still caught at it."""
+        is not waited for, and the host is heard again at once. That holds from the probe
+        `answers_at_once` on: after an off an answer to the first one shows that the device lies,
+        if it says off then."""
         began_at = self._loop.time()
         asking = self._loop.create_task(question)
         listening = self._loop.create_task(self._until_it_answers(host))
         try:
             await asyncio.wait({asking, listening}, return_when=asyncio.FIRST_COMPLETED)
-            took_s = self._loop.time() - began_at
-            if not asking.done():
-                await asyncio.wait({asking}, timeout=max(PROBE_DEADLINE_S - took_s, 0.0))
-            elif not listening.done():
+            if not asking.done() and listening.result() < answers_at_once:
+                await asyncio.wait({asking})  # within the deadline of a fence program
+            if asking.done() and not listening.done():
                 # A host that was silent for a whole loss budget needs no long wait for its silence.
-                slow = took_s > PROBE_DEADLINE_S
-                grace_s = ANSWER_GRACE_S if slow else max(ANSWER_GRACE_S - took_s, 0.0)
+                took_s = self._loop.time() - began_at
+                is_slow = took_s > PROBE_DEADLINE_S
+                grace_s = ANSWER_GRACE_S if is_slow else max(ANSWER_GRACE_S - took_s, 0.0)
                 await asyncio.wait({listening}, timeout=grace_s)
             return (
                 asking.result() if asking.done() else None,
@@ -406,9 +412,10 @@ class FenceDesk:
         return _Failed(why, distrust=why)
 
     def _confirmation(self, host: HostId, word: OffWord) -> _Confirmed:
-        """Where something answers since, if not the agent, the devices are to be asked anew."""
+        """Where something answers since they were asked, if not the agent, the devices are to be
+        asked anew."""
         closed_since = self._state.hosts[host].closed_since
-        is_news = closed_since is not None and closed_since > word.answered_at
+        is_news = closed_since is not None and closed_since > word.asked_at
         return _Confirmed(NOT_SINCE if is_news else word.answered_at, word.level, word.asked_at)
 
     async def _failed(

@@ -91,6 +91,7 @@ class FakeAgent:
     def __init__(self, *, legacy: bool = False) -> None:
         self.identity = AgentIdentity("" if legacy else "1", legacy=legacy)
         self.refuses: LossKind | None = None
+        self.refuses_after_s = 0.0
         self.is_off = False  # silent, and not even its kernel accepts a connection
         self.answers = asyncio.Event()
         self.answers.set()
@@ -145,8 +146,10 @@ class FakeConnector:
         now = asyncio.get_running_loop().time
         agent.attempts.append(now())
         ends_at = now() + deadline_s
-        if agent.refuses is not None:
-            raise LinkError(Loss(agent.refuses))
+        if (refusal := agent.refuses) is not None:
+            if agent.refuses_after_s:
+                await asyncio.sleep(agent.refuses_after_s)
+            raise LinkError(Loss(refusal))
         async with AsyncExitStack() as stack:
             try:
                 if agent.is_off:

@@ -30,11 +30,11 @@ async def fenced() -> Bench:
     return bench
 
 
-async def restarted(bench: Bench) -> Bench:
+async def restarted(bench: Bench, **settings: Any) -> Bench:
     """The manager is killed; another one starts on its journal, with agents that are new to it."""
     bench.work.cancel()
     await asyncio.wait({bench.work})
-    return Bench(disk=bench.disk)
+    return Bench(disk=bench.disk, **settings)
 
 
 async def run_by_hand_on_h1(bench: Bench, answers: LossKind) -> None:
@@ -314,16 +314,111 @@ async def test_a_host_that_answers_while_its_slow_device_is_asked_is_heard_at_on
     bench.never_confirmed()
 
 
+def lies_slowly(bench: Bench, status_takes_s: float, level: str = "one") -> None:
+    """The device acknowledges an off, does not switch, and says off all the same."""
+    bench.outlet(level).on_off = lambda: None
+    bench.outlet(level).says = PowerState.OFF
+    bench.outlet(level).status_takes_s = status_takes_s
+
+
+@pytest.mark.parametrize("status_takes_s", [0.5, 1.5, 20.0])
+def test_a_slow_device_that_says_off_while_the_agent_answers_is_not_believed_again(
+    status_takes_s: float,
+) -> None:
+    async def body() -> None:
+        bench = Bench(fence_timeout_s=60.0)
+        await bench.up()
+        lies_slowly(bench, status_takes_s)
+        assert "still answers" in str(await refusal_of(bench.command("fence", force=True)))
+        assert "distrust h1" in bench.events
+        await bench.until(lambda: bench.h1.ready)
+        bench.lose()
+        await asyncio.sleep(120)
+        assert "g" not in bench.agents["h2"].up
+        bench.never_confirmed()
+
+    run(body())
+
+
+@pytest.mark.parametrize("kind", [LossKind.BUSY, LossKind.TLS])
+def test_a_slow_device_that_lies_of_a_host_that_is_not_let_in_is_not_believed_again(
+    kind: LossKind,
+) -> None:
+    async def body() -> None:
+        bench = Bench(fence_timeout_s=60.0)
+        await bench.up()
+        lies_slowly(bench, 1.5)
+        bench.agents["h1"].refuses = kind
+        bench.agents["h1"].end(LossKind.RESET)
+        await asyncio.sleep(3)
+        await refusal_of(bench.command("fence", force=True))
+        bench.agents["h1"].refuses = None
+        bench.lose()
+        await asyncio.sleep(120)
+        assert "g" not in bench.agents["h2"].up
+        bench.never_confirmed()
+
+    run(body())
+
+
 @virtual
-async def test_a_slow_device_that_did_not_switch_is_found_out_when_its_host_connects() -> None:
+async def test_a_slow_device_that_lies_ends_the_attempt_before_the_second_level() -> None:
+    bench = Bench(levels=(("one",), ("two",)), fence_timeout_s=60.0)
+    await bench.up()
+    lies_slowly(bench, 2.0)
+    await refusal_of(bench.command("fence", force=True))
+    assert "distrust h1" in bench.events
+    assert bench.switched == ["off one"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_port_that_was_closed_after_the_question_has_the_device_asked_again(
+    restarts: bool,
+) -> None:
+    """The host was powered on by hand, without its agent, while its slow device was asked."""
+
+    async def body() -> None:
+        bench = Bench(fence_timeout_s=60.0)
+        await bench.up()
+        bench.outlet().off_hangs = restarts
+        bench.outlet().status_takes_s = 20.0
+        bench.lose()
+        await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+        if restarts:
+            bench = await restarted(bench, fence_timeout_s=60.0)
+            bench.lose()
+            bench.outlet().is_on = False
+            bench.outlet().status_takes_s = 20.0
+        await bench.until(lambda: "status one" in bench.devices.asked)
+        await asyncio.sleep(10)
+        bench.agents["h1"].refuses_after_s = 0.02
+        bench.agents["h1"].refuses = LossKind.REFUSED
+        await bench.until(lambda: "g" in bench.agents["h2"].up)
+        assert bench.devices.asked.count("status one") == 2
+
+    run(body())
+
+
+@virtual
+async def test_an_open_intent_that_is_cancelled_does_not_end_the_fence_after_it() -> None:
     bench = Bench(fence_timeout_s=60.0)
     await bench.up()
-    bench.outlet().on_off = lambda: None
-    bench.outlet().says = PowerState.OFF
-    bench.outlet().status_takes_s = 30.0
-    assert "still answers" in str(await refusal_of(bench.command("fence")))
-    await bench.until(lambda: "distrust h1" in bench.events)
-    bench.never_confirmed()
+    bench.outlet().off_hangs = True
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    bench = await restarted(bench, fence_timeout_s=60.0)
+    bench.lose()
+    bench.outlet().status_takes_s = 20.0
+    await asyncio.sleep(3)
+    await bench.command("cancel-fence")
+    bench.outlet().off_takes_s = 30.0
+    command = asyncio.create_task(bench.command("fence", force=True))
+    await bench.until(lambda: "off one" in bench.devices.asked)
+    bench.agents["h1"].speak_again()
+    await asyncio.sleep(25)
+    assert bench.h1.fence_phase is FencePhase.RUNNING
+    assert bench.agents["h1"].up == set()
+    await asyncio.wait({command})
 
 
 @virtual
