@@ -91,7 +91,7 @@ interface HaloAgent extends(OcfResourceAgent) {
         struct Batch {
             sequence @0 :UInt64;    # 1, 2, 3, ...
             complete @1 :Bool;      # the full report ends with this batch
-            digest @2 :UInt64;      # see halo.core.watching
+            digest @2 :UInt64;      # see halo.core.peers.digest
             reports @3 :List(Report);
         }
 

@@ -28,11 +28,11 @@ import capnp
 
 from halo import __version__
 from halo.adapters import logs
-from halo.adapters.rpc_server import CapnpAgentServer
-from halo.core.agent import Request, WatchRequest, Welcome
+from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.model import Operation
-from halo.core.ocf import OcfCode
 from halo.core.outcomes import OperationResult, Outcome, ReportedResult
+from halo.core.peers.calls import Request, WatchRequest, Welcome
+from halo.core.peers.ocf import OcfCode
 from halo.remote.reports import Reports
 from halo.remote.watch import GATHER_S, Observer
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.site import ROOT, Shape, Site, cpu_s, rss_mb
 from benchmarks.status_command import status_times_ms
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
 from tests.unix_http import send
 
 PAIR = Shape(hosts=2, groups_per_host=1, resources_per_group=1)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from halo.adapters.tls import TlsFiles
+from halo.adapters.tls.files import TlsFiles
 from halo.cli.tls.authority import Pair, issue, load_key, make_ca
 
 SERVE = (ExtendedKeyUsageOID.SERVER_AUTH,)

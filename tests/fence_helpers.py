@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from halo.adapters.fence_watchdog import processes
+from halo.adapters.fence.watchdog import processes
 from halo.config import find_fence_program
 from halo.core.model import FenceDevice
 

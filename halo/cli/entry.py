@@ -49,7 +49,7 @@ def main() -> None:
 
 def _status(settings: dict[str, bool]) -> int:
     """As `halo status` with those settings; the exit status."""
-    from halo.cli.shown import status_text
+    from halo.cli.show.shown import status_text
 
     try:
         shown = status_text(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET, **settings)

@@ -17,27 +17,35 @@ class _Entry(NamedTuple):
 
 
 COMMANDS: dict[str, _Entry] = {
-    "status": _Entry("halo.cli.status:status", "Show resources, hosts and recent events."),
-    "events": _Entry("halo.cli.events:events", "Show the event history, or clear it."),
-    "start": _Entry("halo.cli.groups:start", "Start a group on its best candidate."),
-    "stop": _Entry("halo.cli.groups:stop", "Stop a group, and keep it stopped."),
-    "move": _Entry("halo.cli.groups:move", "Move a group to a host."),
-    "cleanup": _Entry("halo.cli.groups:cleanup", "Forget a group's failures and try again."),
-    "manage": _Entry("halo.cli.groups:manage", "Let HALO act on a group again."),
-    "unmanage": _Entry("halo.cli.groups:unmanage", "Watch a group without acting on it."),
-    "failback": _Entry("halo.cli.hosts:failback", "Bring a host's groups back home."),
-    "fence": _Entry("halo.cli.hosts:fence", "Power a host off; its groups go to their partners."),
-    "reset": _Entry("halo.cli.hosts:reset", "Say that a fenced host is mended."),
-    "activate": _Entry("halo.cli.hosts:activate", "Let a host run groups again."),
-    "deactivate": _Entry("halo.cli.hosts:deactivate", "Keep groups off a host."),
-    "freeze": _Entry("halo.cli.cluster:freeze", "Stop all automatic action."),
-    "thaw": _Entry("halo.cli.cluster:thaw", "Allow automatic action again."),
-    "power": _Entry("halo.cli.power:power", "Switch hosts on or off without the manager."),
-    "validate": _Entry("halo.cli.validate:validate", "Check the config file."),
-    "discover": _Entry("halo.cli.discover:discover", "Write a config from running hosts."),
-    "check": _Entry("halo.cli.check:check", "Report the cluster's health to a monitoring system."),
+    "status": _Entry("halo.cli.commands.status:status", "Show resources, hosts and recent events."),
+    "events": _Entry("halo.cli.commands.events:events", "Show the event history, or clear it."),
+    "start": _Entry("halo.cli.commands.groups:start", "Start a group on its best candidate."),
+    "stop": _Entry("halo.cli.commands.groups:stop", "Stop a group, and keep it stopped."),
+    "move": _Entry("halo.cli.commands.groups:move", "Move a group to a host."),
+    "cleanup": _Entry(
+        "halo.cli.commands.groups:cleanup", "Forget a group's failures and try again."
+    ),
+    "manage": _Entry("halo.cli.commands.groups:manage", "Let HALO act on a group again."),
+    "unmanage": _Entry("halo.cli.commands.groups:unmanage", "Watch a group without acting on it."),
+    "failback": _Entry("halo.cli.commands.hosts:failback", "Bring a host's groups back home."),
+    "fence": _Entry(
+        "halo.cli.commands.hosts:fence", "Power a host off; its groups go to their partners."
+    ),
+    "reset": _Entry("halo.cli.commands.hosts:reset", "Say that a fenced host is mended."),
+    "activate": _Entry("halo.cli.commands.hosts:activate", "Let a host run groups again."),
+    "deactivate": _Entry("halo.cli.commands.hosts:deactivate", "Keep groups off a host."),
+    "freeze": _Entry("halo.cli.commands.cluster:freeze", "Stop all automatic action."),
+    "thaw": _Entry("halo.cli.commands.cluster:thaw", "Allow automatic action again."),
+    "power": _Entry("halo.cli.commands.power:power", "Switch hosts on or off without the manager."),
+    "validate": _Entry("halo.cli.commands.validate:validate", "Check the config file."),
+    "discover": _Entry("halo.cli.commands.discover:discover", "Write a config from running hosts."),
+    "check": _Entry(
+        "halo.cli.commands.check:check", "Report the cluster's health to a monitoring system."
+    ),
     "tls": _Entry("halo.cli.tls.commands:tls", "Make, renew and show certificates."),
-    "completion": _Entry("halo.cli.completion:completion", "Print a shell's completion script."),
+    "completion": _Entry(
+        "halo.cli.commands.completion:completion", "Print a shell's completion script."
+    ),
 }
 
 

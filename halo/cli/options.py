@@ -20,7 +20,7 @@ def expand_hosts(texts: tuple[str, ...]) -> list[str]:
         raise click.BadParameter("the name of a host is empty")
     if not any(set(text) & set(",[] ") for text in texts):
         return list(dict.fromkeys(texts))
-    from halo.config.nodeset import expand
+    from halo.config.nodesets.nodeset import expand
 
     names: dict[str, None] = {}
     for text in texts:
@@ -33,9 +33,9 @@ def expand_hosts(texts: tuple[str, ...]) -> list[str]:
 
 def _names(ctx: click.Context, kind: str) -> list[str]:
     """All host or group names: asked of the manager, else read from the config."""
-    from halo.cli import view
     from halo.cli.client import get_status
     from halo.cli.errors import CliError
+    from halo.cli.show import view
 
     context: Context = context_of(ctx)
     try:

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import click
 
-from halo.cli import view
 from halo.cli.client import get_status
 from halo.cli.context import Context
 from halo.cli.errors import EXIT_NOT_REACHED, EXIT_REFUSED, CliError
-from halo.cli.view import Item
+from halo.cli.show import view
+from halo.cli.show.view import Item
 
 Missing: TypeAlias = Callable[[Item], list[str]]
 """From a status to sentences about what is not yet so; empty when all is."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from halo.config.checks import check_warnings
     from halo.config.describe import summary
-    from halo.config.folding import fold
     from halo.config.loader import load, load_text
-    from halo.config.nodeset import expand
+    from halo.config.nodesets.folding import fold
+    from halo.config.nodesets.nodeset import expand
     from halo.config.programs import bundled_folder, find_fence_program
 
 __all__ = [

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from halo.config.folding import fold
+from halo.config.nodesets.folding import fold
 from halo.core.model import Cluster, FenceDevice, Host, HostId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)

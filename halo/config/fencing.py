@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from halo.config.document import (
+from halo.config.programs import BUNDLED_AGENTS, find_fence_program, installed_fence_agents
+from halo.config.values import normal_address
+from halo.config.yaml.document import (
     Entry,
     MistakeList,
     Section,
@@ -19,9 +21,7 @@ from halo.config.document import (
     place,
     text_of,
 )
-from halo.config.nodes import MappingNode, Node, SequenceNode
-from halo.config.programs import BUNDLED_AGENTS, find_fence_program, installed_fence_agents
-from halo.config.values import normal_address
+from halo.config.yaml.nodes import MappingNode, Node, SequenceNode
 from halo.core.model import FenceDevice
 
 DEVICE_KEYS = ("fence_agent", "fence_parameters")

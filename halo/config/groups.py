@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halo.config.document import MistakeList, Section, place, shortened, text_of
 from halo.config.hosts import Hosts
-from halo.config.nodes import Node, ScalarNode, SequenceNode
 from halo.config.resources import ResourceEntry, Resources
 from halo.config.values import choice
+from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
+from halo.config.yaml.nodes import Node, ScalarNode, SequenceNode
 from halo.core.model import (
     GroupId,
     HostId,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from halo.config.document import MistakeList, Section, found, place, shortened, text_of
 from halo.config.fencing import DEVICE_KEYS, Fencing, FencingReader
-from halo.config.nodes import Node, ScalarNode
-from halo.config.nodeset import expand, is_nodeset
+from halo.config.nodesets.nodeset import expand, is_nodeset
 from halo.config.values import address, choice, is_plain_component, normal_address, split_port
+from halo.config.yaml.document import MistakeList, Section, found, place, shortened, text_of
+from halo.config.yaml.nodes import Node, ScalarNode
 from halo.core.model import Host, HostId, LossPolicy
 
 HOST_KEYS = ("hostname", *DEVICE_KEYS, "fence_levels", "on_loss")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halo.config.document import (
+from halo.config.groups import Groups
+from halo.config.hosts import Hosts
+from halo.config.resources import Resources
+from halo.config.settings import read_settings
+from halo.config.values import is_plain_component
+from halo.config.yaml.document import (
     MistakeList,
     Section,
     compose,
@@ -12,15 +17,10 @@ from halo.config.document import (
     garbage_collection_paused,
     text_of,
 )
-from halo.config.groups import Groups
-from halo.config.hosts import Hosts
-from halo.config.nodes import Node, SequenceNode
-from halo.config.resources import Resources
-from halo.config.settings import read_settings
-from halo.config.values import is_plain_component
-from halo.core.bounds import NAME_LIMIT
+from halo.config.yaml.nodes import Node, SequenceNode
 from halo.core.errors import ConfigError, Mistake
 from halo.core.model import Cluster
+from halo.core.peers.bounds import NAME_LIMIT
 
 TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups")
 IGNORED_PREFIX = "x-"

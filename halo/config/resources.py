@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from halo.config.document import MistakeList, Section, place, shortened, text_of
-from halo.config.nodes import Node, ScalarNode
 from halo.config.values import duration, flag, kind, name, ocf_parameter_name
-from halo.core.bounds import PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
+from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
+from halo.config.yaml.nodes import Node, ScalarNode
 from halo.core.model import Resource, ResourceId
+from halo.core.peers.bounds import PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
 
 DURATION_KEYS = ("monitor_interval", "monitor_timeout", "start_timeout", "stop_timeout")
 RESOURCE_KEYS = ("name", "kind", "parameters", "dependents", "shared", *DURATION_KEYS)

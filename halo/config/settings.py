@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from halo.config.document import MistakeList, Section
-from halo.config.nodes import Node
 from halo.config.values import duration, flag, fraction, whole_number
-from halo.core.losing_sight import HEARTBEATS_PER_BUDGET
+from halo.config.yaml.document import MistakeList, Section
+from halo.config.yaml.nodes import Node
+from halo.core.hosts.losing_sight import HEARTBEATS_PER_BUDGET
 from halo.core.model import Settings
 
 _NOT_IN_FILE = "fence_on_connection_close"  # a switch of test environments, on the command line

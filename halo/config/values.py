@@ -8,9 +8,9 @@ import re
 from enum import StrEnum
 from typing import TypeVar
 
-from halo.config.document import MistakeList, found, nearest, text_of
-from halo.config.nodes import Node
-from halo.core.bounds import NAME_LIMIT
+from halo.config.yaml.document import MistakeList, found, nearest, text_of
+from halo.config.yaml.nodes import Node
+from halo.core.peers.bounds import NAME_LIMIT
 
 MAX_DURATION_S = 31 * 86400.0
 """No duration of a config may be longer."""

@@ -6,11 +6,11 @@ Nor does one that finds things so already: its check says that in words, and it 
 
 from __future__ import annotations
 
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState, FencePhase
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
-from halo.core.journal import ErrorKind
-from halo.core.knowledge import Presence
+from halo.core.journal.records import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.state import ClusterState, FencePhase
 
 
 def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:

@@ -71,8 +71,8 @@ class ReportBatch:
 
     `sequence` counts from 1, and again from 1 where a new full report begins. `complete`: the full
     report ends with this batch.
-    `digest` is :func:`halo.core.watching.digest_of` over the last reported result of every item,
-    those of this batch included.
+    `digest` is :func:`halo.core.peers.digest.digest_of` over the last reported result of every
+    item, those of this batch included.
     """
 
     sequence: int

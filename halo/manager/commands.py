@@ -14,19 +14,20 @@ from typing import Any
 import structlog
 
 from halo import __version__
-from halo.core import admin, fencing
+from halo.core import admin
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
-from halo.core.journal import Event, Record
+from halo.core.fencing import rules
+from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.root_status import root_parts
-from halo.core.state import FencePhase
-from halo.core.status import parts, snapshot
-from halo.manager.context import Context
-from halo.manager.desk import PlacementDesk
-from halo.manager.fence_desk import FenceDesk
-from halo.manager.host_task import HostTask
-from halo.manager.status_text import Part
-from halo.manager.validation import Validation
+from halo.core.status.ours import parts, snapshot
+from halo.core.status.root import root_parts
+from halo.manager.common.context import Context
+from halo.manager.common.status_text import Part
+from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.hosts.host_task import HostTask
+from halo.manager.hosts.validation import Validation
+from halo.manager.placement.desk import PlacementDesk
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
@@ -245,7 +246,7 @@ class Commands:
     async def _fence(self, host: HostId, force: bool, comment: str | None) -> str:
         if not force:
             await self._looked_at(list(self._state.groups_of(host)), besides=host)
-        refusal = fencing.administrator_refusal(self._state, host, force=force)
+        refusal = rules.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
         await self._fence_desk.fence_by_command(host, comment or "")

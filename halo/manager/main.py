@@ -18,12 +18,13 @@ import structlog
 from aiohttp import web
 
 from halo import __version__
-from halo.adapters import logs, tls
-from halo.adapters.fence import FencePrograms
-from halo.adapters.journal_sqlite import SqliteMedium
-from halo.adapters.rpc_connector import CapnpConnector
+from halo.adapters import logs
+from halo.adapters.fence.programs import FencePrograms
+from halo.adapters.journal.sqlite import SqliteMedium
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.systemd import Notifier
-from halo.adapters.tls_identity import TlsIdentity, manager_identity
+from halo.adapters.tls.files import TlsFiles, expected_name
+from halo.adapters.tls.identity import TlsIdentity, manager_identity
 from halo.adapters.unix_socket import UnixSite, open_unix_site
 from halo.adapters.usage import DaemonCommand
 from halo.config import check_warnings, load
@@ -31,10 +32,10 @@ from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantEr
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager import collector
 from halo.manager.api.app import make_app, make_runner
-from halo.manager.certificate_look import look_again
+from halo.manager.common.status_text import StatusText
+from halo.manager.hosts.certificate_look import look_again
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
-from halo.manager.status_text import StatusText
 
 EXIT_FATAL = 70
 """Exit status for a defect of the manager itself (EX_SOFTWARE); systemd restarts it."""
@@ -163,8 +164,8 @@ def run(options: Options) -> int:
     """Manage until SIGTERM or SIGINT; returns the exit status."""
     try:
         cluster: Cluster = pickle.loads(_read_config(options))
-        identity = manager_identity(tls.TlsFiles.of_manager()) if options.mtls else None
-        server_name = tls.expected_name() if options.mtls else None
+        identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
+        server_name = expected_name() if options.mtls else None
         medium = SqliteMedium.open(options.statefile)
         asyncio.run(_serve(options, cluster, identity, server_name, medium))
     except AdministratorError as error:

@@ -7,21 +7,21 @@ from functools import cached_property
 
 import structlog
 
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState, FencePhase
 from halo.core.errors import InvariantError
-from halo.core.journal import Event, Record, Remembered
-from halo.core.knowledge import Presence
+from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal.removed import config_change
+from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
-from halo.core.removed import config_change
-from halo.core.removed import notices as removed_notices
-from halo.core.state import ClusterState, FencePhase
 from halo.manager.commands import Commands
-from halo.manager.context import Context
-from halo.manager.desk import PlacementDesk
-from halo.manager.device_desk import DeviceDesk
-from halo.manager.fence_desk import FenceDesk
-from halo.manager.host_task import HostTask
-from halo.manager.journal import Journal
-from halo.manager.second_copy import SecondCopies
+from halo.manager.common.context import Context
+from halo.manager.common.journal import Journal
+from halo.manager.fencing.device_desk import DeviceDesk
+from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.hosts.host_task import HostTask
+from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.second_copy import SecondCopies
 from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
 
 AUDIT_INTERVAL_S = 5.0

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from halo.core.agent import BadTerm, Busy, StaleTerm
-from halo.core.bounds import TERM_LIMIT
+from halo.core.peers.bounds import TERM_LIMIT
+from halo.core.peers.calls import BadTerm, Busy, StaleTerm
 
 SILENCE_S = 10.0
 """A manager that called nothing for so long no longer counts as served."""

@@ -15,21 +15,22 @@ import click
 import structlog
 
 from halo import __version__
-from halo.adapters import logs, tls
-from halo.adapters.rpc_server import CapnpAgentServer
+from halo.adapters import logs
+from halo.adapters.rpc.server import CapnpAgentServer
 from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
-from halo.adapters.tls_identity import ManagerGate
+from halo.adapters.tls.files import TlsFiles, manager_names
+from halo.adapters.tls.identity import ManagerGate
 from halo.adapters.usage import DaemonCommand
-from halo.core.certificates import ROLES
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
+from halo.core.peers.certificates import ROLES
 from halo.remote import listen
 from halo.remote.descriptors import keep_descriptors, raise_descriptor_limit
-from halo.remote.operations import Operations
-from halo.remote.process import ScriptRunner
-from halo.remote.records import RunDirectory
+from halo.remote.protection import Protection
+from halo.remote.scripts.operations import Operations
+from halo.remote.scripts.process import ScriptRunner
+from halo.remote.scripts.records import RunDirectory
 from halo.remote.service import AgentService
-from halo.remote.shield import Shield
 
 log = structlog.get_logger()
 
@@ -124,7 +125,7 @@ def main(
     """Run OCF resource agent scripts on this host when the HALO manager asks for it."""
     logs.configure(verbose, log_format)
     try:
-        managers = tls.manager_names(manager_name)
+        managers = manager_names(manager_name)
         # Absolute, so that scripts may change their folder.
         run(Options(network, port, ocf_root.absolute(), test_id, mtls, managers))
     except AdministratorError as error:
@@ -146,9 +147,9 @@ def run(options: Options) -> None:
     address, port = sock.getsockname()[:2]
     records = RunDirectory(options.run_directory(address, port))
     _open_records(records)
-    shield = Shield()
-    shield.raise_up()
-    asyncio.run(_serve(options, sock, gate, records, shield))
+    protection = Protection()
+    protection.raise_up()
+    asyncio.run(_serve(options, sock, gate, records, protection))
 
 
 def _gate(options: Options) -> ManagerGate | None:
@@ -157,7 +158,7 @@ def _gate(options: Options) -> ManagerGate | None:
         if options.managers:
             log.warning("HALO_MANAGER_NAME has no effect without --mtls: anybody is served")
         return None
-    gate = ManagerGate(tls.TlsFiles.of_agent(), options.managers)
+    gate = ManagerGate(TlsFiles.of_agent(), options.managers)
     if options.managers:
         log.info("roles are set: serving these managers alone", names=sorted(options.managers))
     else:
@@ -201,14 +202,14 @@ async def _serve(
     sock: socket.socket,
     gate: ManagerGate | None,
     records: RunDirectory,
-    shield: Shield,
+    protection: Protection,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with capnp.kj_loop():
-        runner = ScriptRunner(shield, records)
+        runner = ScriptRunner(protection, records)
         test_id = options.test_id or str(os.getpid())
         inherited = {k: v for k, v in os.environ.items() if k not in NOTIFY_VARIABLES}
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from halo.core.bounds import BATCH_LIMIT
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult
-from halo.core.watching import DigestKeeper
+from halo.core.peers.bounds import BATCH_LIMIT
+from halo.core.peers.digest import DigestKeeper
 
 MESSAGE_LIMIT = 2048
 """Characters of one message; of a longer one the end is told. With :data:`BATCH_LIMIT` it bounds

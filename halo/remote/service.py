@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from halo import __version__
-from halo.core.agent import (
+from halo.core.model import ResourceId
+from halo.core.outcomes import OperationResult
+from halo.core.peers.calls import (
     VALIDATE_ALL,
     BadTerm,
     Busy,
@@ -18,11 +20,9 @@ from halo.core.agent import (
     WatchRequest,
     Welcome,
 )
-from halo.core.crowd import Crowd
-from halo.core.model import ResourceId
-from halo.core.outcomes import OperationResult
+from halo.core.peers.crowd import Crowd
 from halo.remote.arbiter import Arbiter
-from halo.remote.sessions import boot_identity
+from halo.remote.scripts.sessions import boot_identity
 from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 from halo.telling import PeerLog
 
@@ -38,15 +38,15 @@ COUNTED = 10000
 
 CONNECTION_LIMIT = 64
 CONNECTIONS_OF_PEER = 32
-"""Open connections that are not served. With :data:`halo.remote.operations.BUSY_LIMIT` they leave
-descriptors for a manager, however many others come."""
+"""Open connections that are not served. With `BUSY_LIMIT` operations they leave descriptors for a
+manager, however many others come."""
 
 GREETING_DEADLINE_S = 10.0
 """A connection over which nothing was asked for so long is closed."""
 
 
 class Performer(Monitoring, Protocol):
-    """What carries operations out: :class:`halo.remote.operations.Operations`."""
+    """What carries operations out: :class:`halo.remote.scripts.operations.Operations`."""
 
     async def perform(
         self, request: Request, ended: Callable[[], None] = ...

@@ -12,13 +12,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from halo.core.agent import WatchRequest
-from halo.core.bounds import ITEM_LIMIT
 from halo.core.errors import HaloError
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult
-from halo.remote.operations import BUSY_LIMIT, Monitor
+from halo.core.peers.bounds import ITEM_LIMIT
+from halo.core.peers.calls import WatchRequest
 from halo.remote.reports import Reports
+from halo.remote.scripts.operations import BUSY_LIMIT, Monitor
 from halo.telling import PeerLog
 
 log = PeerLog()
@@ -52,7 +52,7 @@ class WatchRefused(HaloError):
 
 
 class Monitoring(Protocol):
-    """What carries monitors out: :class:`halo.remote.operations.Operations`."""
+    """What carries monitors out: :class:`halo.remote.scripts.operations.Operations`."""
 
     @property
     def busy(self) -> int: ...

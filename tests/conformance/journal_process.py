@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import HaloError
 from halo.ports import JournalRecord
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["halo.adapters.journal_sqlite", "tests.conformance"])
+_context.set_forkserver_preload(["halo.adapters.journal.sqlite", "tests.conformance"])
 _DEADLINE_S = 30.0
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import ErrorKind, Event, Record, Remembered
-from halo.core.knowledge import Presence
+from halo.core.journal.records import ErrorKind, Event, Record, Remembered
 from halo.core.model import (
     Cluster,
     FenceDevice,
@@ -22,7 +23,6 @@ from halo.core.model import (
     Settings,
 )
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome
-from halo.core.state import ClusterState
 
 DEVICE = FenceDevice(agent="fence_test", program="/none", parameters={})
 SILENT = Loss(LossKind.SILENT)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from halo.core.group_actions import (
+from halo.core.cluster.knowledge import Presence
+from halo.core.groups.actions import (
     Action,
     Leave,
     Left,
@@ -13,9 +14,8 @@ from halo.core.group_actions import (
     ReportStartFailure,
     Run,
 )
-from halo.core.group_machine import GroupMachine
-from halo.core.journal import Event
-from halo.core.knowledge import Presence
+from halo.core.groups.machine import GroupMachine
+from halo.core.journal.records import Event
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from halo.core import admin
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import (
     BadRequest,
     CommandError,
@@ -15,8 +16,7 @@ from halo.core.errors import (
     LossKind,
     UnknownObject,
 )
-from halo.core.journal import ErrorKind, Event
-from halo.core.state import FencePhase
+from halo.core.journal.records import ErrorKind, Event
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 

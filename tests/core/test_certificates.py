@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from halo.core.certificates import (
+from halo.core.outcomes import AgentIdentity
+from halo.core.peers.certificates import (
     ANY_USAGE,
     CLIENT_AUTH,
     ROLES,
@@ -16,7 +17,6 @@ from halo.core.certificates import (
     notices,
     refusal_of_manager,
 )
-from halo.core.outcomes import AgentIdentity
 
 DAY = 86400.0
 NOW = 1_800_000_000.0

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from halo.core import fencing
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import Event, Record, Remembered
+from halo.core.fencing import rules
+from halo.core.journal.records import Event, Record, Remembered
 from halo.core.model import LossPolicy
 from halo.core.outcomes import FenceResult, PowerState
-from halo.core.state import FencePhase
 
 from .builders import RUNNING, STOPPED, Step, World, make_group, then
 
@@ -27,7 +27,7 @@ def lost_host(**options: Any) -> World:
 
 
 def automatic(world: World) -> str | None:
-    return fencing.automatic_refusal(world.state, "h1", world.now)
+    return rules.automatic_refusal(world.state, "h1", world.now)
 
 
 def phase(value: FencePhase, error: str = "", retry_at: float = 0.0) -> Step:
@@ -197,12 +197,12 @@ def test_an_automatic_fence_goes_on_only_while_its_reasons_hold(
     world = lost_host()
     verdict_at = world.state.hosts["h1"].lost_at
     arrange(world)
-    assert (fencing.abandon_reason(world.state, "h1", verdict_at) is None) == goes_on, story
+    assert (rules.abandon_reason(world.state, "h1", verdict_at) is None) == goes_on, story
 
 
 def test_without_a_verdict_there_is_no_warrant() -> None:
     world = lost_host()
-    assert fencing.abandon_reason(world.state, "h1", None) is not None
+    assert rules.abandon_reason(world.state, "h1", None) is not None
 
 
 # --- storms and limits --------------------------------------------------------------------------
@@ -300,9 +300,9 @@ def test_automatic_fences_are_limited() -> None:
 
 
 def test_the_pause_after_failures_grows_and_is_bounded() -> None:
-    pauses = [fencing.retry_pause_s(attempts, 5.0, 300.0) for attempts in range(1, 9)]
+    pauses = [rules.retry_pause_s(attempts, 5.0, 300.0) for attempts in range(1, 9)]
     assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]
-    assert fencing.retry_pause_s(10**6, 5.0, 300.0) == 300.0
+    assert rules.retry_pause_s(10**6, 5.0, 300.0) == 300.0
 
 
 # --- the administrator --------------------------------------------------------------------------
@@ -363,19 +363,19 @@ def test_an_administrators_fence(
 ) -> None:
     world = healthy()
     arrange(world)
-    refusal = fencing.administrator_refusal(world.state, "h1", force=False)
+    refusal = rules.administrator_refusal(world.state, "h1", force=False)
     assert (refusal is None) == (said is None), f"{story}: {refusal}"
     assert (said or "") in (refusal or "")
-    forced = fencing.administrator_refusal(world.state, "h1", force=True)
+    forced = rules.administrator_refusal(world.state, "h1", force=True)
     assert (forced is None) == force_helps, f"{story}: {forced}"
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_no_force_fences_without_a_device_or_in_observe_mode(force: bool) -> None:
     world = World(make_group("g"), no_device=["h1"])
-    assert "no fence agent" in (fencing.administrator_refusal(world.state, "h1", force=force) or "")
+    assert "no fence agent" in (rules.administrator_refusal(world.state, "h1", force=force) or "")
     observing = World(make_group("g"), observe_only=True)
-    assert "observes" in (fencing.administrator_refusal(observing.state, "h1", force=force) or "")
+    assert "observes" in (rules.administrator_refusal(observing.state, "h1", force=force) or "")
 
 
 # --- S3: what confirms --------------------------------------------------------------------------
@@ -399,7 +399,7 @@ NO_STATUS = FenceResult(succeeded=False, message="no answer within 60 s")
     ],
 )
 def test_every_device_of_a_step_has_to_succeed(offs: list[FenceResult], wrong: str | None) -> None:
-    assert fencing.judge_off(offs) == wrong
+    assert rules.judge_off(offs) == wrong
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_every_device_of_a_step_has_to_succeed(offs: list[FenceResult], wrong: s
 def test_every_device_of_a_step_has_to_say_off_afterwards(
     statuses: list[FenceResult], said: str | None
 ) -> None:
-    wrong = fencing.judge_status(statuses, after_off=True)
+    wrong = rules.judge_status(statuses, after_off=True)
     assert (wrong is None) == (said is None)
     assert (said or "") in (wrong or "")
 
@@ -427,18 +427,18 @@ def test_every_device_of_a_step_has_to_say_off_afterwards(
 def test_the_comment_of_an_automatic_fence_says_who_was_silent_and_for_whose_sake() -> None:
     world = lost_host()
     world.now += 3.14
-    assert fencing.automatic_comment(world.state, "h1", world.now) == (
+    assert rules.automatic_comment(world.state, "h1", world.now) == (
         "Manager service initiated fence action. h1 was silent for 3.1 s; for g, u"
     )
     world.journal(Event.STOP, "u")
-    assert fencing.automatic_comment(world.state, "h1", world.now).endswith("; for g")
+    assert rules.automatic_comment(world.state, "h1", world.now).endswith("; for g")
 
 
 def test_the_comment_names_a_few_of_many_groups() -> None:
     world = World(*(make_group(f"g{n}") for n in range(9)))
     world.up("h1", "h2")
     world.lose("h1")
-    comment = fencing.automatic_comment(world.state, "h1", world.now)
+    comment = rules.automatic_comment(world.state, "h1", world.now)
     assert comment.endswith("; for g0, g1, g2, g3, g4 and 4 more")
 
 
@@ -447,12 +447,12 @@ def test_the_comment_of_a_fence_for_a_closed_port_and_of_a_reboot() -> None:
     world.up("h1", running=["g"])
     world.journal(Event.STOP, "g")
     world.disconnect("h1", Loss(LossKind.REFUSED))
-    assert fencing.automatic_comment(world.state, "h1", world.now) == (
+    assert rules.automatic_comment(world.state, "h1", world.now) == (
         "Manager service initiated fence action. h1 was lost: connection refused; on_loss: reboot"
     )
 
 
-WORDS = fencing.AUTOMATIC_COMMENT
+WORDS = rules.AUTOMATIC_COMMENT
 
 
 @pytest.mark.parametrize(
@@ -469,10 +469,10 @@ def test_whose_fence_is_still_open_is_known_after_a_restart(
 ) -> None:
     world = lost_host()
     world.journal(Event.FENCE_INTENT, "h1", comment, **data)
-    assert fencing.was_automatic(world.state.memory_of_host("h1")) is automatic
+    assert rules.was_automatic(world.state.memory_of_host("h1")) is automatic
     compacted = Remembered()
     compacted.apply(Record.from_json(world.state.remembered.snapshot(0.0).to_json()))
-    assert fencing.was_automatic(compacted.host("h1")) is automatic
+    assert rules.was_automatic(compacted.host("h1")) is automatic
 
 
 def test_a_snapshot_of_before_it_was_written_down_is_understood() -> None:
@@ -483,4 +483,4 @@ def test_a_snapshot_of_before_it_was_written_down_is_understood() -> None:
         del host["fence_automatic"]
     old = Remembered()
     old.apply(Record.from_json(raw))
-    assert fencing.was_automatic(old.host("h1"))
+    assert rules.was_automatic(old.host("h1"))

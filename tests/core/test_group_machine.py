@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from halo.core.group_actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
-from halo.core.journal import ErrorKind, Event
-from halo.core.knowledge import Presence
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import FencePhase
+from halo.core.groups.actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
+from halo.core.journal.records import ErrorKind, Event
 from halo.core.model import ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
-from halo.core.state import FencePhase
 
 from .builders import (
     ERROR,

@@ -10,9 +10,9 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from halo.core.group_actions import Left
-from halo.core.journal import ErrorKind, Event
-from halo.core.knowledge import Presence
+from halo.core.cluster.knowledge import Presence
+from halo.core.groups.actions import Left
+from halo.core.journal.records import ErrorKind, Event
 from halo.core.model import StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from halo.core.errors import InvariantError
-from halo.core.group_actions import Left
-from halo.core.host_machine import (
+from halo.core.groups.actions import Left
+from halo.core.hosts.machine import (
     ChildLeft,
     HostMachine,
     LinkDown,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halo.core.errors import StateError
-from halo.core.journal import (
+from halo.core.journal.records import (
     _FOLDS,
     EVENTS_KEPT,
     ErrorKind,
@@ -20,7 +20,7 @@ from halo.core.journal import (
     RememberedGroup,
     RememberedHost,
 )
-from halo.core.removed import config_change
+from halo.core.journal.removed import config_change
 
 from .builders import World, make_group
 

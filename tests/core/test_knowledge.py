@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from halo.core.knowledge import Knowledge, Presence
+from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.model import Resource, ResourceGroup
 
 from .builders import ERROR, RUNNING, STOPPED, make_group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from halo.core.losing_sight import LossDetector, heartbeat_period_s
+from halo.core.hosts.losing_sight import LossDetector, heartbeat_period_s
 from halo.core.model import Settings
 
 BUDGETS = [3.0, 0.5]

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import ErrorKind, Event
+from halo.core.groups.placement import Decision, decide
+from halo.core.journal.records import ErrorKind, Event
 from halo.core.model import LossPolicy, StartFailurePolicy
-from halo.core.placement import Decision, decide
-from halo.core.state import FencePhase
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import ErrorKind, Event, Record, Remembered
-from halo.core.knowledge import Presence
+from halo.core.journal.records import ErrorKind, Event, Record, Remembered
 from halo.core.model import FenceDevice, LossPolicy
 from halo.core.outcomes import AgentIdentity
-from halo.core.state import FencePhase
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.state import FencePhase, PowerProof
 from halo.core.errors import Loss, LossKind
-from halo.core.journal import ErrorKind, Event, Record
+from halo.core.journal.records import ErrorKind, Event, Record
 from halo.core.model import Operation
 from halo.core.outcomes import AgentIdentity
-from halo.core.state import FencePhase, PowerProof
-from halo.core.status import event, snapshot
+from halo.core.status.ours import event, snapshot
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 

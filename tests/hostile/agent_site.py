@@ -10,8 +10,8 @@ from pathlib import Path
 
 import capnp
 
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.core.errors import LinkError
 from halo.core.model import Operation
 from tests.hostile.manager_behaviours import BEHAVIOURS

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from halo.core.outcomes import OperationResult, Outcome, ReportedResult
-from halo.core.watching import DigestKeeper
+from halo.core.peers.digest import DigestKeeper
 from tests.hostile import frames
 from tests.hostile.frames import Asked, Fill, Text
 

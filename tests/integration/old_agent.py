@@ -17,7 +17,7 @@ from typing import Any
 
 import capnp
 
-from halo.adapters.schema import HaloAgent, OcfResourceAgent
+from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
 
 OCF_ROOT = Path(__file__).resolve().parents[1] / "ocf_resources"
 ACTIONS = ("monitor", "start", "stop")

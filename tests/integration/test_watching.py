@@ -11,7 +11,7 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.schema import OcfResourceAgent
+from halo.adapters.rpc.schema import OcfResourceAgent
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group, service
 from tests.integration.conftest import MakeCluster

@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from halo.core import fencing, placement
-from halo.core.group_machine import GroupMachine
-from halo.core.host_machine import HostMachine
-from halo.core.journal import Event, Remembered
-from halo.core.knowledge import Knowledge, Presence
-from halo.core.losing_sight import LossDetector
-from halo.core.shared import SharedNeeds
-from halo.core.state import ClusterState, HostState
-from halo.manager import desk as desk_module
-from halo.manager import journal as journal_module
-from halo.manager import operations
-from halo.manager.host_task import HostTask
-from halo.manager.watcher import Watcher
+from halo.core.cluster.knowledge import Knowledge, Presence
+from halo.core.cluster.shared import SharedNeeds
+from halo.core.cluster.state import ClusterState, HostState
+from halo.core.fencing import rules
+from halo.core.groups import placement
+from halo.core.groups.machine import GroupMachine
+from halo.core.hosts.losing_sight import LossDetector
+from halo.core.hosts.machine import HostMachine
+from halo.core.journal.records import Event, Remembered
+from halo.manager.common import journal as journal_module
+from halo.manager.groups import operations
+from halo.manager.hosts.host_task import HostTask
+from halo.manager.hosts.watcher import Watcher
+from halo.manager.placement import desk as desk_module
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
@@ -240,20 +241,20 @@ def a_revoked_group_keeps_its_token() -> list[Patch]:
 
 @mutant_of("device", "agent_hang", "hole")
 def an_unverified_fence_is_believed() -> list[Patch]:
-    return [(fencing, "judge_status", lambda results, **_: None)]
+    return [(rules, "judge_status", lambda results, **_: None)]
 
 
 @mutant
 def a_failed_off_is_believed() -> list[Patch]:
     return [
-        (fencing, "judge_off", lambda results: None),
-        (fencing, "judge_status", lambda results, **_: None),
+        (rules, "judge_off", lambda results: None),
+        (rules, "judge_status", lambda results, **_: None),
     ]
 
 
 def _with_memory(field: str, value: Any) -> list[Patch]:
     """Judge automatic fences as if this field of the host's memory had this value."""
-    original = fencing.automatic_refusal
+    original = rules.automatic_refusal
 
     def refusal(state: Any, host: str, now: float, *rest: Any, **named: Any) -> Any:
         memory = state.memory_of_host(host)
@@ -264,7 +265,7 @@ def _with_memory(field: str, value: Any) -> list[Patch]:
         finally:
             setattr(memory, field, before)
 
-    return [(fencing, "automatic_refusal", refusal)]
+    return [(rules, "automatic_refusal", refusal)]
 
 
 @mutant_of("power_off", "agent_hang")
@@ -290,20 +291,20 @@ def no_storm_guard() -> list[Patch]:
 
 @mutant_of("power_off", "agent_hang", "reset")
 def no_limit_of_fences() -> list[Patch]:
-    original = fencing.automatic_refusal
+    original = rules.automatic_refusal
 
     def refusal(state: Any, *rest: Any, **named: Any) -> Any:
         state.automatic_fences.clear()
         return original(state, *rest, **named)
 
-    return [(fencing, "automatic_refusal", refusal)]
+    return [(rules, "automatic_refusal", refusal)]
 
 
 @mutant
 def the_taker_is_not_pinged() -> list[Patch]:
     return [
         (
-            fencing,
+            rules,
             "takers",
             lambda state, group, lost: state.available_candidates(group, besides=lost),
         )
@@ -312,7 +313,7 @@ def the_taker_is_not_pinged() -> list[Patch]:
 
 @mutant
 def fences_although_it_holds_unmanaged_groups() -> list[Patch]:
-    return [(fencing, "_unmanaged_on", lambda state, host: [])]
+    return [(rules, "_unmanaged_on", lambda state, host: [])]
 
 
 @mutant
@@ -342,7 +343,7 @@ def local_trouble_counts_as_silence() -> list[Patch]:
 
 @mutant_of("agent_hang", "hole", "disk_slow", "freeze", "unmanage")
 def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
-    return [(fencing, "abandon_reason", lambda state, host, verdict_at: None)]
+    return [(rules, "abandon_reason", lambda state, host, verdict_at: None)]
 
 
 # --- hands off (S4) ----------------------------------------------------------------------------
@@ -383,7 +384,7 @@ def acts_on_second_copies() -> list[Patch]:
 
 @mutant_of("deactivate", "activate", "manager_crash", "reset")
 def one_kind_of_record_is_forgotten() -> list[Patch]:
-    from halo.core import journal
+    from halo.core.journal import records as journal
 
     return [(journal._FOLDS, Event.DEACTIVATE, Remembered._fold_nothing)]
 
@@ -451,12 +452,12 @@ def what_comes_in_wakes_nobody() -> list[Patch]:
 
 @mutant_of("power_off", "device")
 def a_failed_fence_is_never_tried_again() -> list[Patch]:
-    return [(fencing, "retry_pause_s", lambda *_: 1e9)]  # an endless one a new verdict would end
+    return [(rules, "retry_pause_s", lambda *_: 1e9)]  # an endless one a new verdict would end
 
 
 @mutant
 def the_link_is_not_resumed_after_a_fence() -> list[Patch]:
-    from halo.manager.link import HostLink
+    from halo.manager.hosts.link import HostLink
 
     return [(HostLink, "resume", lambda self: None)]
 
@@ -540,12 +541,12 @@ def stops_what_could_start_nowhere() -> list[Patch]:
 
 @mutant_of("fence", "power_off", "agent_crash")
 def every_fence_by_command_is_forced() -> list[Patch]:
-    original = fencing.administrator_refusal
+    original = rules.administrator_refusal
 
     def refusal(state: Any, host: str, *, force: bool) -> Any:
         return original(state, host, force=True)
 
-    return [(fencing, "administrator_refusal", refusal)]
+    return [(rules, "administrator_refusal", refusal)]
 
 
 DIRECTED = {

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from halo.core.errors import CommandError
-from halo.core.journal import Event
+from halo.core.journal.records import Event
 from halo.core.model import Cluster, FenceDevice, Host, LossPolicy, Settings
 from halo.manager.manager import Manager
 from tests.core.builders import make_group

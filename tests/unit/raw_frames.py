@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import capnp
 
-from halo.adapters.schema import HaloAgent, OcfResourceAgent
+from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
 
 _PACKAGE = Path(capnp.__file__).parent
 rpc: Any = capnp.load(str(_PACKAGE / "rpc.capnp"), imports=[str(_PACKAGE.parent)])

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import capnp
 
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.core.model import Host, Resource
 
 PATIENCE_S = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from halo.manager.agenda import TICK_S, Agenda
+from halo.manager.groups.agenda import TICK_S, Agenda
 from tests.unit.virtual_time import loop_now, run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from halo.core.journal import Event
+from halo.core.journal.records import Event
 
 from .fence_bench import Bench, virtual
 

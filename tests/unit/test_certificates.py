@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halo.adapters.certificates import ders_in, normal_name, read_certificate
+from halo.adapters.tls.certificates import ders_in, normal_name, read_certificate
 from tests.certificates import ANYTHING, Authority
 
 KEY = ec.generate_private_key(ec.SECP256R1())

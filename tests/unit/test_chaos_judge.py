@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from halo.adapters.journal_sqlite import SqliteMedium
-from halo.core.journal import Event, Record
+from halo.adapters.journal.sqlite import SqliteMedium
+from halo.core.journal.records import Event, Record
 from tests.hosts.chaos import judge, story
 from tests.hosts.chaos.faults import Span
 from tests.hosts.chaos.schedule import Pair, plan

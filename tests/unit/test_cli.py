@@ -144,7 +144,7 @@ def test_status_loads_nothing_it_can_do_without(server: Server, options: list[st
     )
     loaded = set(done.stderr.split())
     unwanted = {"yaml", "structlog", "aiohttp", "rich", "asyncio", "capnp", "http.client", "ssl"}
-    unwanted |= {"click", "inspect", "dataclasses", "socket", "halo.config.nodeset"}
+    unwanted |= {"click", "inspect", "dataclasses", "socket", "halo.config.nodesets.nodeset"}
     assert loaded & unwanted == set()
     assert not any(name.startswith("halo.manager") for name in loaded)
 
@@ -342,7 +342,7 @@ def test_a_socket_of_others_is_named_with_its_owner(server: Server) -> None:
     server.path.parent.chmod(0o755)
     # All is loaded before the change: the interpreter may be where others cannot read it.
     code = (
-        "import grp, os, pwd, halo.cli.main, halo.cli.client, halo.cli.status\n"
+        "import grp, os, pwd, halo.cli.main, halo.cli.client, halo.cli.commands.status\n"
         "from halo.cli.entry import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "main()"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import halo
-from halo.cli.render import event_line, status_lines
+from halo.cli.show.render import event_line, status_lines
 
 GUIDE = """\
 test_zpool_00 (heartbeat/ZFS): Running on fence_mds00

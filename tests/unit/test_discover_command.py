@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from halo.cli.discover import parse_importable, parse_mounts
+from halo.cli.commands.discover import parse_importable, parse_mounts
 from halo.config import load_text
 from tests.fence_helpers import HALO, make_program
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import pytest
 
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, LossKind
-from halo.core.journal import Event, Record, Remembered
+from halo.core.journal.records import Event, Record, Remembered
 from halo.core.model import LossPolicy
 from halo.core.outcomes import PowerState
-from halo.core.state import FencePhase
 from tests.fakes.memory_medium import MemoryDisk
 
 from .fence_bench import Bench, refusal_of, virtual

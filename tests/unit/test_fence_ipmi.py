@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence.programs import FencePrograms
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.debian import require, require_program

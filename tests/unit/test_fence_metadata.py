@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from halo.adapters.fence import command_line
+from halo.adapters.fence.programs import command_line
 from tests.debian import require
 from tests.fence_helpers import bundled
 

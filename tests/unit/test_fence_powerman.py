@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence.programs import FencePrograms
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, PowerState
 from tests.debian import require, require_program

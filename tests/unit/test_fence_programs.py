@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from halo.adapters.fence import STARTS_A_TURN, FencePrograms
-from halo.adapters.fence_process import wait_in_thread
+from halo.adapters.fence.process import wait_in_thread
+from halo.adapters.fence.programs import STARTS_A_TURN, FencePrograms
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.fence_helpers import (
     bundled,
@@ -346,7 +346,7 @@ async def test_a_leftover_that_holds_the_pipes_does_not_delay_the_result(
 
 CALLER = """
 import asyncio, signal, sys
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence.programs import FencePrograms
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction
 program = sys.argv[1]

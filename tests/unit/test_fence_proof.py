@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, LossKind
-from halo.core.journal import Event
+from halo.core.journal.records import Event
 from halo.core.model import LossPolicy
 from halo.core.outcomes import PowerState
-from halo.core.state import FencePhase
 
 from .fence_bench import Bench, Levels, refusal_of, virtual
 from .virtual_time import run

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence.programs import FencePrograms
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.fence_helpers import bundled, free_port, wait_until
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halo.adapters.frame_layout import MESSAGE_LIMIT_BYTES, FrameError
-from halo.adapters.frames import OF_AGENTS, OF_MANAGERS, Inspector, PeerGone
-from halo.core.bounds import TEXT_LIMIT_BYTES
+from halo.adapters.rpc.frame_layout import MESSAGE_LIMIT_BYTES, FrameError
+from halo.adapters.rpc.frames import OF_AGENTS, OF_MANAGERS, Inspector, PeerGone
+from halo.core.peers.bounds import TEXT_LIMIT_BYTES
 from tests.unit import raw_frames as raw
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from halo.core.journal import ErrorKind, Event, Lifecycle
-from halo.core.state import FencePhase
-from halo.core.status import snapshot
+from halo.core.cluster.state import FencePhase
+from halo.core.journal.records import ErrorKind, Event, Lifecycle
+from halo.core.status.ours import snapshot
 from tests.core.builders import Step, World, make_group
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "http_api.md"

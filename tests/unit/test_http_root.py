@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from halo.config import load_text
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import CommandFailed, CommandRefused, RecordError, UnknownObject
-from halo.core.journal import Event, Remembered
-from halo.core.root_status import root_parts
-from halo.core.state import ClusterState
+from halo.core.journal.records import Event, Remembered
+from halo.core.status.root import root_parts
 from tests.core.builders import ERROR, RUNNING, Step, World, make_group, then
 from tests.fakes.http_operations import FakeOperations, Server, serving
 from tests.halo_decoder import decodes, one_host_status

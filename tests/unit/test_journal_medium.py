@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from structlog.testing import capture_logs
 
-from halo.adapters.journal_import import import_halo_state
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
+from halo.adapters.journal.text_import import import_halo_state
 from halo.core.errors import RecordError, StateError
-from halo.core.journal import Record
+from halo.core.journal.records import Record
 from halo.ports import JournalMedium, JournalRecord
 from tests.conformance.journal_medium import JournalMediumContract, record
 from tests.conformance.journal_process import JournalProcess
@@ -288,7 +288,7 @@ class TestPlace:
 def as_nobody(path: Path) -> str:
     """Open the state file as a user without rights; returns the error as text."""
     code = (
-        "import os, sys, pathlib; from halo.adapters.journal_sqlite import SqliteMedium\n"
+        "import os, sys, pathlib; from halo.adapters.journal.sqlite import SqliteMedium\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try: SqliteMedium.open(pathlib.Path(sys.argv[1]))\n"
         "except Exception as error: print(repr(error))\n"

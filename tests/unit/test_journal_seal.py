@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters import journal_log
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal import write_ahead_log
+from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import RecordError, StateError
 
 FRAME = 4096 + 24
@@ -161,7 +161,7 @@ async def test_a_journal_that_could_not_be_sealed_at_first_is_sealed_before_it_i
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal_log, "seal_for", full)
+        patched.setattr(write_ahead_log, "seal_for", full)
         medium = SqliteMedium.open(tmp_path / "halo.state")
         with pytest.raises(RecordError, match="No space left"):
             await medium.append([record(0)])

@@ -11,7 +11,7 @@ import asyncio
 import pytest
 
 from halo.core.errors import CommandFailed, LossKind
-from halo.core.journal import Event
+from halo.core.journal.records import Event
 from halo.core.model import SecondCopyPolicy
 from halo.core.outcomes import AgentIdentity
 from tests.core.builders import make_group

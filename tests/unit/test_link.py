@@ -15,8 +15,8 @@ import pytest
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import Host, Settings
-from halo.manager.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
-from halo.manager.turns import Turns
+from halo.manager.common.turns import Turns
+from halo.manager.hosts.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
 from halo.ports import AgentConnection
 
 from .fake_agents import FakeAgent, FakeConnector

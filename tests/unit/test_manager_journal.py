@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halo.core.errors import RecordError
-from halo.core.journal import Event, Record, Remembered
-from halo.manager import journal as module
-from halo.manager.journal import Journal
+from halo.core.journal.records import Event, Record, Remembered
+from halo.manager.common import journal as module
+from halo.manager.common.journal import Journal
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
 
 from .virtual_time import loop_now, run, settle

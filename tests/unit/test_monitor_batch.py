@@ -11,16 +11,21 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.monitor_batch import FEATURE, PATIENCE_S
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.rpc_server import CapnpAgentServer
-from halo.adapters.schema import HaloAgent
-from halo.core.agent import NotServed, Request, Welcome
-from halo.core.bounds import INSTANCE_LIMIT, NAME_LIMIT, PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.monitor_batch import FEATURE, PATIENCE_S
+from halo.adapters.rpc.schema import HaloAgent
+from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.peers.bounds import (
+    INSTANCE_LIMIT,
+    NAME_LIMIT,
+    PARAMETER_LIMIT,
+    PARAMETERS_LIMIT_BYTES,
+)
+from halo.core.peers.calls import NotServed, Request, Welcome
 from tests.unit.remote_helpers import PATIENCE_S as LONG_S
 from tests.unit.remote_helpers import resource, until
 

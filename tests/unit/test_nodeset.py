@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halo.config.nodeset import MAX_NAMES, expand, fold
+from halo.config.nodesets.nodeset import MAX_NAMES, expand, fold
 
 
 @pytest.mark.parametrize(
@@ -125,5 +125,5 @@ def test_any_text_expands_to_few_names_or_is_refused(text: str) -> None:
 
 def test_reading_nodesets_costs_no_yaml() -> None:
     """`halo status` expands host arguments and has 80 ms for everything."""
-    program = "import sys, halo.config.nodeset; sys.exit('yaml' in sys.modules)"
+    program = "import sys, halo.config.nodesets.nodeset; sys.exit('yaml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -11,10 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from halo.cli.client import Answer, request
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
-from halo.core.journal import ErrorKind, Event
-from halo.core.state import FencePhase
-from halo.core.status import snapshot
+from halo.core.journal.records import ErrorKind, Event
+from halo.core.status.ours import snapshot
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document
 from halo.manager.loop_lag import CollectorPauses

@@ -6,7 +6,7 @@ import pytest
 
 from halo.core.model import Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome
-from halo.manager.operations import SeenRunning, operate
+from halo.manager.groups.operations import SeenRunning, operate
 from tests.core.builders import RUNNING, STOPPED, World, make_group
 from tests.fakes.monitors import MonitorsByOperation
 

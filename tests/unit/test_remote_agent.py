@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.core.agent import Request
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.peers.calls import Request
 from tests.unit.remote_helpers import (
     PATIENCE_S,
     AgentProcess,

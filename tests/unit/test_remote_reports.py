@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halo.core.bounds import BATCH_LIMIT
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, Outcome, ReportedResult
-from halo.core.watching import DigestKeeper, digest_of
+from halo.core.peers.bounds import BATCH_LIMIT
+from halo.core.peers.digest import DigestKeeper, digest_of
 from halo.remote.reports import MESSAGE_LIMIT, Reports
 from tests.unit.watch_helpers import Reader, bare, completed
 

@@ -1,4 +1,4 @@
-"""The agent's plain rules: names, timeouts, whom it serves, lanes."""
+"""The agent's plain rules: names, timeouts, whom it serves, queues."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from halo.core.agent import BadTerm, Busy, Request, StaleTerm
-from halo.core.bounds import TERM_LIMIT
 from halo.core.model import Operation
+from halo.core.peers.bounds import TERM_LIMIT
+from halo.core.peers.calls import BadTerm, Busy, Request, StaleTerm
 from halo.remote.arbiter import CLUSTERS, SILENCE_S, Arbiter
-from halo.remote.lanes import QUEUE_LIMIT, LaneFull, Lanes
-from halo.remote.ocf import ScriptError, locate, parse_timeouts
+from halo.remote.scripts.ocf import ScriptError, locate, parse_timeouts
+from halo.remote.scripts.queues import QUEUE_LIMIT, QueueFull, ResourceQueues
 
 ROOT = Path("/usr/lib/ocf")
 
@@ -165,65 +165,65 @@ class TestArbiter:
         assert arbiter.claim("s", "one", "c0", 4, 0.0) is None
 
 
-class TestLanes:
+class TestResourceQueues:
     async def test_turns_come_in_order_and_the_cancelled_are_passed_over(self) -> None:
-        lanes = Lanes()
+        queues = ResourceQueues()
         order: list[str] = []
 
         async def use(name: str) -> None:
-            await lanes.enter("k")
+            await queues.enter("k")
             order.append(name)
             await asyncio.sleep(0)
-            lanes.leave("k")
+            queues.leave("k")
 
-        await lanes.enter("k")
+        await queues.enter("k")
         tasks = {name: asyncio.create_task(use(name)) for name in "abc"}
         await asyncio.sleep(0)
         tasks["a"].cancel()
         await asyncio.sleep(0)
-        lanes.leave("k")
+        queues.leave("k")
         await asyncio.wait(tasks.values())
         assert order == ["b", "c"]
-        assert lanes.busy == 0
+        assert queues.busy == 0
 
     async def test_a_turn_that_comes_as_its_holder_is_cancelled_is_passed_on(self) -> None:
-        lanes = Lanes()
-        await lanes.enter("k")
-        first, second = (asyncio.create_task(lanes.enter("k")) for _ in "ab")
+        queues = ResourceQueues()
+        await queues.enter("k")
+        first, second = (asyncio.create_task(queues.enter("k")) for _ in "ab")
         await asyncio.sleep(0)
-        lanes.leave("k")  # the turn of the first is set, but it has not run yet
+        queues.leave("k")  # the turn of the first is set, but it has not run yet
         first.cancel()
         await asyncio.wait_for(second, 1)
         assert first.cancelled()
-        lanes.leave("k")
-        assert lanes.busy == 0
+        queues.leave("k")
+        assert queues.busy == 0
 
     async def test_who_is_cancelled_as_the_lane_is_left_is_passed_over(self) -> None:
-        lanes = Lanes()
-        await lanes.enter("k")
-        first, second = (asyncio.create_task(lanes.enter("k")) for _ in "ab")
+        queues = ResourceQueues()
+        await queues.enter("k")
+        first, second = (asyncio.create_task(queues.enter("k")) for _ in "ab")
         await asyncio.sleep(0)
         first.cancel()
-        lanes.leave("k")  # before the first has noticed
+        queues.leave("k")  # before the first has noticed
         await asyncio.wait_for(second, 1)
         with pytest.raises(asyncio.CancelledError):
             await first
-        lanes.leave("k")
-        assert lanes.busy == 0
+        queues.leave("k")
+        assert queues.busy == 0
 
     async def test_lanes_do_not_wait_for_each_other(self) -> None:
-        lanes = Lanes()
-        await lanes.enter("k")
-        await asyncio.wait_for(lanes.enter("other"), 1)
-        assert lanes.busy == 2
+        queues = ResourceQueues()
+        await queues.enter("k")
+        await asyncio.wait_for(queues.enter("other"), 1)
+        assert queues.busy == 2
 
     async def test_a_queue_has_an_end(self) -> None:
-        lanes = Lanes()
-        await lanes.enter("k")
-        waiting = [asyncio.create_task(lanes.enter("k")) for _ in range(QUEUE_LIMIT)]
+        queues = ResourceQueues()
+        await queues.enter("k")
+        waiting = [asyncio.create_task(queues.enter("k")) for _ in range(QUEUE_LIMIT)]
         await asyncio.sleep(0)
-        with pytest.raises(LaneFull):
-            await lanes.enter("k")
+        with pytest.raises(QueueFull):
+            await queues.enter("k")
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.core.bounds import ITEM_LIMIT
+from halo.adapters.rpc.connection import CapnpConnection
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Operation
 from halo.core.outcomes import Outcome
+from halo.core.peers.bounds import ITEM_LIMIT
 from halo.remote.watch import AT_ONCE, GRACE_S
 from tests.unit.remote_helpers import (
     PATIENCE_S,

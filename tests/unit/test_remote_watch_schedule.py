@@ -6,10 +6,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from halo.core.agent import Request, WatchRequest
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, ReportBatch
-from halo.remote.operations import Monitor
+from halo.core.peers.calls import Request, WatchRequest
+from halo.remote.scripts.operations import Monitor
 from halo.remote.watch import AT_ONCE, BUSY_SHARE, Watch
 from tests.unit.remote_helpers import until
 from tests.unit.watch_helpers import Reader, completed

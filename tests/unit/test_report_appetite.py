@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from halo.adapters.report_appetite import Appetite
-from halo.core import bounds
-from halo.core.bounds import BATCH_LIMIT, REPORT_LIMIT
+from halo.adapters.rpc.report_appetite import Appetite
 from halo.core.errors import LinkError
 from halo.core.outcomes import OperationResult, Outcome, ReportBatch, ReportedResult
+from halo.core.peers import bounds
+from halo.core.peers.bounds import BATCH_LIMIT, REPORT_LIMIT
 
 
 def batch(count: int, message: str) -> ReportBatch:

@@ -11,11 +11,11 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.frames import OF_MANAGERS
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.schema import HaloAgent
-from halo.adapters.wire import Wire
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.frames import OF_MANAGERS
+from halo.adapters.rpc.schema import HaloAgent
+from halo.adapters.rpc.wire import Wire
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import Outcome

@@ -15,14 +15,14 @@ import capnp
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.rpc_server import CapnpAgentServer
-from halo.core.agent import Request
-from halo.core.bounds import TERM_LIMIT
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome
-from halo.remote.operations import Monitor
+from halo.core.peers.bounds import TERM_LIMIT
+from halo.core.peers.calls import Request
+from halo.remote.scripts.operations import Monitor
 from halo.remote.service import (
     CONNECTION_LIMIT,
     CONNECTIONS_OF_PEER,
@@ -38,7 +38,7 @@ DEADLINE_S = 20.0
 
 
 class Scripts:
-    """Stands for :class:`halo.remote.operations.Operations`: each ends at once, or never."""
+    """Stands for the agent's `Operations`: each ends at once, or never."""
 
     busy = 0
 

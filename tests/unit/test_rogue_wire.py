@@ -16,12 +16,12 @@ import capnp
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters.rpc_connection import CapnpConnection
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.core.bounds import BATCH_LIMIT, INSTANCE_LIMIT, TEXT_LIMIT_BYTES
+from halo.adapters.rpc.connection import CapnpConnection
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import Outcome, ReportBatch, WatchItem
+from halo.core.peers.bounds import BATCH_LIMIT, INSTANCE_LIMIT, TEXT_LIMIT_BYTES
 from tests.unit import raw_frames as raw
 
 NO_TEXT = b"\xff\xfe\xfd"

@@ -17,16 +17,16 @@ from typing import Any
 import capnp
 import pytest
 
-from halo.adapters.losses import loss_of
-from halo.adapters.rpc_connection import CapnpConnection, HeartbeatUnknown
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.rpc_server import CapnpAgentServer, Observer
-from halo.adapters.schema import HaloAgent, OcfResourceAgent
-from halo.adapters.wire import USER_TIMEOUT_MS, Wire
-from halo.core.agent import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
+from halo.adapters.rpc.connection import CapnpConnection, HeartbeatUnknown
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.losses import loss_of
+from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
+from halo.adapters.rpc.server import CapnpAgentServer, Observer
+from halo.adapters.rpc.wire import USER_TIMEOUT_MS, Wire
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome, WatchItem
+from halo.core.peers.calls import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
 from tests.unit.remote_helpers import PATIENCE_S, resource, until
 from tests.unit.watch_helpers import Reader
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from halo.adapters.wire import USER_TIMEOUT_MS
+from halo.adapters.rpc.wire import USER_TIMEOUT_MS
 from tests.debian import require
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import capnp
 import pytest
 
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.rpc_server import CapnpAgentServer
-from halo.adapters.tls import TlsFileError, TlsFiles, agent_context, expected_name
-from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
-from halo.adapters.tls_listener import Door
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.server import CapnpAgentServer
+from halo.adapters.tls.files import TlsFileError, TlsFiles, agent_context, expected_name
+from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
+from halo.adapters.tls.listener import Door
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from tests.certificates import Authority

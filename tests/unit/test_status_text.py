@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from halo.manager.status_text import LONGEST_STEP_S, STEP_S, Part, StatusText
+from halo.manager.common.status_text import LONGEST_STEP_S, STEP_S, Part, StatusText
 
 
 class Source:

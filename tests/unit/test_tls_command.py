@@ -441,7 +441,8 @@ def test_show_without_files_is_of_this_machine(ca: Path) -> None:
 def test_neither_the_status_nor_a_daemon_loads_the_library_for_it() -> None:
     """It takes 10 MB and 70 ms, in every agent and at every `halo status`."""
     program = (
-        "import sys, halo.cli.entry, halo.cli.status, halo.cli.check, halo.cli.tls.commands, "
+        "import sys, halo.cli.entry, halo.cli.commands.status, halo.cli.commands.check, "
+        "halo.cli.tls.commands, "
         "halo.remote.main, halo.manager.main; print('cryptography' in sys.modules)"
     )
     done = subprocess.run(

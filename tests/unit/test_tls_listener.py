@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters.tls_identity import manager_identity
-from halo.adapters.tls_listener import (
+from halo.adapters.tls.identity import manager_identity
+from halo.adapters.tls.listener import (
     HANDSHAKE_TIMEOUT_S,
     HANDSHAKES_OF_PEER,
     REPEAT_S,

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.tls import TlsFileError, TlsFiles, agent_context
-from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.tls.files import TlsFileError, TlsFiles, agent_context
+from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import LinkError
-from halo.core.journal import Remembered
+from halo.core.journal.records import Remembered
 from halo.core.model import Cluster, Host
 from halo.core.outcomes import AgentIdentity
-from halo.core.state import ClusterState
-from halo.manager.certificate_look import look_again
+from halo.manager.hosts.certificate_look import look_again
 from tests.certificates import SERVE, Authority
 from tests.core.builders import make_cluster
 

@@ -21,11 +21,12 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from structlog.testing import capture_logs
 
-from halo.adapters.certificates import ders_in
-from halo.adapters.farewell import farewell, refusal_in
-from halo.adapters.rpc_connector import CapnpConnector
-from halo.adapters.schema import OcfResourceAgent
-from halo.adapters.tls import (
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.schema import OcfResourceAgent
+from halo.adapters.rpc.wire import ProtocolError
+from halo.adapters.tls.certificates import ders_in
+from halo.adapters.tls.farewell import farewell, refusal_in
+from halo.adapters.tls.files import (
     UNREADABLE,
     TlsFileError,
     TlsFiles,
@@ -35,8 +36,7 @@ from halo.adapters.tls import (
     manager_context,
     manager_names,
 )
-from halo.adapters.tls_identity import ManagerGate, TlsIdentity, manager_identity
-from halo.adapters.wire import ProtocolError
+from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
 from tests.certificates import ANYTHING, BOTH, CALL, SERVE, Authority

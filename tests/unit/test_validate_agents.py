@@ -15,12 +15,12 @@ from structlog.testing import capture_logs
 
 from halo.cli.errors import EXIT_REFUSED, EXIT_UNREACHABLE
 from halo.cli.main import cli
-from halo.core.agent import VALIDATE_ALL
 from halo.core.errors import CommandRefused, Loss, LossKind, UnknownObject
 from halo.core.model import Cluster, Host, Operation, Resource, Settings
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome
+from halo.core.peers.calls import VALIDATE_ALL
+from halo.manager.hosts.validation import AT_ONCE, Validation
 from halo.manager.manager import Manager
-from halo.manager.validation import AT_ONCE, Validation
 from tests.core.builders import make_group
 from tests.fakes.http_operations import FakeOperations, Server, serving
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium

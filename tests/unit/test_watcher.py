@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from halo.core.bounds import ITEM_LIMIT
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import FencePhase
 from halo.core.errors import LinkError, Loss, LossKind
-from halo.core.journal import Event
-from halo.core.knowledge import Presence
+from halo.core.journal.records import Event
 from halo.core.model import FenceDevice, Host, Operation, Resource, ResourceGroup
 from halo.core.outcomes import (
     AgentIdentity,
@@ -31,10 +31,10 @@ from halo.core.outcomes import (
     ReportedResult,
     WatchItem,
 )
-from halo.core.state import FencePhase
-from halo.core.watching import DigestKeeper
+from halo.core.peers.bounds import ITEM_LIMIT
+from halo.core.peers.digest import DigestKeeper
+from halo.manager.hosts.watcher import BATCHES_MISSED, CALL_DEADLINE_S, RETRY_S
 from halo.manager.manager import Manager
-from halo.manager.watcher import BATCHES_MISSED, CALL_DEADLINE_S, RETRY_S
 from halo.ports import GreetingTurn, ReportSink
 from tests.core.builders import make_cluster, make_group
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium

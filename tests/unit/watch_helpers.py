@@ -6,7 +6,7 @@ import time
 
 from halo.core.model import ResourceId
 from halo.core.outcomes import OperationResult, Outcome, ReportBatch, ReportedResult, WatchItem
-from halo.core.watching import DigestKeeper
+from halo.core.peers.digest import DigestKeeper
 from tests.unit.remote_helpers import resource
 
 STATEFUL = """

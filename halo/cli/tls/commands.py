@@ -304,7 +304,7 @@ def _refuse_to_replace(paths: Sequence[Path], force: bool) -> None:
 
 
 def _expected_of_all() -> list[str]:
-    from halo.adapters.tls import TlsNameError, expected_name
+    from halo.adapters.tls.files import TlsNameError, expected_name
 
     try:
         name = expected_name()

@@ -11,11 +11,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from halo.adapters.certificates import read_certificate
-from halo.adapters.tls import TlsFiles
+from halo.adapters.tls.certificates import read_certificate
+from halo.adapters.tls.files import TlsFiles
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import belong_together, load_key
-from halo.core.certificates import WARN_BEFORE_S
+from halo.core.peers.certificates import WARN_BEFORE_S
 
 _SUFFIXES = (".crt", ".pem", ".key")
 _LARGEST = 1 << 20

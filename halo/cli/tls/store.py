@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from halo.adapters.certificates import normal_name
+from halo.adapters.tls.certificates import normal_name
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import Pair, Role, belong_together
 

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import halo
-from halo.core import status
-from halo.core.journal import ErrorKind, Lifecycle
-from halo.core.knowledge import Presence
-from halo.core.state import FencePhase
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import FencePhase
+from halo.core.journal.records import ErrorKind, Lifecycle
+from halo.core.status import ours
 from halo.manager.api.body import TEXT_LIMIT, Field
 from halo.manager.api.routes import ROUTES, Route
 
 Schema: TypeAlias = dict[str, Any]
 
-BARE_STATUSES = (status.RUNNING, status.STOPPED, status.ERROR, status.UNKNOWN)
-STATUSES = (status.RUNNING, status.FAILED_OVER, status.STOPPED, status.ERROR, status.UNKNOWN)
+BARE_STATUSES = (ours.RUNNING, ours.STOPPED, ours.ERROR, ours.UNKNOWN)
+STATUSES = (ours.RUNNING, ours.FAILED_OVER, ours.STOPPED, ours.ERROR, ours.UNKNOWN)
 HOST_STATES = (
     *("connected", "suspect", "disconnected", "lost", "fenced"),
     *(phase.value for phase in FencePhase if phase is not FencePhase.IDLE),

@@ -7,7 +7,7 @@ import random
 import time
 from pathlib import Path
 
-from halo.adapters.fence import FencePrograms
+from halo.adapters.fence.programs import FencePrograms
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.hostile.fuzz.fuzzer import Finding
@@ -24,7 +24,7 @@ _LAG_LIMIT_S = 2.0
 
 
 class FenceFuzzer:
-    """Programs of random output, through :class:`halo.adapters.fence.FencePrograms`."""
+    """Programs of random output, through :class:`halo.adapters.fence.programs.FencePrograms`."""
 
     def __init__(self) -> None:
         self._folder = Path()

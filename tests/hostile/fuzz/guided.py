@@ -42,7 +42,7 @@ def _config() -> tuple[Callable[[bytes], None], list[bytes]]:
 
 
 TARGETS = {
-    "frames": (_frames, ["halo.adapters.frames", "halo.adapters.frame_layout"]),
+    "frames": (_frames, ["halo.adapters.rpc.frames", "halo.adapters.rpc.frame_layout"]),
     "config": (_config, ["halo.config"]),
 }
 

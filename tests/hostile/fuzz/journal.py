@@ -7,7 +7,7 @@ Each case damages a copy of a good journal and opens it as the manager does. All
 - what was written without the last record or transaction, said in the log (two transactions where
   the very bit that parts them was hit), or
 - where the log was cut short: what an earlier transaction had left. Nobody can tell that from a
-  log that was never longer; see :mod:`halo.adapters.journal_log`.
+  log that was never longer; see :mod:`halo.adapters.journal.write_ahead_log`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import StateError
-from halo.core.journal import Event, Record, Remembered
+from halo.core.journal.records import Event, Record, Remembered
 from tests.hostile.fuzz.fuzzer import Finding
 from tests.hostile.fuzz.mutate import mutated
 
@@ -76,7 +76,7 @@ def _records(count: int, chance: random.Random) -> list[dict[str, Any]]:
 
 
 class JournalFuzzer:
-    """State files, through :class:`halo.adapters.journal_sqlite.SqliteMedium` and the fold."""
+    """State files, through :class:`halo.adapters.journal.sqlite.SqliteMedium` and the fold."""
 
     def __init__(self) -> None:
         self._folder = Path()

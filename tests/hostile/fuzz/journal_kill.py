@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from structlog.testing import capture_logs
 
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import StateError
 from halo.ports import JournalRecord
 from tests.hostile.fuzz.fuzzer import Finding

@@ -6,7 +6,7 @@ import contextlib
 import random
 from pathlib import Path
 
-from halo.adapters.rpc_connection import CapnpConnection
+from halo.adapters.rpc.connection import CapnpConnection
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome
 from tests.hostile.fuzz.fuzzer import Finding

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from halo.core.bounds import TERM_LIMIT
+from halo.core.peers.bounds import TERM_LIMIT
 from tests.hostile import frames
 from tests.hostile.agent_site import AgentSite, agent_site
 from tests.hostile.fuzz.fuzzer import Finding

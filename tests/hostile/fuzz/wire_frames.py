@@ -1,6 +1,6 @@
 """The judge of frames: what it lets through is harmless, however the bytes arrive.
 
-See :mod:`halo.adapters.frames`. Its judgement is compared with Cap'n Proto's own reading.
+See :mod:`halo.adapters.rpc.frames`. Its judgement is compared with Cap'n Proto's own reading.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import capnp
 
-from halo.adapters.frames import (
+from halo.adapters.rpc.frames import (
     OF_AGENTS,
     OF_MANAGERS,
     Inspector,

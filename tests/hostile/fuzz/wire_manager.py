@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from halo.adapters.rpc_connection import CapnpConnection, HeartbeatUnknown
-from halo.adapters.rpc_connector import CapnpConnector
+from halo.adapters.rpc.connection import CapnpConnection, HeartbeatUnknown
+from halo.adapters.rpc.connector import CapnpConnector
 from halo.core.errors import LinkError
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, ReportBatch, WatchItem

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from halo.adapters.journal_sqlite import SqliteMedium
+from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import StateError
-from halo.core.journal import Record, Remembered
+from halo.core.journal.records import Record, Remembered
 from tests.hosts.chaos.faults import Span
 
 Lines = Sequence[Mapping[str, Any]]

@@ -1,0 +1,1 @@
+"""Fence programs, and the power of whole hosts."""

@@ -1,0 +1,1 @@
+"""Cap'n Proto between manager and agents."""

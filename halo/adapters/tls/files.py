@@ -1,0 +1,194 @@
+"""Mutual TLS between manager and agents: where the certificates are, and both sides' contexts.
+
+Both sides present a certificate and verify the other's against one CA. The manager also checks
+that the agent's certificate names the host, and the agent that the manager's is a manager's: see
+:mod:`halo.core.peers.certificates`. What changes on disk meanwhile:
+:mod:`halo.adapters.tls.identity`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halo.adapters.tls.certificates import normal_name
+from halo.core.errors import AdministratorError
+from halo.core.peers.certificates import Certificate
+
+DEFAULT_DIRECTORY = Path("/etc/halo")
+
+
+class TlsFileError(AdministratorError):
+    """A certificate or key that mutual TLS needs is missing, unreadable or does not fit."""
+
+
+class TlsNameError(AdministratorError):
+    """A name that mutual TLS is to go by is none."""
+
+
+class _Secured(ssl.SSLObject):
+    """A connection whose certificate may hold what the standard library cannot read.
+
+    asyncio reads the peer's names at the end of each handshake. An error other than TLS's own would
+    go past everything that expects one, and be written to the log with a traceback each time."""
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        try:
+            return super().getpeercert(binary_form)
+        except ValueError as error:
+            raise _UnreadableError(ssl.SSL_ERROR_SSL, UNREADABLE) from error
+
+
+UNREADABLE = "the certificate holds a name that cannot be read"
+
+
+class _UnreadableError(ssl.SSLError):
+    """One of our own has no `reason` and no `library`, as those that OpenSSL begins have."""
+
+    reason = UNREADABLE
+    library = "halo"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of one side: its own certificate and key, and the CA of the other side's."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    @classmethod
+    def of_agent(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
+        """HALO_SERVER_CERT, HALO_SERVER_KEY, HALO_CA_CERT, or their defaults under /etc/halo."""
+        return cls._of("SERVER", environment)
+
+    @classmethod
+    def of_manager(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
+        """HALO_CLIENT_CERT, HALO_CLIENT_KEY, HALO_CA_CERT, or their defaults under /etc/halo."""
+        return cls._of("CLIENT", environment)
+
+    @classmethod
+    def _of(cls, side: str, environment: Mapping[str, str]) -> TlsFiles:
+        def path(variable: str, name: str) -> Path:
+            return Path(environment.get(variable) or DEFAULT_DIRECTORY / name)
+
+        return cls(
+            path(f"HALO_{side}_CERT", f"{side.lower()}.crt"),
+            path(f"HALO_{side}_KEY", f"{side.lower()}.key"),
+            path("HALO_CA_CERT", "ca.crt"),
+        )
+
+
+def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The name that every agent's certificate must hold, or None for the host's own.
+
+    Raises TlsNameError for one that no certificate can hold: each handshake would fail with it."""
+    given = environment.get("HALO_SERVER_DOMAIN_NAME")
+    if not given:
+        return None
+    name = normal_name(given)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(
+            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name
+        )
+    except (ValueError, OSError) as error:
+        raise TlsNameError(
+            f"HALO_SERVER_DOMAIN_NAME={given!r} is no name that a certificate can hold: {error}; "
+            "set it to the name in the agents' certificates, or unset it"
+        ) from error
+    return name
+
+
+def manager_names(text: str | None) -> frozenset[str]:
+    """The names of HALO_MANAGER_NAME: one, or several separated by commas.
+
+    Raises TlsNameError for a text without any: roles were to be set, and would not be."""
+    names = frozenset(filter(None, (normal_name(name) for name in (text or "").split(","))))
+    if text and not names:
+        raise TlsNameError(
+            f"HALO_MANAGER_NAME={text!r} holds no name; set it to the name in the manager's "
+            "certificate, or unset it"
+        )
+    return names
+
+
+def own_names(own: Certificate) -> frozenset[str]:
+    """What an agent is called: by its certificate, and by its machine."""
+    host = normal_name(socket.gethostname())
+    return own.names | {host, host.partition(".")[0]}
+
+
+def agent_context(files: TlsFiles) -> ssl.SSLContext:
+    """The agent's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files)
+    # A session that is taken up again skips the check of the manager's certificate, its end above
+    # all. A full handshake costs a millisecond. TLS 1.2 still takes sessions up from OpenSSL's own
+    # memory, which Python cannot switch off: see ManagerGate.refusal_of.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def manager_context(files: TlsFiles) -> ssl.SSLContext:
+    """The manager's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    context.hostname_checks_common_name = False
+    return context
+
+
+def speaks_no_tls(error: BaseException) -> bool:
+    """Did the other end of a handshake send what is no TLS at all?"""
+    return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
+
+
+# What OpenSSL calls such bytes.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "BAD_RECORD_TYPE")
+
+
+def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(side)
+    context.sslobject_class = _Secured
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    for path, what in (
+        (files.certificate, "certificate"),
+        (files.key, "private key"),
+        (files.ca, "CA certificate"),
+    ):
+        _require_readable(path, what)
+    try:
+        # An encrypted key would make OpenSSL ask on the terminal, where no one answers a daemon.
+        context.load_cert_chain(files.certificate, files.key, password=_refuse_password)
+    except (ssl.SSLError, OSError, TlsFileError) as error:
+        raise TlsFileError(
+            f"cannot use the certificate {files.certificate} with the private key {files.key}: "
+            f"{error}; both must be unencrypted PEM files that belong together"
+        ) from error
+    try:
+        context.load_verify_locations(files.ca)
+    except (ssl.SSLError, OSError) as error:
+        raise TlsFileError(
+            f"cannot use the CA certificate {files.ca}: {error}; it must be a PEM file"
+        ) from error
+    return context
+
+
+def _refuse_password() -> str:
+    raise TlsFileError("the key is encrypted")
+
+
+def _require_readable(path: Path, what: str) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise TlsFileError(
+            f"--mtls needs the {what} {path}: {error.strerror}; "
+            "put it there or name another file with HALO_SERVER_CERT/KEY (agent), "
+            "HALO_CLIENT_CERT/KEY (manager), HALO_CA_CERT"
+        ) from error

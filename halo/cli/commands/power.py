@@ -1,0 +1,230 @@
+"""`halo power`: switch hosts through their fence devices, without the manager."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from halo.cli.context import Context
+from halo.cli.errors import AdministratorMustMend, CliError
+from halo.cli.options import complete_hosts, expand_hosts
+from halo.core.model import FenceDevice, Host
+from halo.core.outcomes import PowerState
+
+if TYPE_CHECKING:
+    from halo.adapters.fence.host_power import HostPower
+
+ACTIONS = ("on", "off", "status", "cycle")
+DEFAULT_DEADLINE_S = 60.0
+
+_AT_ONCE = 32  # hosts; below the limit on fence programs, so that none waits past its deadline
+_OLD_NAMES = {"username": ("login",), "password": ("passwd", "password_script", "passwd_script")}
+
+
+@dataclass(frozen=True)
+class Override:
+    """What the command line sets in place of the config."""
+
+    agent: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+    def parameters(self, given: dict[str, str]) -> dict[str, str]:
+        """Parameters of a device with ours put in."""
+        found = dict(given)
+        for name, value in (("username", self.username), ("password", self.password)):
+            if value is not None:
+                for old in _OLD_NAMES[name]:
+                    found.pop(old, None)
+                found[name] = value
+        return found
+
+
+@click.command()
+@click.argument("action", type=click.Choice(ACTIONS))
+@click.argument("hosts", nargs=-1, metavar="[HOST...]", shell_complete=complete_hosts)
+@click.option("-a", "--all", "every", is_flag=True, help="Every host of the config.")
+@click.option("-f", "--fence-agent", metavar="AGENT", help="Use this agent, not the config's.")
+@click.option("-l", "--username", metavar="NAME", help="In place of the config's.")
+@click.option(
+    "-p",
+    "--password",
+    metavar="TEXT",
+    help="In place of the config's. Better file:/PATH or env:NAME: a password itself can be read "
+    "here by everyone on this machine.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="For each run of a fence program (default: fence_timeout of the config, else 60).",
+)
+@click.pass_obj
+def power(
+    context: Context,
+    action: str,
+    hosts: tuple[str, ...],
+    every: bool,
+    fence_agent: str | None,
+    username: str | None,
+    password: str | None,
+    timeout_s: float | None,
+) -> None:
+    """Switch hosts on or off, or tell their power status, without the manager.
+
+    A running manager is not told: it sees the host go, and acts on that as on any loss. To power
+    a host off and have its groups taken over, use `halo fence`. `status` without HOST tells of
+    all hosts.
+    """
+    names = expand_hosts(hosts)
+    if names and every:
+        raise click.UsageError("name hosts, or --all, not both")
+    if not names and not every and action != "status":
+        # As HALO always did: one word too few must not power a cluster off.
+        raise CliError(f'Must specify host names to perform action "{action}", or --all.')
+    if password and not password.startswith(("file:", "env:")):
+        click.echo(
+            "warning: a password on the command line can be read by everyone on this machine; "
+            "use -p file:/PATH or -p env:NAME",
+            err=True,
+        )
+    override = Override(fence_agent, username, password)
+    chosen, configured_s = _choose(context.config, names, override)
+    deadline_s = timeout_s or configured_s
+    results = asyncio.run(_act(action, chosen, deadline_s, verbose=context.verbose))
+    # A host without a fence agent is told of, and is no failure where nobody asked for it.
+    blameless = set() if names else {host.id for host in chosen if not host.fence_levels}
+    if _report(action, results, blameless):
+        raise click.exceptions.Exit(1)
+
+
+def _choose(config: str, names: list[str], override: Override) -> tuple[list[Host], float]:
+    """The hosts meant, with the overrides in them, and the deadline of the config."""
+    if override.agent is not None and names:
+        # Hosts that stand in no config can be switched too.
+        return [_made_up_host(name, override) for name in names], DEFAULT_DEADLINE_S
+    from halo.config import load
+
+    cluster = load(config)
+    unknown = [name for name in names if name not in cluster.hosts]
+    if unknown:
+        raise CliError(f"not in {config}: {', '.join(unknown)}; nothing was switched")
+    hosts = [cluster.hosts[name] for name in names or cluster.hosts]
+    if override.agent is not None:
+        hosts = [replace(_made_up_host(host.address, override), id=host.id) for host in hosts]
+    else:
+        hosts = [_overridden(host, override) for host in hosts]
+    return hosts, cluster.settings.fence_timeout_s
+
+
+def _overridden(host: Host, override: Override) -> Host:
+    levels = tuple(
+        tuple(
+            replace(device, parameters=override.parameters(dict(device.parameters)))
+            for device in level
+        )
+        for level in host.fence_levels
+    )
+    return replace(host, fence_levels=levels)
+
+
+def _made_up_host(name: str, override: Override) -> Host:
+    from halo.config import find_fence_program
+    from halo.config.fencing import with_default_address
+
+    agent = override.agent or ""
+    program = find_fence_program(agent)
+    if program is None:
+        raise AdministratorMustMend(
+            f'there is no fence agent "{agent}": expected powerman, redfish, ipmi, fence_test, '
+            "a fence_* program that is installed, or an absolute path"
+        )
+    if agent in ("redfish", "ipmi") and not (override.username and override.password):
+        raise click.UsageError(f"-f {agent} needs -l NAME and -p file:/PATH (or env:NAME)")
+    parameters = with_default_address(agent, override.parameters({}), name)
+    if agent not in ("redfish", "ipmi", "powerman"):
+        parameters.setdefault("ip", name)
+    device = FenceDevice(agent, str(program), parameters)
+    return Host(name, name, fence_levels=((device,),))
+
+
+async def _act(
+    action: str, hosts: Sequence[Host], deadline_s: float, *, verbose: bool
+) -> list[HostPower]:
+    """One action on all hosts, side by side; tells of each as it is done."""
+    from halo.adapters.fence.host_power import HostPowers
+    from halo.adapters.fence.programs import FencePrograms
+
+    programs = FencePrograms()
+    powers = HostPowers(programs, deadline_s)
+    act = {"on": powers.on, "off": powers.off, "status": powers.status, "cycle": powers.cycle}
+    places = asyncio.Semaphore(_AT_ONCE)
+    progress = _Progress(action, len(hosts))
+
+    async def one(host: Host) -> HostPower:
+        async with places:
+            if verbose and action != "status":
+                click.echo(f"Fencing Host: {host.id}", err=True)
+            result = await act[action](host)
+        progress.done(result)
+        return result
+
+    try:
+        return list(await asyncio.gather(*(one(host) for host in hosts)))
+    finally:
+        await programs.close()
+
+
+class _Progress:
+    """A line for each host switched; for status, a count where somebody watches."""
+
+    def __init__(self, action: str, total: int) -> None:
+        self._action = action
+        self._total = total
+        self._count = 0
+
+    def done(self, result: HostPower) -> None:
+        self._count += 1
+        if self._action != "status":
+            if result.succeeded:
+                click.echo(f"{result.host} Fence: Success", err=True)
+            else:
+                click.echo(f"{result.host} Fence result: Failure: {result.message}", err=True)
+        elif sys.stderr.isatty() and self._total > 1:
+            end = "\r" if self._count < self._total else "\r\033[K"
+            click.echo(f"\r{self._count} of {self._total}{end}", err=True, nl=False)
+
+
+def _report(action: str, results: Sequence[HostPower], blameless: set[str]) -> bool:
+    """The table at the end; True where something failed."""
+    failed = [r.host for r in results if not r.succeeded and r.host not in blameless]
+    if action == "status":
+        for result in results:
+            if result.power is PowerState.UNKNOWN:
+                click.echo(f"Could not determine power status for {result.host}, {result.message}")
+            else:
+                click.echo(f"{result.host} is {result.power.value}")
+                if result.message:
+                    click.echo(f"{result.host}: {result.message}", err=True)
+        return bool(failed)
+    if len(results) > 1:
+        done = sum(result.succeeded for result in results)
+        line = f"power {action}: {done} done, {len(failed)} failed"
+        click.echo(f"{line}: {_nodeset(failed)}" if failed else line)
+    return bool(failed)
+
+
+def _nodeset(names: list[str]) -> str:
+    """The names in a form that can be given to the next command."""
+    from halo.config import fold
+
+    try:
+        return fold(names)
+    except ValueError:  # a name with brackets
+        return " ".join(names)

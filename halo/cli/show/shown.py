@@ -1,0 +1,50 @@
+"""The text of `halo status`, asked of the manager and painted for the terminal at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from halo.cli.client import get_status
+from halo.cli.show.render import plain, status_lines
+
+_SGR_COLOURS = {"red": 31, "green": 32, "yellow": 33}
+"""ECMA-48, select graphic rendition."""
+
+
+def status_text(
+    socket: str,
+    *,
+    exclude_normal: bool = False,
+    event_count: int | None = None,
+    as_json: bool = False,
+    verbose: bool = False,
+) -> str:
+    """What `halo status` shows; raises CliError where the manager gives no status."""
+    found = get_status(socket)
+    if as_json:
+        return json.dumps(found, indent=2)
+    return "\n".join(
+        status_lines(
+            found,
+            exclude_normal=exclude_normal,
+            event_count=event_count,
+            verbose=verbose,
+            paint=_paint if _wants_colour() else plain,
+        )
+    )
+
+
+def _wants_colour() -> bool:
+    """Colour on a terminal that can show it, unless NO_COLOR says no (https://no-color.org)."""
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _paint(words: str, colour: str) -> str:
+    return f"\x1b[{_SGR_COLOURS[colour]}m{words}\x1b[0m"

@@ -1,0 +1,1 @@
+"""Nodesets: one short text for many host names."""

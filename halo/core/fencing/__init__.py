@@ -1,0 +1,1 @@
+"""Decisions on powering hosts off."""

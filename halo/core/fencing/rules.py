@@ -1,0 +1,313 @@
+"""When a host may be powered off, and what counts as done (S3, S5). Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.errors import LossKind
+from halo.core.journal.records import RememberedHost
+from halo.core.model import HostId, LossPolicy, ResourceGroup
+from halo.core.outcomes import FenceResult, PowerState
+
+AUTOMATIC_COMMENT = "Manager service initiated fence action."
+"""What the comment of every automatic fence begins with, in the words that sites look for."""
+
+GROUPS_NAMED = 5
+FIRST_RETRY_FACTOR = 2.0
+
+
+def takers(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
+    """Candidates that could take `group` from `lost`: available, and heard of since the verdict."""
+    verdict = state.hosts[lost].lost_at
+    return [
+        host
+        for host in state.available_candidates(group, besides=lost)
+        if verdict is None or state.hosts[host].answered_at > verdict
+    ]
+
+
+def awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
+    """Candidates that could take `group` from `lost` once they answer a ping sent now."""
+    heard = takers(state, group, lost)
+    return [host for host in state.available_candidates(group, besides=lost) if host not in heard]
+
+
+def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
+    """Is this a wanted, managed group that waits for `lost` and nothing else?"""
+    memory = state.memory_of(group)
+    return (
+        memory.managed
+        and memory.wanted
+        and state.groups[group.id].managed_on in (None, lost)
+        and not state.knowledge.running_on(group)
+    )
+
+
+def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
+    """Unmanaged groups that may be running on `host`."""
+    return [
+        group.id
+        for group in state.groups_of(host)
+        if not state.memory_of(group).managed
+        and state.knowledge.last_seen(group, host) is not Presence.STOPPED
+        and not [other for other in state.knowledge.running_on(group) if other != host]
+    ]
+
+
+def automatic_refusal(
+    state: ClusterState, host: HostId, now: float, planned: int = 0
+) -> str | None:
+    """Why the manager may not fence `host` by itself now (S5); None when it may.
+
+    The caller has made sure that a wanted, managed group lacks proof for `host` alone, or for it
+    and others that are to be fenced in the same step: `planned` of them count towards the limit."""
+    if state.observe_only:
+        return "observe mode"
+    if state.remembered.frozen is not None:
+        return f"frozen: {state.remembered.frozen}"
+    at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced"
+    if at.connected:
+        return f"{host} answers"
+    if at.lost_at is None and at.loss is not None and at.loss.kind is LossKind.BUSY:
+        return f"{host} answers, and obeys another manager: stop that one, or else this one"
+    if config.on_loss is LossPolicy.WAIT:
+        return f"{host} has `on_loss: wait`; `halo fence {host}` does it by hand"
+    if not config.fence_levels:
+        return (
+            f"{host} has no fence agent; see that it is off, then "
+            f"`halo fence {host} --confirm-off --reason ...`"
+        )
+    if memory.fenced:
+        return f"{host} was fenced already; mend it, then `halo reset {host}`"
+    if memory.distrusted:
+        return f"the fence device of {host} is not trusted; mend it, then `halo reset {host}`"
+    if memory.fence_cancelled:
+        return (
+            f"the fencing of {host} was cancelled by the administrator; `halo fence {host}` tries "
+            f"again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
+        )
+    if not memory.seen:
+        return (
+            f"{host} was never seen since its last reset; start it, or power it off for certain "
+            f"by `halo fence {host}`"
+        )
+    if at.lost_at is None:
+        return _not_lost(at)
+    unmanaged = _unmanaged_on(state, host)
+    if unmanaged:
+        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
+    bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
+    if not state.reboot_is_due(host) and not any(takers(state, g, host) for g in bereft):
+        asked = {other for group in bereft for other in awaiting_ping(state, group, host)}
+        if asked:
+            return f"waiting for an answer of {', '.join(sorted(asked))}"
+        return _nobody_takes(state, bereft, host)
+    return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
+
+
+def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
+    """The comment of an automatic fence that is decided on now (monotonic seconds): which host was
+    silent for how long, and for which groups it is powered off."""
+    at = state.hosts[host]
+    if at.loss is not None and at.loss.kind.is_closed_port:
+        how = f"{host} was lost: {at.loss}"
+    elif at.suspect_at is not None:
+        how = f"{host} was silent for {now - at.suspect_at:.1f} s"
+    else:
+        how = f"{host} gives no answer"
+    bereft = [group.id for group in state.groups_of(host) if _is_bereft(state, group, host)]
+    whom = ", ".join(bereft[:GROUPS_NAMED])
+    if len(bereft) > GROUPS_NAMED:
+        whom += f" and {len(bereft) - GROUPS_NAMED} more"
+    return f"{AUTOMATIC_COMMENT} {how}; " + (f"for {whom}" if bereft else "on_loss: reboot")
+
+
+def was_automatic(memory: RememberedHost) -> bool:
+    """Was the fence that was begun, and has no outcome, the manager's own? Records of before it was
+    written down say so by their comment alone."""
+    if memory.fence_automatic is None:
+        return memory.fence_intent == AUTOMATIC_COMMENT
+    return memory.fence_automatic
+
+
+def _not_lost(at: HostState) -> str:
+    if at.loss is not None and at.loss.kind is LossKind.RESET:
+        return f"{at.id} answers, but its agent ends the connection; see the agent's log there"
+    if at.loss is not None and at.loss.kind.is_closed_port:
+        return (
+            f"{at.id} answers, but its agent does not run; start halo_remote there, or power the "
+            f"host off by `halo fence {at.id}`"
+        )
+    return f"{at.id} is not declared lost"
+
+
+def _nobody_takes(
+    state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
+) -> str:
+    """No candidate can take `what` from `lost`, and of each candidate why."""
+    why = [
+        reason
+        for group in bereft
+        for other in group.candidates
+        if other != lost and (reason := state.unavailable(group, other)) is not None
+    ]
+    if not why:  # somebody could, but it could not be proven that nobody else runs it
+        why = [reason for group in bereft if (reason := state.obstacle(group, lost)) is not None]
+    text = f"no other host could take {what} from {lost} now"
+    return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
+
+
+def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
+    """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
+
+    Asked again in the step that sends each off: sign of life, freeze, unmanage and stop come
+    first."""
+    at = state.hosts[host]
+    if at.connected or verdict_at is None or at.lost_at != verdict_at:
+        return "it answered again"
+    if not state.reboot_is_due(host):
+        bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
+        if not bereft:
+            return "no group waits for it any more"
+        if not any(state.available_candidates(group, besides=host) for group in bereft):
+            return _nobody_takes(state, bereft, host)
+    return hold_reason(state, host)
+
+
+def hold_reason(state: ClusterState, host: HostId) -> str | None:
+    """Why nothing but a command may power `host` off now (S4); None when it may."""
+    if state.remembered.frozen is not None:
+        return f"frozen: {state.remembered.frozen}"
+    unmanaged = _unmanaged_on(state, host)
+    if unmanaged:
+        return f"it may hold unmanaged groups: {', '.join(unmanaged)}"
+    return None
+
+
+def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
+    limits = state.settings
+    together = state.suspects_with(host)
+    if len(together) > limits.storm_hosts and (
+        len(together) > limits.storm_fraction * len(state.cluster.hosts)
+    ):
+        return (
+            f"{len(together)} hosts fell silent together ({', '.join(sorted(together))}): "
+            "the manager's own network may be at fault; "
+            f"`halo fence {host} --force` frees this host alone"
+        )
+    back = state.just_back(host, now)
+    if back:
+        return (
+            f"{', '.join(back)} fell silent with {host} and has just come back: {host} gets the "
+            "time to do so, too"
+        )
+    recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
+    if len(recent) + planned >= limits.fence_limit:
+        were = "1 automatic fence" if len(recent) == 1 else f"{len(recent)} automatic fences"
+        return (
+            f"{were} within {limits.fence_limit_window_s:g} s is the limit; `halo fence {host}` "
+            "does it by hand"
+        )
+    return None
+
+
+def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
+    at = state.hosts[host]
+    if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
+        return (
+            f"fencing {host} ended without success ({at.fence_error}); `halo fence {host} --force` "
+            f"tries again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
+        )
+    if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
+        return (
+            f"fencing {host} failed ({at.fence_error}); next try in "
+            f"{max(1, round(at.fence_retry_at - now))} s. Mend the device, or see that the host is "
+            f"off and `halo fence {host} --confirm-off --reason ...`"
+        )
+    return None
+
+
+def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> str | None:
+    """Why an administrator's fence of `host` is refused (S8); `force` overrides what it may."""
+    if state.observe_only:
+        return "the manager only observes (started without --manage-resources)"
+    at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced already"
+    if not config.fence_levels:
+        return f"{host} has no fence agent in the config"
+    if memory.distrusted:
+        return (
+            f"the fence device of {host} is not trusted: {memory.distrusted}; mend it, then "
+            f"`halo reset {host}`"
+        )
+    if force:
+        return None
+    if memory.fenced:
+        return (
+            f"{host} was fenced already and not reset since; `halo reset {host}`, or --force to "
+            "fence it again"
+        )
+    unmanaged = [
+        group.id
+        for group in state.groups_of(host)
+        if not state.memory_of(group).managed
+        and (
+            state.knowledge.presence(group, host) is Presence.RUNNING
+            or group.id in _unmanaged_on(state, host)
+        )
+    ]
+    if unmanaged:
+        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force overrides"
+    stranded = [
+        group
+        for group in state.groups_of(host)
+        if state.groups[group.id].managed_on == host
+        and state.memory_of(group).wanted
+        and (
+            not state.available_candidates(group, besides=host)
+            or state.obstacle(group, host) is not None
+        )
+    ]
+    if stranded:
+        names = ", ".join(group.id for group in stranded)
+        return f"{_nobody_takes(state, stranded, host, names)}; --force overrides"
+    return None
+
+
+def second_copy_refusal(state: ClusterState, host: HostId, now: float) -> str | None:
+    """Why a host may not be fenced for a second copy it runs (`second_copy: fence`)."""
+    return administrator_refusal(state, host, force=False) or _storm_or_rate(
+        state, host, now, planned=0
+    )
+
+
+def retry_pause_s(attempts: int, shortest_s: float, longest_s: float) -> float:
+    """The pause after the n-th failed attempt in a row: doubling, bounded."""
+    doubled = shortest_s * FIRST_RETRY_FACTOR ** min(max(attempts - 1, 0), 16)
+    return min(longest_s, doubled)
+
+
+def judge_off(results: Sequence[FenceResult]) -> str | None:
+    """What went wrong with the offs of one step; None when all succeeded."""
+    failed = [result.message or "the device reports failure" for result in results
+              if not result.succeeded]  # fmt: skip
+    return "; ".join(failed) or None
+
+
+def judge_status(results: Sequence[FenceResult], *, after_off: bool) -> str | None:
+    """Why the states reported do not show the host off; None when all say off. `after_off`: the
+    devices have just acknowledged one."""
+    wrong = []
+    for result in results:
+        if result.power is PowerState.ON:
+            says_on = "the device says that the outlet is on"
+            acknowledged = "the device acknowledged the off but says that the outlet is on"
+            wrong.append(acknowledged if after_off else says_on)
+        elif result.power is not PowerState.OFF:
+            wrong.append(result.message or "the device does not say whether the outlet is off")
+    return "; ".join(wrong) or None

@@ -1,0 +1,1 @@
+"""Decisions on one host: its tokens and connection, and when its silence becomes a verdict."""

@@ -1,0 +1,1 @@
+"""What passes between a manager and its agents, as values: calls, codes, roles, bounds."""

@@ -1,0 +1,104 @@
+"""What passes between a manager and an agent, as values: calls and the answers to a greeting."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from halo.core.model import Operation
+from halo.core.peers.bounds import TERM_LIMIT
+
+VALIDATE_ALL = "validateAll"
+"""The feature of agents that can be asked to run `validate-all`."""
+
+META_PREFIX = "CRM_meta_"
+"""Parameters with this prefix say how an operation is run, not on what."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One operation as asked for. `parameters` may hold secrets: never shown. `timeout_s` is the
+    script's deadline; None means the timeout that the script advertises."""
+
+    kind: str
+    operation: Operation
+    parameters: Mapping[str, str] = field(repr=False)
+    instance: str = ""
+    timeout_s: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Of the parameters, in characters."""
+        return sum(len(name) + len(value) for name, value in self.parameters.items())
+
+    @property
+    def resource_key(self) -> str:
+        """The same for every operation on the same resource, and gives no parameter away."""
+        parameters = {
+            name: value
+            for name, value in self.parameters.items()
+            if not name.startswith(META_PREFIX)
+        }
+        text = json.dumps([self.kind, parameters], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """One resource that an agent is to watch: the monitor to run, every `period_s` seconds."""
+
+    request: Request
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The manager is served. `start_id` changes when the agent starts, `boot_id` with its host."""
+
+    version: str
+    boot_id: str
+    start_id: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another manager is served."""
+
+    manager: str
+
+    def __str__(self) -> str:
+        return f"this agent serves another manager, {self.manager}; stop that one first"
+
+
+@dataclass(frozen=True, slots=True)
+class StaleTerm:
+    """A leader with this higher term was served."""
+
+    term: int
+
+    def __str__(self) -> str:
+        return (
+            f"this agent served a leader with the higher term {self.term}; "
+            "if there was none, restart the agent"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BadTerm:
+    """No leader has such a term."""
+
+    term: int
+
+    def __str__(self) -> str:
+        return f"the term {self.term} is none: no leader's is above {TERM_LIMIT}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """The connection is not the one served."""
+
+    def __str__(self) -> str:
+        return "this connection is not the one served; say hello first"

@@ -1,0 +1,1 @@
+"""The status as data, in the two forms that the API gives."""

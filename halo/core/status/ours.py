@@ -1,0 +1,368 @@
+"""The status as data: what `GET /v1/status` answers, built from the state in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from halo.core.cluster.knowledge import Presence, Sighting
+from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.journal import removed
+from halo.core.journal.records import Event, Record
+from halo.core.model import Host, HostId, Resource, ResourceGroup
+from halo.core.peers import certificates
+from halo.core.secrets import is_secret_name
+
+RUNNING = "Running"
+FAILED_OVER = "Running (Failed Over)"
+STOPPED = "Stopped"
+ERROR = "Error"
+UNKNOWN = "Unknown"
+
+
+def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
+    """The whole status. `now` is monotonic, `wall_now` seconds since the epoch."""
+    whole: dict[str, Any] = {}
+    for key, value in parts(state, version, now, wall_now):
+        if isinstance(value, list):
+            whole.setdefault(key, []).extend(value)
+        else:
+            whole[key] = value
+    return whole
+
+
+def parts(
+    state: ClusterState, version: str, now: float, wall_now: float
+) -> Iterator[tuple[str, Any]]:
+    """The status in parts, a key and its value, or some more rows of the key's list.
+
+    The caller may let the state change between two parts: each is of one moment."""
+    for key in ("resources", "groups", "hosts", "events"):
+        yield key, []
+    listed: set[str] = set()
+    for group in state.cluster.groups.values():
+        copies = state.knowledge.running_on(group)
+        rows = [_resource(state, group, resource, copies) for resource in group.resources]
+        whole_group = _group(state, group, rows)
+        shown = [
+            _shared(state, resource, row) if resource.shared else row
+            for resource, row in zip(group.resources, rows, strict=True)
+            if resource.id not in listed
+        ]
+        listed.update(row["id"] for row in shown)
+        yield "resources", shown
+        yield "groups", [whole_group]
+    for host in state.cluster.hosts.values():
+        yield "hosts", [_host(state, host, now, wall_now)]
+    yield "events", [event(record) for record in state.remembered.events]
+    yield "manager", _manager(state, version, wall_now)
+
+
+def event(record: Record) -> dict[str, str]:
+    """One event as the operator reads it; times in the manager's time zone."""
+    return {
+        "timestamp": datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S.%f"),
+        "event": "clear" if record.event is Event.CLEAR_EVENTS else record.event.value,
+        "obj_id": record.object,
+        "comment": record.comment,
+    }
+
+
+def on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
+    """The status of a resource on one host, and its reason."""
+    if sighting.presence is Presence.UNKNOWN and sighting.failure is None and not at.connected:
+        return UNKNOWN, f"{at.id} is disconnected"
+    if sighting.presence is Presence.RUNNING:
+        return RUNNING, sighting.failure or sighting.reason
+    if sighting.failure is not None:
+        return ERROR, sighting.failure
+    return sighting.presence.value, sighting.reason
+
+
+def _resource(
+    state: ClusterState, group: ResourceGroup, resource: Resource, copies: list[HostId]
+) -> dict[str, Any]:
+    memory, at = state.memory_of(group), state.groups[group.id]
+    per_host = {
+        host: on_host(state.hosts[host], state.knowledge.of(resource.id, host))
+        for host in group.candidates
+    }
+    running = [host for host, (status, _) in per_host.items() if status == RUNNING]
+    status = _overall([group.home_host], [status for status, _ in per_host.values()], running)
+    comment = at.comment if at.managed_on is None else ""
+    if len(copies) > 1 and not resource.shared:
+        status, comment = ERROR, f"running on {' and '.join(copies)} at once"
+    elif status == UNKNOWN and at.failed:
+        status = ERROR
+    if status in (RUNNING, FAILED_OVER):
+        comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
+    elif not comment or status in (ERROR, UNKNOWN):
+        reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
+        comment = joined([*reasons, comment])
+    return {
+        "id": resource.id,
+        "group": group.id,
+        "groups": [group.id],
+        "kind": resource.kind,
+        "parameters": shown_parameters(resource.parameters),
+        "dependents": list(resource.dependents),
+        "status": status,
+        "comment": comment or None,
+        "managed": memory.managed,
+        "host": running[0] if len(running) == 1 else None,
+        "hosts": running,
+        "home_host": group.home_host,
+        "failover_host": group.failover_hosts[0] if group.failover_hosts else None,
+        "failover_hosts": list(group.failover_hosts),
+        "shared": resource.shared,
+        "candidates": {
+            host: {"status": found, "comment": why or None}
+            for host, (found, why) in per_host.items()
+        },
+    }
+
+
+def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a shared resource: what `row` says of one of its groups, said of all of them."""
+    groups = state.cluster.groups_of_shared[resource.id]
+    if len(groups) == 1:
+        return row
+    homes = dict.fromkeys(group.home_host for group in groups)
+    hosts = dict.fromkeys([*homes, *(host for group in groups for host in group.candidates)])
+    per_host = {h: on_host(state.hosts[h], state.knowledge.of(resource.id, h)) for h in hosts}
+    running = [host for host, (status, _) in per_host.items() if status == RUNNING]
+    status = _overall(homes, [status for status, _ in per_host.values()], running)
+    failover = [host for host in hosts if host != row["home_host"]]
+    return {
+        **row,
+        "groups": [group.id for group in groups],
+        "status": status,
+        "comment": joined([why for found, why in per_host.values() if found != STOPPED]) or None,
+        "managed": any(state.memory_of(group).managed for group in groups),
+        "host": running[0] if len(running) == 1 else None,
+        "hosts": running,
+        "failover_host": failover[0] if failover else None,
+        "failover_hosts": failover,
+        "candidates": {
+            host: {"status": found, "comment": why or None}
+            for host, (found, why) in per_host.items()
+        },
+    }
+
+
+def shown_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Parameters without what looks like a secret."""
+    return {name: "***" if is_secret_name(name) else value for name, value in parameters.items()}
+
+
+def _overall(homes: Iterable[HostId], statuses: list[str], running: list[HostId]) -> str:
+    if any(home in running for home in homes):
+        return RUNNING
+    if running:
+        return FAILED_OVER
+    if all(status == STOPPED for status in statuses):
+        return STOPPED
+    return ERROR if ERROR in statuses else UNKNOWN
+
+
+def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    memory, at = state.memory_of(group), state.groups[group.id]
+    exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
+    host = next(iter(exclusive), at.managed_on)  # what is held may run where nobody manages it
+    status = ERROR if memory.error is not None else _status_of_all(rows, host)
+    under_way, unable = _under_way(state, group), _cannot_take(state, group, host)
+    return {
+        "id": group.id,
+        "status": status,
+        "host": host,
+        "comment": joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
+        "managed": memory.managed,
+        "wanted": "started" if memory.wanted else "stopped",
+        "move_target": memory.move_target,
+        "error": memory.error,
+        "error_kind": memory.error_kind.value if memory.error_kind is not None else None,
+        "start_failures": dict(memory.start_failures),
+        "under_way": under_way,
+        "cannot_take": unable,
+        "token": state.ledger.holder(group.id),
+        "home_host": group.home_host,
+        "failover_hosts": list(group.failover_hosts),
+        "candidates": {
+            host: state.knowledge.presence(group, host).value for host in group.candidates
+        },
+    }
+
+
+def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
+    """The starts and stops that were sent and are not answered, in words."""
+    found = []
+    for host in group.candidates:
+        operations = state.hosts[host].operations
+        for resource in group.resources if operations and state.hosts[host].connected else ():
+            count = operations.get(resource.id)
+            if count is not None and count.sent != count.answered and count.last is not None:
+                found.append(f"{count.last.value} of {resource.id} on {host}")
+    return found
+
+
+def _cannot_take(
+    state: ClusterState, group: ResourceGroup, besides: HostId | None
+) -> dict[HostId, str]:
+    """Which candidates in sight could not take it over, and why, for as long as nobody helps."""
+    failures = state.memory_of(group).start_failures
+    reasons = {}
+    for host in group.candidates:
+        if host != besides and state.hosts[host].ready:
+            reason = state.knowledge.error_on(group, host) or failures.get(host)
+            if reason is not None:
+                reasons[host] = reason
+    return reasons
+
+
+def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
+    """A group's status; what it shares counts on its own host alone, and only while it runs."""
+    statuses = {row["status"] for row in rows if not row["shared"]}
+    if ERROR in statuses:
+        return ERROR
+    status = str(statuses.pop()) if len(statuses) == 1 else UNKNOWN
+    if status not in (RUNNING, FAILED_OVER) or host is None:
+        return status
+    shared = {row["candidates"][host]["status"] for row in rows if row["shared"]} - {RUNNING}
+    if ERROR in shared:
+        return ERROR
+    return UNKNOWN if shared else status
+
+
+def _group_comments(
+    state: ClusterState,
+    group: ResourceGroup,
+    rows: list[dict[str, Any]],
+    status: str,
+    under_way: list[str],
+    unable: dict[HostId, str],
+) -> list[str]:
+    """What an operator has to know of a group: why it waits, what failed, and the way out."""
+    memory, at = state.memory_of(group), state.groups[group.id]
+    failures = [memory.error or "", *memory.start_failures.values()]
+    if at.managed_on is None:
+        comments = [at.comment, *failures]
+        if status == UNKNOWN:  # a group that is held says why, not what is unknown
+            comments += [row["comment"] or "" for row in rows if row["status"] == UNKNOWN]
+    else:
+        # Of a group that runs well, what holds the whole cluster stands elsewhere already.
+        is_well = status in (RUNNING, FAILED_OVER)
+        held = state.hold_reason(group) or ""
+        comments = ["" if is_well and memory.managed else held, *failures]
+        comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
+        down = [
+            resource.id
+            for resource in group.resources
+            if state.knowledge.of(resource.id, at.managed_on).presence is Presence.STOPPED
+        ]
+        if down:
+            comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
+        comments += [f"{what} is under way" for what in under_way]
+        comments += [
+            f"{host} could not take it: {reason}"
+            for host, reason in unable.items()
+            if reason not in failures
+        ]
+        if not state.memory_of_host(at.managed_on).active and memory.wanted and not held:
+            stays = state.obstacle(group, at.managed_on)
+            comments.append(f"it stays on {at.managed_on}, deactivated: {stays}" if stays else "")
+    if any(failures) and not any("halo cleanup" in comment for comment in comments):
+        comments.append(f"mend it, then `halo cleanup {group.id}`")
+    return comments
+
+
+def joined(parts: list[str]) -> str:
+    """Sentences as one text; what another of them says already is left out."""
+    said = list(dict.fromkeys(filter(None, parts)))
+    return "; ".join(
+        part for part in said if not any(part in other for other in said if other != part)
+    )
+
+
+def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dict[str, Any]:
+    at, memory = state.hosts[config.id], state.memory_of_host(config.id)
+    return {
+        "id": config.id,
+        "address": config.address,
+        "port": config.port,
+        "active": memory.active,
+        "connected": at.connected,
+        "fenced": memory.fenced,
+        "state": _host_state(state, at),
+        "lifecycle": _lifecycle(state, config.id),
+        "comment": _host_comment(at, memory.distrusted),
+        "version": at.identity.version or None,
+        "legacy": at.identity.legacy,
+        "certificate_expires": at.identity.certificate_expires_at,
+        "since": wall_now - (now - at.since),
+        "fence_trusted": memory.distrusted is None,
+        "fence_held": at.fence_held or None,
+        "fence_agents": [device.agent for level in config.fence_levels for device in level],
+    }
+
+
+def _lifecycle(state: ClusterState, host: HostId) -> dict[str, Any]:
+    """The last journaled transition of a host."""
+    last = state.remembered.lifecycle(host)
+    return {"state": last.state.value, "since": last.at or None, "reason": last.reason or None}
+
+
+def _host_state(state: ClusterState, at: HostState) -> str:
+    if at.fence_phase is not FencePhase.IDLE:
+        return at.fence_phase.value
+    if at.connected:
+        return "suspect" if at.suspect_at is not None else "connected"
+    if at.power_proof is not None:
+        return "fenced"
+    return "lost" if at.lost_at is not None else "disconnected"
+
+
+def _host_comment(at: HostState, distrusted: str | None) -> str | None:
+    parts = []
+    if not at.connected and at.loss is not None:
+        parts.append(str(at.loss))
+    held = at.fence_held if not at.connected else ""
+    if at.fence_phase is FencePhase.FAILED and at.fence_error not in held:
+        parts.append(f"fencing failed: {at.fence_error}")
+    if held:
+        parts.append(f"not fenced: {held}")
+    if distrusted:
+        parts.append(f"fence device not trusted: {distrusted}")
+    return "; ".join(parts) or None
+
+
+def _manager(state: ClusterState, version: str, wall_now: float) -> dict[str, Any]:
+    return {
+        "version": version,
+        "cluster": state.cluster.name,
+        "mode": "observe" if state.observe_only else "manage",
+        "frozen": state.remembered.frozen is not None,
+        "frozen_comment": state.remembered.frozen,
+        "journal": state.journal_trouble or "ok",
+        "removed_groups": {name: list(on) for name, on in state.remembered.removed.items()},
+        "notices": _notices(state, version, wall_now),
+    }
+
+
+def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
+    notices = []
+    if state.journal_trouble is not None:
+        notices.append(
+            f"the journal cannot be written ({state.journal_trouble}); commands are refused, and "
+            "what the manager does by itself is not remembered across its restart"
+        )
+    skewed = sorted(
+        at.id
+        for at in state.hosts.values()
+        if at.connected and not at.identity.legacy and at.identity.version != version
+    )
+    if skewed:
+        notices.append(f"agents of another version than the manager's {version}: {skewed}")
+    connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
+    notices += certificates.notices(state.own_certificates, connected, wall_now)
+    return notices + removed.notices(state.remembered.removed)

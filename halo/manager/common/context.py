@@ -1,0 +1,83 @@
+"""What every task of the manager shares: the state, the journal, the ports, and each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from halo.core.cluster.state import ClusterState
+from halo.core.model import GroupId, HostId
+from halo.core.tokens import ResourceToken
+from halo.manager.common.journal import Journal
+from halo.manager.common.turns import GREETING_PATIENCE_S, GREETINGS_AT_ONCE, Turns
+from halo.ports import AgentConnector, FenceDevices
+
+
+class Desk(Protocol):
+    """Where tokens without a home wait, seen from the host tasks."""
+
+    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+        """Take a token home. `since`: samples taken after it may serve as proof."""
+        ...
+
+    def changed(self, groups: Iterable[GroupId]) -> None:
+        """Something outside changed for these groups: decide them afresh, with new proof."""
+        ...
+
+    def learnt(self, groups: Iterable[GroupId]) -> None:
+        """An answer that was waited for came in: decide these groups again."""
+        ...
+
+    def heard(self, groups: Iterable[GroupId]) -> None:
+        """A candidate of these groups answered a ping: those that wait decide again."""
+        ...
+
+    def second_copy(self, group: GroupId) -> None:
+        """A group is seen running on two hosts."""
+        ...
+
+
+class DeviceCheck(Protocol):
+    """What host tasks need of the fence desk."""
+
+    def check_device(self, host: HostId) -> None:
+        """Ask the fence device of a host that just connected."""
+        ...
+
+
+@dataclass
+class Context:
+    """Built once by the manager; tasks reach each other through it."""
+
+    state: ClusterState
+    journal: Journal
+    connector: AgentConnector
+    fence_devices: FenceDevices
+    fatal: Callable[[BaseException], None]
+    desk: Desk = field(init=False)
+    device_check: DeviceCheck = field(init=False)
+    greetings: Turns = field(default_factory=lambda: Turns(GREETINGS_AT_ONCE, GREETING_PATIENCE_S))
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop keeps weak ones only
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a background task; if it fails, the manager ends: a restart is always safe."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._check)
+        return task
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fatal(error)
+
+    def cancel_all(self) -> None:
+        """End every background task, at shutdown."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def groups_of(self, host: HostId) -> list[GroupId]:
+        """The ids of all groups that may run on a host."""
+        return [group.id for group in self.state.groups_of(host)]

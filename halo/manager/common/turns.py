@@ -1,0 +1,44 @@
+"""Turns for what a busy processor must not begin a thousand times at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+GREETINGS_AT_ONCE = 64
+GREETING_PATIENCE_S = 0.5
+"""Handshakes and greetings take turns in the whole manager. A thousand that begin together end
+together: where the processor cannot complete all of them within the deadline of one, none would
+ever succeed. A host that is off gets no turn and needs none, since nothing is accepted there."""
+
+
+class Turns:
+    """At most `limit` at once, in the order in which they were asked for.
+
+    What takes longer than `patience_s` seconds waits for somebody else, not for the processor: it
+    lets another begin beside it, so that nobody waits long for those that hang.
+    """
+
+    def __init__(self, limit: int, patience_s: float) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self._patience_s = patience_s
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the end of the block."""
+        await self._free.acquire()
+        is_held = True
+
+        def give_back() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(self._patience_s, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()

@@ -1,0 +1,1 @@
+"""Powering hosts off, and asking whether they are off."""

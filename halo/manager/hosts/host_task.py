@@ -1,0 +1,367 @@
+"""One task per host: a link to its agent, an inbox, and a child task for every group managed there.
+
+The inbox never blocks its sender; tokens bound its length. Children are revoked by message and give
+their tokens back on every path; the link connects again only when the last of them is home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import FencePhase
+from halo.core.errors import Loss
+from halo.core.groups.actions import Left
+from halo.core.hosts.machine import (
+    Action,
+    ChildLeft,
+    Event,
+    HostMachine,
+    LinkDown,
+    LinkUp,
+    ManageOrder,
+    Recall,
+    Released,
+    RevokeChild,
+    SendHome,
+    StartChild,
+    TokenArrived,
+)
+from halo.core.journal.records import Event as Journaled
+from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.outcomes import OperationResult
+from halo.core.tokens import ResourceToken
+from halo.manager.common.context import Context
+from halo.manager.groups.agenda import Agenda
+from halo.manager.groups.group_task import GroupTask
+from halo.manager.hosts.link import HostLink
+from halo.manager.hosts.surveyor import Surveyor
+from halo.ports import AgentConnection
+from halo.telling import PeerLog
+
+log = structlog.get_logger("halo.host")
+peer_log = PeerLog("halo.host")
+"""For what an agent can bring about as often as it likes."""
+
+
+class HostTask:
+    """Everything the manager does about one host."""
+
+    def __init__(self, context: Context, host: HostId, grace_s: float) -> None:
+        self._context = context
+        self._state = context.state
+        self.host = host
+        self._loop = asyncio.get_running_loop()
+        self._machine = HostMachine(host)
+        self._inbox: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._agenda = Agenda()
+        self._children: dict[GroupId, GroupTask] = {}
+        self._tokens: dict[GroupId, ResourceToken] = {}
+        self._child_tasks: set[asyncio.Task[None]] = set()
+        self._surveyor: Surveyor | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.link = HostLink(
+            context.state.host_config(host),
+            context.connector,
+            context.state.settings,
+            self,
+            context.greetings,
+            grace_s,
+        )
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def manage(self, token: ResourceToken, order: ManageOrder) -> None:
+        """Take a group: the token is this host's from now on."""
+        self._post(TokenArrived(token.hand_to(f"host {self.host}, inbox"), order))
+
+    def recall(self, group: GroupId, why: str) -> None:
+        """Have a group's token sent home, to be decided afresh; begins nothing from now on."""
+        for action in self._machine.handle(Recall(group, why)):
+            self._carry_out(action)
+
+    def probe(self, group: GroupId) -> None:
+        """Look at a group here now."""
+        if self._surveyor is not None:
+            self._surveyor.probe(group)
+
+    def poke(self, group: GroupId | None = None) -> None:
+        """The state changed: the group's task (or each) shall look at it."""
+        for name, child in self._children.items():
+            if group is None or name == group:
+                child.poke()
+
+    def in_flight(self, group: GroupId | None = None) -> list[str]:
+        """Starts and stops that run here now, in words."""
+        return [
+            text
+            for name, child in self._children.items()
+            if group is None or name == group
+            for text in child.in_flight
+        ]
+
+    def tokens_held(self) -> list[ResourceToken]:
+        """Every token this host holds, for the audit."""
+        waiting = [e.token for e in self._inbox if isinstance(e, TokenArrived | ChildLeft)]
+        return waiting + list(self._tokens.values())
+
+    async def wait_idle(self) -> None:
+        """Return when no child is left. The caller sets the deadline."""
+        await self._idle.wait()
+
+    def _post(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._wake.set()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle messages until cancelled."""
+        link = self._context.spawn(self.link.run())
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._inbox:
+                    for action in self._machine.handle(self._inbox.popleft()):
+                        self._carry_out(action)
+        finally:
+            link.cancel()
+            if self._surveyor is not None:
+                self._surveyor.stop()
+            for task in self._child_tasks:
+                task.cancel()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartChild():
+                self._start_child(action)
+            case RevokeChild():
+                child = self._children.get(action.group)
+                if child is not None:  # else it ended by itself: ChildLeft is in the inbox
+                    child.revoke(action.why)
+            case SendHome():
+                if action.why is not Left.REVOKED:
+                    log.info("left", host=self.host, group=action.token.group, why=action.detail)
+                self._state.groups[action.token.group].managed_on = None
+                self._context.desk.accept(action.token, action.detail, action.since)
+            case Released():
+                self.link.release()
+
+    def _start_child(self, action: StartChild) -> None:
+        group = self._state.cluster.groups[action.token.group]
+        connection = self.link.connection
+        if connection is None:  # it closed, and the message that says so is behind this one
+            self._machine.children.discard(group.id)
+            detail = f"{self.host} is not connected any more"
+            self._context.desk.accept(action.token, detail, action.order.since)
+            return
+        self._tokens[group.id] = action.token.hand_to(f"host {self.host}, task {group.id}")
+        child = GroupTask(
+            self._context,
+            group,
+            self.host,
+            connection,
+            action.order,
+            self._agenda,
+            poke_siblings=self.poke,
+            operation_ended=self._operation_ended,
+        )
+        self._children[group.id] = child
+        at = self._state.groups[group.id]
+        at.managed_on, at.managed_since = self.host, self._loop.time()
+        self._idle.clear()
+        task = self._context.spawn(self._run_child(group.id, child))
+        self._child_tasks.add(task)
+        task.add_done_callback(self._child_tasks.discard)
+        log.info("managing", host=self.host, group=group.id)
+
+    def _operation_ended(self, resource: str) -> None:
+        if self._surveyor is not None:
+            self._surveyor.operation_ended(resource)
+
+    async def _run_child(self, group: GroupId, child: GroupTask) -> None:
+        """Run a child; its token comes back as a message, whatever way it ended."""
+        why, detail, since = await child.run()
+        del self._children[group]
+        token = self._tokens.pop(group).hand_to(f"host {self.host}, inbox")
+        if not self._children:
+            self._idle.set()
+        self._post(ChildLeft(token, why, detail, since))
+
+    # --- what the link tells (LinkOwner) -----------------------------------------------------
+
+    def link_up(self, connection: AgentConnection) -> None:
+        """A connection stands; the host is ready when it has answered a heartbeat over it."""
+        epoch = self._state.host_connected(self.host, connection.identity, self._loop.time())
+        self._post(LinkUp(epoch))
+        self._note(Journaled.RECONNECT)
+        if self._state.hosts[self.host].accepted:
+            self._begin_to_look(connection)
+
+    def _begin_to_look(self, connection: AgentConnection) -> None:
+        """The host is ready. Nothing is known over this connection yet: look through everything."""
+        identity, at = connection.identity, self._state.hosts[self.host]
+        if at.fence_phase is FencePhase.RUNNING:
+            return  # its word is not acted on; it is greeted afresh after the outcome (S3)
+        memory, make = self._state.memory_of_host(self.host), self._context.journal.make
+        boot = _boot(memory.boot_id, identity.boot_id)
+        if not memory.connected:
+            peer_log.info("connected", host=self.host, version=identity.version, boot=boot)
+        records = [make(Journaled.CONNECT, self.host, boot_id=identity.boot_id)]
+        if self._state.remembered.lifecycle(self.host).away:
+            records.insert(0, make(Journaled.RETURN, self.host, boot))
+        self._context.journal.note(*records)  # both or none: a crash between would tell it twice
+        self._surveyor = Surveyor(
+            self._context,
+            self.host,
+            connection,
+            at.epoch,
+            self._children.__contains__,
+            self._take_report,
+            self.poke,
+        )
+        self._surveyor.start()
+        self._context.device_check.check_device(self.host)
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+    def _note(self, event: Journaled, comment: str = "", **data: object) -> None:
+        """Write a transition of the host into the journal, without waiting for the disk."""
+        self._context.journal.note(self._context.journal.make(event, self.host, comment, **data))
+
+    def _take_report(self, group: ResourceGroup, resource: str, result: OperationResult) -> None:
+        """A watching agent saw something new."""
+        child = self._children.get(group.id)
+        if child is not None:
+            child.reported(resource, result)
+        else:
+            self._context.desk.learnt([group.id])
+
+    def link_down(self, loss: Loss) -> None:
+        """The connection is gone."""
+        peer_log.warning("disconnected", host=self.host, reason=str(loss))
+        self._state.host_disconnected(self.host, loss, self._loop.time())
+        if self._surveyor is not None:
+            self._surveyor.stop()
+            self._surveyor = None
+        self._note(Journaled.DISCONNECT, str(loss))
+        self._post(LinkDown(f"{self.host} is disconnected: {loss}"))
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+    def link_alive(self, loss: Loss) -> None:
+        """Something answers and its agent does not serve us: wait, and say so."""
+        self._say_loss(loss)
+        self._answered_there(loss, is_alive=True)
+
+    def link_probed(self, loss: Loss | None) -> None:
+        """A sign of life, told at once: a fence that asked looks at it later.
+
+        An answer of the agent ends the verdict: a fence that is called off for it is not tried
+        again by that."""
+        self._answered_there(loss, is_alive=loss is None or not loss.kind.is_closed_port)
+
+    def _answered_there(self, loss: Loss | None, *, is_alive: bool) -> None:
+        """Something answers at the host's address.
+
+        A closed port may be another machine's word, or a firewall's: the device is asked again. See
+        docs/decisions/0005."""
+        was_proven = self._state.hosts[self.host].power_proof is not None
+        if loss is not None and loss.kind.is_closed_port:
+            self._state.note_closed_port(self.host, self._loop.time())
+        else:
+            what = "its agent answers" if loss is None else loss.kind.value
+            self.void_power_proof(f"it gave a sign of life ({what})")
+        if is_alive and not was_proven:  # else it stays among those that fell silent together
+            self._state.host_alive(self.host)
+
+    def void_power_proof(self, why: str) -> None:
+        """The host was fenced, and is not proven off any more: not after a restart either (S1)."""
+        if self._state.hosts[self.host].power_proof is None:
+            return
+        log.warning("not proven off any more", host=self.host, reason=why)
+        self._state.void_power_proof(self.host, f"{self.host} was fenced, and {why}")
+        self._note(Journaled.NOT_OFF, why)
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+    def link_missed(self, loss: Loss) -> None:
+        """No sign of life, but no verdict either."""
+        if loss.kind.is_silence:
+            self.link_unheard()
+        self._say_loss(loss)
+
+    def link_unheard(self) -> None:
+        """Nothing answers at its address: a port that is closed later is news."""
+        self._state.note_silence(self.host)
+
+    def _say_loss(self, loss: Loss) -> None:
+        at = self._state.hosts[self.host]
+        if self._state.memory_of_host(self.host).connected:
+            # It was when the last manager ended. What is written down is what is shown, and a
+            # reset rests on it: it must not make a host that is gone one that may be fenced.
+            self._note(Journaled.DISCONNECT, str(loss))
+        if at.loss is None or at.loss.kind is not loss.kind:
+            peer_log.info("not connected", host=self.host, reason=str(loss))
+            at.loss = loss
+            self._context.desk.learnt(self._context.groups_of(self.host))
+
+    def link_answered(self, sent_at: float) -> None:
+        """A heartbeat was answered."""
+        at = self._state.hosts[self.host]
+        if at.suspect_at is not None:
+            peer_log.info("answers again", host=self.host)
+            if at.accepted:
+                self._note(Journaled.ANSWERS)
+            self._state.host_alive(self.host)
+        if not at.accepted and self.link.connection is not None:
+            at.accepted = True
+            self._begin_to_look(self.link.connection)
+        waited_for = at.answered_at <= self._state.last_verdict_at < sent_at
+        at.answered_at = max(at.answered_at, sent_at)
+        if waited_for:
+            self._context.desk.heard(self._context.groups_of(self.host))
+
+    def link_suspect(self, since: float) -> None:
+        """An answer is overdue."""
+        at, memory = self._state.hosts[self.host], self._state.memory_of_host(self.host)
+        idle = not memory.active and not self._may_hold_groups()
+        if not memory.seen or idle or at.power_proof is not None:
+            return  # its silence tells nothing new, and counts for nothing
+        if at.suspect_at is None:
+            at.suspect_at = since
+            peer_log.warning("suspect", host=self.host)
+            if at.accepted:
+                self._note(Journaled.SUSPECT, "a heartbeat is overdue")
+
+    def _may_hold_groups(self) -> bool:
+        """Was anything last seen running here?"""
+        last_seen = self._state.knowledge.last_seen
+        return any(
+            last_seen(group, self.host) is Presence.RUNNING
+            for group in self._state.groups_of(self.host)
+        )
+
+    def link_lost(self, loss: Loss) -> None:
+        """The verdict."""
+        at = self._state.hosts[self.host]
+        if at.power_proof is not None:
+            return  # it is off, as it should be
+        at.lost_at = self._state.last_verdict_at = self._loop.time()
+        at.loss = loss
+        if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
+            at.fence_retry_at = at.lost_at  # an administrator's one attempt was of before it died
+        log.error("declared lost", host=self.host, reason=str(loss))
+        self._context.desk.changed(self._context.groups_of(self.host))
+
+
+def _boot(before: str, now: str) -> str:
+    """What two boot identities, either of which may be unknown, say in words."""
+    if not before or not now:
+        return "whether it has booted meanwhile is not known"
+    if before != now:
+        return "it has booted: nothing of before runs on"
+    return "the same boot: what ran there may run on"

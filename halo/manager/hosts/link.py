@@ -1,0 +1,374 @@
+"""The connection to one agent: made, watched by heartbeats, lost, made again.
+
+A link knows nothing of groups. It reports four things to its owner, in order and in plain calls:
+up, down, alive (a sign of life while there is no connection) and lost (the silence became a
+verdict). After `down` it does not connect again before :meth:`HostLink.release` is called, so that
+no token of the old connection can meet the new one; and while it is stood down (the host is being
+fenced) it does nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Protocol
+
+import structlog
+
+from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.hosts.losing_sight import ATTEMPTS_PER_BUDGET, LossDetector, heartbeat_period_s
+from halo.core.model import Host, Settings
+from halo.manager.common.turns import Turns
+from halo.ports import AgentConnection, AgentConnector
+
+log = structlog.get_logger("halo.link")
+
+HEARTBEATS_IN_FLIGHT = 8
+QUEUE_LOOK_S = 0.25
+"""How soon an attempt that waits for its turn is looked at again; it is not judged meanwhile."""
+
+
+class ProbeAnswer(Enum):
+    """What a fresh connection attempt says of an agent."""
+
+    ANSWERS = "it answers"
+    NONE = "no answer"
+    CLOSED_PORT = "something answers at its address, and no agent"
+    NOT_ASKED = "it could not be asked: the fault is on the manager's side"
+
+
+class LinkOwner(Protocol):
+    """Who is told what happens on a link. None of these may block or await."""
+
+    def link_up(self, connection: AgentConnection) -> None: ...
+
+    def link_down(self, loss: Loss) -> None: ...
+
+    def link_alive(self, loss: Loss) -> None:
+        """Something answered for a host that is not connected, such as a refusal."""
+        ...
+
+    def link_probed(self, loss: Loss | None) -> None:
+        """A probe while stood down met a sign of life; None: the agent answered it."""
+        ...
+
+    def link_unheard(self) -> None: ...
+
+    def link_missed(self, loss: Loss) -> None:
+        """A connection attempt failed without a sign of life."""
+        ...
+
+    def link_answered(self, sent_at: float) -> None:
+        """A heartbeat sent at `sent_at` was answered."""
+        ...
+
+    def link_suspect(self, since: float) -> None:
+        """An answer is overdue; the silence began at `since`."""
+        ...
+
+    def link_lost(self, loss: Loss) -> None:
+        """The silence became a verdict."""
+        ...
+
+
+class HostLink:
+    """Keeps one connection to one agent, for ever."""
+
+    def __init__(
+        self,
+        host: Host,
+        connector: AgentConnector,
+        settings: Settings,
+        owner: LinkOwner,
+        turns: Turns,
+        grace_s: float = 0.0,
+    ) -> None:
+        self._host = host
+        self._turns = turns
+        self._connector = connector
+        self._settings = settings
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._period_s = heartbeat_period_s(settings)
+        # Two attempts have to fit into a budget, or the verdict waits for the end of a third.
+        self._retry_s = min(
+            settings.reconnect_interval_s, settings.loss_budget_s / ATTEMPTS_PER_BUDGET
+        )
+        self._detector = LossDetector(settings, self._loop.time(), grace_s)
+        self._connection: AgentConnection | None = None
+        self._pings: set[asyncio.Task[None]] = set()
+        self._released = asyncio.Event()
+        self._released.set()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
+        self._attempt: asyncio.Task[AgentConnection] | None = None
+        self._attempt_ends_at = float("inf")
+        self._is_queued = False  # the attempt was accepted there, and waits for its turn here
+        self._declared_lost = False
+        self._ended_by_us = False  # the last connection
+        self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
+        self._defect: Exception | None = None
+
+    @property
+    def connection(self) -> AgentConnection | None:
+        """The standing connection, if any."""
+        return self._connection
+
+    def release(self) -> None:
+        """Every token of the old connection is home: connect again."""
+        self._released.set()
+
+    def stand_down(self) -> None:
+        """Drop the connection and stay away until :meth:`resume`."""
+        self._allowed.clear()
+        if self._connection is not None:
+            self._connection.close()
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    def resume(self) -> None:
+        """Come back after :meth:`stand_down`; silence is counted from now."""
+        self._detector = LossDetector(self._settings, self._loop.time())
+        self._declared_lost = False
+        self._allowed.set()
+
+    async def run(self) -> None:
+        """Connect, watch, and connect again, until cancelled."""
+        try:
+            while True:
+                await self._allowed.wait()
+                await self._released.wait()
+                began = self._loop.time()
+                connection = await self._connect()
+                if connection is not None:
+                    await self._serve(connection)
+                    if self._ended_by_us or self._loop.time() - began >= self._retry_s:
+                        continue
+                    # Else an agent that greets and breaks off would have us do nothing else.
+                pause = self._retry_s - (self._loop.time() - began)
+                await self._pause(max(pause, 0.01))
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+            for task in self._pings:
+                task.cancel()
+
+    async def probe(self, deadline_s: float) -> ProbeAnswer:
+        """While stood down: does the agent answer a fresh connection? (S3)"""
+        try:
+            connection = await self._connector.connect(self._host, deadline_s)
+        except LinkError as error:
+            kind = error.loss.kind
+            if kind.proves_nothing:
+                return ProbeAnswer.NOT_ASKED
+            if kind.is_silence:
+                self._owner.link_unheard()
+            died = kind.is_closed_port and self._settings.fence_on_connection_close
+            if kind.is_sign_of_life and not died:
+                self._owner.link_probed(error.loss)
+            if kind.is_closed_port:
+                return ProbeAnswer.NONE if died else ProbeAnswer.CLOSED_PORT
+            return ProbeAnswer.ANSWERS if kind.is_sign_of_life else ProbeAnswer.NONE
+        connection.close()
+        self._owner.link_probed(None)
+        return ProbeAnswer.ANSWERS
+
+    def ping(self) -> None:
+        """Send a heartbeat now, out of turn; `link_answered` tells when it is answered."""
+        if self._connection is not None and not self._connection.identity.legacy:
+            self._send_heartbeat(self._connection)
+
+    # --- disconnected ------------------------------------------------------------------------
+
+    async def _connect(self) -> AgentConnection | None:
+        """One attempt. It is judged while it hangs, so that a verdict is never late."""
+        deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
+        self._attempt_ends_at = self._loop.time() + deadline_s
+        self._detector.sent()
+        connecting = self._connector.connect(self._host, deadline_s, self._turn)
+        self._attempt = attempt = self._loop.create_task(connecting)
+        try:
+            while True:
+                timeout = self._until_verdict()
+                judged_at = self._loop.time() + timeout if timeout else float("inf")
+                done, _ = await asyncio.wait({attempt}, timeout=timeout)
+                self._detector.woke(self._loop.time(), min(judged_at, self._attempt_ends_at))
+                if done:
+                    break
+                if not self._is_queued:
+                    self._judge(Loss(LossKind.SILENT, "no answer to a connection attempt"))
+            if attempt.cancelled():
+                return None
+            error = attempt.exception()
+            if error is None:
+                return attempt.result()
+            if not isinstance(error, LinkError):
+                raise error
+            self._missed(error.loss)
+            return None
+        finally:
+            if not attempt.done():
+                attempt.cancel()
+            elif not attempt.cancelled():
+                attempt.exception()  # taken note of, though we end in the very turn it came
+            self._attempt = None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[float]:
+        """A turn for the greeting; gives how long it was waited for, which is no silence."""
+        asked_at, ends_at = self._loop.time(), self._attempt_ends_at
+        self._is_queued, self._attempt_ends_at = True, float("inf")
+        try:
+            async with self._turns.one():
+                waited_s = self._loop.time() - asked_at
+                self._is_queued, self._attempt_ends_at = False, ends_at + waited_s
+                self._detector.excuse(asked_at, asked_at + waited_s)
+                yield waited_s
+        finally:
+            self._is_queued = False
+
+    def _until_verdict(self) -> float | None:
+        """How long until a hanging attempt could complete a verdict; None: it cannot."""
+        if self._declared_lost:
+            return None
+        if self._is_queued:
+            return QUEUE_LOOK_S  # by then it may be on its way
+        left = self._detector.verdict_at() - self._loop.time()
+        return None if left <= 0 else left + 0.001
+
+    def _missed(self, loss: Loss) -> None:
+        now = self._loop.time()
+        self._last_loss = loss
+        if loss.kind.proves_nothing:
+            self._detector.begin_afresh(now)
+            self._owner.link_missed(loss)
+        elif loss.kind.is_silence:
+            self._owner.link_missed(loss)
+            self._judge(loss)
+        elif loss.kind.is_closed_port and self._settings.fence_on_connection_close:
+            self._owner.link_missed(loss)
+            self._declare_lost(loss)
+        else:
+            self._detector.alive(now)
+            self._declared_lost = False
+            self._owner.link_alive(loss)
+
+    def _judge(self, loss: Loss) -> None:
+        now = self._loop.time()
+        if self._detector.is_suspect(now, self._retry_s):
+            self._owner.link_suspect(self._detector.silent_since)
+        if self._detector.is_lost(now):
+            self._declare_lost(loss)
+
+    def _declare_lost(self, loss: Loss) -> None:
+        if not self._declared_lost:
+            self._declared_lost = True
+            self._owner.link_suspect(min(self._detector.silent_since, self._loop.time()))
+            self._owner.link_lost(loss)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a verdict that falls due meanwhile is not late."""
+        left = self._until_verdict()
+        if left is not None and left < seconds:
+            await self._sleep(left)
+            self._judge(self._last_loss)
+            seconds -= left
+        await self._sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        due = self._loop.time() + seconds
+        await asyncio.sleep(seconds)
+        self._detector.woke(self._loop.time(), due)
+
+    # --- connected ---------------------------------------------------------------------------
+
+    async def _serve(self, connection: AgentConnection) -> None:
+        """Watch a connection until it ends."""
+        if not self._allowed.is_set():
+            connection.close()
+            self._ended_by_us = True
+            return
+        self._connection = connection
+        self._released.clear()
+        self._declared_lost = False
+        self._detector.alive(self._loop.time())
+        self._owner.link_up(connection)
+        loss = await self._watch(connection)
+        if self._defect is not None:
+            raise self._defect
+        self._connection = None
+        connection.close()
+        for task in self._pings:
+            task.cancel()
+        if connection.identity.legacy:
+            # It sent no signs of life that count. Hosts that fall silent together must be seen to.
+            self._detector.begin_afresh(self._loop.time())
+        self._ended_by_us = loss.kind is LossKind.STALE
+        self._owner.link_down(loss)
+        self._after_loss(loss)
+
+    def _after_loss(self, loss: Loss) -> None:
+        """What the end of a connection says of the host."""
+        now = self._loop.time()
+        if loss.kind.is_silence:
+            self._judge(loss)
+        elif loss.kind.is_closed_port and self._settings.fence_on_connection_close:
+            self._declare_lost(loss)
+        elif loss.kind is not LossKind.STALE:
+            self._detector.alive(now)
+
+    async def _watch(self, connection: AgentConnection) -> Loss:
+        """Send heartbeats until the connection closes or the silence is a verdict."""
+        closed = self._loop.create_task(connection.wait_closed())
+        try:
+            due = self._loop.time()
+            while True:
+                now = self._loop.time()
+                if not connection.identity.legacy:
+                    self._detector.woke(now, due)
+                    if self._detector.is_lost(now):
+                        return Loss(
+                            LossKind.SILENT,
+                            f"heartbeats unanswered for {now - self._detector.silent_since:.1f} s",
+                        )
+                    if self._detector.is_suspect(now, self._period_s):
+                        self._owner.link_suspect(self._detector.silent_since)
+                    self._send_heartbeat(connection)
+                due = self._next_due(now)
+                done, _ = await asyncio.wait({closed}, timeout=due - now)
+                if done:
+                    self._detector.woke(self._loop.time(), due)
+                    return closed.result()
+        finally:
+            if not closed.done():
+                closed.cancel()
+
+    def _next_due(self, now: float) -> float:
+        """The next heartbeat, or the moment of the verdict if that comes first."""
+        due = now + self._period_s
+        verdict = self._detector.verdict_at()
+        return verdict if now < verdict < due else due
+
+    def _send_heartbeat(self, connection: AgentConnection) -> None:
+        self._detector.sent()
+        if len(self._pings) >= HEARTBEATS_IN_FLIGHT:
+            return
+        task = self._loop.create_task(self._heartbeat(connection))
+        self._pings.add(task)
+        task.add_done_callback(self._pings.discard)
+
+    async def _heartbeat(self, connection: AgentConnection) -> None:
+        sent_at = self._loop.time()
+        try:
+            await connection.heartbeat()
+        except LinkError:
+            return  # the watcher learns of the end by itself
+        except Exception as error:  # our own fault: it must not pass for the host's silence
+            self._defect = error
+            connection.close()
+            return
+        if connection is self._connection:
+            self._detector.alive(self._loop.time())
+            self._owner.link_answered(sent_at)

@@ -1,0 +1,1 @@
+"""Where tokens wait that no host holds, and what is done about second copies."""

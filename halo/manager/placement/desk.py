@@ -1,0 +1,250 @@
+"""The desk: where every token waits that no host task holds, and from where it is handed out.
+
+It asks :func:`halo.core.groups.placement.decide` again whenever something changed for a waiting
+group, and carries the answer out: hands the token to a host, or has hosts probed, pinged, verified,
+fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from halo.core.cluster.knowledge import Presence
+from halo.core.groups.placement import Decision, decide
+from halo.core.hosts.machine import ManageOrder
+from halo.core.journal.records import Event
+from halo.core.model import GroupId, HostId
+from halo.core.tokens import ResourceToken
+from halo.manager.common.context import Context
+from halo.manager.common.wakeup import Wakeup
+from halo.manager.hosts.host_task import HostTask
+from halo.manager.placement.second_copy import SecondCopies
+from halo.telling import PeerLog
+
+DECISIONS_AT_ONCE = 20
+RECHECK_SPACING_S = 0.0005
+DECISION_HOLDS_S = 20.0
+"""How long what was sampled for a decision is proof, while it waits for something else: people may
+have started by hand what an agent said was stopped."""
+
+log = structlog.get_logger("halo.desk")
+peer_log = PeerLog("halo.desk")
+
+
+class Fencing(Protocol):
+    """What the desk needs of the fencing desk."""
+
+    def fence_automatically(self, host: HostId) -> None: ...
+
+
+class Verifying(Protocol):
+    """What it needs of the device desk."""
+
+    def verify(self, host: HostId) -> None: ...
+
+
+class PlacementDesk:
+    """Holds waiting tokens and places them."""
+
+    def __init__(
+        self,
+        context: Context,
+        hosts: dict[HostId, HostTask],
+        fencing: Fencing,
+        devices: Verifying,
+        copies: SecondCopies,
+    ) -> None:
+        self._context = context
+        self._state = context.state
+        self._hosts = hosts
+        self._fencing = fencing
+        self._devices = devices
+        self._copies = copies
+        self._loop = asyncio.get_running_loop()
+        self._tokens: dict[GroupId, ResourceToken] = {}
+        self._since: dict[GroupId, float] = {}
+        self._holds_s: dict[GroupId, float] = {}  # where a decision was begun afresh
+        self._dirty: dict[GroupId, None] = {}
+        self._recheck: dict[GroupId, float] = {}
+        self._pinged: dict[HostId, float] = {}
+        self._recheck_at: float | None = None  # no group is to be decided again before this
+        self._wake = Wakeup()
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def mint(self) -> None:
+        """Mint the one token of every group, at start-up."""
+        for group in self._state.cluster.groups:
+            self._tokens[group] = self._state.ledger.mint(group, "desk")
+        self.changed(self._state.cluster.groups)
+
+    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+        """Take a token home."""
+        group = token.group
+        self._tokens[group] = token.hand_to("desk")
+        self._since[group] = since
+        self._say(group, detail, failed=False)
+        self._mark([group])
+
+    def changed(self, groups: Iterable[GroupId]) -> None:
+        """Something outside changed: decide afresh; older monitors are no proof any more."""
+        now = self._loop.time()
+        for group in groups:
+            if group in self._tokens:
+                self._since[group] = now
+                self._mark([group])
+            else:
+                self._wake_holder(group)
+
+    def learnt(self, groups: Iterable[GroupId]) -> None:
+        """An answer came in: decide again."""
+        for group in groups:
+            if group in self._tokens:
+                self._mark([group])
+            else:
+                self._wake_holder(group)
+
+    def heard(self, groups: Iterable[GroupId]) -> None:
+        """A ping was answered, which a fence may wait for (S5). After a verdict that is every
+        host's next heartbeat, and to those who manage a group it is no news."""
+        self._mark(group for group in groups if group in self._tokens)
+
+    def _wake_holder(self, group: GroupId) -> None:
+        """What changed elsewhere may let a group leave its host, or end what held it there: nothing
+        else tells its task. One that runs, and is to stay, has nothing to do."""
+        host, found = self._state.groups[group].managed_on, self._state.cluster.groups[group]
+        if host is None:
+            return
+        runs = all(
+            self._state.knowledge.of(resource.id, host).presence is Presence.RUNNING
+            for resource in found.resources
+        )
+        if not runs or self._state.departure_reason(found, host) is not None:
+            self._hosts[host].poke(group)
+
+    def second_copy(self, group: GroupId) -> None:
+        """A group is seen on two hosts: act by its policy."""
+        self._copies.seen(self._state.cluster.groups[group])
+
+    def tokens_held(self) -> list[ResourceToken]:
+        """Every token that waits here, for the audit."""
+        return list(self._tokens.values())
+
+    def holds(self, group: GroupId) -> bool:
+        """Does the group's token wait here?"""
+        return group in self._tokens
+
+    def _mark(self, groups: Iterable[GroupId]) -> None:
+        for group in groups:
+            self._dirty[group] = None
+        if self._dirty:
+            self._wake.ring()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Decide until cancelled."""
+        while True:
+            await self._sleep()
+            dirty, self._dirty = self._dirty, {}
+            for number, group in enumerate(dirty, start=1):
+                if group in self._tokens:
+                    self._carry_out(group, self._decide(group))
+                if number % DECISIONS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # heartbeats do not wait for ten thousand decisions
+
+    async def _sleep(self) -> None:
+        """Wait for a change, or for the next decision that waits for time to pass."""
+        if not self._dirty:
+            self._wake.reset()
+            await self._wake.sleep_until(self._recheck_at)
+        now = self._loop.time()
+        if self._recheck_at is None or now < self._recheck_at:
+            return
+        for group in [group for group, at in self._recheck.items() if at <= now]:
+            del self._recheck[group]
+            self._dirty[group] = None
+        self._recheck_at = min(self._recheck.values(), default=None)
+
+    def _decide(self, group: GroupId) -> Decision:
+        now = self._loop.time()
+        since, found = self._since.setdefault(group, now), self._state.cluster.groups[group]
+        decision = decide(self._state, found, since, now)
+        holds_s = self._holds_s.get(group, DECISION_HOLDS_S)
+        if decision.start_on is None or now - since <= holds_s:
+            return decision
+        # Look once more. It may have been the look itself that took so long: then more is allowed.
+        self._since[group], self._holds_s[group] = now, 2 * holds_s
+        return decide(self._state, found, now, now)
+
+    def _carry_out(self, group: GroupId, decision: Decision) -> None:
+        self._say(group, decision.reason, failed=decision.failed)
+        self._note_rest(group, decision)
+        self._recheck.pop(group, None)
+        target = decision.manage_on or decision.start_on
+        if target is not None:
+            self._release_needs_elsewhere(group, target)
+            self._hand_out(group, target)
+            return
+        if decision.second_copy:
+            self.second_copy(group)
+        now = self._loop.time()
+        if decision.recheck_s is not None:
+            # Where thousands wait, each waits a little longer: it must not cost a core.
+            due = now + max(decision.recheck_s, len(self._recheck) * RECHECK_SPACING_S)
+            self._recheck[group] = due
+            self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
+        for host in decision.probe:
+            self._hosts[host].probe(group)
+        for host in decision.ping:
+            self._ping(host, now)
+        for host in decision.verify:
+            self._devices.verify(host)
+        for host, refusal in decision.not_fenced:
+            self._say_not_fenced(host, refusal)
+        for host in decision.fence:
+            self._say_not_fenced(host, "")
+            self._fencing.fence_automatically(host)
+
+    def _note_rest(self, group: GroupId, decision: Decision) -> None:
+        """Write down that a group that is to stay stopped is so, or, started by hand, no more: what
+        is gone from the config is minded unless it was known to be stopped."""
+        was_at_rest = self._state.remembered.group(group).at_rest
+        if was_at_rest is decision.at_rest or not (decision.at_rest or decision.manage_on):
+            return
+        journal = self._context.journal
+        journal.note(journal.make(Event.AT_REST, group, known=decision.at_rest))
+
+    def _hand_out(self, group: GroupId, host: HostId) -> None:
+        order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
+        self._holds_s.pop(group, None)
+        self._hosts[host].manage(self._tokens.pop(group), order)
+
+    def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:
+        """Where it is known to be stopped it needs nothing shared."""
+        found = self._state.cluster.groups[group]
+        for host in found.candidates:
+            if host != target and self._state.knowledge.presence(found, host) is Presence.STOPPED:
+                self._state.needs.drop_group(group, host)
+
+    def _ping(self, host: HostId, now: float) -> None:
+        """At most one ping a verdict: its answer wakes every group that waits for it."""
+        if self._pinged.get(host, float("-inf")) <= self._state.last_verdict_at:
+            self._pinged[host] = now
+            self._hosts[host].link.ping()
+
+    def _say(self, group: GroupId, text: str, *, failed: bool) -> None:
+        at = self._state.groups[group]
+        if at.comment != text:
+            log.debug("waits", group=group, reason=text)
+        at.comment, at.failed = text, failed
+
+    def _say_not_fenced(self, host: HostId, refusal: str) -> None:
+        at = self._state.hosts[host]
+        if refusal and at.fence_held.split("(")[0] != refusal.split("(")[0]:
+            peer_log.warning("not fenced", host=host, reason=refusal)
+        at.fence_held = refusal
