@@ -181,7 +181,7 @@ class FenceOracle:
             if orders.frozen.surely(True) or self.oracle.observe_only:
                 self.world.violated("S4", f"{host} is powered on while frozen or observing")
             return
-        attempt = self.oracle.manager.fence_desk._attempts.get(host)
+        attempt = self.oracle.manager.fence_desk.attempt_of(host)
         if self._attempts.get(host) is attempt:
             return  # a further device or level of the same attempt
         self._attempts[host] = attempt

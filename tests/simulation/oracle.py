@@ -276,7 +276,7 @@ class Oracle:
         watch = self.hosts[host]
         if watch.heard_over is not connection:
             self.world.violated("ready", f"a report of {host} is taken before a heartbeat")
-        if host in self.manager.fence_desk._attempts:
+        if self.manager.fence_desk.attempt_of(host) is not None:
             self.world.violated("S3", f"a report of {host} is taken while it is being fenced")
         for found in batch.results:
             name, result = found.resource, found.result

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from halo.core.errors import Loss, LossKind
+from halo.core.fencing.answers import ProbeAnswer
 from halo.core.model import Host, Settings
 from halo.manager.common.turns import Turns
-from halo.manager.hosts.link import HEARTBEATS_IN_FLIGHT, HostLink, ProbeAnswer
+from halo.manager.hosts.link import HEARTBEATS_IN_FLIGHT, HostLink
 from halo.ports import AgentConnection
 
 from .fake_agents import FakeAgent, FakeConnector

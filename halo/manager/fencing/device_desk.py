@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from halo.core.fencing import rules
+from halo.core.fencing.answers import OffWord
 from halo.core.journal.records import Event
 from halo.core.model import FenceDevice, HostId
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
@@ -22,20 +23,6 @@ VERIFY_PAUSE_S = 5.0
 ANSWER_POLL_S = 0.05
 
 log = structlog.get_logger("halo.fence")
-
-
-@dataclass(frozen=True, slots=True)
-class OffWord:
-    """What the fence devices of a host said: off, by `level`, or the `problem`.
-
-    `asked_at`, `answered_at`: the oldest question and answer behind it. `says_on`: a device said
-    on, of the level that counts, or of each level."""
-
-    level: int | None = None
-    problem: str = ""
-    says_on: bool = False
-    asked_at: float = float("-inf")
-    answered_at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)

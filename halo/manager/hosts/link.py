@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import Enum
 from typing import Protocol
 
 import structlog
 
 from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.fencing.answers import ProbeAnswer
 from halo.core.hosts.losing_sight import ATTEMPTS_PER_BUDGET, LossDetector, heartbeat_period_s
 from halo.core.model import Host, Settings
 from halo.manager.common.turns import Turns
@@ -28,15 +28,6 @@ log = structlog.get_logger("halo.link")
 HEARTBEATS_IN_FLIGHT = 8
 QUEUE_LOOK_S = 0.25
 """How soon an attempt that waits for its turn is looked at again; it is not judged meanwhile."""
-
-
-class ProbeAnswer(Enum):
-    """What a fresh connection attempt says of an agent."""
-
-    ANSWERS = "it answers"
-    NONE = "no answer"
-    CLOSED_PORT = "something answers at its address, and no agent"
-    NOT_ASKED = "it could not be asked: the fault is on the manager's side"
 
 
 class LinkOwner(Protocol):

@@ -1,0 +1,51 @@
+"""What is kept of one attempt to fence a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from halo.core.cluster.state import ClusterState, FencePhase
+from halo.core.fencing import rules
+from halo.core.fencing.outcomes import Outcome
+from halo.core.fencing.steps import Begin, Kind
+from halo.core.model import HostId
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt, from the decision to the outcome."""
+
+    kind: Kind
+    comment: str
+    ticket: int | None
+    automatic: bool  # for the records; of an open intent, what that one was
+    before: FencePhase  # what an attempt that is called off goes back to
+    verdict_at: float | None  # the verdict that it was decided on
+    greeted: tuple[int, bool]  # the connection at the decision
+    begun_at: float
+    level: int = 0
+    problems: list[str] = field(default_factory=list)
+    left_off: list[str] = field(default_factory=list)  # devices of failed levels that did switch
+    outcome: Outcome | None = None
+
+    @classmethod
+    def of(cls, begin: Begin, state: ClusterState, host: HostId, now: float) -> Attempt:
+        """The attempt that is decided on now."""
+        at, kind = state.hosts[host], begin.kind
+        automatic = kind is Kind.AUTOMATIC
+        if kind is Kind.OPEN_INTENT:
+            automatic = rules.was_automatic(state.memory_of_host(host))
+        return cls(
+            kind, begin.comment, begin.ticket, automatic,
+            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now,
+        )  # fmt: skip
+
+    def expired(self, state: ClusterState, host: HostId) -> str | None:
+        """Why the host may not be powered off any more; None while it may.
+
+        An administrator's attempt holds whatever happens meanwhile."""
+        if self.kind is Kind.COMMAND:
+            return None
+        if self.kind is Kind.SECOND_COPY:  # the host may well answer
+            return rules.hold_reason(state, host)
+        return rules.abandon_reason(state, host, self.verdict_at)

@@ -1,0 +1,400 @@
+"""Fencing one host, with proof: intent, off, status, "does its agent still answer?", record (S3).
+
+Events in, actions out (:mod:`halo.core.fencing.steps`). The machine knows no clock, task, program
+or disk: the caller runs every :class:`Do` it is given, hands the result back to
+:meth:`FenceMachine.handle`, and ends what it is told to end.
+
+From the intent to the outcome the host's phase is `FencePhase.RUNNING`: nothing that it says is
+acted on. No off is sent before every token is home. One attempt a host at a time; a result that is
+not waited for any more is late, and is discarded. :data:`TABLE` names what may happen in each
+stage; anything else is a defect and raises InvariantError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.errors import CommandFailed, CommandRefused, InvariantError
+from halo.core.fencing import rules, steps
+from halo.core.fencing.answers import ProbeAnswer
+from halo.core.fencing.attempt import Attempt
+from halo.core.fencing.inquiry import Inquiry
+from halo.core.fencing.outcomes import Confirmed, Failed, Outcome
+from halo.core.fencing.reboot import RebootMachine
+from halo.core.fencing.runs import Outbox, Runs
+from halo.core.fencing.settling import entries, note_failure
+from halo.core.fencing.steps import Kind, Stage
+from halo.core.journal.records import Event as Journaled
+from halo.core.journal.records import RememberedHost
+from halo.core.model import FenceDevice, HostId
+
+
+class FenceMachine:
+    """Fences one host: by itself, for the administrator, and again after failures."""
+
+    def __init__(self, state: ClusterState, host: HostId) -> None:
+        self._state = state
+        self._host = host
+        self._out = Outbox()
+        self._runs = Runs(self._out)
+        self.stage = Stage.AT_REST
+        self.attempt: Attempt | None = None
+        self._inquiry: Inquiry | None = None
+        self.reboot = RebootMachine(state, host, self._out)
+        self._cancellation: tuple[int, int] | None = None  # its ticket, and the run of its record
+        self._cancels: list[steps.Cancel] = []  # those that wait for an outcome, or for one another
+        self._cancelled_by: int | None = None  # its ticket, while the attempt's works end
+        self._now = 0.0
+
+    # --- what the caller asks ----------------------------------------------------------------
+
+    def handle(self, event: steps.Event, now: float) -> list[steps.Action]:
+        """Take in what happened at `now` (monotonic seconds); says what to do next, in order.
+
+        Raises InvariantError where the event makes no sense in this stage."""
+        self._now = now
+        if isinstance(event, steps.Begin):
+            self._begin(event)
+        elif isinstance(event, steps.Cancel):
+            self._cancel(event)
+        elif self._cancellation is not None and event.run == self._cancellation[1]:
+            self._cancellation_written(event)
+        elif self.reboot.awaits(event.run):
+            self.reboot.handle(event, now)
+            if self.stage is Stage.QUEUED and not self.reboot.is_switching:
+                self._next_level()
+        elif self._runs.take(event.run):  # else it is late: nobody waits for it any more
+            handler = TABLE.get((self.stage, type(event)))
+            if handler is None:
+                what = type(event).__name__
+                raise InvariantError(f"the fence of {self._host}: {what} while {self.stage.value}")
+            handler(self, event)
+        return self._out.take()
+
+    def resume_reboot(self, now: float) -> list[steps.Action]:
+        """At start-up: power the host on, where a fence of before left that owed."""
+        if self._memory.reboot_owed and self._at.power_proof is not None:
+            self.reboot.owe(now)
+        return self._out.take()
+
+    def expired(self) -> str | None:
+        """Why the host may not be powered off any more; None while it may.
+
+        Asked in the step that sends each off: the host may have answered, or the administrator have
+        frozen the cluster, since the decision."""
+        return self._attempt.expired(self._state, self._host)
+
+    # --- the intent --------------------------------------------------------------------------
+
+    def _begin(self, begin: steps.Begin) -> None:
+        at = self._at
+        if self.stage is not Stage.AT_REST:
+            self._cannot_begin(begin)
+            return
+        if at.fence_phase is FencePhase.RUNNING:
+            raise InvariantError(f"a second fence of {self._host} was begun")
+        self.attempt = Attempt.of(begin, self._state, self._host, self._now)
+        at.fence_phase = FencePhase.RUNNING
+        if begin.kind is Kind.COMMAND:
+            self._tell(steps.Weight.WARNING, "fencing", by="administrator")
+            self._write_intent(must=True)
+        elif begin.kind is Kind.CONFIRM_OFF:
+            self._out.say(steps.StandDown())
+            self._gather()
+        elif begin.kind is Kind.OPEN_INTENT:
+            self._out.say(steps.StandDown())
+            self._inquire(None)
+        else:
+            self._tell(steps.Weight.ERROR, "fencing", by="manager", reason=begin.comment)
+            self._state.note_automatic_fence(self._now)
+            if begin.kind is Kind.SECOND_COPY:
+                self._out.say(steps.StandDown())
+            self._write_intent(must=False)
+
+    def _cannot_begin(self, begin: steps.Begin) -> None:
+        if begin.ticket is None:
+            return  # the manager's own: it is decided again
+        why = f"{self._host} is being fenced already"
+        if begin.kind is Kind.CONFIRM_OFF:
+            why = f"the fencing of {self._host} is just ending; try again"
+        self._out.say(steps.Answer(begin.ticket, CommandRefused(why)))
+
+    def _write_intent(self, *, must: bool) -> None:
+        automatic = self._attempt.kind is Kind.AUTOMATIC
+        intent = steps.Entry(
+            Journaled.FENCE_INTENT, self._attempt.comment, {"automatic": automatic}
+        )
+        self.stage = Stage.RECORDING
+        self._runs.do(steps.Write((intent,), must))
+
+    def _intent_written(self, _: steps.Written) -> None:
+        """An administrator's attempt begins only when its intent is on disk (S7)."""
+        if self._attempt.kind is Kind.COMMAND:
+            self._attempt.verdict_at = self._at.lost_at
+            self._out.say(steps.StandDown())
+        self._gather()
+
+    def _intent_not_written(self, event: steps.NotWritten) -> None:
+        attempt, at = self._attempt, self._at
+        at.fence_phase = attempt.before
+        if (at.epoch, at.accepted) != attempt.greeted:  # it came back, and was not looked at
+            self._out.say(steps.StandDown(), steps.Resume())
+        self._out.say(steps.Poke())  # its groups were held meanwhile
+        self._close(CommandFailed(f"fencing {self._host} failed: {event.error}"))
+
+    def _gather(self) -> None:
+        self.stage = Stage.GATHERING
+        self._runs.do(steps.GatherTokens())
+
+    def _tokens_home(self, _: steps.TokensHome) -> None:
+        if self._attempt.kind is Kind.CONFIRM_OFF:
+            seen_at = self._attempt.begun_at  # at the latest: the disk may take its time
+            self._settle(Confirmed(seen_at, asked_at=seen_at))
+        elif self.reboot.is_switching:
+            # An on and an off of one host never run side by side: the later one would be undone.
+            self.stage = Stage.QUEUED
+        else:
+            self._next_level()
+
+    # --- one level after the other -----------------------------------------------------------
+
+    def _next_level(self) -> None:
+        attempt = self._attempt
+        attempt.level += 1
+        if attempt.level > len(self._levels):
+            self._give_up()
+        elif attempt.level > 1 and attempt.kind is Kind.AUTOMATIC:
+            # Stood down, its link hears nothing, and the level before may have taken a minute.
+            self.stage = Stage.LOOKING
+            self._runs.do(steps.Probe())
+        else:
+            self._send_off(self.expired())
+
+    def _looked(self, event: steps.Probed) -> None:
+        answers = event.answer is ProbeAnswer.ANSWERS
+        self._send_off("it answers again" if answers else self.expired())
+
+    def _send_off(self, abandoned: str | None) -> None:
+        attempt = self._attempt
+        if abandoned is not None:
+            attempt.problems.append(f"abandoned: {abandoned}")
+            if attempt.level == 1:
+                self._settle(Failed(attempt.problems[0], called_off=True))
+            else:
+                self._give_up()
+            return
+        self._out.say(steps.StandDown())
+        # What was proven before counts for nothing until the devices answer a later question.
+        self._state.doubt_power_proof(self._host, self._now)
+        self.stage = Stage.SWITCHING
+        self._runs.do(steps.SwitchOff(attempt.level))
+
+    def _switched(self, event: steps.ProgramsEnded) -> None:
+        wrong = rules.judge_off(event.results)
+        if wrong is None:
+            self._inquire(self._attempt.level)
+            return
+        devices = self._levels[self._attempt.level - 1]
+        self._attempt.left_off += [
+            device.agent
+            for device, off in zip(devices, event.results, strict=True)
+            if off.succeeded
+        ]
+        self._level_failed(wrong)
+
+    def _level_failed(self, why: str) -> None:
+        level = self._attempt.level
+        self._attempt.problems.append(f"level {level}: {why}" if len(self._levels) > 1 else why)
+        self._next_level()
+
+    def _give_up(self) -> None:
+        """No level is left, or none may be tried any more."""
+        text = "; ".join(self._attempt.problems)
+        if self._attempt.left_off:
+            text += f"; left off by failed levels: {', '.join(self._attempt.left_off)}"
+        self._settle(Failed(text))
+
+    # --- is it off? --------------------------------------------------------------------------
+
+    def _inquire(self, level: int | None) -> None:
+        self.stage = Stage.INQUIRING
+        kind = self._attempt.kind
+        self._inquiry = Inquiry(self._state, self._host, kind, self._out, self._runs)
+        self._inquiry.begin(level, self._now)
+
+    def _inquired(self, event: steps.Result) -> None:
+        if self._inquiry is None:
+            raise InvariantError(f"no inquiry about {self._host} is under way")
+        found = self._inquiry.handle(event, self._now)
+        if found is None:
+            return
+        self._inquiry = None
+        if isinstance(found, Confirmed) or found.distrust is not None or found.afresh:
+            self._settle(found)
+        else:
+            self._level_failed(found.why)
+
+    # --- the outcome -------------------------------------------------------------------------
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Write the outcome down. An outcome and a cancellation exclude each other: whichever is
+        written down first holds."""
+        self._attempt.outcome = outcome
+        if self._cancellation is not None:
+            self.stage = Stage.HELD
+            return
+        if isinstance(outcome, Failed) and not outcome.afresh:
+            if outcome.called_off:
+                self._tell(steps.Weight.WARNING, "fence called off", reason=outcome.why)
+            else:
+                self._tell(steps.Weight.ERROR, "fence failed", reason=outcome.why)
+        self.stage = Stage.SETTLING
+        records = entries(self._state, self._host, outcome, self._attempt)
+        self._runs.do(steps.Write(records, must=self._attempt.kind is Kind.CONFIRM_OFF))
+
+    def _outcome_written(self, _: steps.Written) -> None:
+        attempt = self._attempt
+        outcome, error = attempt.outcome, None
+        if isinstance(outcome, Confirmed):
+            self._confirmed(outcome)
+            if attempt.kind is Kind.COMMAND and self._state.journal_trouble is not None:
+                error = CommandFailed(
+                    f"{self._host} is fenced, but it could not be written down: a manager that is "
+                    f"restarted now does not know it ({self._state.journal_trouble})"
+                )
+        elif isinstance(outcome, Failed) and not outcome.afresh:
+            note_failure(self._state, self._host, outcome, self._attempt, self._now)
+            error = CommandFailed(f"fencing {self._host} failed: {outcome.why}")
+        self._leave(error)
+
+    def _confirmed(self, outcome: Confirmed) -> None:
+        self._tell(steps.Weight.WARNING, "fenced", level=outcome.level)
+        self._state.host_fenced(self._host, outcome.at, outcome.level, outcome.asked_at)
+        if outcome.is_doubted:
+            self._state.doubt_power_proof(self._host, self._now)
+        if self._attempt.automatic:
+            self.reboot.owe(self._now)
+
+    def _outcome_not_written(self, event: steps.NotWritten) -> None:
+        self._leave(event.error)
+
+    def _leave(self, error: Exception | None) -> None:
+        """The attempt is over: hear the host again, and have its groups decided."""
+        attempt, at = self._attempt, self._at
+        if at.fence_phase is FencePhase.RUNNING:
+            vouched = attempt.kind is Kind.CONFIRM_OFF
+            at.fence_phase = attempt.before if vouched else FencePhase.IDLE
+        if attempt.kind not in (Kind.CONFIRM_OFF, Kind.OPEN_INTENT):
+            self._out.say(steps.StandDown())  # what it said meanwhile was not acted on
+        self._out.say(steps.Resume(), steps.Learnt(afresh=attempt.kind is Kind.OPEN_INTENT))
+        self._close(error)
+
+    def _close(self, error: Exception | None) -> None:
+        ticket = self._attempt.ticket
+        self.attempt, self.stage = None, Stage.AT_REST
+        if ticket is not None:
+            self._out.say(steps.Answer(ticket, error))
+        self._look_at_cancels()
+
+    # --- cancelling --------------------------------------------------------------------------
+
+    def _cancel(self, cancel: steps.Cancel) -> None:
+        attempt = self.attempt
+        vouching = attempt is not None and attempt.kind is Kind.CONFIRM_OFF
+        ending = self.stage in (Stage.SETTLING, Stage.ENDING)
+        if vouching or ending or self._cancellation is not None:
+            self._cancels.append(cancel)
+        elif self._at.fence_phase is FencePhase.IDLE:
+            why = f"{self._host} is not being fenced (any more)"
+            self._out.say(steps.Answer(cancel.ticket, CommandRefused(why)))
+        else:
+            record = steps.Write((steps.Entry(Journaled.FENCE_CANCEL, cancel.comment),), must=True)
+            self._cancellation = (cancel.ticket, self._runs.do(record))
+
+    def _look_at_cancels(self) -> None:
+        waiting, self._cancels = self._cancels, []
+        for cancel in waiting:  # those that have to go on waiting come back
+            self._cancel(cancel)
+
+    def _cancellation_written(self, event: steps.Event) -> None:
+        if self._cancellation is None:
+            raise InvariantError(f"no cancellation of the fence of {self._host} is under way")
+        ticket, run = self._cancellation
+        self._cancellation = None
+        self._runs.take(run)
+        if isinstance(event, steps.NotWritten):
+            self._out.say(steps.Answer(ticket, event.error))
+            held = self.attempt.outcome if self.attempt and self.stage is Stage.HELD else None
+            if held is not None:
+                self._settle(held)
+            self._look_at_cancels()
+            return
+        at = self._at
+        if at.fence_phase is not FencePhase.IDLE:  # else it answered, or was not begun after all
+            at.fence_phase = FencePhase.FAILED
+            at.fence_error = "cancelled by the administrator"
+            at.fence_retry_at = float("inf")
+        if self.attempt is None or not self._runs.awaited():
+            self._cancelled(ticket)
+            return
+        self.stage, self._cancelled_by, self._inquiry = Stage.ENDING, ticket, None
+        for run in self._runs.awaited():
+            self._runs.stop(run, wait=True)
+
+    def _cancelled(self, ticket: int | None) -> None:
+        if self.attempt is not None:
+            what = f"the fencing of {self._host} was cancelled; whether it is off is not known"
+            self._leave(CommandFailed(what))
+        self._out.say(steps.Learnt())
+        if ticket is not None:
+            self._out.say(steps.Answer(ticket))
+        self._look_at_cancels()
+
+    def _work_ended(self, event: steps.Result) -> None:
+        """What a cancelled attempt still ran has ended: fence programs are killed, not left."""
+        if not self._runs.awaited():
+            ticket, self._cancelled_by = self._cancelled_by, None
+            self._cancelled(ticket)
+
+    # --- shorthands --------------------------------------------------------------------------
+
+    @property
+    def _attempt(self) -> Attempt:
+        if self.attempt is None:
+            raise InvariantError(f"{self._host} is not being fenced")
+        return self.attempt
+
+    @property
+    def _at(self) -> HostState:
+        return self._state.hosts[self._host]
+
+    @property
+    def _memory(self) -> RememberedHost:
+        return self._state.memory_of_host(self._host)
+
+    @property
+    def _levels(self) -> tuple[tuple[FenceDevice, ...], ...]:
+        return self._state.host_config(self._host).fence_levels
+
+    def _tell(self, weight: steps.Weight, text: str, **fields: object) -> None:
+        self._out.say(steps.Tell(weight, text, fields))
+
+
+_M = FenceMachine
+TABLE: dict[tuple[Stage, type[steps.Event]], Callable[[FenceMachine, Any], None]] = {
+    (Stage.RECORDING, steps.Written): _M._intent_written,
+    (Stage.RECORDING, steps.NotWritten): _M._intent_not_written,
+    (Stage.GATHERING, steps.TokensHome): _M._tokens_home,
+    (Stage.LOOKING, steps.Probed): _M._looked,
+    (Stage.SWITCHING, steps.ProgramsEnded): _M._switched,
+    **{(Stage.INQUIRING, result): _M._inquired for result in steps.RESULTS},
+    (Stage.SETTLING, steps.Written): _M._outcome_written,
+    (Stage.SETTLING, steps.NotWritten): _M._outcome_not_written,
+    # What is stopped may have ended by itself in the same moment.
+    **{(Stage.ENDING, result): _M._work_ended for result in steps.RESULTS},
+}
+"""What a result leads to in each stage. A pair that is missing cannot happen. `Begin` and `Cancel`
+may come in every stage; results of a power-on and of a cancellation's record are told apart by
+their run."""

@@ -1,0 +1,64 @@
+"""The works of a fence that are under way, by number, and the actions that leave a step."""
+
+from __future__ import annotations
+
+from halo.core.fencing.steps import Action, Do, Stop, Work
+
+
+class Outbox:
+    """Collects the actions of one step, in order."""
+
+    def __init__(self) -> None:
+        self._actions: list[Action] = []
+        self._runs = 0
+
+    def say(self, *actions: Action) -> None:
+        """One or more actions that have no result."""
+        self._actions += actions
+
+    def next_run(self) -> int:
+        """A number that no other work of this machine has."""
+        self._runs += 1
+        return self._runs
+
+    def take(self) -> list[Action]:
+        """What was collected since the last time."""
+        actions, self._actions = self._actions, []
+        return actions
+
+
+class Runs:
+    """Which works are waited for."""
+
+    def __init__(self, out: Outbox) -> None:
+        self._out = out
+        self._awaited: set[int] = set()
+
+    def do(self, work: Work) -> int:
+        """Begin a work; its run."""
+        run = self._out.next_run()
+        self._awaited.add(run)
+        self._out.say(Do(run, work))
+        return run
+
+    def stop(self, run: int, *, wait: bool = False) -> None:
+        """End a work, where it is under way. `wait`: its end is waited for."""
+        if run in self._awaited:
+            self._out.say(Stop(run))
+            if not wait:
+                self._awaited.discard(run)
+
+    def awaits(self, run: int) -> bool:
+        """Is this work waited for?"""
+        return run in self._awaited
+
+    def take(self, run: int) -> bool:
+        """It has ended. False: nobody waits for it any more."""
+        if run not in self._awaited:
+            return False
+        self._awaited.discard(run)
+        return True
+
+    def awaited(self) -> list[int]:
+        """Everything that is waited for."""
+        return sorted(self._awaited)
