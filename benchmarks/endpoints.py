@@ -28,7 +28,7 @@ import capnp
 
 from halo import __version__
 from halo.adapters import logs
-from halo.adapters.rpc.server import CapnpAgentServer
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome, ReportedResult
 from halo.core.peers.calls import Request, WatchRequest, Welcome

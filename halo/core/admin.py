@@ -9,7 +9,7 @@ from __future__ import annotations
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState, FencePhase
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
-from halo.core.journal.records import ErrorKind
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
 
 

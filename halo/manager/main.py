@@ -230,19 +230,7 @@ async def _serve(
         lag.start()
         pauses = CollectorPauses()
         pauses.start()
-        app = make_app(
-            manager.operations,
-            on_defect=manager.fatal,
-            status_text=StatusText(manager.operations.status_parts, manager.settled).read,
-            root_status_text=StatusText(manager.operations.root_parts, manager.settled).read,
-            debug=lambda: {
-                "loop_lag": lag.figures(),
-                "loop_lag_5s": lag.figures(5.0),
-                "collector": pauses.figures(),
-                "tasks": len(asyncio.all_tasks()),
-            },
-        )
-        runner = make_runner(app)
+        runner = _api(manager, lag, pauses)
         await runner.setup()
         site = None
         try:
@@ -256,6 +244,23 @@ async def _serve(
             await _close(site, runner)
             connector.close()
             await fence_programs.close()
+
+
+def _api(manager: Manager, lag: LoopLag, pauses: CollectorPauses) -> web.AppRunner:
+    """The HTTP API over this manager."""
+    app = make_app(
+        manager.operations,
+        on_defect=manager.fatal,
+        status_text=StatusText(manager.operations.status_parts, manager.settled).read,
+        root_status_text=StatusText(manager.operations.root_parts, manager.settled).read,
+        debug=lambda: {
+            "loop_lag": lag.figures(),
+            "loop_lag_5s": lag.figures(5.0),
+            "collector": pauses.figures(),
+            "tasks": len(asyncio.all_tasks()),
+        },
+    )
+    return make_runner(app)
 
 
 def _watch_certificates(

@@ -10,7 +10,9 @@ import structlog
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState, FencePhase
 from halo.core.errors import InvariantError
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from halo.core.journal.removed import config_change
 from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
@@ -46,7 +48,7 @@ class Manager:
         remembered = Remembered()
         records_read = 0
         for raw in medium.read():
-            remembered.apply(Record.from_json(raw))
+            fold.apply(remembered, Record.from_json(raw))
             records_read += 1
         now = self._loop.time()
         self.state = ClusterState(cluster, remembered, observe_only, started_at=now)

@@ -16,7 +16,7 @@ import structlog
 
 from halo import __version__
 from halo.adapters import logs
-from halo.adapters.rpc.server import CapnpAgentServer
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
 from halo.adapters.tls.files import TlsFiles, manager_names
 from halo.adapters.tls.identity import ManagerGate

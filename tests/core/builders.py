@@ -12,7 +12,9 @@ from typing import Any
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import Loss, LossKind
-from halo.core.journal.records import ErrorKind, Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import ErrorKind, Remembered
 from halo.core.model import (
     Cluster,
     FenceDevice,
@@ -134,7 +136,7 @@ class World:
     # --- the journal ---------------------------------------------------------------------------
 
     def journal(self, event: Event, name: str, comment: str = "", **data: Any) -> None:
-        self.state.remembered.apply(Record(self.now, event, name, comment, data))
+        fold.apply(self.state.remembered, Record(self.now, event, name, comment, data))
 
     def unmanage(self, group: str, comment: str = "") -> None:
         self.journal(Event.UNMANAGE, group, comment)

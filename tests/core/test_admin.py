@@ -16,7 +16,8 @@ from halo.core.errors import (
     LossKind,
     UnknownObject,
 )
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 

@@ -9,7 +9,9 @@ import pytest
 from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
 from halo.core.fencing import rules
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from halo.core.model import LossPolicy
 from halo.core.outcomes import FenceResult, PowerState
 
@@ -471,7 +473,7 @@ def test_whose_fence_is_still_open_is_known_after_a_restart(
     world.journal(Event.FENCE_INTENT, "h1", comment, **data)
     assert rules.was_automatic(world.state.memory_of_host("h1")) is automatic
     compacted = Remembered()
-    compacted.apply(Record.from_json(world.state.remembered.snapshot(0.0).to_json()))
+    fold.apply(compacted, Record.from_json(world.state.remembered.snapshot(0.0).to_json()))
     assert rules.was_automatic(compacted.host("h1")) is automatic
 
 
@@ -482,5 +484,5 @@ def test_a_snapshot_of_before_it_was_written_down_is_understood() -> None:
     for host in raw["data"]["hosts"].values():
         del host["fence_automatic"]
     old = Remembered()
-    old.apply(Record.from_json(raw))
+    fold.apply(old, Record.from_json(raw))
     assert rules.was_automatic(old.host("h1"))

@@ -9,7 +9,8 @@ import pytest
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import FencePhase
 from halo.core.groups.actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
 

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups.actions import Left
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
 

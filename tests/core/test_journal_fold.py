@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halo.core.errors import StateError
-from halo.core.journal.records import (
-    _FOLDS,
+from halo.core.journal.fold import CHANGES_NOTHING, HANDLERS, apply, apply_all
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import (
     EVENTS_KEPT,
     ErrorKind,
-    Event,
-    Record,
     Remembered,
     RememberedGroup,
     RememberedHost,
@@ -27,7 +26,7 @@ from .builders import World, make_group
 
 def fold(*records: Record) -> Remembered:
     remembered = Remembered()
-    remembered.apply_all(records)
+    apply_all(remembered, records)
     return remembered
 
 
@@ -36,7 +35,16 @@ def rec(event: Event, name: str = "", comment: str = "", at: float = 1.0, **data
 
 
 def test_every_event_is_folded() -> None:
-    assert set(_FOLDS) == set(Event)
+    """Each has a handler, or is named as one that changes no memory, and never both."""
+    assert HANDLERS.keys() | CHANGES_NOTHING == set(Event)
+    assert HANDLERS.keys() & CHANGES_NOTHING == set()
+
+
+@pytest.mark.parametrize("event", sorted(CHANGES_NOTHING))
+def test_a_record_for_the_operator_alone_changes_no_memory(event: Event) -> None:
+    remembered = fold(rec(event, "x", "why", host="h", kind="stop-failed"))
+    remembered.events.clear()
+    assert everything(remembered) == everything(Remembered())
 
 
 # --- groups -----------------------------------------------------------------------------------
@@ -283,7 +291,7 @@ def test_a_fence_ends_what_was_left_alone_on_that_host_alone(by_way_of: str) -> 
         own = Remembered()
         own.adopt(remembered)
         remembered = own
-    remembered.apply(rec(Event.FENCE, "h1"))
+    apply(remembered, rec(Event.FENCE, "h1"))
     assert remembered.group("g").left_alone == {"h2": {"fs": "no disk"}}
     assert remembered.group("mended").left_alone == {}
 
@@ -312,7 +320,7 @@ def test_a_group_that_is_gone_from_the_config_is_named_until_it_is_seen_to(
 ) -> None:
     remembered = Remembered()
     for record in records:
-        remembered.apply(record)
+        apply(remembered, record)
         if compacted:
             snapshot = json.loads(json.dumps(remembered.snapshot(at=2.0).to_json()))
             remembered = fold(Record.from_json(snapshot))
@@ -333,7 +341,7 @@ def test_a_config_is_written_down_once_and_its_change_alone() -> None:
     remembered = world.state.remembered
     first = config_change(remembered, world.cluster)
     assert first == {"groups": {"g": ["h1", "h2"], "k": ["h1", "h2"]}, "gone": []}
-    remembered.apply(rec(Event.CONFIG, **first))
+    apply(remembered, rec(Event.CONFIG, **first))
     assert config_change(remembered, world.cluster) is None
     smaller = World(make_group("k", ("h1",)), hosts=["h2"]).cluster
     assert config_change(remembered, smaller) == {"groups": {"k": ["h1"]}, "gone": ["g"]}
@@ -412,7 +420,7 @@ def test_a_record_of_another_version_stops_the_start(raw: dict[str, Any]) -> Non
 )
 def test_a_record_with_data_of_another_version_stops_the_start(record: Record) -> None:
     with pytest.raises(StateError, match="does not understand"):
-        Remembered().apply(record)
+        apply(Remembered(), record)
 
 
 # --- properties -------------------------------------------------------------------------------
@@ -473,7 +481,7 @@ def test_looking_at_the_memory_does_not_change_the_past(before: list[Record]) ->
     remembered = fold(*before)
     snapshot = remembered.snapshot(at=5.0)
     kept = json.dumps(snapshot.to_json())
-    remembered.apply_all(before)
+    apply_all(remembered, before)
     assert json.dumps(snapshot.to_json()) == kept
 
 
@@ -484,7 +492,7 @@ def test_a_memory_adopts_another_and_shares_nothing(
     own, other = fold(*before), fold(*others)
     own.adopt(other)
     assert everything(own) == everything(other) == everything(fold(*others))
-    own.apply_all(after)
+    apply_all(own, after)
     assert everything(other) == everything(fold(*others))
     assert everything(own) == everything(fold(*others, *after))
 
@@ -495,7 +503,7 @@ def test_two_memories_that_folded_one_snapshot_share_nothing(
 ) -> None:
     snapshot = fold(*before).snapshot(at=5.0)
     one, other = fold(snapshot), fold(snapshot)
-    one.apply_all(after)
+    apply_all(one, after)
     assert everything(other) == everything(fold(*before))
     one.adopt(other)
     assert everything(one) == everything(other) == everything(fold(*before))

@@ -17,7 +17,8 @@ import pytest
 from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
 from halo.core.groups.placement import Decision, decide
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import LossPolicy, StartFailurePolicy
 
 from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group

@@ -9,7 +9,9 @@ import pytest
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss, LossKind
-from halo.core.journal.records import ErrorKind, Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import ErrorKind, Remembered
 from halo.core.model import FenceDevice, LossPolicy
 from halo.core.outcomes import AgentIdentity
 
@@ -183,7 +185,7 @@ def test_a_fence_remembered_over_a_restart_has_to_be_verified() -> None:
     before = a_world()
     before.fenced("h2")
     remembered = Remembered()
-    remembered.apply(before.state.remembered.snapshot(0.0))
+    fold.apply(remembered, before.state.remembered.snapshot(0.0))
     world = World(make_group("g", ["h1", "h2", "h3"], PAIR), remembered=remembered)
     assert "has to confirm" in (lack(world) or "")
 
@@ -243,9 +245,9 @@ def test_the_level_that_confirmed_a_fence_is_remembered_over_a_restart(
 ) -> None:
     levels = tuple((FenceDevice(agent, f"/{agent}", {}),) for agent in ("bmc", "pdu"))
     remembered = Remembered()
-    remembered.apply(Record(0.0, Event.FENCE, "h2", "", recorded))
+    fold.apply(remembered, Record(0.0, Event.FENCE, "h2", "", recorded))
     again = Remembered()
-    again.apply(remembered.snapshot(0.0))
+    fold.apply(again, remembered.snapshot(0.0))
     world = World(
         make_group("g", ["h1", "h2"], PAIR), remembered=again, fence_levels={"h2": levels}
     )

@@ -10,7 +10,8 @@ import pytest
 
 from halo.core.cluster.state import FencePhase, PowerProof
 from halo.core.errors import Loss, LossKind
-from halo.core.journal.records import ErrorKind, Event, Record
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation
 from halo.core.outcomes import AgentIdentity
 from halo.core.status.ours import event, snapshot

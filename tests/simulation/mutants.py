@@ -19,7 +19,7 @@ from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
-from halo.core.journal.records import Event, Remembered
+from halo.core.journal.records import Event
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
@@ -384,9 +384,9 @@ def acts_on_second_copies() -> list[Patch]:
 
 @mutant_of("deactivate", "activate", "manager_crash", "reset")
 def one_kind_of_record_is_forgotten() -> list[Patch]:
-    from halo.core.journal import records as journal
+    from halo.core.journal import fold
 
-    return [(journal._FOLDS, Event.DEACTIVATE, Remembered._fold_nothing)]
+    return [(fold.HANDLERS, Event.DEACTIVATE, lambda remembered, record: None)]
 
 
 @mutant_of("manager_crash", "manage", "unmanage", "freeze", "thaw")

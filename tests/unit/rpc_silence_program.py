@@ -12,8 +12,8 @@ import time
 
 import capnp
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
-from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.errors import LinkError
 from halo.core.model import Host
 from tests.unit.test_rpc_link import Agent

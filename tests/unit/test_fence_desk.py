@@ -11,7 +11,9 @@ import pytest
 
 from halo.core.cluster.state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, LossKind
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from halo.core.model import LossPolicy
 from halo.core.outcomes import PowerState
 from tests.fakes.memory_medium import MemoryDisk
@@ -688,7 +690,7 @@ async def test_when_the_manager_ends_its_fence_programs_end_with_it() -> None:
     await settle()
     assert bench.devices.running == set()
     remembered = Remembered()
-    remembered.apply_all(Record.from_json(json.loads(text)) for text in bench.disk.texts)
+    fold.apply_all(remembered, (Record.from_json(json.loads(text)) for text in bench.disk.texts))
     assert remembered.host("h1").fence_intent is not None  # settled by the next manager
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from halo.core.cluster.state import FencePhase
-from halo.core.journal.records import ErrorKind, Event, Lifecycle
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status.ours import snapshot
 from tests.core.builders import Step, World, make_group
 

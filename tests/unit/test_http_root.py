@@ -17,7 +17,8 @@ import pytest
 from halo.config import load_text
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import CommandFailed, CommandRefused, RecordError, UnknownObject
-from halo.core.journal.records import Event, Remembered
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import Remembered
 from halo.core.status.root import root_parts
 from tests.core.builders import ERROR, RUNNING, Step, World, make_group, then
 from tests.fakes.http_operations import FakeOperations, Server, serving

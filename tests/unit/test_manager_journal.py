@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halo.core.errors import RecordError
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from halo.manager.common import journal as module
 from halo.manager.common.journal import Journal
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
@@ -58,7 +60,7 @@ class Bench:
     def folded_from_disk(self) -> Remembered:
         found = Remembered()
         for text in self.disk.texts:
-            found.apply(Record.from_json(json.loads(text)))
+            fold.apply(found, Record.from_json(json.loads(text)))
         return found
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import capnp
 import pytest
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.rpc.monitor_batch import FEATURE, PATIENCE_S
 from halo.adapters.rpc.schema import HaloAgent
-from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome

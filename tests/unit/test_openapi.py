@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 from halo.cli.client import Answer, request
 from halo.core.cluster.state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 from halo.core.status.ours import snapshot
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document

@@ -15,8 +15,8 @@ import capnp
 import pytest
 from structlog.testing import capture_logs
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
-from halo.adapters.rpc.server import CapnpAgentServer
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome

@@ -17,11 +17,12 @@ from typing import Any
 import capnp
 import pytest
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
+from halo.adapters.rpc.agent.session import Observer
 from halo.adapters.rpc.connection import CapnpConnection, HeartbeatUnknown
 from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.rpc.losses import loss_of
 from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
-from halo.adapters.rpc.server import CapnpAgentServer, Observer
 from halo.adapters.rpc.wire import USER_TIMEOUT_MS, Wire
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation

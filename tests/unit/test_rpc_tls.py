@@ -13,8 +13,8 @@ from pathlib import Path
 import capnp
 import pytest
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
-from halo.adapters.rpc.server import CapnpAgentServer
 from halo.adapters.tls.files import TlsFileError, TlsFiles, agent_context, expected_name
 from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
 from halo.adapters.tls.listener import Door

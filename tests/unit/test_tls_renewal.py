@@ -21,7 +21,7 @@ from halo.adapters.tls.files import TlsFileError, TlsFiles, agent_context
 from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import LinkError
-from halo.core.journal.records import Remembered
+from halo.core.journal.remembered import Remembered
 from halo.core.model import Cluster, Host
 from halo.core.outcomes import AgentIdentity
 from halo.manager.hosts.certificate_look import look_again

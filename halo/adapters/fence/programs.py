@@ -9,20 +9,20 @@ https://github.com/ClusterLabs/fence-agents/blob/main/doc/FenceAgentAPI.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from halo.adapters.fence.answers import Run, failure, outcome_of, readable, status_of
 from halo.adapters.fence.parameters import Redactor, as_input, environment_names, resolve
-from halo.adapters.fence.process import KEEP_BYTES, FenceProcess, Watchdog
+from halo.adapters.fence.process import FenceProcess, Watchdog
 from halo.adapters.slow_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
-from halo.core.outcomes import FenceAction, FenceResult, PowerState
+from halo.core.outcomes import FenceAction, FenceResult
 
-_STATUS_OFF = 2
-_EXCERPT = 400
 _FIRST_PAGE = 4096
 
 STARTS_A_TURN = 8
@@ -61,7 +61,7 @@ class FencePrograms:
             async with asyncio.timeout(deadline_s):
                 await self._places.acquire()
         except TimeoutError:
-            return _failure(
+            return failure(
                 f"{name}: not started, {self._limit} fence programs were already running for "
                 f"{deadline_s:g} s; look for fence devices that hang"
             )
@@ -71,7 +71,7 @@ class FencePrograms:
             redact = Redactor(device.parameters, parameters)
             return await self._run(device, action, name, data, redact, deadline_s, expired)
         except FenceError as error:
-            return _failure(f"{name}: {error}")
+            return failure(f"{name}: {error}")
         finally:
             self._places.release()
 
@@ -90,44 +90,42 @@ class FencePrograms:
         loop = asyncio.get_running_loop()
         started = loop.time()
         problem = await self._file_system_problem(device.program, deadline_s)
-        await self._starts.acquire()
         try:
-            problem = problem or expired()
-            if problem is not None:
-                return _failure(f"{name}: not started: {problem}", loop.time() - started)
-            left_s = started + deadline_s - loop.time()
-            process = FenceProcess(
-                command_line(device.program), data, environment, self._watchdog.next_mark()
-            )
+            async with self._turn_to_start():
+                problem = problem or expired()
+                if problem is not None:
+                    return failure(f"{name}: not started: {problem}", loop.time() - started)
+                left_s = started + deadline_s - loop.time()
+                process = FenceProcess(
+                    command_line(device.program), data, environment, self._watchdog.next_mark()
+                )
         except OSError as error:
-            return _failure(f"{name}: {_cannot_start(device.program, error)}")
-        finally:
-            loop.call_soon(self._starts.release)
+            return failure(f"{name}: {_cannot_start(device.program, error)}")
         async with process:
             status = await process.wait(left_s)
             duration_s = loop.time() - started
-        stdout = _readable(process.stdout.text, process.stdout.was_cut, redact)
-        stderr = _readable(process.stderr.text, process.stderr.was_cut, redact)
-        if status is None:
-            end = "killed" if process.is_gone else "and it does not die: it is stuck in the kernel"
-            message = f"{name}: no end within {deadline_s:g} s, {end}"
-            return _failure(_with_excerpt(message, stderr or stdout), duration_s)
-        if action is FenceAction.STATUS and process.stdout.was_cut:
-            # What is gone may contradict what is left, and an "off" starts groups elsewhere.
-            message = f"{name}: wrote more than {KEEP_BYTES} bytes, which is no answer"
-            return _failure(_with_excerpt(message, stderr or stdout), duration_s)
+        run = Run(
+            name,
+            status,
+            stdout=readable(process.stdout.text, process.stdout.was_cut, redact),
+            stderr=readable(process.stderr.text, process.stderr.was_cut, redact),
+            stdout_was_cut=process.stdout.was_cut,
+            is_gone=process.is_gone,
+            duration_s=duration_s,
+        )
         if action is FenceAction.STATUS:
-            return _status_result(
-                name, status, stdout, stderr, duration_s, strict=is_bundled(device.program)
-            )
-        if status == 0:
-            return FenceResult(
-                True,
-                message=_with_excerpt(f"{name}: done", stderr or stdout),
-                duration_s=duration_s,
-            )
-        message = f"{name}: {_describe_exit(status)}"
-        return _failure(_with_excerpt(message, stderr or stdout), duration_s)
+            return status_of(run, deadline_s, strict=is_bundled(device.program))
+        return outcome_of(run, deadline_s)
+
+    @contextlib.asynccontextmanager
+    async def _turn_to_start(self) -> AsyncIterator[None]:
+        """Wait for one of the turns to start a program. Nothing is awaited at its end, so a process
+        that was started within is in the caller's hands at once."""
+        await self._starts.acquire()
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_soon(self._starts.release)
 
     async def _file_system_problem(self, program: str, deadline_s: float) -> str | None:
         """Is the program's file system alive? To start a program stops the whole process until
@@ -171,35 +169,6 @@ def command_line(program: str) -> list[str]:
     return [program]
 
 
-def _status_result(
-    name: str, status: int, stdout: str, stderr: str, duration_s: float, *, strict: bool
-) -> FenceResult:
-    says_on = "is ON" in stdout
-    says_off = "is OFF" in stdout
-    if says_on and says_off:
-        return _failure(f"{name}: says both on and off", duration_s)
-    if status == 0:
-        power = PowerState.OFF if says_off else PowerState.ON
-        return FenceResult(True, power, f"{name}: {power.value}", duration_s)
-    if status == _STATUS_OFF:
-        # 2 is also what interpreters exit with for a usage error or a script they cannot open.
-        # Ours always say what they found; of others the API does not ask it.
-        if says_on or (strict and not says_off):
-            message = _with_excerpt(f"{name}: exit status 2 without saying off", stderr or stdout)
-            return _failure(message, duration_s)
-        return FenceResult(True, PowerState.OFF, f"{name}: off", duration_s)
-    message = f"{name}: {_describe_exit(status)}"
-    return _failure(_with_excerpt(message, stderr or stdout), duration_s)
-
-
-def _failure(message: str, duration_s: float = 0.0) -> FenceResult:
-    return FenceResult(False, PowerState.UNKNOWN, message, duration_s)
-
-
-def _describe_exit(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
-
-
 def _cannot_start(program: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         if os.path.exists(program):
@@ -208,18 +177,3 @@ def _cannot_start(program: str, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{program} is not executable; chmod +x it, or correct fence_agent in the config"
     return f"{program} cannot be started: {error.strerror}"
-
-
-def _readable(text: str, was_cut: bool, redact: Redactor) -> str:
-    """A program's output fit for a message: no secrets, also none that was cut in two."""
-    text = redact(text)
-    return text[redact.longest :] if was_cut else text
-
-
-def _with_excerpt(message: str, output: str) -> str:
-    """The message with the end of what the program wrote, in one printable line."""
-    line = "; ".join(part.strip() for part in output.splitlines() if part.strip())
-    line = "".join(character if character.isprintable() else "?" for character in line)
-    if len(line) > _EXCERPT:
-        line = "..." + line[-_EXCERPT:]
-    return f"{message}: {line}" if line else message

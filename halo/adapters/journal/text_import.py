@@ -1,7 +1,7 @@
 """Reads the text state file of an existing HALO site.
 
 One record a line, tab separated: local time `%Y-%m-%dT%H:%M:%S.%f`, event, object, comment. The
-file is only read here; :mod:`halo.adapters.journal.sqlite` puts a database in its place.
+file is only read here; :mod:`halo.adapters.journal.files` puts a database in its place.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from enum import StrEnum
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
 from halo.core.errors import Loss
-from halo.core.journal.records import ErrorKind, Remembered, RememberedGroup, RememberedHost
+from halo.core.journal.remembered import ErrorKind, Remembered, RememberedGroup, RememberedHost
 from halo.core.model import (
     Cluster,
     GroupId,

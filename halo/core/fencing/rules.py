@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState, FencePhase, HostState
 from halo.core.errors import LossKind
-from halo.core.journal.records import RememberedHost
+from halo.core.journal.remembered import RememberedHost
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
 

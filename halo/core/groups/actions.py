@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from halo.core.cluster.knowledge import Presence
-from halo.core.journal.records import ErrorKind
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation, Resource, ResourceId
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode

@@ -29,7 +29,7 @@ from halo.core.groups.actions import (
     Run,
     describe,
 )
-from halo.core.journal.records import ErrorKind
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode, is_present

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halo.core.journal.records import Remembered
+from halo.core.journal.remembered import Remembered
 from halo.core.model import Cluster, GroupId, HostId
 
 NAMED = 8

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import halo
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import FencePhase
-from halo.core.journal.records import ErrorKind, Lifecycle
+from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status import ours
 from halo.manager.api.body import TEXT_LIMIT, Field
 from halo.manager.api.routes import ROUTES, Route

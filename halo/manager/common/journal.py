@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import structlog
 
 from halo.core.errors import HaloError, RecordError
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from halo.ports import JournalMedium, WallClock
 
 COMMAND_DEADLINE_S = 10.0
@@ -146,7 +148,7 @@ class Journal:
     def _apply(self, entry: _Entry) -> None:
         if not entry.applied:
             entry.applied = True
-            self._remembered.apply_all(entry.records)
+            fold.apply_all(self._remembered, entry.records)
             self._disordered = self._disordered or entry.number < self._last_applied
             self._last_applied = max(self._last_applied, entry.number)
 
@@ -206,7 +208,7 @@ class Journal:
     def _take_in(self, batch: list[_Entry]) -> None:
         """Fold what is on stable storage now, in the order in which it stands there."""
         for entry in batch:
-            self._durable.apply_all(entry.records)
+            fold.apply_all(self._durable, entry.records)
             self._apply(entry)
             self._written += len(entry.records)
             if not entry.done.done():
@@ -216,7 +218,7 @@ class Journal:
             self._remembered.adopt(self._durable)
             for entry in self._queue:
                 if entry.applied:
-                    self._remembered.apply_all(entry.records)
+                    fold.apply_all(self._remembered, entry.records)
         for entry in batch:
             if entry.given_up:
                 self._on_late(entry.records)

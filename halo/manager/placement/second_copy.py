@@ -13,7 +13,8 @@ import structlog
 from halo.core.cluster.knowledge import Presence
 from halo.core.errors import LinkError
 from halo.core.fencing import rules
-from halo.core.journal.records import ErrorKind, Event
+from halo.core.journal.records import Event
+from halo.core.journal.remembered import ErrorKind
 from halo.core.model import HostId, Operation, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import Outcome
 from halo.core.peers.ocf import OcfCode

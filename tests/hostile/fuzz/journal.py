@@ -24,7 +24,9 @@ from structlog.testing import capture_logs
 
 from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import StateError
-from halo.core.journal.records import Event, Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
 from tests.hostile.fuzz.fuzzer import Finding
 from tests.hostile.fuzz.mutate import mutated
 
@@ -135,7 +137,7 @@ async def _templates(
 
 def _folded(raw: Sequence[dict[str, Any]]) -> Remembered:
     remembered = Remembered()
-    remembered.apply_all(map(Record.from_json, raw))
+    fold.apply_all(remembered, map(Record.from_json, raw))
     return remembered
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from halo.adapters.journal.sqlite import SqliteMedium
 from halo.core.errors import StateError
-from halo.core.journal.records import Record, Remembered
+from halo.core.journal import fold
+from halo.core.journal.records import Record
+from halo.core.journal.remembered import Remembered
 from tests.hosts.chaos.faults import Span
 
 Lines = Sequence[Mapping[str, Any]]
@@ -132,7 +134,7 @@ def journal(path: Path) -> list[str]:
         medium = SqliteMedium.open(path)
         remembered = Remembered()
         records = [Record.from_json(raw) for raw in medium.read()]
-        remembered.apply_all(records)
+        fold.apply_all(remembered, records)
     except (sqlite3.Error, StateError) as error:
         return [f"the journal is damaged: {error}"]
     found = [] if answer == ["ok"] else [f"the journal is damaged: {'; '.join(answer)}"]

@@ -1,0 +1,281 @@
+"""The one fold: what each record changes in what is remembered.
+
+The same fold runs at start-up, at run time and on a replica. Each kind of record has one small
+handler in :data:`HANDLERS`, or is named in :data:`CHANGES_NOTHING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from halo.core.journal.records import Event, Record, not_understood
+from halo.core.journal.remembered import (
+    ErrorKind,
+    HostTransition,
+    Lifecycle,
+    Remembered,
+)
+
+Handler: TypeAlias = Callable[[Remembered, Record], None]
+
+NOT_SHOWN = frozenset(
+    {
+        Event.CONNECT,
+        Event.DISCONNECT,
+        Event.RECONNECT,
+        Event.SUSPECT,
+        Event.ANSWERS,
+        Event.NOT_OFF,
+        Event.FENCE_INTENT,
+        Event.AT_REST,
+        Event.CONFIG,
+        Event.SNAPSHOT,
+    }
+)
+"""Events that an operator is not shown: they are the manager's own notes."""
+
+CHANGES_NOTHING = frozenset(
+    {
+        Event.RESTARTED,
+        Event.STOP_COPY,
+        Event.RETURN,
+        Event.CLEAR_EVENTS,
+        Event.DEFECT,
+    }
+)
+"""Events for the operator alone: no memory of a host, a group or the cluster depends on them."""
+
+
+def apply(remembered: Remembered, record: Record) -> None:
+    """Fold one record in. Raises StateError for data this version does not understand."""
+    try:
+        if record.event not in CHANGES_NOTHING:
+            HANDLERS[record.event](remembered, record)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise not_understood(record.to_json(), error) from error
+    if record.event not in NOT_SHOWN:
+        remembered.events.append(record)
+
+
+def apply_all(remembered: Remembered, records: Iterable[Record]) -> None:
+    """Fold records in, in their order."""
+    for record in records:
+        apply(remembered, record)
+
+
+# --- hosts ------------------------------------------------------------------------------------
+
+
+def _active(remembered: Remembered, record: Record) -> None:
+    remembered.host(record.object).active = record.event is Event.ACTIVATE
+
+
+def _connect(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.connected = host.seen = True
+    host.boot_id = str(record.data.get("boot_id") or host.boot_id)
+    host.powered_off = host.reboot_owed = host.fence_cancelled = False
+    host.fence_intent = None
+    _comes_to(Lifecycle.READY, remembered, record)
+
+
+def _disconnect(remembered: Remembered, record: Record) -> None:
+    remembered.host(record.object).connected = False
+    _comes_to(Lifecycle.DISCONNECTED, remembered, record)
+
+
+def _reconnect(remembered: Remembered, record: Record) -> None:
+    _not_off(remembered, record)
+    _comes_to(Lifecycle.RECONNECTING, remembered, record)
+
+
+def _suspect(remembered: Remembered, record: Record) -> None:
+    _comes_to(Lifecycle.SUSPECT, remembered, record)
+
+
+def _answers(remembered: Remembered, record: Record) -> None:
+    _comes_to(Lifecycle.READY, remembered, record)
+
+
+def _not_off(remembered: Remembered, record: Record) -> None:
+    remembered.host(record.object).powered_off = False
+
+
+def _fence_intent(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.fence_intent = record.comment or "unknown"
+    host.fence_automatic = record.data.get("automatic")
+    host.fence_cancelled = False
+
+
+def _fence(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.fenced = host.powered_off = True
+    host.fenced_at = record.at
+    level = record.data.get("level")
+    host.off_level = None if level is None else int(level)
+    host.off_agents = [str(agent) for agent in record.data.get("agents", ())]
+    host.fence_intent = None
+    host.connected = host.fence_cancelled = False
+    host.reboot_owed = bool(record.data.get("reboot"))
+    remembered.nothing_hangs_on(record.object)
+    _comes_to(Lifecycle.FENCED, remembered, record)
+
+
+def _fence_failed(remembered: Remembered, record: Record) -> None:
+    remembered.host(record.object).fence_intent = None
+    _comes_to(Lifecycle.FENCE_FAILED, remembered, record)
+
+
+def _fence_cancel(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.fence_intent = None
+    host.fence_cancelled = not (host.connected or host.powered_off)  # else it came too late
+
+
+def _reset(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.fenced = host.rebooted = host.fence_cancelled = False
+    host.fenced_at = None
+    host.distrusted = None
+    host.seen = host.connected
+
+
+def _power_on(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.powered_off = host.reboot_owed = False
+    host.rebooted = host.rebooted or bool(record.data.get("policy"))
+
+
+def _distrust(remembered: Remembered, record: Record) -> None:
+    host = remembered.host(record.object)
+    host.distrusted = record.comment
+    host.powered_off = False
+
+
+def _comes_to(state: Lifecycle, remembered: Remembered, record: Record) -> None:
+    away = remembered.lifecycle(record.object).away
+    if state is Lifecycle.READY:
+        away = False
+    elif state in (Lifecycle.DISCONNECTED, Lifecycle.FENCED):
+        away = remembered.host(record.object).seen
+    remembered.lifecycles[record.object] = HostTransition(state, record.at, record.comment, away)
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
+def _managed(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.managed = record.event is Event.MANAGE
+    group.comment = record.comment
+    group.at_rest = False
+
+
+def _wanted(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.wanted = record.event is Event.START
+    group.move_target = None
+    group.at_rest = False
+
+
+def _at_rest(remembered: Remembered, record: Record) -> None:
+    remembered.group(record.object).at_rest = bool(record.data.get("known"))
+
+
+def _move(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.move_target = record.data["to"]
+
+
+def _move_ended(remembered: Remembered, record: Record) -> None:
+    remembered.group(record.object).move_target = None
+
+
+def _error(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.error = record.comment
+    group.error_kind = ErrorKind(record.data["kind"])
+    _leave_alone(remembered, record)
+
+
+def _start_failed(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.start_failures[record.data["host"]] = record.comment
+    _leave_alone(remembered, record)
+
+
+def _leave_alone(remembered: Remembered, record: Record) -> None:
+    """A record that names a resource and a host: it is not started there until cleanup."""
+    resource = record.data.get("resource")
+    if resource:
+        remembered.leave_alone(record.object, resource, record.data["host"], record.comment)
+
+
+def _cleanup(remembered: Remembered, record: Record) -> None:
+    group = remembered.group(record.object)
+    group.error = group.error_kind = None
+    group.start_failures = {}
+    group.left_alone = {}
+    group.at_rest = False
+    remembered.removed.pop(record.object, None)
+
+
+# --- the cluster ------------------------------------------------------------------------------
+
+
+def _config(remembered: Remembered, record: Record) -> None:
+    for name in record.data.get("gone", ()):
+        hosts, memory = remembered.configured.pop(name, ()), remembered.groups.get(name)
+        if memory is None or not memory.at_rest:
+            remembered.removed[name] = hosts
+    for name, candidates in record.data.get("groups", {}).items():
+        remembered.configured[name] = tuple(candidates)
+        remembered.removed.pop(name, None)
+
+
+def _freeze(remembered: Remembered, record: Record) -> None:
+    remembered.frozen = record.comment or "no reason given"
+
+
+def _thaw(remembered: Remembered, record: Record) -> None:
+    remembered.frozen = None
+
+
+def _snapshot(remembered: Remembered, record: Record) -> None:
+    remembered.restore(record.data)
+
+
+HANDLERS: dict[Event, Handler] = {
+    Event.ACTIVATE: _active,
+    Event.DEACTIVATE: _active,
+    Event.CONNECT: _connect,
+    Event.DISCONNECT: _disconnect,
+    Event.RECONNECT: _reconnect,
+    Event.SUSPECT: _suspect,
+    Event.ANSWERS: _answers,
+    Event.NOT_OFF: _not_off,
+    Event.FENCE_INTENT: _fence_intent,
+    Event.FENCE: _fence,
+    Event.FENCE_FAILED: _fence_failed,
+    Event.FENCE_CANCEL: _fence_cancel,
+    Event.RESET: _reset,
+    Event.POWER_ON: _power_on,
+    Event.DISTRUST: _distrust,
+    Event.MANAGE: _managed,
+    Event.UNMANAGE: _managed,
+    Event.START: _wanted,
+    Event.STOP: _wanted,
+    Event.AT_REST: _at_rest,
+    Event.MOVE: _move,
+    Event.MOVED: _move_ended,
+    Event.MOVE_FAILED: _move_ended,
+    Event.ERROR: _error,
+    Event.START_FAILED: _start_failed,
+    Event.CLEANUP: _cleanup,
+    Event.CONFIG: _config,
+    Event.FREEZE: _freeze,
+    Event.THAW: _thaw,
+    Event.SNAPSHOT: _snapshot,
+}

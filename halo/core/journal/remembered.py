@@ -1,0 +1,194 @@
+"""What is remembered across restarts of the manager: the values that the fold makes of all records.
+
+Nothing changes a :class:`Remembered` but :mod:`halo.core.journal.fold`. Everyone else reads it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from halo.core.journal.records import Event, Record
+from halo.core.model import GroupId, HostId, ResourceId
+
+EVENTS_KEPT = 1000
+"""How many events an operator can look back on."""
+
+
+class ErrorKind(StrEnum):
+    """What an error of a group forbids until `cleanup`."""
+
+    SECOND_COPY = "second-copy"  # no action at all
+    STOP_FAILED = "stop-failed"  # no move; the resource is left alone
+    RESTART_LIMIT = "restart-limit"  # the resource is left alone
+
+
+class Lifecycle(StrEnum):
+    """Where a host stands, as far as was written down."""
+
+    UNSEEN = "unseen"
+    READY = "ready"
+    SUSPECT = "suspect"
+    DISCONNECTED = "disconnected"
+    RECONNECTING = "reconnecting"
+    FENCED = "fenced"
+    FENCE_FAILED = "fence-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class HostTransition:
+    """The last transition of a host's lifecycle. `at` is seconds since the epoch."""
+
+    state: Lifecycle = Lifecycle.UNSEEN
+    at: float = 0.0
+    reason: str = ""
+    away: bool = False  # it was lost from sight, and is not ready again
+
+    def to_json(self) -> dict[str, Any]:
+        """The transition as JSON-ready data."""
+        return {"state": self.state, "at": self.at, "reason": self.reason, "away": self.away}
+
+
+@dataclass
+class RememberedHost:
+    """What is remembered of one host across restarts of the manager."""
+
+    active: bool = True
+    fenced: bool = False  # fenced, and not reset since
+    fenced_at: float | None = None
+    powered_off: bool = False  # a fence was confirmed and the host was not heard of since
+    off_level: int | None = None  # the fence level that confirmed it, from 1
+    off_agents: list[str] = field(default_factory=list)  # of its devices: the config may change
+    fence_intent: str | None = None  # the reason of an intent without an outcome
+    fence_automatic: bool | None = None  # was the last intent our own? None: not written down
+    fence_cancelled: bool = False  # by the administrator: not fenced by itself before it answers
+    connected: bool = False
+    seen: bool = False  # was connected since its last reset
+    rebooted: bool = False  # `on_loss: reboot` was used up
+    reboot_owed: bool = False  # it was powered off by `on_loss: reboot`, and not on again
+    distrusted: str | None = None  # why its fence device is not believed
+    boot_id: str = ""  # of its last connection
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
+        return {**vars(self), "off_agents": list(self.off_agents)}
+
+
+@dataclass
+class RememberedGroup:
+    """What is remembered of one group across restarts of the manager."""
+
+    managed: bool = True
+    wanted: bool = True
+    move_target: HostId | None = None
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    start_failures: dict[HostId, str] = field(default_factory=dict)
+    left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # why, where
+    comment: str = ""  # the administrator's last word on it
+    at_rest: bool = False  # to stay stopped, and seen so on every candidate
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
+        left_alone = {host: dict(why) for host, why in self.left_alone.items()}
+        own = {"start_failures": dict(self.start_failures), "left_alone": left_alone}
+        return {**vars(self), **own}
+
+
+_Memory = TypeVar("_Memory", RememberedHost, RememberedGroup)
+
+
+class Remembered:
+    """The fold of all records so far."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[HostId, RememberedHost] = {}
+        self.groups: dict[GroupId, RememberedGroup] = {}
+        self.lifecycles: dict[HostId, HostTransition] = {}
+        self.frozen: str | None = None
+        self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
+        self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, and not known to be stopped
+        self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
+        self._leave_alone_some: set[GroupId] = set()  # and perhaps groups that do so no more
+
+    def host(self, host: HostId) -> RememberedHost:
+        """The memory of one host, new when nothing was recorded of it."""
+        return self.hosts.setdefault(host, RememberedHost())
+
+    def group(self, group: GroupId) -> RememberedGroup:
+        """The memory of one group, new when nothing was recorded of it."""
+        return self.groups.setdefault(group, RememberedGroup())
+
+    def lifecycle(self, host: HostId) -> HostTransition:
+        """The last transition of one host."""
+        return self.lifecycles.get(host, HostTransition())
+
+    def leave_alone(self, group: GroupId, resource: ResourceId, host: HostId, why: str) -> None:
+        """The resource is not started on that host until cleanup."""
+        self._leave_alone_some.add(group)
+        self.group(group).left_alone.setdefault(host, {})[resource] = why
+
+    def nothing_hangs_on(self, host: HostId) -> None:
+        """No group leaves anything alone on that host any more."""
+        for name in self._leave_alone_some:
+            self.group(name).left_alone.pop(host, None)
+
+    def snapshot(self, at: float) -> Record:
+        """One record from which :meth:`restore` makes this very state."""
+        return Record(
+            at=at,
+            event=Event.SNAPSHOT,
+            object="",
+            data={
+                "hosts": {name: host.to_json() for name, host in self.hosts.items()},
+                "groups": {name: group.to_json() for name, group in self.groups.items()},
+                "lifecycles": {name: last.to_json() for name, last in self.lifecycles.items()},
+                "frozen": self.frozen,
+                "configured": dict(self.configured),
+                "removed": dict(self.removed),
+                "events": [record.to_json() for record in self.events],
+            },
+        )
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Become what the data of a :meth:`snapshot` say; they keep what is theirs.
+
+        Raises KeyError, ValueError, TypeError or AttributeError for data of another version, and
+        StateError for an event of one."""
+        self.hosts = {name: RememberedHost(**host) for name, host in data["hosts"].items()}
+        self.groups = {}
+        for name, raw in data["groups"].items():
+            group = RememberedGroup(**RememberedGroup(**raw).to_json())  # a copy
+            group.error_kind = ErrorKind(group.error_kind) if group.error_kind else None
+            self.groups[name] = group
+        self._leave_alone_some = {n for n, group in self.groups.items() if group.left_alone}
+        self.lifecycles = {
+            name: HostTransition(**{**last, "state": Lifecycle(last["state"])})
+            for name, last in data.get("lifecycles", {}).items()
+        }
+        self.frozen = data["frozen"]
+        self.configured = {name: tuple(hosts) for name, hosts in data.get("configured", {}).items()}
+        self.removed = {name: tuple(hosts) for name, hosts in data.get("removed", {}).items()}
+        self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
+
+    def adopt(self, other: Remembered) -> None:
+        """Become what `other` is, sharing nothing that changes. What is equal stays as it is: with
+        ten thousand groups nearly all are, and the event loop waits meanwhile."""
+        _adopt_all(self.hosts, other.hosts)
+        _adopt_all(self.groups, other.groups)
+        self._leave_alone_some = set(other._leave_alone_some)
+        self.lifecycles = dict(other.lifecycles)
+        self.frozen = other.frozen
+        self.configured, self.removed = dict(other.configured), dict(other.removed)
+        self.events = other.events.copy()
+
+
+def _adopt_all(own: dict[str, _Memory], others: Mapping[str, _Memory]) -> None:
+    for name in own.keys() - others.keys():
+        del own[name]
+    for name, memory in others.items():
+        if own.get(name) != memory:
+            own[name] = type(memory)(**memory.to_json())
