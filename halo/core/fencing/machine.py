@@ -27,7 +27,7 @@ from halo.core.fencing.runs import Outbox, Runs
 from halo.core.fencing.settling import entries, note_failure
 from halo.core.fencing.steps import Kind, Stage
 from halo.core.journal.records import Event as Journaled
-from halo.core.journal.records import RememberedHost
+from halo.core.journal.remembered import RememberedHost
 from halo.core.model import FenceDevice, HostId
 
 
