@@ -29,11 +29,11 @@ from halo.core.groups.actions import (
     Run,
     describe,
 )
+from halo.core.groups.looks import Looks, look_again
 from halo.core.journal.records import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode, is_present
-from halo.core.spreading import moment
 
 BAD_MONITORS_BEFORE_RESTART = 2
 
@@ -54,7 +54,7 @@ class GroupMachine:
         self._left = False
         self._departure_begun = False  # something was stopped for it
         self._held_back = False  # something was in flight when the last plan was made
-        self._phase = moment(host, group.id)
+        self._looks = Looks(state, group, host, epoch)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
@@ -70,7 +70,7 @@ class GroupMachine:
             Presence.STOPPED,
         ):
             state.presence = sighting.presence
-            state.due_at = self._first_look(resource, now)
+            state.due_at = self._looks.first(resource, now)
         if resource.shared and self._departure() is None:
             self._state.needs.need(resource.id, self._host, self._group.id)
         return state
@@ -87,7 +87,7 @@ class GroupMachine:
         """Take in the result of a :class:`Run`, and say what to do next."""
         state = self.resources[resource_id]
         state.busy = None
-        state.due_at = now + self._interval_s(state.resource)
+        state.due_at = now + self._looks.interval_s(state.resource)
         if operation is Operation.MONITOR:
             if state.overtaken:
                 state.overtaken = False
@@ -98,7 +98,7 @@ class GroupMachine:
                 return []
             return self._monitored(state, result) + self.step(now)
         if operation is Operation.START:
-            state.due_at = self._first_look(state.resource, now)
+            state.due_at = self._looks.first(state.resource, now)
             return self._started(state, result) + self.step(now)
         return self._stopped(state, result, now) + self.step(now)
 
@@ -133,11 +133,11 @@ class GroupMachine:
             # Of a monitor on its way nobody can tell whether it was sampled before or after. The
             # agent tells when the report does not hold any more; of the answer it does not.
             state.overtaken = True
-        state.due_at = now + self._interval_s(state.resource)
+        state.due_at = now + self._looks.interval_s(state.resource)
         if _shows_present(result) and (state.in_doubt or state.presence is Presence.STOPPED):
             # A first report may have been sampled before the monitor that found it stopped: started
             # on the word of that, its dependents would find nothing under them.
-            self._look_again(state, now)
+            look_again(state, now)
             return self.step(now)
         return self._monitored(state, result) + self.step(now)
 
@@ -156,7 +156,7 @@ class GroupMachine:
         if state.crash:  # it was counted as a restart
             del state.restarts[-1:]
             state.crashed = True
-        self._look_again(state, now)
+        look_again(state, now)
         return self.step(now)
 
     def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
@@ -177,7 +177,7 @@ class GroupMachine:
             for state in self.resources.values()
             if state.busy is None
             and not self._waits_for_stop(state)
-            and not self._is_watched(state)
+            and not self._looks.is_watched(state)
         ]
         return None if self._left or self._revoked is not None or not times else min(times)
 
@@ -369,11 +369,7 @@ class GroupMachine:
                 and state.presence is Presence.STOPPED
                 and seen_running(state.resource, self._host, self._epoch)
             ):
-                self._look_again(state, now)
-
-    @staticmethod
-    def _look_again(state: ResourceState, now: float) -> None:
-        state.presence, state.due_at, state.in_doubt = Presence.UNKNOWN, now, True
+                look_again(state, now)
 
     def _register_need(self, state: ResourceState) -> None:
         if state.resource.shared:
@@ -523,46 +519,13 @@ class GroupMachine:
         return managed_here and self._state.hold_reason(group) is None
 
     def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
-        return [
-            self._run(state, Operation.MONITOR)
-            for state in states
-            if state.busy is None and state.due_at <= now and not self._is_watched(state)
-        ]
-
-    def _is_watched(self, state: ResourceState) -> bool:
-        """Does the agent look at it by itself, so that there is nothing to ask?"""
-        return (
-            self._state.hosts[self._host].watched
-            and state.presence in (Presence.RUNNING, Presence.STOPPED)
-            and not state.stopped_by_script
-            and state.bad_monitors == 0
-            and not self._is_root_in_doubt(state)
-        )
-
-    def _is_root_in_doubt(self, state: ResourceState) -> bool:
-        """Does the root run without the right to complete the group in place? Once a second copy
-        is gone, another look gives it back; the agent tells of no change."""
-        return (
-            state.resource.id == self._group.root
-            and state.presence is Presence.RUNNING
-            and not self._state.knowledge.root_seen(self._group, self._host, self._epoch)
-        )
+        return [self._run(state, Operation.MONITOR) for state in self._looks.due(states, now)]
 
     def _run(self, state: ResourceState, operation: Operation) -> Run:
         state.busy = operation
         if operation is Operation.START:
             state.presence = Presence.UNKNOWN
         return Run(state.resource, operation)
-
-    def _first_look(self, resource: Resource, now: float) -> float:
-        """Ten thousand groups that were adopted or started together are not looked at together:
-        the first look comes at one of a few moments of their host."""
-        interval_s = self._interval_s(resource)
-        since = (now - self._phase * interval_s) % interval_s
-        return now - since + interval_s
-
-    def _interval_s(self, resource: Resource) -> float:
-        return resource.monitor_interval_s or self._state.settings.monitor_interval_s
 
 
 def _shows_present(result: OperationResult) -> bool:
