@@ -30,6 +30,7 @@ from halo.core.groups.actions import (
     describe,
 )
 from halo.core.groups.looks import Looks, look_again
+from halo.core.groups.sharing import Sharing
 from halo.core.journal.records import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
@@ -54,6 +55,7 @@ class GroupMachine:
         self._left = False
         self._departure_begun = False  # something was stopped for it
         self._held_back = False  # something was in flight when the last plan was made
+        self._sharing = Sharing(state, group, host)
         self._looks = Looks(state, group, host, epoch)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
@@ -71,8 +73,8 @@ class GroupMachine:
         ):
             state.presence = sighting.presence
             state.due_at = self._looks.first(resource, now)
-        if resource.shared and self._departure() is None:
-            self._state.needs.need(resource.id, self._host, self._group.id)
+        if self._departure() is None:
+            self._sharing.need(state)
         return state
 
     # --- what the caller tells ---------------------------------------------------------------
@@ -162,9 +164,9 @@ class GroupMachine:
     def interrupted(self, resource_id: str, why: str, now: float) -> list[Action]:
         """An operation got no answer because the connection ended: leave."""
         state = self.resources[resource_id]
-        if state.resource.shared and state.busy is Operation.STOP:
+        if state.busy is Operation.STOP:
             # The agent runs the script to its end before it begins the resource's next operation.
-            self._state.needs.stop_ended(resource_id, self._host)
+            self._sharing.stop_ended(state)
         state.busy = None
         state.presence = Presence.UNKNOWN
         self.revoke(why)
@@ -176,7 +178,7 @@ class GroupMachine:
             state.due_at
             for state in self.resources.values()
             if state.busy is None
-            and not self._waits_for_stop(state)
+            and not self._sharing.is_stopped_by_another(state)
             and not self._looks.is_watched(state)
         ]
         return None if self._left or self._revoked is not None or not times else min(times)
@@ -230,7 +232,7 @@ class GroupMachine:
             return self._stop_failed(
                 state, f"reported success, but its monitor cannot tell: {describe(result)}"
             )
-        if not self._needed_by_others(state):
+        if not self._sharing.is_needed_by_others(state):
             state.wants_restart = True
             text = f"its monitor failed {state.bad_monitors} times in a row: {describe(result)}"
             self._note_crash(state, text)
@@ -263,8 +265,7 @@ class GroupMachine:
         return actions
 
     def _stopped(self, state: ResourceState, result: OperationResult, now: float) -> list[Action]:
-        if state.resource.shared:
-            self._state.needs.stop_ended(state.resource.id, self._host)
+        self._sharing.stop_ended(state)
         if result.outcome is Outcome.COMPLETED and result.code in (
             OcfCode.SUCCESS,
             OcfCode.NOT_RUNNING,
@@ -342,7 +343,7 @@ class GroupMachine:
         doomed: set[str] = set()  # some parent is gone, or has to go first
         self._doubt_what_was_seen_running(now)
         for state in self.resources.values():
-            self._register_need(state)
+            self._sharing.need(state)
             parents = [self.resources[p.id] for p in self._group.parents_of(state.resource)]
             if any(p.resource.id in doomed or self._is_gone(p) for p in parents):
                 doomed.add(state.resource.id)
@@ -371,11 +372,6 @@ class GroupMachine:
             ):
                 look_again(state, now)
 
-    def _register_need(self, state: ResourceState) -> None:
-        if state.resource.shared:
-            state.released = False
-            self._state.needs.need(state.resource.id, self._host, self._group.id)
-
     @staticmethod
     def _is_gone(parent: ResourceState) -> bool:
         """Do this parent's dependents have to stop, so that it can start again?"""
@@ -390,7 +386,7 @@ class GroupMachine:
         self, state: ResourceState, parents_up: bool, doomed: bool, now: float
     ) -> list[Action]:
         """One idle resource of a group that is to run here."""
-        if self._waits_for_stop(state):
+        if self._sharing.is_stopped_by_another(state):
             state.presence, state.due_at = Presence.UNKNOWN, now
             return []
         dependents_down = all(
@@ -399,30 +395,17 @@ class GroupMachine:
         )
         present = state.presence in (Presence.RUNNING, Presence.ERROR)
         has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
-        if has_to_stop and dependents_down and not self._needed_by_others(state):
-            return self._stop_to_restart(state)
+        if has_to_stop and dependents_down and not self._sharing.is_needed_by_others(state):
+            self._sharing.begin_restart(state)
+            return [self._run(state, Operation.STOP)]
         startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
         if startable and parents_up and dependents_down:
             return self._start(state, now)
         return self._monitors_due([state], now)
 
-    def _waits_for_stop(self, state: ResourceState) -> bool:
-        """Is another group's stop of this shared resource under way? Its end is told by a poke."""
-        return (
-            state.resource.shared
-            and state.busy is None
-            and self._state.needs.is_stopping(state.resource.id, self._host)
-        )
-
     def _is_out_of_the_way(self, state: ResourceState) -> bool:
         """May a parent be stopped or started? What another group holds up does not stand in it."""
-        return state.is_down or (state.busy is None and self._needed_by_others(state))
-
-    def _stop_to_restart(self, state: ResourceState) -> list[Action]:
-        """Stop a resource that will be started again; other groups' starts of it wait."""
-        if state.resource.shared:
-            self._state.needs.release(state.resource.id, self._host, self._group.id)
-        return [self._run(state, Operation.STOP)]
+        return state.is_down or (state.busy is None and self._sharing.is_needed_by_others(state))
 
     def _start(self, state: ResourceState, now: float) -> list[Action]:
         """Start a stopped resource, unless it was restarted too often by now."""
@@ -473,7 +456,7 @@ class GroupMachine:
             )
             if state.failed is not None or state.is_down or not dependents_down:
                 actions += self._monitors_due([state], now)
-            elif state.resource.shared and not self._release(state):
+            elif state.resource.shared and not self._sharing.release(state):
                 state.released = True
             else:
                 self._departure_begun = True
@@ -486,37 +469,6 @@ class GroupMachine:
         ):
             return self._leave_when_idle(*departure)
         return []
-
-    def _release(self, state: ResourceState) -> bool:
-        """Let go of a shared resource; True when it has to be stopped now."""
-        last = self._state.needs.release(state.resource.id, self._host, self._group.id)
-        if last and self._needed_by_others(state):
-            self._state.needs.stop_ended(state.resource.id, self._host)
-            return False
-        return last
-
-    def _needed_by_others(self, state: ResourceState) -> bool:
-        """Does another group need this shared resource here, registered or seen running?
-
-        What is seen counts for groups alone that nobody acts on here. One that is acted on has
-        registered, or let go: of two that stop side by side, the last would else leave it running
-        for the sake of the first, whose root is still being stopped."""
-        if not state.resource.shared:
-            return False
-        needed = self._state.needs.needed_by(state.resource.id, self._host)
-        if needed - {self._group.id}:
-            return True
-        return any(
-            group.id != self._group.id
-            and state.resource.id in group.by_id
-            and self._state.knowledge.presence(group, self._host) is Presence.RUNNING
-            and not self._is_acted_on_here(group)
-            for group in self._state.groups_of(self._host)
-        )
-
-    def _is_acted_on_here(self, group: ResourceGroup) -> bool:
-        managed_here = self._state.groups[group.id].managed_on == self._host
-        return managed_here and self._state.hold_reason(group) is None
 
     def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
         return [self._run(state, Operation.MONITOR) for state in self._looks.due(states, now)]
