@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
+from halo.core.groups import results
 from halo.core.groups.actions import (
     Action,
     Leave,
@@ -27,16 +28,12 @@ from halo.core.groups.actions import (
     ReportStartFailure,
     ResourceState,
     Run,
-    describe,
 )
 from halo.core.groups.looks import Looks, look_again
 from halo.core.groups.sharing import Sharing
 from halo.core.journal.records import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
-from halo.core.outcomes import OperationResult, Outcome
-from halo.core.peers.ocf import OcfCode, is_present
-
-BAD_MONITORS_BEFORE_RESTART = 2
+from halo.core.outcomes import OperationResult
 
 
 class GroupMachine:
@@ -96,22 +93,13 @@ class GroupMachine:
                 if state.presence is Presence.UNKNOWN:
                     state.due_at = now  # the group waits for it
                 return self.step(now)
-            if self._is_as_before(state, result) and self._is_settled(now):
+            if results.is_as_before(state, result) and self._is_settled(now):
                 return []
             return self._monitored(state, result) + self.step(now)
         if operation is Operation.START:
             state.due_at = self._looks.first(state.resource, now)
             return self._started(state, result) + self.step(now)
         return self._stopped(state, result, now) + self.step(now)
-
-    def _is_as_before(self, state: ResourceState, result: OperationResult) -> bool:
-        """It ran and it runs: nearly every monitor."""
-        return (
-            state.presence is Presence.RUNNING
-            and state.bad_monitors == 0
-            and not state.stopped_by_script
-            and _shows_present(result)
-        )
 
     def _is_settled(self, now: float) -> bool:
         """Would a plan come to nothing? Making it for each monitor is a third of polling's cost.
@@ -136,7 +124,7 @@ class GroupMachine:
             # agent tells when the report does not hold any more; of the answer it does not.
             state.overtaken = True
         state.due_at = now + self._looks.interval_s(state.resource)
-        if _shows_present(result) and (state.in_doubt or state.presence is Presence.STOPPED):
+        if results.shows_present(result) and (state.in_doubt or state.presence is Presence.STOPPED):
             # A first report may have been sampled before the monitor that found it stopped: started
             # on the word of that, its dependents would find nothing under them.
             look_again(state, now)
@@ -197,96 +185,42 @@ class GroupMachine:
             if state.busy in (Operation.START, Operation.STOP)
         ]
 
-    # --- results -----------------------------------------------------------------------------
+    # --- what a result means for the group ----------------------------------------------------
 
     def _monitored(self, state: ResourceState, result: OperationResult) -> list[Action]:
-        state.in_doubt = False
-        if result.outcome is not Outcome.COMPLETED:
-            # It proves nothing and a restart may hang as well: Error, and monitoring goes on.
-            state.presence = Presence.ERROR
-            return []
-        if is_present(result.code):
-            state.bad_monitors = 0
-            if state.stopped_by_script:
-                state.stopped_by_script = False
-                return self._stop_failed(state, "stop reported success, but it still runs")
-            state.presence = Presence.RUNNING
-            if not state.wants_restart:  # it had not stopped, or somebody else started it
-                state.crashed, state.crash = False, ""
-            return []
-        if result.code == OcfCode.NOT_RUNNING:
-            state.bad_monitors = 0
-            if state.presence in (Presence.RUNNING, Presence.ERROR):
-                self._note_crash(state, "it had stopped by itself")
-            state.presence = Presence.STOPPED
-            state.stopped_by_script = False
-            state.wants_restart = False
-            return []
-        state.bad_monitors += 1
-        if state.presence is not Presence.RUNNING:
-            state.presence = Presence.ERROR
-        if state.bad_monitors < BAD_MONITORS_BEFORE_RESTART or state.failed is not None:
-            return []
-        if state.stopped_by_script:
-            # Another stop would tell no more: without this, a broken monitor stops it for ever.
-            return self._stop_failed(
-                state, f"reported success, but its monitor cannot tell: {describe(result)}"
-            )
-        if not self._sharing.is_needed_by_others(state):
-            state.wants_restart = True
-            text = f"its monitor failed {state.bad_monitors} times in a row: {describe(result)}"
-            self._note_crash(state, text)
-        return []
-
-    @staticmethod
-    def _note_crash(state: ResourceState, how: str) -> None:
-        if not state.crashed:
-            state.crashed, state.crash = True, how
+        failure = results.monitored(state, result, self._sharing.is_needed_by_others)
+        return [] if failure is None else self._stop_failed(state, failure)
 
     def _started(self, state: ResourceState, result: OperationResult) -> list[Action]:
         crash, state.crash = state.crash, ""
-        if result.outcome is Outcome.COMPLETED and result.code == OcfCode.SUCCESS:
-            state.presence = Presence.RUNNING
-            state.bad_monitors = 0
-            name = state.resource.id
-            text = f"{name} was started again on {self._host}: {crash}"
-            return [ReportRestarted(text, name)] if crash else []
-        state.presence = Presence.ERROR
-        state.wants_restart = True  # what a failed start left behind has to go
-        text = f"start of {state.resource.id} on {self._host}: {describe(result)}"
+        failure = results.started(state, result)
+        if failure is not None:
+            return self._start_failed(state, failure)
+        name = state.resource.id
+        text = f"{name} was started again on {self._host}: {crash}"
+        return [ReportRestarted(text, name)] if crash else []
+
+    def _start_failed(self, state: ResourceState, why: str) -> list[Action]:
+        """The group tries another host, or leaves the resource alone here."""
         if self._revoked is not None:
             return []
-        actions: list[Action] = [ReportStartFailure(text, state.resource.id)]
+        text = f"start of {state.resource.id} on {self._host}: {why}"
         move = self._group.on_start_failure is StartFailurePolicy.MOVE
         if move and self._state.available_candidates(self._group, besides=self._host):
             self._leaving = (Left.START_FAILED, text)
         else:
             state.failed = text
-        return actions
+        return [ReportStartFailure(text, state.resource.id)]
 
     def _stopped(self, state: ResourceState, result: OperationResult, now: float) -> list[Action]:
         self._sharing.stop_ended(state)
-        if result.outcome is Outcome.COMPLETED and result.code in (
-            OcfCode.SUCCESS,
-            OcfCode.NOT_RUNNING,
-        ):
-            state.presence = Presence.UNKNOWN
-            state.stopped_by_script = True
-            state.wants_restart = False
-            state.bad_monitors = 0
-            state.due_at = now
-            return []
-        state.presence = Presence.ERROR
-        return self._stop_failed(state, describe(result))
+        failure = results.stopped(state, result, now)
+        return [] if failure is None else self._stop_failed(state, failure)
 
     def _stop_failed(self, state: ResourceState, why: str) -> list[Action]:
         """The group stays here; what was stopped on the way is started again."""
         text = f"stop of {state.resource.id} on {self._host}: {why}"
-        state.failed = text
-        state.wants_restart = False
-        state.due_at = 0.0
-        if state.presence is not Presence.ERROR:
-            state.presence = Presence.RUNNING
+        results.left_alone(state, text)
         self._leaving = None
         self._needs_proof = False
         if self._revoked is not None:
@@ -478,7 +412,3 @@ class GroupMachine:
         if operation is Operation.START:
             state.presence = Presence.UNKNOWN
         return Run(state.resource, operation)
-
-
-def _shows_present(result: OperationResult) -> bool:
-    return result.outcome is Outcome.COMPLETED and is_present(result.code)
