@@ -13,8 +13,6 @@ whenever the cluster's state changed, and is told by :class:`Leave` to hand the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.groups import results
@@ -30,6 +28,7 @@ from halo.core.groups.actions import (
     Run,
 )
 from halo.core.groups.looks import Looks, look_again
+from halo.core.groups.planner import Planner
 from halo.core.groups.sharing import Sharing
 from halo.core.journal.records import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
@@ -55,6 +54,9 @@ class GroupMachine:
         self._sharing = Sharing(state, group, host)
         self._looks = Looks(state, group, host, epoch)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
+        self._planner = Planner(
+            state, group, host, epoch, self.resources, self._sharing, self._looks
+        )
 
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
         """Begin with what was just seen over this connection, else with nothing."""
@@ -227,7 +229,7 @@ class GroupMachine:
             return []
         return [Report(ErrorKind.STOP_FAILED, text, state.resource.id)]
 
-    # --- planning ----------------------------------------------------------------------------
+    # --- what to do with the group --------------------------------------------------------------
 
     def step(self, now: float) -> list[Action]:
         """What to do now. Call it after every change of the cluster's state."""
@@ -239,12 +241,12 @@ class GroupMachine:
         # While a fence command waits for the disk its host is not ready, and may be so again.
         is_ready = self._state.hosts[self._host].ready
         if not is_ready or self._state.hold_reason(self._group) is not None:
-            return self._monitors_due(self.resources.values(), now)
+            return self._planner.monitors_due(now)
         departure = self._departure()
         if departure is not None:
             return self._plan_stop(departure, now)
         self._departure_begun = False
-        return self._plan_run(now)
+        return self._planner.to_run(now) or self._rest()
 
     @property
     def is_departing(self) -> bool:
@@ -264,101 +266,20 @@ class GroupMachine:
             return Left.NO_PROOF, "its start needs proof that it is stopped elsewhere"
         return self._leaving
 
-    def _leave_when_idle(self, why: Left, detail: str) -> list[Action]:
-        if any(state.busy is not None for state in self.resources.values()):
-            return []
-        self._left = True
-        return [Leave(why, detail)]
-
-    def _plan_run(self, now: float) -> list[Action]:
-        if self._nothing_is_to_be_mended():
-            return self._monitors_due(self.resources.values(), now) or self._rest(now)
-        actions: list[Action] = []
-        doomed: set[str] = set()  # some parent is gone, or has to go first
-        self._doubt_what_was_seen_running(now)
-        for state in self.resources.values():
-            self._sharing.need(state)
-            parents = [self.resources[p.id] for p in self._group.parents_of(state.resource)]
-            if any(p.resource.id in doomed or self._is_gone(p) for p in parents):
-                doomed.add(state.resource.id)
-            if state.busy is None:
-                ready = all(parent.is_up for parent in parents)
-                actions += self._tend(state, ready, state.resource.id in doomed, now)
-        return actions or self._rest(now)
-
-    def _nothing_is_to_be_mended(self) -> bool:
-        """Does everything run, and nothing concern another group? Then a plan has only monitors."""
-        return all(
-            state.is_up and not state.stopped_by_script and not state.resource.shared
+    def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
+        actions = self._planner.to_stop(now)
+        if any(isinstance(a, Run) and a.operation is Operation.STOP for a in actions):
+            self._departure_begun = True
+        if actions:
+            return actions
+        if all(
+            state.presence is Presence.STOPPED or state.released
             for state in self.resources.values()
-        )
+        ):
+            return self._leave_when_idle(*departure)
+        return []
 
-    def _doubt_what_was_seen_running(self, now: float) -> None:
-        """Look again at what another look, or a report, found running after ours found it stopped.
-
-        Until then it is neither started nor are its dependents stopped."""
-        seen_running = self._state.knowledge.is_seen_running
-        for state in self.resources.values():
-            if (
-                state.busy in (None, Operation.MONITOR)
-                and state.presence is Presence.STOPPED
-                and seen_running(state.resource, self._host, self._epoch)
-            ):
-                look_again(state, now)
-
-    @staticmethod
-    def _is_gone(parent: ResourceState) -> bool:
-        """Do this parent's dependents have to stop, so that it can start again?"""
-        return parent.failed is None and (
-            parent.wants_restart
-            or parent.stopped_by_script
-            or parent.busy is Operation.STOP
-            or parent.presence is Presence.STOPPED
-        )
-
-    def _tend(
-        self, state: ResourceState, parents_up: bool, doomed: bool, now: float
-    ) -> list[Action]:
-        """One idle resource of a group that is to run here."""
-        if self._sharing.is_stopped_by_another(state):
-            state.presence, state.due_at = Presence.UNKNOWN, now
-            return []
-        dependents_down = all(
-            self._is_out_of_the_way(self.resources[d.id])
-            for d in self._group.dependents_of(state.resource)
-        )
-        present = state.presence in (Presence.RUNNING, Presence.ERROR)
-        has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
-        if has_to_stop and dependents_down and not self._sharing.is_needed_by_others(state):
-            self._sharing.begin_restart(state)
-            return [self._run(state, Operation.STOP)]
-        startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
-        if startable and parents_up and dependents_down:
-            return self._start(state, now)
-        return self._monitors_due([state], now)
-
-    def _is_out_of_the_way(self, state: ResourceState) -> bool:
-        """May a parent be stopped or started? What another group holds up does not stand in it."""
-        return state.is_down or (state.busy is None and self._sharing.is_needed_by_others(state))
-
-    def _start(self, state: ResourceState, now: float) -> list[Action]:
-        """Start a stopped resource, unless it was restarted too often by now."""
-        if state.crashed:
-            limits = self._state.settings
-            while state.restarts and now - state.restarts[0] > limits.restart_window_s:
-                del state.restarts[0]
-            if len(state.restarts) >= limits.restart_limit:
-                text = (
-                    f"{state.resource.id} was restarted {limits.restart_limit} times within "
-                    f"{limits.restart_window_s:g} s on {self._host}"
-                )
-                state.failed = text
-                return [Report(ErrorKind.RESTART_LIMIT, text, state.resource.id)]
-            state.restarts.append(now)
-            state.crashed = False
-        return [self._run(state, Operation.START)]
-
-    def _rest(self, now: float) -> list[Action]:
+    def _rest(self) -> list[Action]:
         """Nothing is to be done now."""
         target = self._state.memory_of(self._group).move_target
         if target == self._host and all(
@@ -380,35 +301,8 @@ class GroupMachine:
             return self._leave_when_idle(Left.START_FAILED, root.failed)
         return []
 
-    def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
-        actions: list[Action] = []
-        for state in reversed(self.resources.values()):
-            if state.busy is not None:
-                continue
-            dependents_down = all(
-                self.resources[d.id].is_down for d in self._group.dependents_of(state.resource)
-            )
-            if state.failed is not None or state.is_down or not dependents_down:
-                actions += self._monitors_due([state], now)
-            elif state.resource.shared and not self._sharing.release(state):
-                state.released = True
-            else:
-                self._departure_begun = True
-                actions.append(self._run(state, Operation.STOP))
-        if actions:
-            return actions
-        if all(
-            state.presence is Presence.STOPPED or state.released
-            for state in self.resources.values()
-        ):
-            return self._leave_when_idle(*departure)
-        return []
-
-    def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
-        return [self._run(state, Operation.MONITOR) for state in self._looks.due(states, now)]
-
-    def _run(self, state: ResourceState, operation: Operation) -> Run:
-        state.busy = operation
-        if operation is Operation.START:
-            state.presence = Presence.UNKNOWN
-        return Run(state.resource, operation)
+    def _leave_when_idle(self, why: Left, detail: str) -> list[Action]:
+        if any(state.busy is not None for state in self.resources.values()):
+            return []
+        self._left = True
+        return [Leave(why, detail)]
