@@ -6,6 +6,34 @@ first, siblings side by side; stops leaves first; a monitor when one is due. Not
 remembered between steps but the resources' own state, so there is no order of events that it was
 not written for.
 
+A resource is one of these; the words are those of :class:`ResourceState`:
+
+================  =====================================================================
+unknown           it was not looked at over this connection: a monitor comes first
+stopped           a monitor said so: it starts when its parents are up
+starting          busy with START; then it runs, or it is in error
+running           monitored; found stopped it has crashed, and is started again
+wants restart     two bad monitors, or a failed start: it stops when its dependents are down
+stopping          busy with STOP; a success makes it unknown, and stopped by script
+stopped by script it counts as stopped when a monitor bears that out
+in error          a monitor, a start or a stop failed: it is monitored on
+failed            left alone until `halo cleanup`: monitored, and not started again
+released          shared, and needed by another group: it runs on and is none of ours
+================  =====================================================================
+
+A step takes the first line that holds of the group:
+
+================  =====================================================================
+left              nothing more: the token is on its way home
+revoked           nothing new begins; it leaves when nothing is in flight
+held              unmanaged, frozen, two copies, or its host is not ready: monitors alone
+departing         it is to stop here: leaves of the tree first; all stopped, it leaves
+to run            starts, restarts and monitors; at rest, a planned move has come to its end
+================  =====================================================================
+
+Beside this module: `results` (what a result means for its resource), `planner` (what to do next
+with the resources), `looks` (when to look at them), `sharing` (what other groups need of them).
+
 It knows no clock, socket or task. The caller runs every :class:`Run` it is given, feeds the result
 back by :meth:`GroupMachine.finished`, calls :meth:`GroupMachine.step` at :meth:`next_due` and
 whenever the cluster's state changed, and is told by :class:`Leave` to hand the token home.
