@@ -384,3 +384,9 @@ def test_every_word_of_the_table_is_met() -> None:
     for lifecycle in REMEMBERED:
         found_at_start(lifecycle)
     assert {(row[NAME], word) for row in ROWS for word in words(row["lifecycle.state"])} == SEEN
+
+
+def test_a_wrong_arrow_would_be_found() -> None:
+    wrong = Arrow("connected", "lost", OVERDUE)
+    with pytest.raises(AssertionError, match="it became suspect"):
+        drive(wrong, Story(connected, it_falls_silent), state_of)
