@@ -17,6 +17,7 @@ from halo.core.cluster.state import ClusterState, HostState
 from halo.core.fencing import rules
 from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
+from halo.core.groups.sharing import Sharing
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event
@@ -427,7 +428,7 @@ def what_is_shared_is_stopped_while_needed() -> list[Patch]:
 
     return [
         (SharedNeeds, "release", release),
-        (GroupMachine, "_needed_by_others", lambda self, state: False),
+        (Sharing, "is_needed_by_others", lambda self, state: False),
     ]
 
 

@@ -29,6 +29,8 @@ class FakeConnection(MonitorsByOperation):
         up = self._agent.up
         if operation is Operation.VALIDATE:
             return await self._agent.validate(resource.id)
+        if (failure := self._agent.fails.get(operation)) is not None:
+            return failure
         if operation is Operation.MONITOR:
             return OperationResult(Outcome.COMPLETED, 0 if resource.id in up else 7)
         if operation is Operation.START:
@@ -97,6 +99,7 @@ class FakeAgent:
         self.answers.set()
         self.latency_s = 0.0
         self.script_s = 0.0  # how long each script runs
+        self.fails: dict[Operation, OperationResult] = {}  # what such scripts end with, undone
         self.defect: Exception | None = None
         self.on_connect: Callable[[], object] = lambda: None
         self.connections: list[FakeConnection] = []

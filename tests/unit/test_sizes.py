@@ -23,8 +23,6 @@ FUNCTION_LIMIT = 60
 # Modules that are longer, each with what is to leave it.
 LONG_MODULES = {
     "halo.core.cluster.state": "the questions that are asked of the state",
-    "halo.core.groups.machine": "the steps of a group apart from what is known of it",
-    "halo.manager.fencing.fence_desk": "one round of fencing apart from the desk that orders it",
 }
 
 

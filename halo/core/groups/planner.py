@@ -1,0 +1,165 @@
+"""What to do next with the resources of one group: operations that lead to what it is to be.
+
+Nothing is remembered between two plans but the resources' own state, so that it does not matter in
+which order things happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState
+from halo.core.groups.actions import Action, Report, ResourceState, Run
+from halo.core.groups.looks import Looks, look_again
+from halo.core.groups.sharing import Sharing
+from halo.core.journal.remembered import ErrorKind
+from halo.core.model import HostId, Operation, ResourceGroup, ResourceId
+
+
+class Planner:
+    """Plans for one group on one host. What it plans counts as begun: the caller runs all of it."""
+
+    __slots__ = ("_epoch", "_group", "_host", "_looks", "_resources", "_sharing", "_state")
+
+    def __init__(
+        self,
+        state: ClusterState,
+        group: ResourceGroup,
+        host: HostId,
+        epoch: int,
+        resources: dict[ResourceId, ResourceState],
+        sharing: Sharing,
+        looks: Looks,
+    ) -> None:
+        self._state = state
+        self._group = group
+        self._host = host
+        self._epoch = epoch
+        self._resources = resources  # parents first
+        self._sharing = sharing
+        self._looks = looks
+
+    def to_run(self, now: float) -> list[Action]:
+        """The next operations of a group that is to run here: parents first, siblings side by side.
+
+        Nothing: it runs as well as it can."""
+        if self._nothing_is_to_be_mended():
+            return self.monitors_due(now)
+        actions: list[Action] = []
+        doomed: set[str] = set()  # some parent is gone, or has to go first
+        self._doubt_what_was_seen_running(now)
+        for state in self._resources.values():
+            self._sharing.need(state)
+            parents = [self._resources[p.id] for p in self._group.parents_of(state.resource)]
+            if any(p.resource.id in doomed or self._is_gone(p) for p in parents):
+                doomed.add(state.resource.id)
+            if state.busy is None:
+                ready = all(parent.is_up for parent in parents)
+                actions += self._tend(state, ready, state.resource.id in doomed, now)
+        return actions
+
+    def to_stop(self, now: float) -> list[Action]:
+        """The next operations of a group that is to stop here: leaves first."""
+        actions: list[Action] = []
+        for state in reversed(self._resources.values()):
+            if state.busy is not None:
+                continue
+            dependents_down = all(
+                self._resources[d.id].is_down for d in self._group.dependents_of(state.resource)
+            )
+            stays = state.failed is not None or state.is_down or not dependents_down
+            if stays or self._sharing.awaits_a_look(state, now):
+                actions += self._monitors_of([state], now)
+            elif state.resource.shared and not self._sharing.release(state):
+                state.released = True
+            else:
+                actions.append(self._run(state, Operation.STOP))
+        return actions
+
+    def monitors_due(self, now: float) -> list[Action]:
+        """Monitors alone: for a group that is left as it is."""
+        return self._monitors_of(self._resources.values(), now)
+
+    def _nothing_is_to_be_mended(self) -> bool:
+        """Does everything run, and nothing concern another group? Then a plan has only monitors."""
+        return all(
+            state.is_up and not state.stopped_by_script and not state.resource.shared
+            for state in self._resources.values()
+        )
+
+    def _doubt_what_was_seen_running(self, now: float) -> None:
+        """Look again at what another look, or a report, found running after ours found it stopped.
+
+        Until then it is neither started nor are its dependents stopped."""
+        seen_running = self._state.knowledge.is_seen_running
+        for state in self._resources.values():
+            if (
+                state.busy in (None, Operation.MONITOR)
+                and state.presence is Presence.STOPPED
+                and seen_running(state.resource, self._host, self._epoch)
+            ):
+                look_again(state, now)
+
+    @staticmethod
+    def _is_gone(parent: ResourceState) -> bool:
+        """Do this parent's dependents have to stop, so that it can start again?"""
+        return parent.failed is None and (
+            parent.wants_restart
+            or parent.stopped_by_script
+            or parent.busy is Operation.STOP
+            or parent.presence is Presence.STOPPED
+        )
+
+    def _tend(
+        self, state: ResourceState, parents_up: bool, doomed: bool, now: float
+    ) -> list[Action]:
+        """One idle resource of a group that is to run here."""
+        if self._sharing.is_stopped_by_another(state):
+            state.presence, state.due_at = Presence.UNKNOWN, now
+            return []
+        dependents_down = all(
+            self._is_out_of_the_way(self._resources[d.id])
+            for d in self._group.dependents_of(state.resource)
+        )
+        present = state.presence in (Presence.RUNNING, Presence.ERROR)
+        has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
+        if has_to_stop and dependents_down and not self._sharing.is_needed_by_others(state):
+            if self._sharing.awaits_a_look(state, now):
+                return self._monitors_of([state], now)
+            self._sharing.begin_restart(state)
+            return [self._run(state, Operation.STOP)]
+        startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
+        if startable and parents_up and dependents_down:
+            return self._start(state, now)
+        return self._monitors_of([state], now)
+
+    def _is_out_of_the_way(self, state: ResourceState) -> bool:
+        """May a parent be stopped or started? What another group holds up does not stand in it."""
+        return state.is_down or (state.busy is None and self._sharing.is_needed_by_others(state))
+
+    def _start(self, state: ResourceState, now: float) -> list[Action]:
+        """Start a stopped resource, unless it was restarted too often by now."""
+        if state.crashed:
+            limits = self._state.settings
+            while state.restarts and now - state.restarts[0] > limits.restart_window_s:
+                del state.restarts[0]
+            if len(state.restarts) >= limits.restart_limit:
+                text = (
+                    f"{state.resource.id} was restarted {limits.restart_limit} times within "
+                    f"{limits.restart_window_s:g} s on {self._host}"
+                )
+                state.failed = text
+                return [Report(ErrorKind.RESTART_LIMIT, text, state.resource.id)]
+            state.restarts.append(now)
+            state.crashed = False
+        return [self._run(state, Operation.START)]
+
+    def _monitors_of(self, states: Iterable[ResourceState], now: float) -> list[Action]:
+        return [self._run(state, Operation.MONITOR) for state in self._looks.due(states, now)]
+
+    def _run(self, state: ResourceState, operation: Operation) -> Run:
+        state.busy = operation
+        if operation is Operation.START:
+            state.presence = Presence.UNKNOWN
+        return Run(state.resource, operation)
