@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import halo.config
 from halo.config.nodesets.nodeset import MAX_NAMES, expand, fold
 
 
@@ -127,3 +128,9 @@ def test_reading_nodesets_costs_no_yaml() -> None:
     """`halo status` expands host arguments and has 80 ms for everything."""
     program = "import sys, halo.config.nodesets.nodeset; sys.exit('yaml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", halo.config.__all__)
+def test_every_name_that_the_package_offers_can_be_imported(name: str) -> None:
+    """They are imported on first use, so that a wrong place would show only then."""
+    assert callable(getattr(halo.config, name))
