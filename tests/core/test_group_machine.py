@@ -748,6 +748,23 @@ def test_a_shared_resource_is_left_running_while_another_group_needs_it() -> Non
     assert f.settle() == ["stop net", "stop f"]
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_shared_resource_is_not_stopped_before_the_other_group_was_looked_at(runs: bool) -> None:
+    """A manager that has just started finds g first; the first monitor of f is under way."""
+    world = two_groups()
+    world.state.knowledge.drop_group(world.group("f"), "not looked at yet", now=world.now)
+    world.see("g", "h1", RUNNING)
+    world.journal(Event.STOP, "g")
+    g = Driver(world, "g")
+    assert g.step() == []
+    due = g.machine.next_due()
+    assert due is not None
+    assert due <= world.now + 1.0
+    world.see("f", "h1", RUNNING if runs else STOPPED, only=["f"])
+    assert g.settle() == (["stop g"] if runs else ["stop net", "stop g"])
+    assert g.left is not None
+
+
 def test_a_start_waits_for_another_groups_stop_of_a_shared_resource() -> None:
     world = two_groups()
     f = Driver(world, "f")

@@ -94,6 +94,10 @@ WHAT_IT_FOUND = {
         "A resource that waited for its dependents to stop kept its group's task spinning, with a "
         "whole core, for as long as they took."
     ),
+    "a_shared_resource_of_a_group_not_looked_at": (
+        "A manager that had just started stopped a shared resource for a group that was to stop, "
+        "before it had looked at another group there, which ran and needed it."
+    ),
     "a_silence_behind_a_fence": (
         "Nothing: the oracle's own. A host that had been fenced was powered on without its agent "
         "and died again, and it took that for a new silence, which made a storm of three."

@@ -36,6 +36,8 @@ from halo.core.peers.ocf import OcfCode, is_present
 from halo.core.spreading import moment
 
 BAD_MONITORS_BEFORE_RESTART = 2
+OTHERS_POLL_S = 0.25
+"""How soon it is looked again whether other groups of a shared resource were looked at here."""
 
 
 class GroupMachine:
@@ -54,6 +56,7 @@ class GroupMachine:
         self._left = False
         self._departure_begun = False  # something was stopped for it
         self._held_back = False  # something was in flight when the last plan was made
+        self._look_again_at = float("inf")  # a stop waits for a look at other groups
         self._phase = moment(host, group.id)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
 
@@ -179,7 +182,10 @@ class GroupMachine:
             and not self._waits_for_stop(state)
             and not self._is_watched(state)
         ]
-        return None if self._left or self._revoked is not None or not times else min(times)
+        if self._left or self._revoked is not None:
+            return None
+        due = min([self._look_again_at, *times])
+        return None if due == float("inf") else due
 
     @property
     def is_revoked(self) -> bool:
@@ -298,6 +304,7 @@ class GroupMachine:
         """What to do now. Call it after every change of the cluster's state."""
         if self._left:
             return []
+        self._look_again_at = float("inf")
         self._held_back = any(state.busy is not None for state in self.resources.values())
         if self._revoked is not None:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
@@ -404,7 +411,9 @@ class GroupMachine:
         present = state.presence in (Presence.RUNNING, Presence.ERROR)
         has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
         if has_to_stop and dependents_down and not self._needed_by_others(state):
-            return self._stop_to_restart(state)
+            if not self._waits_for_a_look(state, now):
+                return self._stop_to_restart(state)
+            return self._monitors_due([state], now)
         startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
         if startable and parents_up and dependents_down:
             return self._start(state, now)
@@ -475,7 +484,8 @@ class GroupMachine:
             dependents_down = all(
                 self.resources[d.id].is_down for d in self._group.dependents_of(state.resource)
             )
-            if state.failed is not None or state.is_down or not dependents_down:
+            stays = state.failed is not None or state.is_down or not dependents_down
+            if stays or self._waits_for_a_look(state, now):
                 actions += self._monitors_due([state], now)
             elif state.resource.shared and not self._release(state):
                 state.released = True
@@ -510,13 +520,31 @@ class GroupMachine:
         needed = self._state.needs.needed_by(state.resource.id, self._host)
         if needed - {self._group.id}:
             return True
-        return any(
-            group.id != self._group.id
-            and state.resource.id in group.by_id
-            and self._state.knowledge.presence(group, self._host) is Presence.RUNNING
-            and not self._is_acted_on_here(group)
-            for group in self._state.groups_of(self._host)
+        presence = self._state.knowledge.presence
+        return any(presence(group, self._host) is Presence.RUNNING for group in self._others(state))
+
+    def _waits_for_a_look(self, state: ResourceState, now: float) -> bool:
+        """Was another group of this shared resource not looked at here yet? It may run, and need
+        it. Every monitor has a deadline, so that this ends."""
+        knowledge = self._state.knowledge
+        waits = state.resource.shared and any(
+            knowledge.presence(group, self._host) is Presence.UNKNOWN
+            and knowledge.error_on(group, self._host) is None
+            for group in self._others(state)
         )
+        if waits:
+            self._look_again_at = now + OTHERS_POLL_S
+        return waits
+
+    def _others(self, state: ResourceState) -> list[ResourceGroup]:
+        """The other groups of a shared resource that nobody acts on here."""
+        return [
+            group
+            for group in self._state.groups_of(self._host)
+            if group.id != self._group.id
+            and state.resource.id in group.by_id
+            and not self._is_acted_on_here(group)
+        ]
 
     def _is_acted_on_here(self, group: ResourceGroup) -> bool:
         managed_here = self._state.groups[group.id].managed_on == self._host
