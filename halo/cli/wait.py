@@ -73,7 +73,7 @@ def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
             if not state.runs or (on is not None and state.host != on):
                 yield (_given_up(status, name) if on else None) or _described(name, state)
             elif group.get("under_way"):  # such as a stop from before the start was said
-                yield f"{name}: {view.text(group, 'under_way')} is under way"
+                yield f"{name}: {view.text(group, 'under_way')} is still running"
 
     return lambda status: list(missing(status))
 

@@ -122,7 +122,7 @@ def _of_group(group: Item) -> Iterator[Problem]:
     else:
         unable = group.get("cannot_take")
         for host, reason in unable.items() if isinstance(unable, dict) else ():
-            words = f"{view.clean(host)} could not take {name} ({view.clean(reason)})"
+            words = f"{view.clean(host)} cannot take {name} ({view.clean(reason)})"
             yield Problem(Level.WARNING, words)
 
 
