@@ -90,14 +90,14 @@ def request(
     except TimeoutError:
         raise ManagerUnreachable(
             f"The manager at {socket_path} did not answer within {deadline_s:g} s."
-            + (_MAY_GO_ON if commands else " It hangs or is overloaded: see its log.")
+            + (_MAY_GO_ON if commands else " It hangs or is overloaded: read its log.")
             + _LOG,
             absent=True,
         ) from None
     except (_BrokenOff, ConnectionResetError):
         raise ManagerUnreachable(
             f"The manager at {socket_path} ended the connection without an answer; it may be"
-            " restarting." + (_MAY_GO_ON if commands else " Try again, or see its log.") + _LOG,
+            " restarting." + (_MAY_GO_ON if commands else " Try again, or read its log.") + _LOG,
             absent=True,
         ) from None
     except _NoManager as error:
@@ -119,17 +119,17 @@ def get_status(socket_path: str, *, deadline_s: float = STATUS_DEADLINE_S) -> di
         answer = request(socket_path, "GET", "/status", deadline_s=deadline_s)
     if not answer.succeeded:
         said = answer.sentence or f"HTTP status {answer.status}"
-        raise CliError(f"The manager gave no status: {said}")
+        raise CliError(f"The manager did not give its status: {said}")
     if not isinstance(answer.content, dict):
         raise ManagerUnreachable(
-            f"What answers at {socket_path} is not a HALO manager: its status is no JSON object."
+            f"What answers at {socket_path} is not a HALO manager: its status is not a JSON object."
             " Name the manager's socket with --socket or HALO_SOCKET.",
             absent=False,
         )
     return answer.content
 
 
-_MAY_GO_ON = " It may still carry the command out: see `halo status`."
+_MAY_GO_ON = " It may still carry out the command: check with `halo status`."
 _LOG = " (Its log: journalctl -u halo.)"
 
 
@@ -211,10 +211,10 @@ def _not_connected(path: str, error: OSError) -> ManagerUnreachable:
         said = f"The manager's socket {path} does not exist. {start} {elsewhere}"
     elif isinstance(error, PermissionError):
         said = f"You may not use the manager's socket {path}{_owner(path)}. Use sudo, or have the"
-        said += " manager started with --socket-group and a group of yours."
+        said += " manager started with --socket-group and one of your groups."
         return ManagerUnreachable(said, absent=False)
     elif _is_no_socket(path):
-        said = f"{path} is not a socket. Name that of the manager with --socket or HALO_SOCKET."
+        said = f"{path} is not a socket. Name the manager's with --socket or HALO_SOCKET."
         return ManagerUnreachable(said, absent=False)
     elif isinstance(error, ConnectionRefusedError):
         said = f"The socket {path} exists, but nothing listens on it: the manager that made it"

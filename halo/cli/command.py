@@ -30,7 +30,8 @@ def command(
     if answer.status == 404 and not answer.sentence:
         return Answer(404, {"error": "the manager knows no such host or group."})
     if answer.status == 401:
-        return Answer(401, {"error": f"at {socket_path} the manager shows its status, no more."})
+        said = f"the socket {socket_path} only shows the status; it takes no commands."
+        return Answer(401, {"error": said})
     return answer
 
 

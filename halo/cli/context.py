@@ -71,7 +71,7 @@ def _shared_options(read_environment: bool) -> list[click.Option]:
             is_flag=True,
             expose_value=False,
             callback=_store,
-            help="Show more.",
+            help="Show more details.",
         ),
     ]
 

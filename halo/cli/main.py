@@ -23,22 +23,26 @@ COMMANDS: dict[str, _Entry] = {
     "stop": _Entry("halo.cli.commands.groups:stop", "Stop a group, and keep it stopped."),
     "move": _Entry("halo.cli.commands.groups:move", "Move a group to a host."),
     "cleanup": _Entry(
-        "halo.cli.commands.groups:cleanup", "Forget a group's failures and try again."
+        "halo.cli.commands.groups:cleanup", "Forget a group's failures, and probe it again."
     ),
     "manage": _Entry("halo.cli.commands.groups:manage", "Let HALO act on a group again."),
-    "unmanage": _Entry("halo.cli.commands.groups:unmanage", "Watch a group without acting on it."),
-    "failback": _Entry("halo.cli.commands.hosts:failback", "Bring a host's groups back home."),
-    "fence": _Entry(
-        "halo.cli.commands.hosts:fence", "Power a host off; its groups go to their partners."
+    "unmanage": _Entry(
+        "halo.cli.commands.groups:unmanage", "Monitor a group without acting on it."
     ),
-    "reset": _Entry("halo.cli.commands.hosts:reset", "Say that a fenced host is mended."),
+    "failback": _Entry("halo.cli.commands.hosts:failback", "Move groups back to their home host."),
+    "fence": _Entry("halo.cli.commands.hosts:fence", "Power a host off, and move its groups."),
+    "reset": _Entry("halo.cli.commands.hosts:reset", "Mark a fenced host as repaired."),
     "activate": _Entry("halo.cli.commands.hosts:activate", "Let a host run groups again."),
     "deactivate": _Entry("halo.cli.commands.hosts:deactivate", "Keep groups off a host."),
-    "freeze": _Entry("halo.cli.commands.cluster:freeze", "Stop all automatic action."),
-    "thaw": _Entry("halo.cli.commands.cluster:thaw", "Allow automatic action again."),
-    "power": _Entry("halo.cli.commands.power:power", "Switch hosts on or off without the manager."),
+    "freeze": _Entry("halo.cli.commands.cluster:freeze", "Stop all action on groups."),
+    "thaw": _Entry("halo.cli.commands.cluster:thaw", "Allow action on groups again."),
+    "power": _Entry(
+        "halo.cli.commands.power:power", "Switch the power of hosts without the manager."
+    ),
     "validate": _Entry("halo.cli.commands.validate:validate", "Check the config file."),
-    "discover": _Entry("halo.cli.commands.discover:discover", "Write a config from running hosts."),
+    "discover": _Entry(
+        "halo.cli.commands.discover:discover", "Write a config by inspecting running hosts."
+    ),
     "check": _Entry(
         "halo.cli.commands.check:check", "Report the cluster's health to a monitoring system."
     ),
@@ -112,10 +116,11 @@ def _for_the_operator(error: Exception) -> CliError | None:
 @click.version_option(halo.__version__, prog_name="halo", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Show and steer a HALO cluster through its manager.
+    """Show and control a HALO cluster through its manager.
 
-    Hosts are named singly or as nodesets, as in oss[00-15]. Exit status: 0 done, 1 refused or
-    failed, 2 wrong usage, 64 wrong config, 69 manager not reachable, 75 not reached in --wait.
+    HOST is the name of one host or a nodeset such as oss[00-15]. Exit status: 0 done, 1 refused or
+    failed, 2 wrong usage, 64 wrong config, 69 manager not reachable, 75 state not reached in
+    --wait.
     """
     ctx.obj = context_of(ctx)
 

@@ -100,7 +100,7 @@ def onto_option(command: Decorated) -> Decorated:
         metavar="HOST",
         callback=_expanded,
         shell_complete=complete_hosts,
-        help="The host, or nodeset, whose groups come home.",
+        help="Home host (or nodeset) of the groups to move back.",
     )(command)
 
 
@@ -125,7 +125,7 @@ def groups_argument(command: Decorated) -> Decorated:
 def reason_option(command: Decorated) -> Decorated:
     """`--reason TEXT`: recorded with the event."""
     return click.option(
-        "--reason", metavar="TEXT", help="Why; recorded with the event, for those who read it."
+        "--reason", metavar="TEXT", help="The reason; it is recorded with the event."
     )(command)
 
 

@@ -67,13 +67,13 @@ def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
         for name in names:
             group = view.find_group(status, name)
             if group is None:
-                yield f"{name} is not known to the manager"
+                yield f"the manager does not know {name}"
                 continue
             state = view.state_of(group)
             if not state.runs or (on is not None and state.host != on):
                 yield (_given_up(status, name) if on else None) or _described(name, state)
             elif group.get("under_way"):  # such as a stop from before the start was said
-                yield f"{name}: {view.text(group, 'under_way')} is under way"
+                yield f"{name}: {view.text(group, 'under_way')} is still running"
 
     return lambda status: list(missing(status))
 
@@ -132,7 +132,7 @@ def hosts_active(hosts: Sequence[str]) -> Missing:
         for name in hosts:
             host = view.find_host(status, name)
             if host is None:
-                yield f"{name} is not known to the manager"
+                yield f"the manager does not know {name}"
             elif not host.get("active"):
                 yield f"{name} is not activated"
             elif not host.get("connected"):

@@ -31,9 +31,9 @@ __all__ = [
 _HOMES = {
     "bundled_folder": "programs",
     "check_warnings": "checks",
-    "expand": "nodeset",
+    "expand": "nodesets.nodeset",
     "find_fence_program": "programs",
-    "fold": "folding",
+    "fold": "nodesets.folding",
     "load": "loader",
     "load_text": "loader",
     "summary": "describe",

@@ -72,7 +72,7 @@ def _secret_files(cluster: Cluster) -> Iterator[str]:
     }
     for path in map(Path, values):
         if not _is_file(path):
-            yield f"{path}, from which a fence password is read, is not there or cannot be read"
+            yield f"the file {path} of a fence password is missing or cannot be read"
         elif _readable_by_others(path):
             yield f"{path} holds a fence password and every user can read it; run chmod o-r {path}"
 
@@ -89,9 +89,8 @@ def _unverified(cluster: Cluster) -> Iterator[str]:
     ]
     if hosts:
         yield (
-            f"the redfish controllers of {_shown(hosts)} are reached without verifying their"
-            " certificates, since the fence_parameters name no tls_ca, tls_fingerprint or"
-            " ssl_secure"
+            f"the certificates of the redfish controllers of {_shown(hosts)} are not verified,"
+            " because their fence_parameters have no tls_ca, tls_fingerprint or ssl_secure"
         )
 
 
@@ -118,7 +117,7 @@ def _without_failover(cluster: Cluster) -> Iterator[str]:
     groups = [group.id for group in cluster.groups.values() if not group.failover_hosts]
     if groups:
         shown = ", ".join(groups[:10]) + (f" and {len(groups) - 10} more" if groups[10:] else "")
-        yield f"no failover_hosts, so nothing can take over: {shown}"
+        yield f"without failover_hosts, and so without failover: {shown}"
 
 
 def _shared_by_place(cluster: Cluster) -> Iterator[str]:
@@ -128,8 +127,8 @@ def _shared_by_place(cluster: Cluster) -> Iterator[str]:
             continue
         shown = ", ".join(group.id for group in groups[:5]) + (", ..." if groups[5:] else "")
         yield (
-            f"{resource} is in the groups {shown} and has no key shared: it is taken as shared, and"
-            ' may run on several hosts at once; say so with "shared: true", or keep it in one group'
+            f"{resource} is in the groups {shown} without the key shared: HALO treats it as shared,"
+            ' so it may run on several hosts at once; write "shared: true", or keep it in one group'
         )
 
 

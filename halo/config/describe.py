@@ -53,7 +53,7 @@ def _host(host: Host) -> Iterator[str]:
     if not host.fence_levels:
         yield "    fencing: none"
     for number, level in enumerate(host.fence_levels, 1):
-        label = "fencing" if len(host.fence_levels) == 1 else f"fencing step {number}"
+        label = "fencing" if len(host.fence_levels) == 1 else f"fencing level {number}"
         yield f"    {label}: {' and '.join(_device(device) for device in level)}"
 
 

@@ -93,7 +93,7 @@ class FencingReader:
                 if host.get(key) is not None:
                     self._mistakes.add(
                         host.key_node(key),
-                        f"{key}: a host with fence_levels names its devices there; remove {key}",
+                        f"{key}: fence_levels of this host replaces {key}; remove {key}",
                     )
             return Fencing(self._levels(host, hostname))
         if host.get("fence_agent") is None:
@@ -118,7 +118,7 @@ class FencingReader:
                 if key in in_step:
                     self._mistakes.add(
                         placed.node,
-                        f'host "{host_id}" has the same fence device and plug twice in one step'
+                        f'host "{host_id}" has the same fence device and plug twice in one level'
                         f" (line {in_step[key]}): its other outlet would never be switched off",
                     )
                 in_step.setdefault(key, line)
@@ -135,7 +135,9 @@ class FencingReader:
         node = host.get("fence_levels")
         if node is not None and isinstance(node, SequenceNode) and not steps:
             self._mistakes.add(
-                node, "fence_levels: expected at least one step; write fence_agent: null for none"
+                node,
+                "fence_levels: expected at least one level; for a host without fencing write"
+                " fence_agent: null",
             )
         levels = (self._level(step, hostname) for step in steps)
         return tuple(level for level in levels if level)
@@ -144,7 +146,7 @@ class FencingReader:
         if not isinstance(step, (MappingNode, SequenceNode)):
             self._mistakes.add(
                 step,
-                "fence_levels: expected a step {fence_agent, fence_parameters} or a list of them,"
+                "fence_levels: expected a level {fence_agent, fence_parameters} or a list of them,"
                 f" found {found(step, secret=True)}",
             )
             return ()
@@ -152,7 +154,7 @@ class FencingReader:
         if isinstance(step, SequenceNode):
             nodes = items_of(step, "fence_levels", self._mistakes) or []
             if not nodes:
-                self._mistakes.add(step, "fence_levels: expected at least one device in a step")
+                self._mistakes.add(step, "fence_levels: expected at least one device in a level")
         devices = (
             self._device(Section(node, "fence_levels", DEVICE_KEYS, self._mistakes), hostname)
             for node in nodes
@@ -246,9 +248,9 @@ def with_default_address(agent: str, parameters: Mapping[str, str], hostname: st
 def _value_problem(value: str) -> str:
     """Why a value cannot be given to a fence program, or nothing. Never repeats the value."""
     if any(c in value for c in "\n\r\0"):
-        return "a value of one line is expected (fence programs read one line a parameter)"
+        return "expected a value of one line (fence programs read one line per parameter)"
     if len(value.encode(errors="replace")) > _MAX_VALUE_BYTES:
-        return f"a value of at most {_MAX_VALUE_BYTES} bytes is expected"
+        return f"expected a value of at most {_MAX_VALUE_BYTES} bytes"
     if value.startswith("file:") and not value.startswith("file:/"):
         return "file: expects an absolute path (file:/etc/halo/bmc.password)"
     if value.startswith("env:") and not _VARIABLE.fullmatch(value[4:]):
@@ -258,7 +260,7 @@ def _value_problem(value: str) -> str:
 
 def _why_no_program(agent: str) -> str:
     if agent.startswith("/"):
-        return f'fence_agent: there is no executable file "{agent}"; install it or mend the path'
+        return f'fence_agent: there is no executable file "{agent}"; install it or correct the path'
     if agent in BUNDLED_AGENTS:
         return f'fence_agent: the bundled agent "{agent}" is missing; install HALO again'
     if agent.startswith("fence_") and "/" not in agent:

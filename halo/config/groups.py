@@ -123,7 +123,8 @@ class Groups:
             )
         if resource.shared:
             self._mistakes.add(
-                node, f'root: "{name}" is shared; a group runs on one host, so its root cannot be'
+                node,
+                f'root: "{name}" is shared; a group runs on one host, so its root cannot be shared',
             )
 
     def _failover_hosts(self, section: Section, home: HostId | None) -> tuple[HostId, ...]:
@@ -141,7 +142,7 @@ class Groups:
                         item, f'failover_hosts: "{host}" is the home_host already; remove it here'
                     )
                 elif host in found:
-                    self._mistakes.add(item, f'failover_hosts: "{host}" stands twice')
+                    self._mistakes.add(item, f'failover_hosts: "{host}" appears twice')
                 else:
                     found[host] = None
         if node is not None and not isinstance(node, SequenceNode):
@@ -168,18 +169,18 @@ class Groups:
     def _why_in_no_group(self, resource: ResourceId, entry: ResourceEntry) -> str:
         if entry.parents:
             return (
-                f'resource "{shortened(resource)}" is in no group: none of its parents'
-                f" ({', '.join(entry.parents[:5])}) is"
+                f'resource "{shortened(resource)}" is in no group, because none of its parents'
+                f" ({', '.join(entry.parents[:5])}) is in one"
             )
         return (
-            f'resource "{shortened(resource)}" is in no group; make it the root of one, or a'
-            " dependent of a resource that is in one"
+            f'resource "{shortened(resource)}" is in no group; make it the root of a group,'
+            " or a dependent of a resource that is in a group"
         )
 
 
 def _two_groups(resource: ResourceId, groups: list[GroupId]) -> str:
     shown = ", ".join(groups[:5]) + (", ..." if len(groups) > 5 else "")
     return (
-        f'resource "{shortened(resource)}" says "shared: false" and is in the groups {shown};'
-        ' say "shared: true" if it may run on several hosts at once, else keep it in one group'
+        f'resource "{shortened(resource)}" has "shared: false" but is in the groups {shown};'
+        ' write "shared: true" if it may run on several hosts at once, else keep it in one group'
     )

@@ -63,7 +63,8 @@ class Hosts:
             return []
         if len(names) > len(self._lines) + len(self._broken):
             self._mistakes.add(
-                node, f"{what}: {found(node)} stands for {len(names)} names, more than all hosts"
+                node,
+                f"{what}: {found(node)} stands for {len(names)} names, but there are fewer hosts",
             )
             return []
         resolved = (self._resolve(name, node, what) for name in names)
@@ -80,7 +81,7 @@ class Hosts:
         if candidates:
             ids = ", ".join(list(candidates)[:5])
             self._mistakes.add(
-                node, f'{what}: "{text}" may be any of {ids}; name the host by its id'
+                node, f'{what}: "{text}" fits several hosts ({ids}); give the host\'s id'
             )
         elif text not in self._broken:
             hint = self._mistakes.nearest(text, (*self.by_id, *self._by_name))
@@ -116,7 +117,8 @@ class Hosts:
         if first != line:
             self._mistakes.add(
                 node,
-                f"hostname: {found(node)} is the address and port of the host in line {first}",
+                f"hostname: {found(node)} has the same address and port as the host in line"
+                f" {first}",
             )
         return True
 

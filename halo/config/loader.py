@@ -49,7 +49,7 @@ def load(
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, FileNotFoundError):
-            reason += "; name the config by --config or HALO_CONFIG"
+            reason += "; give the config with --config or HALO_CONFIG"
         raise ConfigError(str(path), [Mistake(0, 0, f"cannot be read: {reason}")]) from error
     if len(data) > MAX_BYTES:
         raise ConfigError(str(path), [Mistake(0, 0, f"is longer than {MAX_BYTES} bytes")])

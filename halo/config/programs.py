@@ -24,7 +24,9 @@ def bundled_folder(name: str) -> Path:
     for folder in (_PACKAGE.parent / name, _PACKAGE / "share" / name):
         if folder.is_dir() and (folder.parent / "halo.capnp").is_file():
             return folder.resolve()
-    raise FileNotFoundError(f"this installation of HALO lacks its folder {name}; install it again")
+    raise FileNotFoundError(
+        f"the folder {name} of this HALO installation is missing; install HALO again"
+    )
 
 
 def find_fence_program(agent: str) -> Path | None:

@@ -99,7 +99,7 @@ class Resources:
                         node, f'dependents: unknown resource "{shortened(dependent)}"{hint}'
                     )
                 elif dependent in seen:
-                    self._mistakes.add(node, f'dependents: "{shortened(dependent)}" stands twice')
+                    self._mistakes.add(node, f'dependents: "{shortened(dependent)}" appears twice')
                 else:
                     seen.add(dependent)
                     entry.dependents.append(dependent)

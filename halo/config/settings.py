@@ -74,7 +74,8 @@ def _check(section: Section, settings: Settings, mistakes: MistakeList) -> None:
         mistakes.add(
             section.get("heartbeat_interval") or section.node,
             f"heartbeat_interval: expected at most a third of loss_budget ({most_s:g} s), found"
-            f" {settings.heartbeat_interval_s:g} s; a verdict needs at least two heartbeats",
+            f" {settings.heartbeat_interval_s:g} s; a host counts as lost only after at least two"
+            " unanswered heartbeats",
         )
     if settings.fence_retry_min_s > settings.fence_retry_max_s:
         mistakes.add(

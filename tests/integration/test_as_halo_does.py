@@ -239,7 +239,7 @@ async def test_what_is_below_two_roots_is_shared_though_nothing_says_so(sharing:
     await sharing.until(run_everywhere, "everything runs where it should")
     log = (cluster.folder / "manager_log").read_text()
     for name in ("export", "route"):
-        assert f"{name} is in the groups ip1, ip2 and has no key shared" in log
+        assert f"{name} is in the groups ip1, ip2 without the key shared" in log
 
 
 async def test_failback_takes_a_group_home_and_what_is_shared_runs_on_both(

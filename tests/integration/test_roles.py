@@ -219,7 +219,7 @@ async def test_a_cluster_runs_on_the_files_of_halo_tls(
     assert "in 19 days" in check.stdout
     shown = await cluster.halo("tls", "show")  # what this machine uses, by the environment
     assert shown.code == 1
-    assert "! it ends in 19 days" in shown.stdout
+    assert "! it expires in 19 days" in shown.stdout
     assert "may:     serve as the agent of 127.0.0.1; command no agent" in shown.stdout
     assert "may:     command agents whose HALO_MANAGER_NAME is one of mgmt" in shown.stdout
 

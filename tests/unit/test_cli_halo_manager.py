@@ -186,4 +186,4 @@ def test_the_socket_for_all_users_shows_and_commands_nothing(manager: HaloManage
     assert run(manager, "status").stdout == SHOWN
     result = run(manager, "reset", "mds02")
     assert result.exit_code == 1
-    assert "shows its status, no more" in result.stderr
+    assert "only shows the status; it takes no commands" in result.stderr

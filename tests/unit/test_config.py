@@ -249,7 +249,7 @@ def test_an_outlet_twice_in_one_step_is_a_mistake(layout: str) -> None:
             """
 
     assert len(cluster_of(text("a-right")).hosts) == 1
-    with pytest.raises(ConfigError, match="twice in one step"):
+    with pytest.raises(ConfigError, match="twice in one level"):
         cluster_of(text("a-left"))
 
 

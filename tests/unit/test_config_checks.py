@@ -64,7 +64,7 @@ def test_a_password_read_from_the_environment_may_stand_in_an_open_file(tmp_path
 def test_a_password_file_is_looked_at(tmp_path: Path) -> None:
     secret = tmp_path / "bmc.password"
     (missing,) = warnings_of(tmp_path, ipmi_host(f"file:{secret}"))
-    assert "is not there" in missing
+    assert "is missing or cannot be read" in missing
     secret.write_text("s3cret")
     secret.chmod(0o644)
     (readable,) = warnings_of(tmp_path, ipmi_host(f"file:{secret}"))
@@ -92,7 +92,7 @@ def test_a_redfish_controller_without_verification(tmp_path: Path, tls: str, war
           fence_parameters: {{username: u, password: "env:P"{tls}}}
         """
     found = warnings_of(tmp_path, text)
-    assert [("oss01" in w and "without verifying" in w) for w in found] == [True] * warns
+    assert [("oss01" in w and "are not verified" in w) for w in found] == [True] * warns
 
 
 def test_hosts_that_cannot_be_fenced_are_named_together(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_hosts_that_cannot_be_fenced_are_named_together(tmp_path: Path) -> None:
 
 def test_a_group_without_failover(tmp_path: Path) -> None:
     (warning,) = warnings_of(tmp_path, SAFE_PAIR.replace(", failover_hosts: [b]", ""))
-    assert warning == "no failover_hosts, so nothing can take over: r"
+    assert warning == "without failover_hosts, and so without failover: r"
 
 
 def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
@@ -206,7 +206,9 @@ def test_what_a_wheel_packs_is_what_stands_at_the_top_level(name: str) -> None:
 
 def test_a_folder_that_does_not_come_with_halo_is_refused() -> None:
     assert bundled_folder("fence_agents") == REPOSITORY / "fence_agents"
-    with pytest.raises(FileNotFoundError, match="lacks its folder nothing"):
+    with pytest.raises(
+        FileNotFoundError, match="the folder nothing of this HALO installation is missing"
+    ):
         bundled_folder("nothing")
 
 
@@ -225,7 +227,7 @@ def test_what_is_shared_without_saying_so_is_warned_of_each_by_itself(tmp_path: 
         - {{root: two, home_host: b, failover_hosts: [a]}}
         """
     common, pool = warnings_of(tmp_path, text.format(key=""))
-    assert common.startswith("common is in the groups one, two and has no key shared")
+    assert common.startswith("common is in the groups one, two without the key shared")
     assert "may run on several hosts at once" in common
     assert pool.startswith("pool is in the groups")
     assert warnings_of(tmp_path, text.format(key=", shared: true")) == []

@@ -91,7 +91,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path, reason in (
         (
             tmp_path / "none.conf",
-            "No such file or directory; name the config by --config or HALO_CONFIG",
+            "No such file or directory; give the config with --config or HALO_CONFIG",
         ),
         (tmp_path, "Is a directory"),
     ):

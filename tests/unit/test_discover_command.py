@@ -145,7 +145,7 @@ def test_pools_of_one_name_on_each_host_are_left_out(network: Network) -> None:
     pair(network)
     done = network.discover("mds[00-01]")
     assert "rpool" not in done.stdout
-    assert "rpool is the name of 2 pools" in done.stderr
+    assert "rpool is the name of 2 different pools" in done.stderr
 
 
 def test_a_pool_imported_on_two_hosts_is_an_alarm_and_no_group(network: Network) -> None:
@@ -161,7 +161,7 @@ def test_a_pool_imported_nowhere_is_told(network: Network) -> None:
     for host in ("oss00", "oss01"):
         network.host(host, list="", **{"import": offered}, mount="")
     done = network.discover("oss[00-01]")
-    assert "spare0 is imported nowhere; oss00 is taken for its home" in done.stderr
+    assert "spare0 is imported on no host; its home_host is set to oss00" in done.stderr
     groups = yaml.safe_load(done.stdout)["resource_groups"]
     assert groups == [{"root": "spare0", "home_host": "oss00", "failover_hosts": ["oss01"]}]
 
@@ -173,7 +173,7 @@ def test_a_target_on_a_block_device_is_a_group_of_its_own(network: Network) -> N
     config = yaml.safe_load(done.stdout)
     assert [resource["name"] for resource in config["resources"]] == [device]
     assert config["resource_groups"][0]["home_host"] == "oss00"
-    assert "lies on no zpool" in done.stderr
+    assert "is not on a zpool" in done.stderr
 
 
 def test_a_host_out_of_reach_is_told_and_the_others_are_written(network: Network) -> None:
@@ -182,7 +182,7 @@ def test_a_host_out_of_reach_is_told_and_the_others_are_written(network: Network
     done = network.discover("mds[00-01]")
     assert done.returncode == 1
     assert "mds01: ssh failed: ssh: connect to host mds01 port 22: No route to host" in done.stderr
-    assert "1 of 2 hosts could not be looked at" in done.stderr
+    assert "1 of 2 hosts could not be inspected" in done.stderr
     config = yaml.safe_load(done.stdout)
     assert [host["hostname"] for host in config["hosts"]] == ["mds00"]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import halo.config
 from halo.config.nodesets.nodeset import MAX_NAMES, expand, fold
 
 
@@ -41,12 +42,12 @@ def test_sixteen_hosts_with_their_zero_padding() -> None:
     [
         ("", "an empty nodeset names no host"),
         (" ", "an empty nodeset names no host"),
-        ("a,", "a name is missing beside a comma"),
-        (",a", "a name is missing beside a comma"),
-        ("a,,b", "a name is missing beside a comma"),
-        ("a[1", "a bracket is opened and not closed, or holds another"),
-        ("a[[1]]", "a bracket is opened and not closed, or holds another"),
-        ("a]", "a bracket is closed that was not opened"),
+        ("a,", "a name is missing next to a comma"),
+        (",a", "a name is missing next to a comma"),
+        ("a,,b", "a name is missing next to a comma"),
+        ("a[1", "a bracket is not closed, or contains another bracket"),
+        ("a[[1]]", "a bracket is not closed, or contains another bracket"),
+        ("a]", "a closing bracket has no opening bracket"),
         ("a[]", 'in brackets, found ""'),
         ("a[1-]", 'in brackets, found "1-"'),
         ("a[x]", 'in brackets, found "x"'),
@@ -100,7 +101,7 @@ def test_names_fold_to_the_usual_short_form(names: list[str], text: str) -> None
 
 @pytest.mark.parametrize("name", ["", "a b", "a,b", "a[1]", "@a"])
 def test_a_name_that_has_no_place_in_a_nodeset_is_not_folded(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot stand in a nodeset"):
+    with pytest.raises(ValueError, match="cannot be part of a nodeset"):
         fold([name])
 
 
@@ -127,3 +128,9 @@ def test_reading_nodesets_costs_no_yaml() -> None:
     """`halo status` expands host arguments and has 80 ms for everything."""
     program = "import sys, halo.config.nodesets.nodeset; sys.exit('yaml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", halo.config.__all__)
+def test_every_name_that_the_package_offers_can_be_imported(name: str) -> None:
+    """They are imported on first use, so that a wrong place would show only then."""
+    assert callable(getattr(halo.config, name))

@@ -134,7 +134,7 @@ def test_nothing_is_replaced_that_was_not_meant_to_be(ca: Path) -> None:
     ):
         result = run(*again)
         assert result.exit_code == 1
-        assert "would be replaced; nothing was made. Say --force" in result.output
+        assert "would be replaced; nothing was made. Give --force" in result.output
         assert files_below(ca) == before
     ok("host", "--dir", ca, "oss00", "--force")
     assert files_below(ca) != before
@@ -185,9 +185,9 @@ def test_what_ends_soon_is_renewed_and_nothing_else(ca: Path) -> None:
     assert names_in(path) == ["oss00", "10.0.0.7"]
     assert usages_in(path) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert (certificate(path).not_valid_after_utc - datetime.now(UTC)).days > 700
-    assert "Nothing ends within 60 days; the first ends on" in ok("renew", "--dir", ca)
+    assert "No certificate expires within 60 days; the first expires on" in ok("renew", "--dir", ca)
     assert "oss01" in ok("renew", "--dir", ca, "oss01")
-    assert "no certificate of oss07" in run("renew", "--dir", ca, "oss[01,07]").output
+    assert "no certificate to renew for oss07" in run("renew", "--dir", ca, "oss[01,07]").output
 
 
 def test_a_certificate_without_names_is_not_renewed_but_the_others_are(
@@ -203,7 +203,7 @@ def test_a_certificate_without_names_is_not_renewed_but_the_others_are(
     result = run("renew", "--dir", authority.folder, "--within", 400)
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    assert "hosts/oss00/server.crt. Make each anew" in result.output
+    assert "hosts/oss00/server.crt. Make each again" in result.output
     after = files_below(authority.folder)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"hosts/oss01/server.crt", "hosts/oss01/server.key"}
@@ -230,7 +230,7 @@ def test_nothing_outlives_its_ca(tmp_path: Path) -> None:
     ok("host", "--dir", folder, "oss00")
     end = certificate(folder / "ca.crt").not_valid_after_utc
     assert certificate(folder / "hosts" / "oss00" / "server.crt").not_valid_after_utc == end
-    assert "The CA itself ends on" in run("renew", "--dir", folder).output
+    assert "The CA itself expires on" in run("renew", "--dir", folder).output
 
 
 def test_an_ended_ca_makes_nothing(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_an_ended_ca_makes_nothing(tmp_path: Path) -> None:
     (folder / "ca.key").write_bytes(ended.key)
     result = run("host", "--dir", folder, "oss00")
     assert result.exit_code == 1
-    assert "the CA has ended" in result.output
+    assert "the CA expired on" in result.output
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ed25519"])
@@ -323,7 +323,7 @@ def test_a_ca_that_another_one_signed_is_not_renewed(tmp_path: Path) -> None:
     before = files_below(folder)
     result = run("renew", "--dir", folder, "--ca")
     assert result.exit_code == 1
-    assert "CN=the company signed it, which alone can renew it" in result.output
+    assert "only CN=the company, which signed it, can renew it" in result.output
     assert files_below(folder) == before
 
 
@@ -350,23 +350,23 @@ def test_show_says_what_files_may_do(ca: Path) -> None:
         """\
 CA/hosts/oss00/ca.crt
   CA:      CN=our CA
-  ends:    DAY
+  expires: DAY
 CA/hosts/oss00/server.crt
   role:    host
   may:     serve as the agent of oss00; command no agent
-  ends:    DAY
+  expires: DAY
   issuer:  CN=our CA, whose certificate is among these files
   key:     CA/hosts/oss00/server.key
 CA/hosts/oss00/server.key
   key:     private, not encrypted
 CA/managers/mgmt/ca.crt
   CA:      CN=our CA
-  ends:    DAY
+  expires: DAY
 CA/managers/mgmt/client.crt
   role:    manager
   may:     command agents whose HALO_MANAGER_NAME is one of mgmt
-           command agents without HALO_MANAGER_NAME, but for those of these names
-  ends:    DAY
+           command agents without HALO_MANAGER_NAME, except the agents with these names
+  expires: DAY
   issuer:  CN=our CA, whose certificate is among these files
   key:     CA/managers/mgmt/client.key
 CA/managers/mgmt/client.key
@@ -381,7 +381,7 @@ def test_show_of_a_certificate_for_both(tmp_path: Path) -> None:
         files = made.issue("both", "mgmt", usages=usages)
         shown = ok("show", files.certificate)
         assert "role:    host or manager" in shown
-        assert "command agents whose HALO_MANAGER_NAME is one of mgmt, and no others" in shown
+        assert "command only agents whose HALO_MANAGER_NAME is one of mgmt" in shown
         assert "not verified" in shown
 
 
@@ -404,13 +404,13 @@ def test_show_finds_what_is_wrong(tmp_path: Path) -> None:
     nothing = made.folder / "nothing.crt"
     nothing.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     for paths, words in [
-        ([soon.certificate], "! it ends in "),
-        ([ended.certificate], "! it ended on"),
+        ([soon.certificate], "! it expires in "),
+        ([ended.certificate], "! it expired on"),
         ([early.certificate], "! it is not valid before"),
         ([nameless.certificate], "! it holds no name (subjectAltName)"),
-        ([useless.certificate], "neither for servers nor for clients"),
+        ([useless.certificate], "allows neither servers nor clients"),
         ([good_copy, stranger], "stranger.key is not its key"),
-        ([open_key], "it is mode 0640, so that others can use it: chmod 600"),
+        ([open_key], "its mode is 0640, so others can access it: chmod 600"),
         ([good.certificate, other.certificate], "none of the CA certificates here signed it"),
         ([nothing], "! cannot be used"),
         ([made.folder / "none.crt"], "! cannot be read: No such file"),

@@ -43,8 +43,9 @@ class Problem(NamedTuple):
 def check(ctx: click.Context) -> None:
     """Report the cluster's health: exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 
-    A manager that does not answer is CRITICAL, since nobody watches over the groups then; a socket
-    that this check may not use, or that is no manager's, is UNKNOWN.
+    If the manager does not answer, the result is CRITICAL, because nothing supervises the groups
+    then. If this check may not use the socket, or the program that answers is not a manager, the
+    result is UNKNOWN.
     """
     context: Context = ctx.obj
     try:
@@ -121,7 +122,7 @@ def _of_group(group: Item) -> Iterator[Problem]:
     else:
         unable = group.get("cannot_take")
         for host, reason in unable.items() if isinstance(unable, dict) else ():
-            words = f"{view.clean(host)} could not take {name} ({view.clean(reason)})"
+            words = f"{view.clean(host)} cannot take {name} ({view.clean(reason)})"
             yield Problem(Level.WARNING, words)
 
 

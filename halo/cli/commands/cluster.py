@@ -13,10 +13,10 @@ from halo.cli.send import Command, body_of, send_all
 @reason_option
 @click.pass_context
 def freeze(ctx: click.Context, reason: str | None) -> None:
-    """Stop all automatic action, until `halo thaw`.
+    """Stop all action on groups, until `halo thaw`.
 
-    Nothing is started, restarted, moved or fenced by itself meanwhile: a host that dies takes its
-    groups down with it.
+    HALO then starts, restarts, moves and fences nothing automatically. If a host dies while the
+    cluster is frozen, its groups stay down.
     """
     _send(ctx, "freeze", reason)
 
@@ -25,7 +25,7 @@ def freeze(ctx: click.Context, reason: str | None) -> None:
 @reason_option
 @click.pass_context
 def thaw(ctx: click.Context, reason: str | None) -> None:
-    """Allow automatic action again."""
+    """Allow action on groups again. HALO first probes all groups."""
     _send(ctx, "thaw", reason)
 
 

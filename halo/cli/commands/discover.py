@@ -77,10 +77,10 @@ class DiscoveryError(Exception):
 @hosts_argument
 @click.pass_obj
 def discover(context: Context, hosts: list[str]) -> None:
-    """Write a config for HOST... to standard output, from what runs on them.
+    """Inspect HOST..., and write a config for what runs there to standard output.
 
-    Needs ssh without a password to each host, as a user who may run zpool. Fence agents are left
-    for you to fill in. Notes and what could not be read go to stderr.
+    Needs ssh without a password to each host, as a user who may run zpool. Fill in the fence agents
+    yourself. Notes and errors go to stderr.
     """
     with ThreadPoolExecutor(_AT_ONCE) as executor:
         found = list(executor.map(lambda host: _try_look(host, context.verbose), hosts))
@@ -94,7 +94,7 @@ def discover(context: Context, hosts: list[str]) -> None:
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
-        raise CliError(f"{len(problems)} of {len(hosts)} hosts could not be looked at")
+        raise CliError(f"{len(problems)} of {len(hosts)} hosts could not be inspected")
 
 
 def _try_look(host: str, verbose: bool) -> HostView | str:
@@ -130,12 +130,12 @@ def _ask(
             check=False,
         )
     except FileNotFoundError:
-        raise DiscoveryError("there is no program ssh here; install it") from None
+        raise DiscoveryError("the program ssh is not installed here; install it") from None
     except subprocess.TimeoutExpired:
-        raise DiscoveryError(f"{words}: no end within {COMMAND_TIMEOUT_S:g} s") from None
+        raise DiscoveryError(f"{words}: did not end within {COMMAND_TIMEOUT_S:g} s") from None
     if done.returncode == _SSH_FAILED:
         last = done.stderr.strip().splitlines()[-1:]
-        raise DiscoveryError(f"ssh failed: {last[0] if last else 'without a reason'}")
+        raise DiscoveryError(f"ssh failed: {last[0] if last else 'it gave no reason'}")
     if done.returncode == _NOT_FOUND:
         return []  # a host without ZFS, or without Lustre
     # `zpool import` fails where it finds nothing to import.
@@ -192,9 +192,9 @@ def make_config(views: list[HostView]) -> tuple[dict[str, Any], list[str]]:
         able = [view.name for view in views if pool in view.importable and view.name not in owners]
         home = owners[0] if owners else able.pop(0)
         if not owners:
-            notes.append(f"{pool.name} is imported nowhere; {home} is taken for its home")
+            notes.append(f"{pool.name} is imported on no host; its home_host is set to {home}")
         if not able:
-            notes.append(f"{pool.name} is seen by {home} alone: it has no failover host")
+            notes.append(f"{pool.name} is visible only on {home}: it has no failover host")
         mounts = sorted(
             (mount for _, mount in targets.values() if mount.pool == pool.name), key=_start_order
         )
@@ -205,8 +205,8 @@ def make_config(views: list[HostView]) -> tuple[dict[str, Any], list[str]]:
     for view, mount in targets.values():
         if mount.pool is None:
             notes.append(
-                f"{mount.device} on {view.name} lies on no zpool: who else could mount it cannot "
-                "be seen; fill in its failover_hosts"
+                f"{mount.device} on {view.name} is not on a zpool, so it is not known which other "
+                "hosts can mount it; fill in its failover_hosts"
             )
             resources.append(_lustre(mount))
             groups.append({"root": mount.device, "home_host": view.name, "failover_hosts": []})
@@ -230,8 +230,8 @@ def _is_no_group(
 ) -> bool:
     if len(owners) > 1:
         notes.append(
-            f"DANGER: {pool.name} is imported on {' and '.join(owners)} at once; left out, look "
-            "at it before anything writes to it"
+            f"DANGER: {pool.name} is imported on {' and '.join(owners)} at once; it is left out. "
+            "Check it before anything writes to it"
         )
         return True
     namesakes = {
@@ -241,7 +241,10 @@ def _is_no_group(
         if other.name == pool.name
     }
     if len(namesakes) > 1:
-        note = f"{pool.name} is the name of {len(namesakes)} pools (of each host's own?); left out"
+        note = (
+            f"{pool.name} is the name of {len(namesakes)} different pools (perhaps a local pool of "
+            "each host); they are left out"
+        )
         if note not in notes:
             notes.append(note)
         return True
@@ -273,6 +276,6 @@ def to_yaml(config: dict[str, Any]) -> str:
     body = yaml.safe_dump(config, sort_keys=False, default_flow_style=False, allow_unicode=True)
     return (
         "# Written by halo discover. Before use: set fence_agent and fence_parameters of every\n"
-        "# host (without them no group fails over), look at the groups, and run halo validate.\n"
+        "# host (without them no group fails over), check the groups, and run halo validate.\n"
         + body
     )

@@ -21,7 +21,7 @@ def events() -> None:
 @events.command()
 @click.pass_obj
 def show(context: Context) -> None:
-    """Print the last 1,000 events, oldest first, also what was cleared."""
+    """Print the last 1,000 events, oldest first, including cleared events."""
     for event in view.events(get_status(context.socket)):
         click.echo(event_line(event))
 
@@ -30,7 +30,7 @@ def show(context: Context) -> None:
 @reason_option
 @click.pass_context
 def clear(ctx: click.Context, reason: str | None) -> None:
-    """Leave the events so far out of `halo status`."""
+    """Remove all events so far from the output of `halo status`."""
     body = {} if reason is None else {"comment": reason}
     answer = command(ctx.obj.socket, "POST", "/clear_events", body, deadline_s=COMMAND_DEADLINE_S)
     ctx.exit(report(answer, "clear the events", "Events cleared."))

@@ -20,7 +20,7 @@ from halo.cli.wait import Missing, groups_running, groups_settled, groups_stoppe
 @click.command()
 @groups_argument
 @reason_option
-@wait_option("Wait until the group runs, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the group runs.")
 @click.pass_context
 def start(
     ctx: click.Context,
@@ -35,7 +35,7 @@ def start(
 @click.command()
 @groups_argument
 @reason_option
-@wait_option("Wait until the group is stopped on all candidates, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the group is proven stopped on all candidates.")
 @click.pass_context
 def stop(
     ctx: click.Context,
@@ -43,7 +43,7 @@ def stop(
     reason: str | None,
     wait_s: float | None,
 ) -> None:
-    """Stop GROUP, and keep it stopped until it is started again."""
+    """Stop GROUP, and keep it stopped until `halo start`."""
     _send(ctx, groups, "stop", reason, wait_s, groups_stopped)
 
 
@@ -51,7 +51,7 @@ def stop(
 @groups_argument
 @host_option("--to", "host", "The host to move to.")
 @reason_option
-@wait_option("Wait until the group runs there, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the group runs there.")
 @click.pass_context
 def move(
     ctx: click.Context,
@@ -60,7 +60,7 @@ def move(
     reason: str | None,
     wait_s: float | None,
 ) -> None:
-    """Stop GROUP where it runs, and start it on another of its candidates."""
+    """Stop GROUP where it runs, and start it on another candidate."""
 
     def there(names: Sequence[str]) -> Missing:
         return groups_running(names, on=host)
@@ -71,7 +71,7 @@ def move(
 @click.command()
 @groups_argument
 @reason_option
-@wait_option("Wait until the group is as it is wanted, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the group runs, or is stopped if it should be.")
 @click.pass_context
 def cleanup(
     ctx: click.Context,
@@ -79,7 +79,7 @@ def cleanup(
     reason: str | None,
     wait_s: float | None,
 ) -> None:
-    """Forget GROUP's failures, look at it afresh, and try again."""
+    """Forget GROUP's failures, probe it on all candidates, and continue from there."""
     _send(ctx, groups, "cleanup", reason, wait_s, groups_settled)
 
 
@@ -88,7 +88,7 @@ def cleanup(
 @reason_option
 @click.pass_context
 def manage(ctx: click.Context, groups: tuple[str, ...], reason: str | None) -> None:
-    """Let HALO act on GROUP again: start it, restart it, move it, fence for it."""
+    """Let HALO act on GROUP again: start, restart and move it, and fence hosts for it."""
     _send_managed(ctx, groups, True, reason)
 
 
@@ -97,7 +97,7 @@ def manage(ctx: click.Context, groups: tuple[str, ...], reason: str | None) -> N
 @reason_option
 @click.pass_context
 def unmanage(ctx: click.Context, groups: tuple[str, ...], reason: str | None) -> None:
-    """Watch GROUP without acting on it: for work on it by hand."""
+    """Monitor GROUP without acting on it, so that you can work on it by hand."""
     _send_managed(ctx, groups, False, reason)
 
 

@@ -21,24 +21,27 @@ from halo.cli.wait import Missing, home_groups_back, hosts_active, hosts_empty, 
 @click.command()
 @onto_option
 @reason_option
-@wait_option("Wait until the groups run at home, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the groups run on HOST.")
 @click.pass_context
 def failback(
     ctx: click.Context, hosts: list[str], reason: str | None, wait_s: float | None
 ) -> None:
-    """Bring the groups whose home is HOST back to it."""
+    """Move the groups whose home host is HOST back to HOST."""
     _send(ctx, hosts, "failback", "fail back onto", reason, wait_s, home_groups_back)
 
 
 @click.command()
 @hosts_argument
-@force_option("Fence even if no partner can take the groups, or it was fenced already.")
+@force_option(
+    "Fence even if no partner can take the groups, the host may hold unmanaged groups, or it was "
+    "fenced and not reset."
+)
 @click.option(
     "--confirm-off",
     is_flag=True,
-    help="Say that you saw the host dark: counts as a confirmed fence. Needs --reason.",
+    help="Confirm that you saw that the host is off; this counts as a fence. Needs --reason.",
 )
-@click.option("--cancel", is_flag=True, help="End the attempts to fence the host.")
+@click.option("--cancel", is_flag=True, help="Stop trying to fence the host.")
 @reason_option
 @click.pass_context
 def fence(
@@ -51,14 +54,15 @@ def fence(
 ) -> None:
     """Power HOST off, and start its groups on their other candidates.
 
-    One attempt; it ends when the fence device confirms that the host is off, or fails.
+    HALO makes one attempt. The command ends when the fence device confirms that the host is off, or
+    when the attempt fails.
     """
     if confirm_off and cancel:
-        raise click.UsageError("--confirm-off and --cancel cannot go together.")
+        raise click.UsageError("Give either --confirm-off or --cancel, not both.")
     if confirm_off and not (reason or "").strip():
         raise click.UsageError(
-            "--confirm-off needs --reason: who saw the host dark, and how. If it is not off,"
-            " its groups will run twice."
+            "--confirm-off needs --reason: who saw that the host is off, and how. If the host is"
+            " not off, its groups will run twice."
         )
     if confirm_off:
         _send(ctx, hosts, "confirm-off", "confirm the power-off of", reason, force=force)
@@ -73,14 +77,14 @@ def fence(
 @reason_option
 @click.pass_context
 def reset(ctx: click.Context, hosts: list[str], reason: str | None) -> None:
-    """Say that a fenced HOST is mended: it may be fenced by itself again."""
+    """Mark a fenced HOST as repaired, so that HALO may fence it automatically again."""
     _send(ctx, hosts, "reset", "reset", reason)
 
 
 @click.command()
 @hosts_argument
 @reason_option
-@wait_option("Wait until the host is connected and can run groups, at most so long.")
+@wait_option("Wait up to SECONDS seconds until the host is connected and can run groups.")
 @click.pass_context
 def activate(
     ctx: click.Context, hosts: list[str], reason: str | None, wait_s: float | None
@@ -91,14 +95,14 @@ def activate(
 
 @click.command()
 @hosts_argument
-@force_option("Deactivate even the last active candidate of a group.")
+@force_option("Deactivate even if a group could then start nowhere else.")
 @reason_option
-@wait_option("Wait until no managed group runs on the host, at most so long.")
+@wait_option("Wait up to SECONDS seconds until no managed group runs on the host.")
 @click.pass_context
 def deactivate(
     ctx: click.Context, hosts: list[str], force: bool, reason: str | None, wait_s: float | None
 ) -> None:
-    """Keep groups off HOST, for instance to service it."""
+    """Keep groups off HOST, for example for maintenance. Its groups move away."""
     _send(ctx, hosts, "deactivate", "deactivate", reason, wait_s, hosts_empty, force=force)
 
 

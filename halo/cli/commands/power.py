@@ -48,22 +48,26 @@ class Override:
 @click.command()
 @click.argument("action", type=click.Choice(ACTIONS))
 @click.argument("hosts", nargs=-1, metavar="[HOST...]", shell_complete=complete_hosts)
-@click.option("-a", "--all", "every", is_flag=True, help="Every host of the config.")
-@click.option("-f", "--fence-agent", metavar="AGENT", help="Use this agent, not the config's.")
-@click.option("-l", "--username", metavar="NAME", help="In place of the config's.")
+@click.option("-a", "--all", "every", is_flag=True, help="All hosts of the config.")
+@click.option(
+    "-f", "--fence-agent", metavar="AGENT", help="Use this fence agent instead of the config's."
+)
+@click.option(
+    "-l", "--username", metavar="NAME", help="Use this user name instead of the config's."
+)
 @click.option(
     "-p",
     "--password",
     metavar="TEXT",
-    help="In place of the config's. Better file:/PATH or env:NAME: a password itself can be read "
-    "here by everyone on this machine.",
+    help="Use this password instead of the config's. Give file:/PATH or env:NAME: a password "
+    "itself can be read here by everyone on this machine.",
 )
 @click.option(
     "--timeout",
     "timeout_s",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
-    help="For each run of a fence program (default: fence_timeout of the config, else 60).",
+    help="Deadline of each run of a fence program (default: fence_timeout of the config, else 60).",
 )
 @click.pass_obj
 def power(
@@ -76,15 +80,15 @@ def power(
     password: str | None,
     timeout_s: float | None,
 ) -> None:
-    """Switch hosts on or off, or tell their power status, without the manager.
+    """Switch hosts on or off, or show their power status, without the manager.
 
-    A running manager is not told: it sees the host go, and acts on that as on any loss. To power
-    a host off and have its groups taken over, use `halo fence`. `status` without HOST tells of
-    all hosts.
+    A running manager is not informed: it sees that the host is gone, and reacts as to any lost
+    host. To power a host off and move its groups, use `halo fence`. `status` without HOST shows all
+    hosts.
     """
     names = expand_hosts(hosts)
     if names and every:
-        raise click.UsageError("name hosts, or --all, not both")
+        raise click.UsageError("give either hosts or --all, not both")
     if not names and not every and action != "status":
         # As HALO always did: one word too few must not power a cluster off.
         raise CliError(f'Must specify host names to perform action "{action}", or --all.')
@@ -114,7 +118,7 @@ def _choose(config: str, names: list[str], override: Override) -> tuple[list[Hos
     cluster = load(config)
     unknown = [name for name in names if name not in cluster.hosts]
     if unknown:
-        raise CliError(f"not in {config}: {', '.join(unknown)}; nothing was switched")
+        raise CliError(f"unknown in {config}: {', '.join(unknown)}; nothing was switched")
     hosts = [cluster.hosts[name] for name in names or cluster.hosts]
     if override.agent is not None:
         hosts = [replace(_made_up_host(host.address, override), id=host.id) for host in hosts]

@@ -18,14 +18,14 @@ _CLEAR_SCREEN = "\x1b[H\x1b[2J"
     "-x",
     "exclude_normal",
     is_flag=True,
-    help="Show only what is not normal: not running at home, in error, unmanaged, disconnected.",
+    help="Show only what is unusual: not running at home, in error, unmanaged, disconnected.",
 )
 @click.option(
     "-e",
     "--event-count",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Show the last N events (default 10, with -x none).",
+    help="Show the last N events (default: 10; none with -x).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manager's answer as JSON.")
 @click.option(
@@ -33,7 +33,7 @@ _CLEAR_SCREEN = "\x1b[H\x1b[2J"
     "watch_s",
     metavar="SECONDS",
     type=click.FloatRange(min=0.1),
-    help="Show it again every so many seconds, until interrupted.",
+    help="Repeat the output every SECONDS seconds, until interrupted.",
 )
 @click.pass_obj
 def status(

@@ -80,7 +80,7 @@ def renew_ca(earlier: Pair, days: int, now: datetime) -> Pair:
     another one, that no host trusts."""
     before = x509.load_pem_x509_certificate(earlier.certificate)
     if before.issuer != before.subject:
-        raise ValueError(f"{before.issuer.rfc4514_string()} signed it, which alone can renew it")
+        raise ValueError(f"only {before.issuer.rfc4514_string()}, which signed it, can renew it")
     key = _key_of(earlier)
     builder = _begun(before.subject, before.subject, key, now, now + timedelta(days=days))
     for extension in before.extensions:
@@ -107,7 +107,7 @@ def issue(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_CN_LENGTH])])
     ends_at = min(now + timedelta(days=days), authority.not_valid_after_utc)
     if ends_at <= now:
-        raise ValueError(f"the CA has ended, on {authority.not_valid_after_utc:%Y-%m-%d}")
+        raise ValueError(f"the CA expired on {authority.not_valid_after_utc:%Y-%m-%d}")
     listed = x509.SubjectAlternativeName([general_name(name) for name in names])
     builder = (
         _begun(subject, authority.subject, key, now, ends_at)

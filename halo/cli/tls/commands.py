@@ -45,35 +45,39 @@ def _days_option(default: int) -> Callable[[Decorated], Decorated]:
         default=default,
         show_default=True,
         type=click.IntRange(1, 36500),
-        help="Lifetime.",
+        help="Lifetime in days.",
     )
 
 
 _also_option = click.option(
-    "--also", "others", multiple=True, metavar="NAME", help="A further name or address in each."
+    "--also",
+    "others",
+    multiple=True,
+    metavar="NAME",
+    help="An additional name or address in each certificate.",
 )
-_force_option = click.option("--force", is_flag=True, help="Replace what is there.")
+_force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
 
 
 @click.group()
 def tls() -> None:
     """Make, renew and show the certificates of mutual TLS between manager and agents.
 
-    A CA of the site's own lives in one folder, on one machine. It makes a certificate for each
-    host, which can serve and not command, and one for the manager, which can command and not
-    serve. docs/security.md says where each file goes.
+    The site's own CA is kept in one folder, on one machine. It makes a certificate for each host
+    and one for the manager. A host's certificate can only serve as that host's agent. The manager's
+    certificate can only command agents. docs/security.md says where to copy each file.
     """
 
 
 @tls.command()
 @click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
-@click.option("--name", default="HALO CA", show_default=True, help="What the CA is called.")
+@click.option("--name", default="HALO CA", show_default=True, help="Name of the CA.")
 @_days_option(CA_DAYS)
 @_force_option
 def init(folder: Path, name: str, days: int, force: bool) -> None:
     """Make a CA in DIR (default: /etc/halo/tls).
 
-    Its key, ca.key, stays there: whoever has it can make a manager's certificate.
+    Keep its key, ca.key, in this folder. Anyone who has the key can make a manager's certificate.
     """
     from halo.cli.tls.authority import make_ca
     from halo.cli.tls.store import Store
@@ -83,14 +87,14 @@ def init(folder: Path, name: str, days: int, force: bool) -> None:
     ca = make_ca(name, days, _now())
     store.save_ca(ca)
     here = "" if str(folder) == DEFAULT_FOLDER else f" --dir {folder}"
-    click.echo(f'Made the CA "{name}" in {folder}; it ends on {ca.expires_at:%Y-%m-%d}.')
-    click.echo(f"Keep {store.ca_key} on this machine: it makes certificates of hosts and managers.")
+    click.echo(f'Made the CA "{name}" in {folder}; it expires on {ca.expires_at:%Y-%m-%d}.')
+    click.echo(f"Keep {store.ca_key} on this machine: with it, anyone can make certificates.")
     click.echo(f"Next: halo tls host{here} --from-config, and halo tls manager{here} NAME")
 
 
 @tls.command()
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_hosts)
-@click.option("--from-config", is_flag=True, help="Every host of the config (see --config).")
+@click.option("--from-config", is_flag=True, help="All hosts of the config (see --config).")
 @_also_option
 @_days_option(DAYS)
 @_folder_option
@@ -105,9 +109,9 @@ def host(
     folder: Path,
     force: bool,
 ) -> None:
-    """Make certificates for hosts, by name or nodeset: those under which the config knows them.
+    """Make certificates for hosts. Give their names (or nodesets) as they stand in the config.
 
-    HALO_SERVER_DOMAIN_NAME, where it is set here, becomes a further name of each.
+    If HALO_SERVER_DOMAIN_NAME is set here, each certificate also gets that name.
     """
     wanted = expand_hosts(names)
     if from_config:
@@ -116,16 +120,16 @@ def host(
         known = (found.address for found in load(context.config).hosts.values())
         wanted = list(dict.fromkeys([*wanted, *known]))
     if not wanted:
-        raise click.UsageError("Name hosts, or say --from-config.")
+        raise click.UsageError("Give the names of hosts, or --from-config.")
     from halo.cli.tls.authority import Role
 
     expected = _expected_of_all()
     made = _make(folder, Role.HOST, wanted, [*others, *expected], days, force)
     example = f"scp -p {made[0].folder}/* {made[0].name}:/etc/halo/"
-    click.echo(f"Copy each to its host, as root: {example}")
+    click.echo(f"Copy each folder's files to its host, as root: {example}")
     click.echo(
-        "On every host, in /etc/default/halo: HALO_REMOTE_OPTIONS=--mtls, and HALO_MANAGER_NAME= "
-        "with the manager's name."
+        "On every host, set in /etc/default/halo: HALO_REMOTE_OPTIONS=--mtls, and "
+        "HALO_MANAGER_NAME= with the manager's name."
     )
 
 
@@ -136,17 +140,18 @@ def host(
 @_folder_option
 @_force_option
 def manager(name: str, others: tuple[str, ...], days: int, folder: Path, force: bool) -> None:
-    """Make the manager's certificate. NAME is what hosts know it by (HALO_MANAGER_NAME).
+    """Make the manager's certificate. The hosts recognise the manager by NAME.
 
-    It need not be a name that can be looked up, and should be none of a cluster host.
+    Set HALO_MANAGER_NAME to NAME on every host. NAME need not exist in DNS, and must not be the
+    name of a cluster host.
     """
     from halo.cli.tls.authority import Role
 
     (made,) = _make(folder, Role.MANAGER, [name], others, days, force)
-    click.echo(f"Copy it to where the manager runs, as root: cp -p {made.folder}/* /etc/halo/")
+    click.echo(f"Copy its files on the management node, as root: cp -p {made.folder}/* /etc/halo/")
     click.echo(
-        f"On every host, in /etc/default/halo: HALO_MANAGER_NAME={made.name}. "
-        "For the manager: --mtls among HALO_MANAGER_OPTIONS."
+        f"On every host, set in /etc/default/halo: HALO_MANAGER_NAME={made.name}. "
+        "On the management node, add --mtls to HALO_MANAGER_OPTIONS."
     )
 
 
@@ -158,25 +163,30 @@ def manager(name: str, others: tuple[str, ...], days: int, folder: Path, force: 
     show_default=True,
     metavar="DAYS",
     type=click.IntRange(0),
-    help="Without NAMEs: renew what ends within so many days.",
+    help="Without NAME: renew all certificates that expire within DAYS days.",
 )
-@click.option("--ca", "with_ca", is_flag=True, help="Renew the CA first; it keeps its key.")
+@click.option(
+    "--ca",
+    "with_ca",
+    is_flag=True,
+    help="First renew the CA's certificate; its key stays the same.",
+)
 @_days_option(DAYS)
 @click.option(
     "--ca-days",
     default=CA_DAYS,
     show_default=True,
     type=click.IntRange(1, 36500),
-    help="With --ca.",
+    help="Lifetime in days of a renewed CA (with --ca).",
 )
 @_folder_option
 def renew(
     names: tuple[str, ...], within: int, with_ca: bool, days: int, ca_days: int, folder: Path
 ) -> None:
-    """Renew certificates: those named (nodesets), or those that end soon.
+    """Renew the certificates NAME (or nodesets), or all that expire soon.
 
-    Each keeps its names and its use, and gets a new key. Copied to where the old one is, it is
-    taken up without a restart.
+    Each certificate keeps its names and its role, and gets a new key. Copy it over the old one: the
+    programs then use it without a restart.
     """
     from halo.cli.tls.authority import Pair, renew_ca
     from halo.cli.tls.inspect import names_of
@@ -193,7 +203,9 @@ def renew(
         store.save_ca(ca)
         for place in places:
             store.save_ca_of(place, ca)
-        click.echo(f"Renewed the CA: it ends on {ca.expires_at:%Y-%m-%d}. Copy ca.crt everywhere.")
+        click.echo(
+            f"Renewed the CA: it expires on {ca.expires_at:%Y-%m-%d}. Copy ca.crt everywhere."
+        )
     pairs = {place: store.load(place) for place in places}
     until = _now() + timedelta(days=within)
     chosen = _named(names, places) if names else [p for p in places if pairs[p].expires_at <= until]
@@ -205,26 +217,29 @@ def renew(
             continue
         renewed: Pair = _issue(ca, found, place.role, days)
         store.save(place, renewed, ca)
-        click.echo(f"Renewed {place.certificate}: it ends on {renewed.expires_at:%Y-%m-%d}.")
+        click.echo(f"Renewed {place.certificate}: it expires on {renewed.expires_at:%Y-%m-%d}.")
     if len(chosen) > len(nameless):
-        click.echo("Copy each to /etc/halo where it belongs; it is taken up without a restart.")
+        click.echo("Copy each to /etc/halo on its machine. The programs use it without a restart.")
     elif not chosen and not with_ca:
         first = min((pairs[p].expires_at for p in places), default=None)
-        ends = f"; the first ends on {first:%Y-%m-%d}" if first else ""
-        click.echo(f"Nothing ends within {within} days{ends}.")
+        ends = f"; the first expires on {first:%Y-%m-%d}" if first else ""
+        click.echo(f"No certificate expires within {within} days{ends}.")
     if ca.expires_at <= until:
-        click.echo(f"The CA itself ends on {ca.expires_at:%Y-%m-%d}: halo tls renew --ca", err=True)
+        click.echo(
+            f"The CA itself expires on {ca.expires_at:%Y-%m-%d}; renew it: halo tls renew --ca",
+            err=True,
+        )
     if nameless:
         raise CliError(
-            f"Not renewed, since there is no name (subjectAltName) to keep: {', '.join(nameless)}. "
-            "Make each anew with --force: `halo tls host NAME`, or `halo tls manager NAME`."
+            f"Not renewed, because they hold no name (subjectAltName): {', '.join(nameless)}. Make "
+            "each again: `halo tls host NAME --force`, or `halo tls manager NAME --force`."
         )
 
 
 @tls.command(name="list")
 @_folder_option
 def list_made(folder: Path) -> None:
-    """List what the CA in a folder made, with the end of each, the first end first."""
+    """List the CA and the certificates that it made. The one that expires first comes first."""
     from halo.cli.tls.store import Store
 
     store = Store(folder)
@@ -234,7 +249,7 @@ def list_made(folder: Path) -> None:
         kind = "host" if place.role.value == "server" else "manager"
         rows.append((store.load(place).expires_at, kind, place.name))
     for end, kind, name in sorted(rows):
-        left = f"in {(end - now).days} days" if end > now else "ENDED"
+        left = f"in {(end - now).days} days" if end > now else "EXPIRED"
         click.echo(f"{end:%Y-%m-%d}  {left:<13}  {kind:<7}  {name}")
 
 
@@ -242,11 +257,11 @@ def list_made(folder: Path) -> None:
 @click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
 @click.pass_context
 def show(ctx: click.Context, files: tuple[Path, ...]) -> None:
-    """Show what certificates and keys may do together, and what is wrong with them.
+    """Show what a set of certificates and keys may do, and what is wrong with it.
 
-    Without FILEs: those that this machine's agent and manager use (HALO_SERVER_CERT and so on,
-    else those in /etc/halo). A folder stands for the *.crt, *.pem and *.key in it. Exit status 1
-    where something is wrong or ends within 30 days.
+    Without FILE, the command shows the files that this machine's agent and manager use
+    (HALO_SERVER_CERT and so on, else those in /etc/halo). A folder stands for its *.crt, *.pem and
+    *.key files. The exit status is 1 if something is wrong, or expires within 30 days.
     """
     from halo.cli.tls.inspect import inspect
 
@@ -270,7 +285,7 @@ def _make(
     for place in places:
         made = _issue(ca, list(dict.fromkeys([place.name, *further])), role, days)
         store.save(place, made, ca)
-        click.echo(f"Made {place.certificate}: it ends on {made.expires_at:%Y-%m-%d}.")
+        click.echo(f"Made {place.certificate}: it expires on {made.expires_at:%Y-%m-%d}.")
     return places
 
 
@@ -289,7 +304,7 @@ def _named(names: Sequence[str], places: Sequence[Place]) -> list[Place]:
     wanted = {as_stored(name) for name in expand_hosts(tuple(names))}
     missing = wanted - {place.name for place in places}
     if missing:
-        raise CliError(f"There is no certificate of {', '.join(sorted(missing))} to renew.")
+        raise CliError(f"There is no certificate to renew for {', '.join(sorted(missing))}.")
     return [place for place in places if place.name in wanted]
 
 
@@ -299,7 +314,7 @@ def _refuse_to_replace(paths: Sequence[Path], force: bool) -> None:
         more = f" and {len(there) - 3} more" if len(there) > 3 else ""
         raise CliError(
             f"{', '.join(there[:3])}{more} would be replaced; nothing was made. "
-            "Say --force for that, or `halo tls renew` for certificates."
+            "Give --force to replace them, or renew certificates with `halo tls renew`."
         )
 
 

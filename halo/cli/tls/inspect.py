@@ -49,7 +49,7 @@ def inspect(paths: Sequence[Path], now: datetime) -> Report:
     report = Report()
     files = [_read(path) for path in _expanded(paths or _of_this_machine())]
     if not files:
-        raise CliError("There are no certificates or keys in it.")
+        raise CliError("There are no certificates or keys there.")
     authorities = [c for f in files for c in f.certificates if _is_ca(c)]
     for file in files:
         report.lines.append(str(file.path))
@@ -73,8 +73,8 @@ def _of_this_machine() -> list[Path]:
     found = [path for path in wanted if path.exists()]
     if not found:
         raise CliError(
-            f"This machine has none of {', '.join(map(str, wanted))}; name files, or see "
-            "`halo tls --help`."
+            f"This machine has none of {', '.join(map(str, wanted))}; give the names of files, or "
+            "see `halo tls --help`."
         )
     return found
 
@@ -105,7 +105,7 @@ def _read(path: Path) -> _File:
     except ValueError as error:
         return _File(path, trouble=f"cannot be used: {error}")
     if not certificates and key is None:
-        return _File(path, trouble="holds no certificate and no private key in PEM")
+        return _File(path, trouble="holds no certificate and no private key in PEM format")
     return _File(path, tuple(certificates), key)
 
 
@@ -135,29 +135,31 @@ def _tell_role(report: Report, shown: x509.Certificate) -> Iterator[str]:
     if facts.may_serve and facts.may_call:
         report.say("role", "host or manager")
         report.say("may", f"serve as the agent of {names}")
-        report.say("", f"command agents whose HALO_MANAGER_NAME is one of {names}, and no others")
+        report.say("", f"command only agents whose HALO_MANAGER_NAME is one of {names}")
     elif facts.may_serve:
         report.say("role", "host")
         report.say("may", f"serve as the agent of {names}; command no agent")
     elif facts.may_call:
         report.say("role", "manager")
         report.say("may", f"command agents whose HALO_MANAGER_NAME is one of {names}")
-        report.say("", "command agents without HALO_MANAGER_NAME, but for those of these names")
+        report.say(
+            "", "command agents without HALO_MANAGER_NAME, except the agents with these names"
+        )
     else:
-        yield "its extendedKeyUsage is neither for servers nor for clients: it is of no use here"
+        yield "its extendedKeyUsage allows neither servers nor clients, so HALO cannot use it"
     if not facts.names:
-        yield "it holds no name (subjectAltName): no manager finds its host, no agent its manager"
+        yield "it holds no name (subjectAltName), by which managers and hosts are recognised"
 
 
 def _tell_end(report: Report, shown: x509.Certificate, now: datetime) -> None:
     end, begin = shown.not_valid_after_utc, shown.not_valid_before_utc
     left = end - now
     days = f" ({left.days} days)" if left.days >= 0 else ""
-    report.say("ends", f"{end:%Y-%m-%d}{days}")
+    report.say("expires", f"{end:%Y-%m-%d}{days}")
     if end <= now:
-        report.complain(f"it ended on {end:%Y-%m-%d}")
+        report.complain(f"it expired on {end:%Y-%m-%d}")
     elif left.total_seconds() < WARN_BEFORE_S:
-        report.complain(f"it ends in {left.days} days")
+        report.complain(f"it expires in {left.days} days")
     if begin > now:
         report.complain(f"it is not valid before {begin:%Y-%m-%d}")
 
@@ -199,7 +201,7 @@ def _tell_key(report: Report, file: _File) -> None:
         report.say("key", "private, not encrypted")
     mode = file.path.stat().st_mode & 0o777
     if mode & 0o077:
-        report.complain(f"it is mode {mode:04o}, so that others can use it: chmod 600 {file.path}")
+        report.complain(f"its mode is {mode:04o}, so others can access it: chmod 600 {file.path}")
 
 
 def _names(shown: x509.Certificate) -> list[str]:

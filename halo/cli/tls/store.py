@@ -62,7 +62,7 @@ class Store:
     def load_ca(self) -> Pair:
         if not self.ca_key.exists():
             raise CliError(
-                f"There is no CA in {self.folder}: make one with `halo tls init`, or name its "
+                f"There is no CA in {self.folder}: make one with `halo tls init`, or give its "
                 "folder with --dir."
             )
         return self._load(self.ca_certificate, self.ca_key)
@@ -76,7 +76,9 @@ class Store:
         """Where the certificate of this name belongs; it need not be there."""
         normal = as_stored(name)
         if not _NAME.fullmatch(normal):
-            raise CliError(f'"{name}" cannot stand in a certificate as a host name or an address.')
+            raise CliError(
+                f'"{name}" is neither a host name nor an address that a certificate can hold.'
+            )
         return Place(self.folder / _FOLDER_OF[role] / normal, role)
 
     def places(self) -> Iterator[Place]:

@@ -23,7 +23,7 @@ def fold(names: Iterable[str]) -> str:
     numbers: dict[tuple[str, str | None], list[str]] = {}
     for name in dict.fromkeys(names):
         if name.split() != [name] or not _NOT_IN_A_NAME.isdisjoint(name):
-            raise ValueError(f'"{shortened(name)}" cannot stand in a nodeset')
+            raise ValueError(f'"{shortened(name)}" cannot be part of a nodeset')
         prefix, number, suffix = _parted(name)
         if number:
             numbers.setdefault((prefix, suffix), []).append(number)

@@ -83,10 +83,10 @@ def _items(text: str) -> Iterator[str]:
 
 def _malformed(text: str, found: str) -> ValueError:
     if found == "[":
-        return _unreadable(text, "a bracket is opened and not closed, or holds another")
+        return _unreadable(text, "a bracket is not closed, or contains another bracket")
     if found == "]":
-        return _unreadable(text, "a bracket is closed that was not opened")
-    return _unreadable(text, "a name is missing beside a comma")
+        return _unreadable(text, "a closing bracket has no opening bracket")
+    return _unreadable(text, "a name is missing next to a comma")
 
 
 def _unreadable(text: str, why: str) -> ValueError:

@@ -226,7 +226,7 @@ def _merged(
             line, _ = place(own[key.value].key)
             mistakes.add(
                 key,
-                f'{what}: key "{shortened(key.value)}" stands here twice (first in line {line})',
+                f'{what}: key "{shortened(key.value)}" appears twice (first in line {line})',
             )
         else:
             own[str(key.value)] = Entry(key, value)
