@@ -15,6 +15,7 @@ from halo.core.groups.actions import Left
 from halo.core.journal.records import ErrorKind, Event
 from halo.core.model import StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.questions import holds
 
 from .builders import GENERIC_ERROR, NOT_RUNNING, OK, TIMED_OUT, World, exit_code, make_group
 from .machine import Driver
@@ -90,7 +91,7 @@ class Rules(RuleBasedStateMachine):
         left_before = self.driver.left is not None
         answered = args[0] if args else None
         asked = action(*args)  # type: ignore[operator]  # any method of the driver
-        held = self.world.state.hold_reason(self.driver.group)
+        held = holds.hold_reason(self.world.state, self.driver.group)
         busy = [what.split(" ", 1)[1] for what in in_flight_before if what != answered]
         for what in asked:
             verb, name = what.split(" ", 1)

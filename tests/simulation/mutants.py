@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from halo.core.cluster.host_state import HostState
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
-from halo.core.cluster.state import ClusterState, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event, Remembered
+from halo.core.questions import candidates, holds, proof, suspicion
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
@@ -81,14 +83,14 @@ def _set(target: Any, attribute: str, value: Any) -> None:
 
 
 def _lacks_proof_unless(excuse: Callable[[Any, Any], bool]) -> list[Patch]:
-    original = ClusterState.lacks_proof
+    original = proof.lacks_proof
 
-    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if excuse(self, self.hosts[host]):
+    def lacks_proof(state: Any, group: Any, host: str, since: float, now: float) -> Any:
+        if excuse(state, state.hosts[host]):
             return None
-        return original(self, group, host, since, now)
+        return original(state, group, host, since, now)
 
-    return [(ClusterState, "lacks_proof", lacks_proof)]
+    return [(proof, "lacks_proof", lacks_proof)]
 
 
 @mutant
@@ -212,14 +214,14 @@ def leaves_before_all_is_stopped() -> list[Patch]:
             state.released = True
         return original(self, departure, now)
 
-    gate = ClusterState.lacks_proof
+    gate = proof.lacks_proof
 
-    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if self.knowledge.of(group.root, host).presence is Presence.STOPPED:
+    def lacks_proof(state: Any, group: Any, host: str, since: float, now: float) -> Any:
+        if state.knowledge.of(group.root, host).presence is Presence.STOPPED:
             return None
-        return gate(self, group, host, since, now)
+        return gate(state, group, host, since, now)
 
-    return [(GroupMachine, "_plan_stop", plan_stop), (ClusterState, "lacks_proof", lacks_proof)]
+    return [(GroupMachine, "_plan_stop", plan_stop), (proof, "lacks_proof", lacks_proof)]
 
 
 # --- tokens (S2) -------------------------------------------------------------------------------
@@ -285,8 +287,8 @@ def a_host_never_seen_is_fenced() -> list[Patch]:
 
 @mutant_of("power_off", "agent_hang")
 def no_storm_guard() -> list[Patch]:
-    original = ClusterState.suspects_with
-    return [(ClusterState, "suspects_with", lambda self, host: original(self, host)[:1])]
+    original = suspicion.suspects_with
+    return [(suspicion, "suspects_with", lambda state, host: original(state, host)[:1])]
 
 
 @mutant_of("power_off", "agent_hang", "reset")
@@ -304,9 +306,9 @@ def no_limit_of_fences() -> list[Patch]:
 def the_taker_is_not_pinged() -> list[Patch]:
     return [
         (
-            rules,
+            candidates,
             "takers",
-            lambda state, group, lost: state.available_candidates(group, besides=lost),
+            lambda state, group, lost: candidates.available_candidates(state, group, besides=lost),
         )
     ]
 
@@ -350,13 +352,13 @@ def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
 
 
 def _holds_except(word: str) -> list[Patch]:
-    original = ClusterState.hold_reason
+    original = holds.hold_reason
 
-    def hold_reason(self: Any, group: Any) -> Any:
-        reason = original(self, group)
+    def hold_reason(state: Any, group: Any) -> Any:
+        reason = original(state, group)
         return None if reason is not None and reason.startswith(word) else reason
 
-    return [(ClusterState, "hold_reason", hold_reason)]
+    return [(holds, "hold_reason", hold_reason)]
 
 
 @mutant_of("unmanage", "manage", "die", "power_off", "move")
@@ -536,7 +538,7 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
 
 @mutant_of("move", "deactivate", "power_off", "agent_crash", "agent_hang")
 def stops_what_could_start_nowhere() -> list[Patch]:
-    return [(ClusterState, "obstacle", lambda self, group, leaving, now=0.0: None)]
+    return [(proof, "obstacle", lambda state, group, leaving, now=0.0: None)]
 
 
 @mutant_of("fence", "power_off", "agent_crash")

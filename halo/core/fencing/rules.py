@@ -4,34 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import LossKind
 from halo.core.journal.records import RememberedHost
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
+from halo.core.questions import candidates, proof, suspicion
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
 """What the comment of every automatic fence begins with, in the words that sites look for."""
 
 GROUPS_NAMED = 5
 FIRST_RETRY_FACTOR = 2.0
-
-
-def takers(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost`: available, and heard of since the verdict."""
-    verdict = state.hosts[lost].lost_at
-    return [
-        host
-        for host in state.available_candidates(group, besides=lost)
-        if verdict is None or state.hosts[host].answered_at > verdict
-    ]
-
-
-def awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost` once they answer a ping sent now."""
-    heard = takers(state, group, lost)
-    return [host for host in state.available_candidates(group, besides=lost) if host not in heard]
 
 
 def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
@@ -101,8 +87,10 @@ def automatic_refusal(
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
     bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
-    if not state.reboot_is_due(host) and not any(takers(state, g, host) for g in bereft):
-        asked = {other for group in bereft for other in awaiting_ping(state, group, host)}
+    if not state.reboot_is_due(host) and not any(candidates.takers(state, g, host) for g in bereft):
+        asked = {
+            other for group in bereft for other in candidates.awaiting_ping(state, group, host)
+        }
         if asked:
             return f"waiting for an answer of {', '.join(sorted(asked))}"
         return _nobody_takes(state, bereft, host)
@@ -153,10 +141,12 @@ def _nobody_takes(
         reason
         for group in bereft
         for other in group.candidates
-        if other != lost and (reason := state.unavailable(group, other)) is not None
+        if other != lost and (reason := candidates.unavailable(state, group, other)) is not None
     ]
     if not why:  # somebody could, but it could not be proven that nobody else runs it
-        why = [reason for group in bereft if (reason := state.obstacle(group, lost)) is not None]
+        why = [
+            reason for group in bereft if (reason := proof.obstacle(state, group, lost)) is not None
+        ]
     text = f"no other host could take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
 
@@ -173,7 +163,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
         bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
         if not bereft:
             return "no group waits for it any more"
-        if not any(state.available_candidates(group, besides=host) for group in bereft):
+        if not any(candidates.available_candidates(state, group, besides=host) for group in bereft):
             return _nobody_takes(state, bereft, host)
     return hold_reason(state, host)
 
@@ -190,7 +180,7 @@ def hold_reason(state: ClusterState, host: HostId) -> str | None:
 
 def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
     limits = state.settings
-    together = state.suspects_with(host)
+    together = suspicion.suspects_with(state, host)
     if len(together) > limits.storm_hosts and (
         len(together) > limits.storm_fraction * len(state.cluster.hosts)
     ):
@@ -199,7 +189,7 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) 
             "the manager's own network may be at fault; "
             f"`halo fence {host} --force` frees this host alone"
         )
-    back = state.just_back(host, now)
+    back = suspicion.just_back(state, host, now)
     if back:
         return (
             f"{', '.join(back)} fell silent with {host} and has just come back: {host} gets the "
@@ -269,8 +259,8 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
         and (
-            not state.available_candidates(group, besides=host)
-            or state.obstacle(group, host) is not None
+            not candidates.available_candidates(state, group, besides=host)
+            or proof.obstacle(state, group, host) is not None
         )
     ]
     if stranded:

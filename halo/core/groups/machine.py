@@ -33,6 +33,7 @@ from halo.core.journal.records import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode, is_present
+from halo.core.questions import candidates, departures, holds
 from halo.core.spreading import moment
 
 BAD_MONITORS_BEFORE_RESTART = 2
@@ -146,7 +147,7 @@ class GroupMachine:
         state = self.resources[resource_id]
         state.busy = None
         state.presence = Presence.STOPPED
-        self._needs_proof = self._state.hold_reason(self._group) is None
+        self._needs_proof = holds.hold_reason(self._state, self._group) is None
         return self.step(now)
 
     def start_withdrawn(self, resource_id: str, now: float) -> list[Action]:
@@ -256,7 +257,7 @@ class GroupMachine:
             return []
         actions: list[Action] = [ReportStartFailure(text, state.resource.id)]
         move = self._group.on_start_failure is StartFailurePolicy.MOVE
-        if move and self._state.available_candidates(self._group, besides=self._host):
+        if move and candidates.available_candidates(self._state, self._group, besides=self._host):
             self._leaving = (Left.START_FAILED, text)
         else:
             state.failed = text
@@ -303,7 +304,7 @@ class GroupMachine:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
         # While a fence command waits for the disk its host is not ready, and may be so again.
         is_ready = self._state.hosts[self._host].ready
-        if not is_ready or self._state.hold_reason(self._group) is not None:
+        if not is_ready or holds.hold_reason(self._state, self._group) is not None:
             return self._monitors_due(self.resources.values(), now)
         departure = self._departure()
         if departure is not None:
@@ -318,7 +319,7 @@ class GroupMachine:
 
     def _departure_reason(self) -> str | None:
         begun = self._departure_begun
-        return self._state.departure_reason(self._group, self._host, begun=begun)
+        return departures.departure_reason(self._state, self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
         """Why the group has to stop here, if it has to."""
@@ -520,7 +521,7 @@ class GroupMachine:
 
     def _is_acted_on_here(self, group: ResourceGroup) -> bool:
         managed_here = self._state.groups[group.id].managed_on == self._host
-        return managed_here and self._state.hold_reason(group) is None
+        return managed_here and holds.hold_reason(self._state, group) is None
 
     def _monitors_due(self, states: Iterable[ResourceState], now: float) -> list[Action]:
         return [

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, FencePhase
+from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
+from halo.core.questions import candidates, holds, proof
 
 FIRST_LOOK_S = 3.0
 """How long a group that runs waits for the first look at its other candidates; one that hangs in a
@@ -59,7 +61,7 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
         )
     if running:
         return _running(state, group, running[0], since, now)
-    held = state.hold_reason(group)
+    held = holds.hold_reason(state, group)
     if held is not None:
         return Decision(held, failed=state.memory_of(group).error is not None)
     if not state.memory_of(group).wanted:
@@ -72,7 +74,7 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
     lacks = {
         host: lack
         for host in group.candidates
-        if (lack := state.lacks_proof(group, host, since, now)) is not None
+        if (lack := proof.lacks_proof(state, group, host, since, now)) is not None
     }
     takers = _in_order_of_preference(state, group)
     if lacks:
@@ -114,7 +116,7 @@ def _stopped_on_request(
     if not unknown:
         return Decision("stopped by the administrator", at_rest=True)
     proven_off = [host for host in unknown if _is_proven_off(state, host)]
-    lacks = [state.lacks_proof(group, host, since, now) for host in proven_off]
+    lacks = [proof.lacks_proof(state, group, host, since, now) for host in proven_off]
     text = f"wanted stopped, but may still run on {' and '.join(unknown)}"
     return Decision(
         "; ".join([text, *(lack for lack in lacks if lack)]),
@@ -135,7 +137,7 @@ def _was_looked_at(state: ClusterState, group: ResourceGroup, host: HostId) -> b
 
 def _in_order_of_preference(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The candidates that can take the group now; the target of a planned move first."""
-    able = [host for host in group.candidates if state.unavailable(group, host) is None]
+    able = [host for host in group.candidates if candidates.unavailable(state, group, host) is None]
     target = state.memory_of(group).move_target
     if target in able:
         able.remove(target)
@@ -145,7 +147,7 @@ def _in_order_of_preference(state: ClusterState, group: ResourceGroup) -> list[H
 
 def _no_taker(state: ClusterState, group: ResourceGroup) -> Decision:
     """Stopped everywhere, and nobody can take it: say why, of each candidate."""
-    why = [state.unavailable(group, host) for host in group.candidates]
+    why = [candidates.unavailable(state, group, host) for host in group.candidates]
     failures = state.memory_of(group).start_failures
     text = "no host can take it: " + "; ".join(reason for reason in why if reason)
     if failures:
@@ -180,7 +182,7 @@ def _seek_proof(
             under_way.append(host)
             continue
         if at.lost_at is not None:
-            ping.extend(h for h in rules.awaiting_ping(state, group, host) if h not in ping)
+            ping.extend(h for h in candidates.awaiting_ping(state, group, host) if h not in ping)
         refusal = rules.automatic_refusal(state, host, now, planned=len(fence))
         if refusal is None:
             fence.append(host)
@@ -252,7 +254,7 @@ def _verified_at(state: ClusterState, host: HostId) -> float:
 def _may_be_asked(state: ClusterState, host: HostId) -> bool:
     """Is it proven off by a fence that is over, with a device that could say so again?"""
     is_being_fenced = state.hosts[host].fence_phase is FencePhase.RUNNING
-    return _is_proven_off(state, host) and not is_being_fenced and state.may_ask_device(host)
+    return _is_proven_off(state, host) and not is_being_fenced and proof.may_ask_device(state, host)
 
 
 def _may_verify(state: ClusterState, host: HostId, now: float) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 import structlog
 
-from halo.core.cluster.state import ClusterState, FencePhase, PowerProof
+from halo.core.cluster.host_state import FencePhase, PowerProof
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, RecordError
 from halo.core.fencing import rules
 from halo.core.journal.records import Event

@@ -11,8 +11,8 @@ from collections import deque
 
 import structlog
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss
 from halo.core.groups.actions import Left
 from halo.core.hosts.machine import (
