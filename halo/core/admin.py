@@ -66,7 +66,7 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
         if state.memory_of(group).move_target in (None, target):
             raise CommandRefused(f"{group.id} is on {target} already")
         return  # it takes back a move that was not begun, or not finished
-    reason = candidates.unavailable(state, group, target)
+    reason = candidates.unavailable(state, state.candidate(group, target))
     if reason is not None:
         way_out = f"; mend it, then `halo cleanup {group.id}`"
         failed = target in state.memory_of(group).start_failures
@@ -165,10 +165,10 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
 
 def _why_it_stays(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """Why the group cannot leave `host` for another candidate now; None when it can."""
-    if candidates.available_candidates(state, group, besides=host):
+    if candidates.available(state, group, besides=host):
         return proof.obstacle(state, group, host)
     others = [other for other in group.candidates if other != host]
-    why = (candidates.unavailable(state, group, other) for other in others)
+    why = (candidates.unavailable(state, state.candidate(group, other)) for other in others)
     return "; ".join(filter(None, why))
 
 

@@ -197,7 +197,7 @@ class Manager:
             managed_on = self.state.groups[group.id].managed_on
             if target is not None and managed_on != target:
                 reason = (
-                    candidates.unavailable(self.state, group, target)
+                    candidates.unavailable(self.state, self.state.candidate(group, target))
                     if target in group.candidates
                     else f"{target} is no candidate any more"
                 )

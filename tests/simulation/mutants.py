@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import HostState
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
@@ -85,10 +86,10 @@ def _set(target: Any, attribute: str, value: Any) -> None:
 def _lacks_proof_unless(excuse: Callable[[Any, Any], bool]) -> list[Patch]:
     original = proof.lacks_proof
 
-    def lacks_proof(state: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if excuse(state, state.hosts[host]):
+    def lacks_proof(state: Any, candidate: Any, since: float, now: float) -> Any:
+        if excuse(state, candidate.at):
             return None
-        return original(state, group, host, since, now)
+        return original(state, candidate, since, now)
 
     return [(proof, "lacks_proof", lacks_proof)]
 
@@ -154,15 +155,18 @@ def knowledge_survives_a_lost_connection() -> list[Patch]:
 
 @mutant
 def old_samples_are_proof() -> list[Patch]:
-    original = Knowledge.stopped_since
+    original = Candidate.stopped_since.fget  # type: ignore[attr-defined]  # a property
 
-    def stopped_since(self: Any, group: Any, host: str, epoch: int) -> Any:
-        return None if original(self, group, host, epoch) is None else float("inf")
+    def stopped_since(self: Any) -> Any:
+        return None if original(self) is None else float("inf")
 
     def drop_group(self: Any, *_: Any, **__: Any) -> None:
         return None
 
-    return [(Knowledge, "stopped_since", stopped_since), (Knowledge, "drop_group", drop_group)]
+    return [
+        (Candidate, "stopped_since", property(stopped_since)),
+        (Knowledge, "drop_group", drop_group),
+    ]
 
 
 @mutant_of("script", "manager_crash", "agent_crash", "move")
@@ -216,10 +220,11 @@ def leaves_before_all_is_stopped() -> list[Patch]:
 
     gate = proof.lacks_proof
 
-    def lacks_proof(state: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if state.knowledge.of(group.root, host).presence is Presence.STOPPED:
+    def lacks_proof(state: Any, candidate: Any, since: float, now: float) -> Any:
+        root = state.knowledge.of(candidate.group.root, candidate.host)
+        if root.presence is Presence.STOPPED:
             return None
-        return gate(state, group, host, since, now)
+        return gate(state, candidate, since, now)
 
     return [(GroupMachine, "_plan_stop", plan_stop), (proof, "lacks_proof", lacks_proof)]
 
@@ -308,7 +313,7 @@ def the_taker_is_not_pinged() -> list[Patch]:
         (
             candidates,
             "takers",
-            lambda state, group, lost: candidates.available_candidates(state, group, besides=lost),
+            lambda able, lost: [candidate.host for candidate in able],
         )
     ]
 
@@ -352,13 +357,17 @@ def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
 
 
 def _holds_except(word: str) -> list[Patch]:
-    original = holds.hold_reason
+    standing, whole = holds.standing_hold, holds.hold_reason
 
-    def hold_reason(state: Any, group: Any) -> Any:
-        reason = original(state, group)
+    def standing_hold(state: Any, group: Any) -> Any:
+        reason = standing(state, group)
         return None if reason is not None and reason.startswith(word) else reason
 
-    return [(holds, "hold_reason", hold_reason)]
+    def hold_reason(state: Any, group: Any) -> Any:
+        reason = standing(state, group) or whole(state, group)
+        return None if reason is not None and reason.startswith(word) else reason
+
+    return [(holds, "standing_hold", standing_hold), (holds, "hold_reason", hold_reason)]
 
 
 @mutant_of("unmanage", "manage", "die", "power_off", "move")

@@ -72,6 +72,21 @@ class HostState:
         """Connected, greeted, heard: its word may be acted on."""
         return self.connected and self.accepted and self.fence_phase is not FencePhase.RUNNING
 
+    @property
+    def is_proven_off(self) -> bool:
+        """Was it fenced, without a sign of life since? The device may have to be asked again."""
+        return self.power_proof is not None and not self.connected
+
+    @property
+    def is_out_of_sight(self) -> bool:
+        """Neither connected nor proven off: nothing but a fence can bring proof."""
+        return self.power_proof is None and not self.connected
+
+    @property
+    def verified_at(self) -> float:
+        """When its devices last said off, of the answer that its power proof rests on."""
+        return self.power_proof.verified_at if self.power_proof is not None else float("-inf")
+
     def operation_count(self, resource: ResourceId) -> OperationCount:
         """The starts and stops of one resource over this connection, to be counted on."""
         return self.operations.setdefault(resource, OperationCount())

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import FencePhase, HostState, PowerProof
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
@@ -89,6 +90,15 @@ class ClusterState:
     def memory_of_host(self, host: HostId) -> RememberedHost:
         """What is remembered of a host."""
         return self.remembered.host(host)
+
+    def candidate(self, group: ResourceGroup, host: HostId) -> Candidate:
+        """What is known now of one host as a candidate for a group."""
+        return Candidate(group, host, self.hosts[host], self.knowledge.on_host(host))
+
+    def candidates_of(self, group: ResourceGroup) -> list[Candidate]:
+        """What is known now of every candidate, in order of preference."""
+        hosts, on_host = self.hosts, self.knowledge.on_host
+        return [Candidate(group, host, hosts[host], on_host(host)) for host in group.candidates]
 
     # --- knowledge ---------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence
@@ -37,9 +38,37 @@ def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
         group.id
         for group in state.groups_of(host)
         if not state.memory_of(group).managed
-        and state.knowledge.last_seen(group, host) is not Presence.STOPPED
+        and state.candidate(group, host).last_seen is not Presence.STOPPED
         and not [other for other in state.knowledge.running_on(group) if other != host]
     ]
+
+
+@dataclass(slots=True)
+class FencePlan:
+    """Which of some silent hosts may be fenced in one step, and what keeps the others from it."""
+
+    fence: list[HostId] = field(default_factory=list)
+    under_way: list[HostId] = field(default_factory=list)
+    refusals: list[tuple[HostId, str]] = field(default_factory=list)
+    failed: bool = False  # a fence of one of them failed
+
+
+def plan_step(state: ClusterState, silent: Iterable[HostId], now: float) -> FencePlan:
+    """Plan to fence hosts that a wanted, managed group lacks proof for. The caller fences only
+    when all of them may be: powering off one proves nothing while another stays unproven."""
+    step = FencePlan()
+    for host in silent:
+        phase = state.hosts[host].fence_phase
+        if phase is FencePhase.RUNNING:
+            step.under_way.append(host)
+            continue
+        refusal = automatic_refusal(state, host, now, planned=len(step.fence))
+        if refusal is None:
+            step.fence.append(host)
+        else:
+            step.refusals.append((host, refusal))
+            step.failed = step.failed or phase is FencePhase.FAILED
+    return step
 
 
 def automatic_refusal(
@@ -87,14 +116,20 @@ def automatic_refusal(
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
     bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
-    if not state.reboot_is_due(host) and not any(candidates.takers(state, g, host) for g in bereft):
-        asked = {
-            other for group in bereft for other in candidates.awaiting_ping(state, group, host)
-        }
+    if not state.reboot_is_due(host) and not any(_takers(state, g, at) for g in bereft):
+        asked = {other for g in bereft for other in _awaiting_ping(state, g, at)}
         if asked:
             return f"waiting for an answer of {', '.join(sorted(asked))}"
         return _nobody_takes(state, bereft, host)
     return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
+
+
+def _takers(state: ClusterState, group: ResourceGroup, lost: HostState) -> list[HostId]:
+    return candidates.takers(candidates.available(state, group, besides=lost.id), lost)
+
+
+def _awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostState) -> list[HostId]:
+    return candidates.awaiting_ping(candidates.available(state, group, besides=lost.id), lost)
 
 
 def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
@@ -141,7 +176,8 @@ def _nobody_takes(
         reason
         for group in bereft
         for other in group.candidates
-        if other != lost and (reason := candidates.unavailable(state, group, other)) is not None
+        if other != lost
+        and (reason := candidates.unavailable(state, state.candidate(group, other))) is not None
     ]
     if not why:  # somebody could, but it could not be proven that nobody else runs it
         why = [
@@ -163,7 +199,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
         bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
         if not bereft:
             return "no group waits for it any more"
-        if not any(candidates.available_candidates(state, group, besides=host) for group in bereft):
+        if not any(candidates.available(state, group, besides=host) for group in bereft):
             return _nobody_takes(state, bereft, host)
     return hold_reason(state, host)
 
@@ -259,7 +295,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
         and (
-            not candidates.available_candidates(state, group, besides=host)
+            not candidates.available(state, group, besides=host)
             or proof.obstacle(state, group, host) is not None
         )
     ]

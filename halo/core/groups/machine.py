@@ -257,7 +257,7 @@ class GroupMachine:
             return []
         actions: list[Action] = [ReportStartFailure(text, state.resource.id)]
         move = self._group.on_start_failure is StartFailurePolicy.MOVE
-        if move and candidates.available_candidates(self._state, self._group, besides=self._host):
+        if move and candidates.available(self._state, self._group, besides=self._host):
             self._leaving = (Left.START_FAILED, text)
         else:
             state.failed = text

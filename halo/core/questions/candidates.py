@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from halo.core.cluster.host_state import FencePhase
+from collections.abc import Iterable, Sequence
+
+from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 
 
-def unavailable(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
-    """Why `host` cannot take `group` now; None when it can."""
-    at = state.hosts[host]
+def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
+    """Why the candidate cannot take its group now; None when it can."""
+    host, at = candidate.host, candidate.at
     if at.fence_phase is FencePhase.RUNNING:
         return f"{host} is being fenced"
     if not at.connected:
@@ -19,29 +22,43 @@ def unavailable(state: ClusterState, group: ResourceGroup, host: HostId) -> str 
         return f"{host} is reconnecting"
     if not state.memory_of_host(host).active:
         return f"{host} is deactivated"
-    if not has_reported(state, group, host):
+    if not candidate.has_reported:
         return f"{host} has just connected and was not looked through yet"
-    failure = state.memory_of(group).start_failures.get(host)
+    failure = state.memory_of(candidate.group).start_failures.get(host)
     if failure is not None:
         return f"the start failed on {host}: {failure}"
     return None
 
 
+def able(state: ClusterState, seen: Iterable[Candidate]) -> list[Candidate]:
+    """Which of these candidates could take their group now."""
+    return [candidate for candidate in seen if unavailable(state, candidate) is None]
+
+
+def available(state: ClusterState, group: ResourceGroup, besides: HostId) -> list[Candidate]:
+    """Which other candidates could take the group now, in order of preference."""
+    return able(
+        state, [state.candidate(group, host) for host in group.candidates if host != besides]
+    )
+
+
+def takers(able: Iterable[Candidate], lost: HostState) -> list[HostId]:
+    """Which of these, that are able, could take their group from `lost`: heard of since the
+    verdict."""
+    verdict = lost.lost_at
+    return [c.host for c in able if verdict is None or c.at.answered_at > verdict]
+
+
+def awaiting_ping(able: Sequence[Candidate], lost: HostState) -> list[HostId]:
+    """Which of these, that are able, could take their group from `lost` once they answer a ping
+    sent now."""
+    heard = takers(able, lost)
+    return [candidate.host for candidate in able if candidate.host not in heard]
+
+
 def has_reported(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
     """Was every resource of the group looked at over the standing connection?"""
-    epoch = state.hosts[host].epoch
-    return all(state.knowledge.of(r.id, host).epoch == epoch for r in group.exclusive)
-
-
-def available_candidates(
-    state: ClusterState, group: ResourceGroup, besides: HostId
-) -> list[HostId]:
-    """Which other candidates could take the group now, in order of preference."""
-    return [
-        host
-        for host in group.candidates
-        if host != besides and unavailable(state, group, host) is None
-    ]
+    return state.candidate(group, host).has_reported
 
 
 def is_being_looked_at(
@@ -50,25 +67,9 @@ def is_being_looked_at(
     """Does some candidate in sight, `besides` one, owe a first answer on the group, since it was
     forgotten?"""
     return any(
-        host != besides
-        and state.hosts[host].ready
-        and state.knowledge.presence(group, host) is Presence.UNKNOWN
-        and state.knowledge.error_on(group, host) is None
-        for host in group.candidates
+        candidate.host != besides
+        and candidate.at.ready
+        and candidate.presence is Presence.UNKNOWN
+        and candidate.first(Presence.ERROR) is None
+        for candidate in state.candidates_of(group)
     )
-
-
-def takers(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost`: available, and heard of since the verdict."""
-    verdict = state.hosts[lost].lost_at
-    return [
-        host
-        for host in available_candidates(state, group, besides=lost)
-        if verdict is None or state.hosts[host].answered_at > verdict
-    ]
-
-
-def awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost` once they answer a ping sent now."""
-    heard = takers(state, group, lost)
-    return [host for host in available_candidates(state, group, besides=lost) if host not in heard]

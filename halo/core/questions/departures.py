@@ -23,12 +23,12 @@ def departure_reason(
     if (
         target in group.candidates
         and target != host
-        and candidates.unavailable(state, group, target) is None
+        and candidates.unavailable(state, state.candidate(group, target)) is None
         and (begun or proof.obstacle(state, group, host) is None)
     ):
         return f"moving to {target}"
     if not state.memory_of_host(host).active:
-        others = candidates.available_candidates(state, group, besides=host)
+        others = candidates.available(state, group, besides=host)
         if others and (begun or proof.obstacle(state, group, host) is None):
-            return f"{host} is deactivated; moving to {others[0]}"
+            return f"{host} is deactivated; moving to {others[0].host}"
     return None

@@ -10,6 +10,18 @@ from halo.core.model import HostId, ResourceGroup
 
 def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
     """Why nothing at all may be done to a group now (S4, S9); None when it may."""
+    standing = standing_hold(state, group)
+    if standing is not None:
+        return standing
+    copies = state.knowledge.running_on(group)
+    if len(copies) > 1:
+        return f"running on {' and '.join(copies)} at once"
+    return second_copy_out_of_sight(state, group, copies[0]) if copies else None
+
+
+def standing_hold(state: ClusterState, group: ResourceGroup) -> str | None:
+    """Like :func:`hold_reason`, but for what is seen of the group: of one that is seen nowhere it
+    is all there is to ask."""
     memory = state.memory_of(group)
     if state.observe_only:
         return "observe mode: the manager takes no action"
@@ -21,10 +33,7 @@ def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
         return (
             f"{memory.error}; see that no more than one copy runs, then `halo cleanup {group.id}`"
         )
-    copies = state.knowledge.running_on(group)
-    if len(copies) > 1:
-        return f"running on {' and '.join(copies)} at once"
-    return second_copy_out_of_sight(state, group, copies[0]) if copies else None
+    return None
 
 
 def second_copy_out_of_sight(
@@ -32,11 +41,11 @@ def second_copy_out_of_sight(
 ) -> str | None:
     """Seen here, and last seen running on a host that can neither be asked nor is proven off: to
     complete the group here, or to start it again, may be to start it twice (S1, S9)."""
-    for host in group.candidates:
-        at = state.hosts[host]
+    for candidate in state.candidates_of(group):
+        host, at = candidate.host, candidate.at
         if host == seen_on or at.power_proof is not None:
             continue
-        if state.knowledge.last_seen(group, host) is not Presence.RUNNING:
+        if candidate.last_seen is not Presence.RUNNING:
             continue
         text = f"seen running on {seen_on}, and last seen running on {host} too"
         if at.ready:

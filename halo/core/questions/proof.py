@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
@@ -22,12 +25,12 @@ def obstacle(
     not be proven stopped (S1). None when nothing stands in the way.
 
     `now`: also where a power proof is too old that nobody could renew."""
-    for host in group.candidates:
-        at, proof = state.hosts[host], state.hosts[host].power_proof
+    for candidate in state.candidates_of(group):
+        host, at = candidate.host, candidate.at
         if host == leaving:
             continue
-        if proof is not None and not at.connected:
-            too_old = now - proof.verified_at > state.settings.power_proof_age_s
+        if at.is_proven_off:
+            too_old = now - at.verified_at > state.settings.power_proof_age_s
             if too_old and now > 0 and not may_ask_device(state, host):
                 return _needs_vouching(host)
             continue
@@ -40,11 +43,11 @@ def obstacle(
             )
         if not at.ready:
             return f"{host} is reconnecting"
-        presence = state.knowledge.presence(group, host)
+        presence = candidate.presence
         if presence is Presence.RUNNING:
             return f"it is seen running on {host}"
         if presence is not Presence.STOPPED:
-            error = state.knowledge.error_on(group, host)
+            error = candidate.first(Presence.ERROR)
             return f"{error}; mend it there" if error else f"{host} is being looked at"
     return None
 
@@ -56,17 +59,26 @@ def _needs_vouching(host: HostId) -> str:
     )
 
 
-def lacks_proof(
-    state: ClusterState, group: ResourceGroup, host: HostId, since: float, now: float
-) -> str | None:
-    """What is missing to prove the group stopped on `host`; None when it is proven.
+def lacking(
+    state: ClusterState, seen: Iterable[Candidate], since: float, now: float
+) -> dict[HostId, str]:
+    """On which of these candidates the group is not proven stopped, and what is missing."""
+    return {
+        candidate.host: lack
+        for candidate in seen
+        if (lack := lacks_proof(state, candidate, since, now)) is not None
+    }
+
+
+def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: float) -> str | None:
+    """What is missing to prove the group stopped on this candidate; None when it is proven.
 
     `since`: when the decision to start began; a monitor's word must be younger (S1)."""
-    at = state.hosts[host]
+    host, at = candidate.host, candidate.at
     if at.fence_phase is FencePhase.RUNNING:
         return f"{host} is being fenced"
-    if at.power_proof is not None and not at.connected:
-        age = now - at.power_proof.verified_at
+    if at.is_proven_off:
+        age = now - at.verified_at
         if age > state.settings.power_proof_age_s:
             if not may_ask_device(state, host):
                 return _needs_vouching(host)
@@ -82,20 +94,16 @@ def lacks_proof(
         return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
     if not at.ready:
         return f"{host} is reconnecting"
-    sampled = state.knowledge.stopped_since(group, host, at.epoch)
+    sampled = candidate.stopped_since
     if sampled is not None and sampled >= since:
         return None
-    presence = state.knowledge.presence(group, host)
-    if presence is Presence.RUNNING:
+    if candidate.presence is Presence.RUNNING:
         return f"it is seen running on {host}"
-    error = state.knowledge.error_on(group, host)
+    error = candidate.first(Presence.ERROR)
     if error is not None:
         return f"{error}; mend it there, or `halo fence {host}`"
-    for resource in group.exclusive:
-        sighting = state.knowledge.of(resource.id, host)
-        if sighting.presence is Presence.UNKNOWN:
-            return f"{resource.id} on {host}: {sighting.reason}"
-    return f"{host} has to be looked at again"
+    unknown = candidate.first(Presence.UNKNOWN)
+    return unknown or f"{host} has to be looked at again"
 
 
 def may_ask_device(state: ClusterState, host: HostId) -> bool:
@@ -120,9 +128,9 @@ def start_refusal(
     if state.knowledge.root_seen(group, host, epoch):
         # It may have stopped since, and what held it while it ran holds it still.
         return holds.second_copy_out_of_sight(state, group, host)
-    for other in group.candidates:
-        if other != host:
-            lack = lacks_proof(state, group, other, since, now)
+    for other in state.candidates_of(group):
+        if other.host != host:
+            lack = lacks_proof(state, other, since, now)
             if lack is not None:
                 return f"not proven stopped elsewhere: {lack}"
     return None

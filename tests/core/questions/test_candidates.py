@@ -43,8 +43,9 @@ def test_why_a_host_cannot_take_a_group(story: str, arrange: Step, said: str | N
         said = "h2 is disconnected"
     else:
         arrange(world)
-    reason = candidates.unavailable(world.state, world.group(), "h2")
+    reason = candidates.unavailable(world.state, world.state.candidate(world.group(), "h2"))
     assert (reason is None) == (said is None), story
     assert (said or "") in (reason or "")
     others = ["h3"] if said else ["h2", "h3"]
-    assert candidates.available_candidates(world.state, world.group(), besides="h1") == others
+    available = candidates.available(world.state, world.group(), besides="h1")
+    assert [candidate.host for candidate in available] == others

@@ -23,7 +23,7 @@ SINCE = 100.0
 
 
 def lack(world: World, host: str = "h2", now: float = 101.0) -> str | None:
-    return proof.lacks_proof(world.state, world.group(), host, SINCE, now)
+    return proof.lacks_proof(world.state, world.state.candidate(world.group(), host), SINCE, now)
 
 
 def test_a_sample_of_all_resources_after_the_decision_is_proof() -> None:
