@@ -207,4 +207,8 @@ class Knowledge:
 
     def running_on(self, group: ResourceGroup) -> list[HostId]:
         """The candidates on which something exclusive of the group is seen running."""
-        return [h for h in group.candidates if self.presence(group, h) is Presence.RUNNING]
+        return [
+            host
+            for host in group.candidates
+            if presence_of(group, self.on_host(host)) is Presence.RUNNING
+        ]

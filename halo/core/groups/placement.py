@@ -9,14 +9,14 @@ What is known of the candidates is looked up once, first, and passed down as `se
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
-from halo.core.fencing import rules
+from halo.core.fencing import rounds, rules
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
 from halo.core.questions import candidates, holds, proof
 
@@ -26,11 +26,6 @@ monitor must not keep it from being managed."""
 
 RECHECK_S = 1.0
 """How soon a decision is asked again that waits for time to pass (limits, pauses)."""
-
-
-UNHURRIED_S = 60.0
-"""How much later than usual a fence device that gave no answer is asked again, where nothing waits
-to be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +77,27 @@ def _running(
 
     Whoever manages a group may complete it in place (S1). After a cleanup, and when several hosts
     connect at once, the answer that tells of a second copy may be a few milliseconds behind."""
-    home = running[0]
+    here = running[0]
     if len(running) > 1:
         copies = tuple(copy.host for copy in running)
         return Decision(
             f"running on {' and '.join(copies)} at once; see that no more than one copy runs, "
-            f"then `halo cleanup {home.group.id}`",
+            f"then `halo cleanup {here.group.id}`",
             second_copy=copies,
             failed=True,
         )
-    if not home.at.ready:
-        return Decision(f"{home.host} is being fenced")
+    if not here.at.ready:
+        return Decision(f"{here.host} is being fenced")
     if now - since < FIRST_LOOK_S:
         unseen = tuple(
             other.host
             for other in seen
-            if other is not home and other.at.ready and not other.was_looked_at
+            if other is not here and other.at.ready and not other.was_looked_at
         )
         if unseen:
-            text = f"running on {home.host}; {', '.join(unseen)} has to be looked at first"
+            text = f"running on {here.host}; {', '.join(unseen)} has to be looked at first"
             return Decision(text, probe=unseen, recheck_s=RECHECK_S)
-    return Decision(f"running on {home.host}", manage_on=home.host)
+    return Decision(f"running on {here.host}", manage_on=here.host)
 
 
 def _stopped_on_request(
@@ -117,9 +112,7 @@ def _stopped_on_request(
     text = f"wanted stopped, but may still run on {' and '.join(each.host for each in unknown)}"
     return Decision(
         "; ".join([text, *lacks.values()]),
-        verify=tuple(
-            each.host for each in proven_off if _may_verify(state, each, now - UNHURRIED_S)
-        ),
+        verify=rounds.to_ask_unhurried(state, [each.at for each in proven_off], now),
         recheck_s=RECHECK_S if proven_off else None,
     )
 
@@ -156,7 +149,7 @@ def _seek_proof(
     """What would bring the proof that is missing, and the words for the wait."""
     lacking = [each for each in seen if each.host in lacks]
     probe = tuple(each.host for each in lacking if _should_probe(each, since))
-    verify = _to_verify(state, seen, lacks, now)
+    verify = rounds.to_ask(state, [each.at for each in seen], lacks, now)
     reason = "; ".join(lacks.values())
     silent = [each for each in lacking if each.at.is_out_of_sight]
     if not silent:
@@ -206,45 +199,3 @@ def _to_ping(
     ]
     able = candidates.able(state, seen) if lost else []
     return tuple(dict.fromkeys(h for at in lost for h in candidates.awaiting_ping(able, at)))
-
-
-def _to_verify(
-    state: ClusterState, seen: Sequence[Candidate], lacks: Container[HostId], now: float
-) -> tuple[HostId, ...]:
-    """Which fenced hosts' devices are to be asked now whether these are still off.
-
-    An answer holds for some seconds only, and a device may take a minute. So where several hosts
-    are off the answers are to come together: whose answer would be too old at the end is asked in
-    the same round, the quicker ones later, and no round begins beside another."""
-    age_s = state.settings.power_proof_age_s
-    off = [each for each in seen if _may_be_asked(state, each)]
-    needed = [each for each in off if each.host in lacks]
-    ends = [each.at.verifying_since + each.at.verify_took_s for each in off
-            if each.at.verifying_since is not None]  # fmt: skip
-    begins = not ends
-    end = max([now, *(ends or (now + each.at.verify_took_s for each in needed))])
-    round_ = [each for each in off if each in needed or each.at.verified_at + age_s < end]
-    if begins and any(now < each.at.verify_retry_at for each in round_):
-        return ()
-    if begins:
-        end = max([now, *(now + each.at.verify_took_s for each in round_)])
-    return tuple(
-        each.host
-        for each in round_
-        if _may_verify(state, each, now)
-        and end - RECHECK_S <= now + each.at.verify_took_s <= end + age_s / 2
-    )
-
-
-def _may_be_asked(state: ClusterState, candidate: Candidate) -> bool:
-    """Is it proven off by a fence that is over, with a device that could say so again?"""
-    at = candidate.at
-    is_being_fenced = at.fence_phase is FencePhase.RUNNING
-    return at.is_proven_off and not is_being_fenced and proof.may_ask_device(state, at.id)
-
-
-def _may_verify(state: ClusterState, candidate: Candidate, now: float) -> bool:
-    """Is it time to ask a fenced host's device again?"""
-    at = candidate.at
-    is_due = at.verifying_since is None and now >= at.verify_retry_at
-    return is_due and _may_be_asked(state, candidate)
