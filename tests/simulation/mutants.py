@@ -22,7 +22,7 @@ from halo.core.groups.machine import GroupMachine
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event, Remembered
-from halo.core.questions import candidates, holds, proof, suspicion
+from halo.core.questions import holds, proof, suspicion, takers
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
@@ -311,7 +311,7 @@ def no_limit_of_fences() -> list[Patch]:
 def the_taker_is_not_pinged() -> list[Patch]:
     return [
         (
-            candidates,
+            takers,
             "takers",
             lambda able, lost: [candidate.host for candidate in able],
         )

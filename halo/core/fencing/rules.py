@@ -12,7 +12,7 @@ from halo.core.errors import LossKind
 from halo.core.journal.records import RememberedHost
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
-from halo.core.questions import candidates, proof, suspicion
+from halo.core.questions import candidates, proof, suspicion, takers
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
 """What the comment of every automatic fence begins with, in the words that sites look for."""
@@ -116,20 +116,11 @@ def automatic_refusal(
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
     bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
-    if not state.reboot_is_due(host) and not any(_takers(state, g, at) for g in bereft):
-        asked = {other for g in bereft for other in _awaiting_ping(state, g, at)}
-        if asked:
-            return f"waiting for an answer of {', '.join(sorted(asked))}"
-        return _nobody_takes(state, bereft, host)
+    if not state.reboot_is_due(host):
+        nobody = takers.why_no_taker(state, bereft, host)
+        if nobody is not None:
+            return nobody
     return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
-
-
-def _takers(state: ClusterState, group: ResourceGroup, lost: HostState) -> list[HostId]:
-    return candidates.takers(candidates.available(state, group, besides=lost.id), lost)
-
-
-def _awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostState) -> list[HostId]:
-    return candidates.awaiting_ping(candidates.available(state, group, besides=lost.id), lost)
 
 
 def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
@@ -168,25 +159,6 @@ def _not_lost(at: HostState) -> str:
     return f"{at.id} is not declared lost"
 
 
-def _nobody_takes(
-    state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
-) -> str:
-    """No candidate can take `what` from `lost`, and of each candidate why."""
-    why = [
-        reason
-        for group in bereft
-        for other in group.candidates
-        if other != lost
-        and (reason := candidates.unavailable(state, state.candidate(group, other))) is not None
-    ]
-    if not why:  # somebody could, but it could not be proven that nobody else runs it
-        why = [
-            reason for group in bereft if (reason := proof.obstacle(state, group, lost)) is not None
-        ]
-    text = f"no other host could take {what} from {lost} now"
-    return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
-
-
 def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
     """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
 
@@ -200,7 +172,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
         if not bereft:
             return "no group waits for it any more"
         if not any(candidates.available(state, group, besides=host) for group in bereft):
-            return _nobody_takes(state, bereft, host)
+            return takers.nobody_takes(state, bereft, host)
     return hold_reason(state, host)
 
 
@@ -301,7 +273,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     ]
     if stranded:
         names = ", ".join(group.id for group in stranded)
-        return f"{_nobody_takes(state, stranded, host, names)}; --force overrides"
+        return f"{takers.nobody_takes(state, stranded, host, names)}; --force overrides"
     return None
 
 

@@ -18,7 +18,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rounds, rules
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, holds, proof
+from halo.core.questions import candidates, holds, proof, takers
 
 FIRST_LOOK_S = 3.0
 """How long a group that runs waits for the first look at its other candidates; one that hangs in a
@@ -198,4 +198,4 @@ def _to_ping(
         if each.at.lost_at is not None and each.at.fence_phase is not FencePhase.RUNNING
     ]
     able = candidates.able(state, seen) if lost else []
-    return tuple(dict.fromkeys(h for at in lost for h in candidates.awaiting_ping(able, at)))
+    return tuple(dict.fromkeys(h for at in lost for h in takers.awaiting_ping(able, at)))

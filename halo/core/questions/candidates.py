@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from halo.core.cluster.candidate import Candidate
-from halo.core.cluster.host_state import FencePhase, HostState
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
@@ -40,20 +40,6 @@ def available(state: ClusterState, group: ResourceGroup, besides: HostId) -> lis
     return able(
         state, [state.candidate(group, host) for host in group.candidates if host != besides]
     )
-
-
-def takers(able: Iterable[Candidate], lost: HostState) -> list[HostId]:
-    """Which of these, that are able, could take their group from `lost`: heard of since the
-    verdict."""
-    verdict = lost.lost_at
-    return [c.host for c in able if verdict is None or c.at.answered_at > verdict]
-
-
-def awaiting_ping(able: Sequence[Candidate], lost: HostState) -> list[HostId]:
-    """Which of these, that are able, could take their group from `lost` once they answer a ping
-    sent now."""
-    heard = takers(able, lost)
-    return [candidate.host for candidate in able if candidate.host not in heard]
 
 
 def has_reported(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
