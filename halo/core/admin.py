@@ -6,11 +6,13 @@ Nor does one that finds things so already: its check says that in words, and it 
 
 from __future__ import annotations
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, FencePhase
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.questions import candidates, departures, holds, proof
 
 
 def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
@@ -64,14 +66,14 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
         if state.memory_of(group).move_target in (None, target):
             raise CommandRefused(f"{group.id} is on {target} already")
         return  # it takes back a move that was not begun, or not finished
-    reason = state.unavailable(group, target)
+    reason = candidates.unavailable(state, state.candidate(group, target))
     if reason is not None:
         way_out = f"; mend it, then `halo cleanup {group.id}`"
         failed = target in state.memory_of(group).start_failures
         raise CommandRefused(
             f"{group.id} cannot move to {target}: {reason}{way_out if failed else ''}"
         )
-    obstacle = state.obstacle(group, here, now) if here is not None else None
+    obstacle = proof.obstacle(state, group, here, now) if here is not None else None
     if obstacle is not None:
         raise CommandRefused(
             f"{group.id} cannot be moved: once stopped, it could start nowhere: {obstacle}"
@@ -79,7 +81,7 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
 
 
 def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
-    held = state.hold_reason(group)
+    held = holds.hold_reason(state, group)
     memory = state.memory_of(group)
     if held is not None:
         way_out = ""
@@ -163,10 +165,11 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
 
 def _why_it_stays(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """Why the group cannot leave `host` for another candidate now; None when it can."""
-    if state.available_candidates(group, besides=host):
-        return state.obstacle(group, host)
+    if candidates.available(state, group, besides=host):
+        return proof.obstacle(state, group, host)
     others = [other for other in group.candidates if other != host]
-    return "; ".join(filter(None, (state.unavailable(group, other) for other in others)))
+    why = (candidates.unavailable(state, state.candidate(group, other)) for other in others)
+    return "; ".join(filter(None, why))
 
 
 def leaving_and_staying(
@@ -179,10 +182,11 @@ def leaving_and_staying(
         memory = state.memory_of(group)
         if state.groups[group.id].managed_on != host or not memory.wanted:
             continue
-        if state.departure_reason(group, host) is not None and state.hold_reason(group) is None:
+        has_to_leave = departures.departure_reason(state, group, host) is not None
+        if has_to_leave and holds.hold_reason(state, group) is None:
             leaving.append(group.id)
         else:
-            why = state.hold_reason(group) or memory.error
+            why = holds.hold_reason(state, group) or memory.error
             staying[group.id] = why or _why_it_stays(state, group, host) or "no candidate besides"
     return leaving, staying
 

@@ -15,11 +15,12 @@ import structlog
 
 from halo import __version__
 from halo.core import admin
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
 from halo.core.fencing import rules
 from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.questions import candidates, holds
 from halo.core.status.ours import parts, snapshot
 from halo.core.status.root import root_parts
 from halo.manager.common.context import Context
@@ -135,7 +136,7 @@ class Commands:
             return already + self._still_running(group)
         self._changed(group)
         verb = "will be started" if wanted else "will be stopped, and stay so"
-        held = self._state.hold_reason(group)
+        held = holds.hold_reason(self._state, group)
         waits = f", but not before this ends: {held}" if held else ""
         return f"{group.id} {verb}{waits}{self._still_running(group)}"
 
@@ -231,7 +232,7 @@ class Commands:
         while self._loop.time() < deadline:
             at = self._state.hosts[host]
             groups = [g for g in self._state.groups_of(host) if g.home_host == host]
-            if at.ready and all(self._state.has_reported(group, host) for group in groups):
+            if at.ready and all(candidates.has_reported(self._state, g, host) for g in groups):
                 return
             await asyncio.sleep(POLL_S)
 
@@ -239,7 +240,7 @@ class Commands:
         """Give candidates that are being looked at, as after a cleanup, a moment to answer."""
         deadline = self._loop.time() + FAILBACK_WAIT_S
         while self._loop.time() < deadline:
-            if not any(self._state.is_being_looked_at(group, besides) for group in groups):
+            if not any(candidates.is_being_looked_at(self._state, g, besides) for g in groups):
                 return
             await asyncio.sleep(POLL_S)
 

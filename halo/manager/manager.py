@@ -7,8 +7,9 @@ from functools import cached_property
 
 import structlog
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, FencePhase
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import InvariantError
 from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
@@ -16,6 +17,7 @@ from halo.core.journal.remembered import Remembered
 from halo.core.journal.removed import config_change
 from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
+from halo.core.questions import candidates, holds, proof
 from halo.manager.commands import Commands
 from halo.manager.common.context import Context
 from halo.manager.common.journal import Journal
@@ -157,7 +159,7 @@ class Manager:
         return (
             memory.wanted
             and not memory.start_failures
-            and self.state.hold_reason(found) is None
+            and holds.hold_reason(self.state, found) is None
             and all(self.state.hosts[host].connected for host in found.candidates)
         )
 
@@ -197,11 +199,11 @@ class Manager:
             managed_on = self.state.groups[group.id].managed_on
             if target is not None and managed_on != target:
                 reason = (
-                    self.state.unavailable(group, target)
+                    candidates.unavailable(self.state, self.state.candidate(group, target))
                     if target in group.candidates
                     else f"{target} is no candidate any more"
                 )
-                reason = reason or self.state.obstacle(group, managed_on or target, now)
+                reason = reason or proof.obstacle(self.state, group, managed_on or target, now)
             if reason is None:
                 unreachable_since.pop(group.id, None)
             elif now - unreachable_since.setdefault(group.id, now) >= patience_s:

@@ -228,3 +228,14 @@ Step = Callable[[World], object]
 def then(*steps: Step) -> Step:
     """One step after the other."""
     return lambda world: [step(world) for step in steps]
+
+
+PAIR = {"g": ["x"], "x": []}
+"""The tree of a root and a leaf."""
+
+
+def world_of_three(**options: Any) -> World:
+    """g may run on h1, h2, h3; all are connected and looked through; it is stopped."""
+    world = World(make_group("g", ["h1", "h2", "h3"], PAIR), **options)
+    world.up("h1", "h2", "h3")
+    return world

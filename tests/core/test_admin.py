@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from halo.core import admin
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import (
     BadRequest,
     CommandError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, RecordError
 from halo.core.fencing import inquiry, machine, reboot, steps
 from halo.core.fencing.answers import OffWord, ProbeAnswer

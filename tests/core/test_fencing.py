@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import Loss, LossKind
 from halo.core.fencing import rules
 from halo.core.journal import fold

@@ -16,6 +16,7 @@ from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import StartFailurePolicy
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.questions import holds
 
 from .builders import GENERIC_ERROR, NOT_RUNNING, OK, TIMED_OUT, World, exit_code, make_group
 from .machine import Driver
@@ -91,7 +92,7 @@ class Rules(RuleBasedStateMachine):
         left_before = self.driver.left is not None
         answered = args[0] if args else None
         asked = action(*args)  # type: ignore[operator]  # any method of the driver
-        held = self.world.state.hold_reason(self.driver.group)
+        held = holds.hold_reason(self.world.state, self.driver.group)
         busy = [what.split(" ", 1)[1] for what in in_flight_before if what != answered]
         for what in asked:
             verb, name = what.split(" ", 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import HostState
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.model import Resource, ResourceGroup
 
@@ -24,6 +26,11 @@ def see(
 ) -> None:
     for resource, presence in zip(group.resources, presences, strict=True):
         knowledge.observe(resource, host, presence, epoch=epoch, begun_at=at)
+
+
+def candidate(knowledge: Knowledge, epoch: int = 1) -> Candidate:
+    """h1, connected for the `epoch`-th time, as a candidate for the group."""
+    return Candidate(GROUP, "h1", HostState("h1", epoch=epoch), knowledge.on_host("h1"))
 
 
 @pytest.mark.parametrize(
@@ -56,8 +63,8 @@ def test_a_shared_resource_says_nothing_of_its_group() -> None:
 def test_nothing_is_known_of_what_was_never_looked_at() -> None:
     knowledge = Knowledge()
     assert knowledge.presence(GROUP, "h1") is UNKNOWN
-    assert knowledge.stopped_since(GROUP, "h1", epoch=1) is None
-    assert knowledge.last_seen(GROUP, "h1") is UNKNOWN
+    assert candidate(knowledge, epoch=1).stopped_since is None
+    assert candidate(knowledge).last_seen is UNKNOWN
 
 
 def test_a_lost_connection_drops_what_was_known_and_keeps_what_was_last_seen() -> None:
@@ -67,7 +74,7 @@ def test_a_lost_connection_drops_what_was_known_and_keeps_what_was_last_seen() -
     knowledge.drop_host("h1", "h1 is disconnected")
     assert knowledge.presence(GROUP, "h1") is UNKNOWN
     assert knowledge.of("g", "h1").reason == "h1 is disconnected"
-    assert knowledge.last_seen(GROUP, "h1") is RUNNING
+    assert candidate(knowledge).last_seen is RUNNING
     assert knowledge.presence(GROUP, "h2") is STOPPED
 
 
@@ -101,7 +108,7 @@ def test_a_monitor_proof_is_as_old_as_its_oldest_sample(
     knowledge = Knowledge()
     for resource, (presence, at) in zip(GROUP.resources, sampled, strict=True):
         knowledge.observe(resource, "h1", presence, epoch=1, begun_at=at)
-    assert knowledge.stopped_since(GROUP, "h1", epoch) == expected
+    assert candidate(knowledge, epoch=epoch).stopped_since == expected
 
 
 def test_a_start_that_was_sent_may_have_worked() -> None:
@@ -109,11 +116,11 @@ def test_a_start_that_was_sent_may_have_worked() -> None:
     see(knowledge, GROUP, "h1", STOPPED, STOPPED, STOPPED)
     knowledge.note_starting(GROUP.resources[0], "h1", epoch=1, begun_at=20.0)
     assert knowledge.presence(GROUP, "h1") is UNKNOWN
-    assert knowledge.stopped_since(GROUP, "h1", 1) is None
+    assert candidate(knowledge, epoch=1).stopped_since is None
     # A monitor that was sent before the start and answered after it proves nothing.
     knowledge.observe(GROUP.resources[0], "h1", STOPPED, epoch=1, begun_at=19.0)
     assert knowledge.presence(GROUP, "h1") is UNKNOWN
-    assert knowledge.last_seen(GROUP, "h1") is RUNNING
+    assert candidate(knowledge).last_seen is RUNNING
 
 
 def test_a_confirmed_fence_stops_everything_there() -> None:
@@ -123,11 +130,11 @@ def test_a_confirmed_fence_stops_everything_there() -> None:
     knowledge.note_root_running(GROUP, "h1", epoch=1)
     knowledge.host_fenced("h1", list(GROUP.resources))
     assert knowledge.presence(GROUP, "h1") is STOPPED
-    assert knowledge.last_seen(GROUP, "h1") is STOPPED
+    assert candidate(knowledge).last_seen is STOPPED
     assert knowledge.of("a", "h1").failure is None
     assert not knowledge.root_seen(GROUP, "h1", 1)
     # It is no monitor proof: only the power proof speaks for a fenced host.
-    assert knowledge.stopped_since(GROUP, "h1", 1) in (None, float("-inf"))
+    assert candidate(knowledge, epoch=1).stopped_since in (None, float("-inf"))
 
 
 def test_a_cleanup_forgets_what_is_known_and_forgives_failures() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import Loss, LossKind
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event

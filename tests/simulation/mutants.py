@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import HostState
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
-from halo.core.cluster.state import ClusterState, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
@@ -21,6 +23,7 @@ from halo.core.groups.sharing import Sharing
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event
+from halo.core.questions import holds, proof, suspicion, takers
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
@@ -82,14 +85,14 @@ def _set(target: Any, attribute: str, value: Any) -> None:
 
 
 def _lacks_proof_unless(excuse: Callable[[Any, Any], bool]) -> list[Patch]:
-    original = ClusterState.lacks_proof
+    original = proof.lacks_proof
 
-    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if excuse(self, self.hosts[host]):
+    def lacks_proof(state: Any, candidate: Any, since: float, now: float) -> Any:
+        if excuse(state, candidate.at):
             return None
-        return original(self, group, host, since, now)
+        return original(state, candidate, since, now)
 
-    return [(ClusterState, "lacks_proof", lacks_proof)]
+    return [(proof, "lacks_proof", lacks_proof)]
 
 
 @mutant
@@ -153,15 +156,18 @@ def knowledge_survives_a_lost_connection() -> list[Patch]:
 
 @mutant
 def old_samples_are_proof() -> list[Patch]:
-    original = Knowledge.stopped_since
+    original = Candidate.stopped_since.fget  # type: ignore[attr-defined]  # a property
 
-    def stopped_since(self: Any, group: Any, host: str, epoch: int) -> Any:
-        return None if original(self, group, host, epoch) is None else float("inf")
+    def stopped_since(self: Any) -> Any:
+        return None if original(self) is None else float("inf")
 
     def drop_group(self: Any, *_: Any, **__: Any) -> None:
         return None
 
-    return [(Knowledge, "stopped_since", stopped_since), (Knowledge, "drop_group", drop_group)]
+    return [
+        (Candidate, "stopped_since", property(stopped_since)),
+        (Knowledge, "drop_group", drop_group),
+    ]
 
 
 @mutant_of("script", "manager_crash", "agent_crash", "move")
@@ -213,14 +219,15 @@ def leaves_before_all_is_stopped() -> list[Patch]:
             state.released = True
         return original(self, departure, now)
 
-    gate = ClusterState.lacks_proof
+    gate = proof.lacks_proof
 
-    def lacks_proof(self: Any, group: Any, host: str, since: float, now: float) -> Any:
-        if self.knowledge.of(group.root, host).presence is Presence.STOPPED:
+    def lacks_proof(state: Any, candidate: Any, since: float, now: float) -> Any:
+        root = state.knowledge.of(candidate.group.root, candidate.host)
+        if root.presence is Presence.STOPPED:
             return None
-        return gate(self, group, host, since, now)
+        return gate(state, candidate, since, now)
 
-    return [(GroupMachine, "_plan_stop", plan_stop), (ClusterState, "lacks_proof", lacks_proof)]
+    return [(GroupMachine, "_plan_stop", plan_stop), (proof, "lacks_proof", lacks_proof)]
 
 
 # --- tokens (S2) -------------------------------------------------------------------------------
@@ -286,8 +293,8 @@ def a_host_never_seen_is_fenced() -> list[Patch]:
 
 @mutant_of("power_off", "agent_hang")
 def no_storm_guard() -> list[Patch]:
-    original = ClusterState.suspects_with
-    return [(ClusterState, "suspects_with", lambda self, host: original(self, host)[:1])]
+    original = suspicion.suspects_with
+    return [(suspicion, "suspects_with", lambda state, host: original(state, host)[:1])]
 
 
 @mutant_of("power_off", "agent_hang", "reset")
@@ -305,9 +312,9 @@ def no_limit_of_fences() -> list[Patch]:
 def the_taker_is_not_pinged() -> list[Patch]:
     return [
         (
-            rules,
+            takers,
             "takers",
-            lambda state, group, lost: state.available_candidates(group, besides=lost),
+            lambda able, lost: [candidate.host for candidate in able],
         )
     ]
 
@@ -351,13 +358,17 @@ def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
 
 
 def _holds_except(word: str) -> list[Patch]:
-    original = ClusterState.hold_reason
+    standing, whole = holds.standing_hold, holds.hold_reason
 
-    def hold_reason(self: Any, group: Any) -> Any:
-        reason = original(self, group)
+    def standing_hold(state: Any, group: Any) -> Any:
+        reason = standing(state, group)
         return None if reason is not None and reason.startswith(word) else reason
 
-    return [(ClusterState, "hold_reason", hold_reason)]
+    def hold_reason(state: Any, group: Any) -> Any:
+        reason = standing(state, group) or whole(state, group)
+        return None if reason is not None and reason.startswith(word) else reason
+
+    return [(holds, "standing_hold", standing_hold), (holds, "hold_reason", hold_reason)]
 
 
 @mutant_of("unmanage", "manage", "die", "power_off", "move")
@@ -537,7 +548,7 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
 
 @mutant_of("move", "deactivate", "power_off", "agent_crash", "agent_hang")
 def stops_what_could_start_nowhere() -> list[Patch]:
-    return [(ClusterState, "obstacle", lambda self, group, leaving, now=0.0: None)]
+    return [(proof, "obstacle", lambda state, group, leaving, now=0.0: None)]
 
 
 @mutant_of("fence", "power_off", "agent_crash")

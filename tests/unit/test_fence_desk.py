@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError, LossKind
 from halo.core.journal import fold
 from halo.core.journal.records import Event, Record

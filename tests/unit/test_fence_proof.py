@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandFailed, CommandRefused, LossKind
 from halo.core.journal.records import Event
 from halo.core.model import LossPolicy

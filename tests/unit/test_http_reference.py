@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status.ours import snapshot

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from halo.cli.client import Answer, request
-from halo.core.cluster.state import FencePhase
+from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind

@@ -6,6 +6,7 @@ import pytest
 
 from halo.core.model import Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.questions import proof
 from halo.manager.groups.operations import SeenRunning, operate
 from tests.core.builders import RUNNING, STOPPED, World, make_group
 from tests.fakes.monitors import MonitorsByOperation
@@ -30,7 +31,7 @@ async def test_what_runs_is_looked_at_again_and_not_called_unproven() -> None:
     world.see("g", "h1", RUNNING, only=["x"], at=101.0)
     world.see("g", "h2", STOPPED, at=50.0)  # too old for a proof
     group, epoch = world.group(), world.state.hosts["h1"].epoch
-    assert world.state.start_refusal(group, "h1", epoch, since=200.0, now=200.0) is not None
+    assert proof.start_refusal(world.state, group, "h1", epoch, since=200.0, now=200.0) is not None
     with pytest.raises(SeenRunning):
         await operate(
             world.state,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import FencePhase
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.journal.records import Event
 from halo.core.model import FenceDevice, Host, Operation, Resource, ResourceGroup

@@ -38,7 +38,21 @@ class Sighting:
     void_before: float = float("-inf")  # answers to questions sent before that do not count
 
 
-_NOTHING = Sighting()
+NO_SIGHTING = Sighting()
+"""What is known of a resource of which nothing was ever heard; not to be written to."""
+
+
+def presence_of(group: ResourceGroup, sightings: Mapping[ResourceId, Sighting]) -> Presence:
+    """Running when any exclusive resource is present, Stopped when all are known stopped; of the
+    `sightings` on one host."""
+    found = Presence.STOPPED
+    for resource in group.exclusive:
+        presence = sightings.get(resource.id, NO_SIGHTING).presence
+        if presence is Presence.RUNNING:
+            return presence
+        if presence is not Presence.STOPPED:
+            found = Presence.UNKNOWN
+    return found
 
 
 class Knowledge:
@@ -50,7 +64,7 @@ class Knowledge:
 
     def of(self, resource: ResourceId, host: HostId) -> Sighting:
         """What is known of one resource on one host; not to be written to."""
-        return self._sightings.get(host, {}).get(resource, _NOTHING)
+        return self._sightings.get(host, {}).get(resource, NO_SIGHTING)
 
     def on_host(self, host: HostId) -> Mapping[ResourceId, Sighting]:
         """What is known of each resource on one host; not to be written to."""
@@ -188,46 +202,13 @@ class Knowledge:
             entry.failure = None
 
     def presence(self, group: ResourceGroup, host: HostId) -> Presence:
-        """Running when any exclusive resource is present, Stopped when all are known stopped."""
-        sightings = self._sightings.get(host)
-        if sightings is None:
-            return Presence.UNKNOWN
-        found = Presence.STOPPED
-        for resource in group.exclusive:
-            presence = sightings.get(resource.id, _NOTHING).presence
-            if presence is Presence.RUNNING:
-                return presence
-            if presence is not Presence.STOPPED:
-                found = Presence.UNKNOWN
-        return found
-
-    def error_on(self, group: ResourceGroup, host: HostId) -> str | None:
-        """Which resource's monitor proves nothing there, and why; None when none is in error."""
-        for resource in group.exclusive:
-            sighting = self.of(resource.id, host)
-            if sighting.presence is Presence.ERROR:
-                return f"{resource.id} on {host}: {sighting.reason}"
-        return None
-
-    def last_seen(self, group: ResourceGroup, host: HostId) -> Presence:
-        """Like :meth:`presence`, of what was seen last, however long ago."""
-        found = [self.of(resource.id, host).last_seen for resource in group.exclusive]
-        if Presence.RUNNING in found:
-            return Presence.RUNNING
-        if all(presence is Presence.STOPPED for presence in found):
-            return Presence.STOPPED
-        return Presence.UNKNOWN
-
-    def stopped_since(self, group: ResourceGroup, host: HostId, epoch: int) -> float | None:
-        """When the oldest monitor of an all-stopped sample was sent; None without one."""
-        oldest = float("inf")
-        for resource in group.exclusive:
-            entry = self.of(resource.id, host)
-            if entry.presence is not Presence.STOPPED or entry.epoch != epoch:
-                return None
-            oldest = min(oldest, entry.begun_at)
-        return oldest
+        """What is known of a group on one host."""
+        return presence_of(group, self.on_host(host))
 
     def running_on(self, group: ResourceGroup) -> list[HostId]:
         """The candidates on which something exclusive of the group is seen running."""
-        return [h for h in group.candidates if self.presence(group, h) is Presence.RUNNING]
+        return [
+            host
+            for host in group.candidates
+            if presence_of(group, self.on_host(host)) is Presence.RUNNING
+        ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from halo.core.cluster.state import ClusterState, FencePhase
+from halo.core.cluster.host_state import FencePhase
+from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.fencing.outcomes import Outcome
 from halo.core.fencing.steps import Begin, Kind

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.cluster.host_state import FencePhase, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError
 from halo.core.fencing import rules, steps
 from halo.core.fencing.answers import ProbeAnswer
@@ -173,8 +174,8 @@ class FenceMachine:
             self._send_off(self.expired())
 
     def _looked(self, event: steps.Probed) -> None:
-        answers = event.answer is ProbeAnswer.ANSWERS
-        self._send_off("it answers again" if answers else self.expired())
+        answers = "it answers again" if event.answer is ProbeAnswer.ANSWERS else None
+        self._send_off(answers or self.expired())
 
     def _send_off(self, abandoned: str | None) -> None:
         attempt = self._attempt
@@ -219,8 +220,7 @@ class FenceMachine:
     # --- is it off? --------------------------------------------------------------------------
 
     def _inquire(self, level: int | None) -> None:
-        self.stage = Stage.INQUIRING
-        kind = self._attempt.kind
+        self.stage, kind = Stage.INQUIRING, self._attempt.kind
         self._inquiry = Inquiry(self._state, self._host, kind, self._out, self._runs)
         self._inquiry.begin(level, self._now)
 
@@ -265,7 +265,7 @@ class FenceMachine:
                     f"restarted now does not know it ({self._state.journal_trouble})"
                 )
         elif isinstance(outcome, Failed) and not outcome.afresh:
-            note_failure(self._state, self._host, outcome, self._attempt, self._now)
+            note_failure(self._state, self._host, outcome, attempt, self._now)
             error = CommandFailed(f"fencing {self._host} failed: {outcome.why}")
         self._leave(error)
 

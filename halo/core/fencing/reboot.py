@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from halo.core.cluster.state import ClusterState, FencePhase, PowerProof
+from halo.core.cluster.host_state import FencePhase, PowerProof
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import InvariantError
 from halo.core.fencing import rules
 from halo.core.fencing.outcomes import NOT_SINCE

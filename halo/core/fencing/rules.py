@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.errors import LossKind
 from halo.core.journal.remembered import RememberedHost
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
+from halo.core.questions import candidates, proof, suspicion, takers
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
 """What the comment of every automatic fence begins with, in the words that sites look for."""
 
 GROUPS_NAMED = 5
 FIRST_RETRY_FACTOR = 2.0
-
-
-def takers(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost`: available, and heard of since the verdict."""
-    verdict = state.hosts[lost].lost_at
-    return [
-        host
-        for host in state.available_candidates(group, besides=lost)
-        if verdict is None or state.hosts[host].answered_at > verdict
-    ]
-
-
-def awaiting_ping(state: ClusterState, group: ResourceGroup, lost: HostId) -> list[HostId]:
-    """Candidates that could take `group` from `lost` once they answer a ping sent now."""
-    heard = takers(state, group, lost)
-    return [host for host in state.available_candidates(group, besides=lost) if host not in heard]
 
 
 def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
@@ -51,9 +38,37 @@ def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
         group.id
         for group in state.groups_of(host)
         if not state.memory_of(group).managed
-        and state.knowledge.last_seen(group, host) is not Presence.STOPPED
+        and state.candidate(group, host).last_seen is not Presence.STOPPED
         and not [other for other in state.knowledge.running_on(group) if other != host]
     ]
+
+
+@dataclass(slots=True)
+class FencePlan:
+    """Which of some silent hosts may be fenced in one step, and what keeps the others from it."""
+
+    fence: list[HostId] = field(default_factory=list)
+    under_way: list[HostId] = field(default_factory=list)
+    refusals: list[tuple[HostId, str]] = field(default_factory=list)
+    failed: bool = False  # a fence of one of them failed
+
+
+def plan_step(state: ClusterState, silent: Iterable[HostId], now: float) -> FencePlan:
+    """Plan to fence hosts that a wanted, managed group lacks proof for. The caller fences only
+    when all of them may be: powering off one proves nothing while another stays unproven."""
+    step = FencePlan()
+    for host in silent:
+        phase = state.hosts[host].fence_phase
+        if phase is FencePhase.RUNNING:
+            step.under_way.append(host)
+            continue
+        refusal = automatic_refusal(state, host, now, planned=len(step.fence))
+        if refusal is None:
+            step.fence.append(host)
+        else:
+            step.refusals.append((host, refusal))
+            step.failed = step.failed or phase is FencePhase.FAILED
+    return step
 
 
 def automatic_refusal(
@@ -101,11 +116,10 @@ def automatic_refusal(
     if unmanaged:
         return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
     bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
-    if not state.reboot_is_due(host) and not any(takers(state, g, host) for g in bereft):
-        asked = {other for group in bereft for other in awaiting_ping(state, group, host)}
-        if asked:
-            return f"waiting for an answer of {', '.join(sorted(asked))}"
-        return _nobody_takes(state, bereft, host)
+    if not state.reboot_is_due(host):
+        nobody = takers.why_no_taker(state, bereft, host)
+        if nobody is not None:
+            return nobody
     return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
 
 
@@ -145,22 +159,6 @@ def _not_lost(at: HostState) -> str:
     return f"{at.id} is not declared lost"
 
 
-def _nobody_takes(
-    state: ClusterState, bereft: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
-) -> str:
-    """No candidate can take `what` from `lost`, and of each candidate why."""
-    why = [
-        reason
-        for group in bereft
-        for other in group.candidates
-        if other != lost and (reason := state.unavailable(group, other)) is not None
-    ]
-    if not why:  # somebody could, but it could not be proven that nobody else runs it
-        why = [reason for group in bereft if (reason := state.obstacle(group, lost)) is not None]
-    text = f"no other host could take {what} from {lost} now"
-    return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
-
-
 def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
     """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
 
@@ -173,8 +171,8 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
         bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
         if not bereft:
             return "no group waits for it any more"
-        if not any(state.available_candidates(group, besides=host) for group in bereft):
-            return _nobody_takes(state, bereft, host)
+        if not any(candidates.available(state, group, besides=host) for group in bereft):
+            return takers.nobody_takes(state, bereft, host)
     return hold_reason(state, host)
 
 
@@ -190,7 +188,7 @@ def hold_reason(state: ClusterState, host: HostId) -> str | None:
 
 def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) -> str | None:
     limits = state.settings
-    together = state.suspects_with(host)
+    together = suspicion.suspects_with(state, host)
     if len(together) > limits.storm_hosts and (
         len(together) > limits.storm_fraction * len(state.cluster.hosts)
     ):
@@ -199,7 +197,7 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) 
             "the manager's own network may be at fault; "
             f"`halo fence {host} --force` frees this host alone"
         )
-    back = state.just_back(host, now)
+    back = suspicion.just_back(state, host, now)
     if back:
         return (
             f"{', '.join(back)} fell silent with {host} and has just come back: {host} gets the "
@@ -269,13 +267,13 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
         and (
-            not state.available_candidates(group, besides=host)
-            or state.obstacle(group, host) is not None
+            not candidates.available(state, group, besides=host)
+            or proof.obstacle(state, group, host) is not None
         )
     ]
     if stranded:
         names = ", ".join(group.id for group in stranded)
-        return f"{_nobody_takes(state, stranded, host, names)}; --force overrides"
+        return f"{takers.nobody_takes(state, stranded, host, names)}; --force overrides"
     return None
 
 

@@ -61,6 +61,7 @@ from halo.core.groups.sharing import Sharing
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
+from halo.core.questions import candidates, departures, holds
 
 
 class GroupMachine:
@@ -166,7 +167,7 @@ class GroupMachine:
         state = self.resources[resource_id]
         state.busy = None
         state.presence = Presence.STOPPED
-        self._needs_proof = self._state.hold_reason(self._group) is None
+        self._needs_proof = holds.hold_reason(self._state, self._group) is None
         return self.step(now)
 
     def start_withdrawn(self, resource_id: str, now: float) -> list[Action]:
@@ -239,7 +240,7 @@ class GroupMachine:
             return []
         text = f"start of {state.resource.id} on {self._host}: {why}"
         move = self._group.on_start_failure is StartFailurePolicy.MOVE
-        if move and self._state.available_candidates(self._group, besides=self._host):
+        if move and candidates.available(self._state, self._group, besides=self._host):
             self._leaving = (Left.START_FAILED, text)
         else:
             state.failed = text
@@ -272,7 +273,7 @@ class GroupMachine:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
         # While a fence command waits for the disk its host is not ready, and may be so again.
         is_ready = self._state.hosts[self._host].ready
-        if not is_ready or self._state.hold_reason(self._group) is not None:
+        if not is_ready or holds.hold_reason(self._state, self._group) is not None:
             return self._planner.monitors_due(now)
         departure = self._departure()
         if departure is not None:
@@ -287,7 +288,7 @@ class GroupMachine:
 
     def _departure_reason(self) -> str | None:
         begun = self._departure_begun
-        return self._state.departure_reason(self._group, self._host, begun=begun)
+        return departures.departure_reason(self._state, self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
         """Why the group has to stop here, if it has to."""

@@ -6,6 +6,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.groups.actions import ResourceState
 from halo.core.model import HostId, ResourceGroup
+from halo.core.questions import holds
 
 OTHERS_POLL_S = 0.25
 """How soon it is looked again whether other groups of a shared resource were looked at here."""
@@ -72,11 +73,9 @@ class Sharing:
     def awaits_a_look(self, state: ResourceState, now: float) -> bool:
         """Was another group of this shared resource not looked at here yet? It may run, and need
         it. Every monitor has a deadline, so that this ends."""
-        knowledge = self._state.knowledge
         waits = state.resource.shared and any(
-            knowledge.presence(group, self._host) is Presence.UNKNOWN
-            and knowledge.error_on(group, self._host) is None
-            for group in self._others(state)
+            seen.presence is Presence.UNKNOWN and seen.first(Presence.ERROR) is None
+            for seen in (self._state.candidate(group, self._host) for group in self._others(state))
         )
         if waits:
             self.look_again_at = now + OTHERS_POLL_S
@@ -94,4 +93,4 @@ class Sharing:
 
     def _is_acted_on_here(self, group: ResourceGroup) -> bool:
         managed_here = self._state.groups[group.id].managed_on == self._host
-        return managed_here and self._state.hold_reason(group) is None
+        return managed_here and holds.hold_reason(self._state, group) is None

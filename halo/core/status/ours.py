@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence, Sighting
-from halo.core.cluster.state import ClusterState, FencePhase, HostState
+from halo.core.cluster.state import ClusterState
 from halo.core.journal import removed
 from halo.core.journal.records import Event, Record
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.peers import certificates
+from halo.core.questions import holds, proof
 from halo.core.secrets import is_secret_name
 
 RUNNING = "Running"
@@ -214,7 +216,7 @@ def _cannot_take(
     reasons = {}
     for host in group.candidates:
         if host != besides and state.hosts[host].ready:
-            reason = state.knowledge.error_on(group, host) or failures.get(host)
+            reason = state.candidate(group, host).first(Presence.ERROR) or failures.get(host)
             if reason is not None:
                 reasons[host] = reason
     return reasons
@@ -252,7 +254,7 @@ def _group_comments(
     else:
         # Of a group that runs well, what holds the whole cluster stands elsewhere already.
         is_well = status in (RUNNING, FAILED_OVER)
-        held = state.hold_reason(group) or ""
+        held = holds.hold_reason(state, group) or ""
         comments = ["" if is_well and memory.managed else held, *failures]
         comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
         down = [
@@ -269,7 +271,7 @@ def _group_comments(
             if reason not in failures
         ]
         if not state.memory_of_host(at.managed_on).active and memory.wanted and not held:
-            stays = state.obstacle(group, at.managed_on)
+            stays = proof.obstacle(state, group, at.managed_on)
             comments.append(f"it stays on {at.managed_on}, deactivated: {stays}" if stays else "")
     if any(failures) and not any("halo cleanup" in comment for comment in comments):
         comments.append(f"mend it, then `halo cleanup {group.id}`")

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import halo
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import FencePhase
 from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status import ours
 from halo.manager.api.body import TEXT_LIMIT, Field

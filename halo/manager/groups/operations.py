@@ -1,6 +1,7 @@
 """One operation on one resource over one connection, and what it taught: the only way to an agent.
 
-Every start passes :meth:`ClusterState.start_refusal` here, in the very step that sends it (S1).
+Every start passes :func:`halo.core.questions.proof.start_refusal` here, in the very step that sends
+it (S1).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from halo.core.groups.actions import describe
 from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode, is_present
+from halo.core.questions import proof
 from halo.manager.common.context import Context
 from halo.ports import AgentConnection
 
@@ -53,7 +55,7 @@ async def operate(
     if operation is Operation.START:
         if state.knowledge.is_seen_running(resource, host, epoch):
             raise SeenRunning
-        refusal = state.start_refusal(group, host, epoch, since, now)
+        refusal = proof.start_refusal(state, group, host, epoch, since, now)
         if refusal is not None:
             raise StartRefused(refusal)
         state.knowledge.note_starting(resource, host, epoch=epoch, begun_at=now)

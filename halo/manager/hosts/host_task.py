@@ -11,8 +11,8 @@ from collections import deque
 
 import structlog
 
+from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import FencePhase
 from halo.core.errors import Loss
 from halo.core.groups.actions import Left
 from halo.core.hosts.machine import (
@@ -339,9 +339,8 @@ class HostTask:
 
     def _may_hold_groups(self) -> bool:
         """Was anything last seen running here?"""
-        last_seen = self._state.knowledge.last_seen
         return any(
-            last_seen(group, self.host) is Presence.RUNNING
+            self._state.candidate(group, self.host).last_seen is Presence.RUNNING
             for group in self._state.groups_of(self.host)
         )
 

@@ -18,6 +18,7 @@ from halo.core.groups.placement import Decision, decide
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId
+from halo.core.questions import departures
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
@@ -123,7 +124,7 @@ class PlacementDesk:
             self._state.knowledge.of(resource.id, host).presence is Presence.RUNNING
             for resource in found.resources
         )
-        if not runs or self._state.departure_reason(found, host) is not None:
+        if not runs or departures.departure_reason(self._state, found, host) is not None:
             self._hosts[host].poke(group)
 
     def second_copy(self, group: GroupId) -> None:

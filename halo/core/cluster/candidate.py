@@ -1,0 +1,77 @@
+"""One host as a candidate for one group: what is known of both there, looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from halo.core.cluster.host_state import HostState
+from halo.core.cluster.knowledge import NO_SIGHTING, Presence, Sighting, presence_of
+from halo.core.model import HostId, ResourceGroup, ResourceId
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """The facts that a decision on `group` has of `host`. Good for one decision: not to be kept."""
+
+    group: ResourceGroup
+    host: HostId
+    at: HostState
+    sightings: Mapping[ResourceId, Sighting]  # of everything on the host
+
+    @property
+    def presence(self) -> Presence:
+        """What is known of the group here."""
+        return presence_of(self.group, self.sightings)
+
+    @property
+    def last_seen(self) -> Presence:
+        """Like :attr:`presence`, of what was seen last, however long ago."""
+        found = [sighting.last_seen for sighting in self._exclusive()]
+        if Presence.RUNNING in found:
+            return Presence.RUNNING
+        if all(presence is Presence.STOPPED for presence in found):
+            return Presence.STOPPED
+        return Presence.UNKNOWN
+
+    @property
+    def stopped_since(self) -> float | None:
+        """When the oldest monitor of an all-stopped sample was sent over the standing connection;
+        None without one."""
+        oldest, epoch = float("inf"), self.at.epoch
+        for sighting in self._exclusive():
+            if sighting.presence is not Presence.STOPPED or sighting.epoch != epoch:
+                return None
+            oldest = min(oldest, sighting.begun_at)
+        return oldest
+
+    @property
+    def has_reported(self) -> bool:
+        """Was every resource looked at over the standing connection?"""
+        epoch = self.at.epoch
+        return all(sighting.epoch == epoch for sighting in self._exclusive())
+
+    @property
+    def was_looked_at(self) -> bool:
+        """Did every resource get some answer over the standing connection since the last drop?"""
+        epoch = self.at.epoch
+        return all(
+            s.epoch == epoch and (s.begun_at > float("-inf") or s.presence is not Presence.UNKNOWN)
+            for s in self._exclusive()
+        )
+
+    def answered_since(self, since: float) -> bool:
+        """Is the last answer on every resource, however bad, one to a question sent since then?"""
+        return all(sighting.begun_at >= since for sighting in self._exclusive())
+
+    def first(self, presence: Presence) -> str | None:
+        """The first resource of which this is known, and why, in words; None when there is none."""
+        for resource in self.group.exclusive:
+            sighting = self.sightings.get(resource.id, NO_SIGHTING)
+            if sighting.presence is presence:
+                return f"{resource.id} on {self.host}: {sighting.reason}"
+        return None
+
+    def _exclusive(self) -> list[Sighting]:
+        sightings = self.sightings
+        return [sightings.get(resource.id, NO_SIGHTING) for resource in self.group.exclusive]

@@ -1,0 +1,61 @@
+"""Which host can take a group now, and why another cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import FencePhase
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState
+from halo.core.model import HostId, ResourceGroup
+
+
+def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
+    """Why the candidate cannot take its group now; None when it can."""
+    host, at = candidate.host, candidate.at
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced"
+    if not at.connected:
+        return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
+    if not at.accepted:
+        return f"{host} is reconnecting"
+    if not state.memory_of_host(host).active:
+        return f"{host} is deactivated"
+    if not candidate.has_reported:
+        return f"{host} has just connected and was not looked through yet"
+    failure = state.memory_of(candidate.group).start_failures.get(host)
+    if failure is not None:
+        return f"the start failed on {host}: {failure}"
+    return None
+
+
+def able(state: ClusterState, seen: Iterable[Candidate]) -> list[Candidate]:
+    """Which of these candidates could take their group now."""
+    return [candidate for candidate in seen if unavailable(state, candidate) is None]
+
+
+def available(state: ClusterState, group: ResourceGroup, besides: HostId) -> list[Candidate]:
+    """Which other candidates could take the group now, in order of preference."""
+    return able(
+        state, [state.candidate(group, host) for host in group.candidates if host != besides]
+    )
+
+
+def has_reported(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Was every resource of the group looked at over the standing connection?"""
+    return state.candidate(group, host).has_reported
+
+
+def is_being_looked_at(
+    state: ClusterState, group: ResourceGroup, besides: HostId | None = None
+) -> bool:
+    """Does some candidate in sight, `besides` one, owe a first answer on the group, since it was
+    forgotten?"""
+    return any(
+        candidate.host != besides
+        and candidate.at.ready
+        and candidate.presence is Presence.UNKNOWN
+        and candidate.first(Presence.ERROR) is None
+        for candidate in state.candidates_of(group)
+    )

@@ -1,0 +1,34 @@
+"""Why a group has to leave the host that manages it."""
+
+from __future__ import annotations
+
+from halo.core.cluster.state import ClusterState
+from halo.core.model import HostId, ResourceGroup
+from halo.core.questions import candidates, proof
+
+
+def departure_reason(
+    state: ClusterState, group: ResourceGroup, host: HostId, *, begun: bool = False
+) -> str | None:
+    """Why a group managed on `host` has to stop there; None when it may stay.
+
+    `begun`: something of it was stopped for that already. A departure is not begun where the
+    group could start nowhere afterwards; one that is begun minds no monitor that fails."""
+    memory = state.memory_of(group)
+    if not memory.wanted:
+        return "stopped by the administrator"
+    if memory.error_kind is not None:
+        return None
+    target = memory.move_target
+    if (
+        target in group.candidates
+        and target != host
+        and candidates.unavailable(state, state.candidate(group, target)) is None
+        and (begun or proof.obstacle(state, group, host) is None)
+    ):
+        return f"moving to {target}"
+    if not state.memory_of_host(host).active:
+        others = candidates.available(state, group, besides=host)
+        if others and (begun or proof.obstacle(state, group, host) is None):
+            return f"{host} is deactivated; moving to {others[0].host}"
+    return None

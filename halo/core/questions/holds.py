@@ -1,0 +1,57 @@
+"""When nothing at all may be done to a group (S4, S9)."""
+
+from __future__ import annotations
+
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState
+from halo.core.journal.remembered import ErrorKind
+from halo.core.model import HostId, ResourceGroup
+
+
+def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
+    """Why nothing at all may be done to a group now (S4, S9); None when it may."""
+    standing = standing_hold(state, group)
+    if standing is not None:
+        return standing
+    copies = state.knowledge.running_on(group)
+    if len(copies) > 1:
+        return f"running on {' and '.join(copies)} at once"
+    return second_copy_out_of_sight(state, group, copies[0]) if copies else None
+
+
+def standing_hold(state: ClusterState, group: ResourceGroup) -> str | None:
+    """Like :func:`hold_reason`, but for what is seen of the group: of one that is seen nowhere it
+    is all there is to ask."""
+    memory = state.memory_of(group)
+    if state.observe_only:
+        return "observe mode: the manager takes no action"
+    if not memory.managed:
+        return "unmanaged" + (f": {memory.comment}" if memory.comment else "")
+    if state.remembered.frozen is not None:
+        return f"frozen: {state.remembered.frozen}"
+    if memory.error_kind is ErrorKind.SECOND_COPY:
+        return (
+            f"{memory.error}; see that no more than one copy runs, then `halo cleanup {group.id}`"
+        )
+    return None
+
+
+def second_copy_out_of_sight(
+    state: ClusterState, group: ResourceGroup, seen_on: HostId
+) -> str | None:
+    """Seen here, and last seen running on a host that can neither be asked nor is proven off: to
+    complete the group here, or to start it again, may be to start it twice (S1, S9)."""
+    for candidate in state.candidates_of(group):
+        host, at = candidate.host, candidate.at
+        if host == seen_on or at.power_proof is not None:
+            continue
+        if candidate.last_seen is not Presence.RUNNING:
+            continue
+        text = f"seen running on {seen_on}, and last seen running on {host} too"
+        if at.ready:
+            return f"{text}, which has to be looked at"
+        return (
+            f"{text}, which is out of sight; bring it back, or see that it is off and "
+            f"`halo fence {host} --confirm-off --reason ...`"
+        )
+    return None

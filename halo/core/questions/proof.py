@@ -1,0 +1,136 @@
+"""Is a group proven stopped, so that it may be started elsewhere (S1)? What is missing, in words.
+
+:func:`start_refusal` is the one gate of every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import FencePhase
+from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.state import ClusterState
+from halo.core.model import HostId, ResourceGroup
+from halo.core.questions import holds
+
+SLOW_DEVICE_S = 5.0
+"""A fence device that takes longer to answer is worth a word to whoever waits for it."""
+
+
+def obstacle(
+    state: ClusterState, group: ResourceGroup, leaving: HostId, now: float = 0.0
+) -> str | None:
+    """Why the group could start nowhere once it has stopped on `leaving`: another candidate could
+    not be proven stopped (S1). None when nothing stands in the way.
+
+    `now`: also where a power proof is too old that nobody could renew."""
+    for candidate in state.candidates_of(group):
+        host, at = candidate.host, candidate.at
+        if host == leaving:
+            continue
+        if at.is_proven_off:
+            too_old = now - at.verified_at > state.settings.power_proof_age_s
+            if too_old and now > 0 and not may_ask_device(state, host):
+                return _needs_vouching(host)
+            continue
+        if at.fence_phase is FencePhase.RUNNING:
+            return f"{host} is being fenced"
+        if not at.connected:
+            return (
+                f"{host} is disconnected, and could not be proven to run nothing of "
+                f"{group.id}; bring it back, or `halo fence {host}`"
+            )
+        if not at.ready:
+            return f"{host} is reconnecting"
+        presence = candidate.presence
+        if presence is Presence.RUNNING:
+            return f"it is seen running on {host}"
+        if presence is not Presence.STOPPED:
+            error = candidate.first(Presence.ERROR)
+            return f"{error}; mend it there" if error else f"{host} is being looked at"
+    return None
+
+
+def _needs_vouching(host: HostId) -> str:
+    return (
+        f"{host} was confirmed off, and has no fence device that could say so again; "
+        f"`halo fence {host} --confirm-off --reason ...` once more"
+    )
+
+
+def lacking(
+    state: ClusterState, seen: Iterable[Candidate], since: float, now: float
+) -> dict[HostId, str]:
+    """On which of these candidates the group is not proven stopped, and what is missing."""
+    return {
+        candidate.host: lack
+        for candidate in seen
+        if (lack := lacks_proof(state, candidate, since, now)) is not None
+    }
+
+
+def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: float) -> str | None:
+    """What is missing to prove the group stopped on this candidate; None when it is proven.
+
+    `since`: when the decision to start began; a monitor's word must be younger (S1)."""
+    host, at = candidate.host, candidate.at
+    if at.fence_phase is FencePhase.RUNNING:
+        return f"{host} is being fenced"
+    if at.is_proven_off:
+        age = now - at.verified_at
+        if age > state.settings.power_proof_age_s:
+            if not may_ask_device(state, host):
+                return _needs_vouching(host)
+            said = f" (last asked: {at.verify_error})" if at.verify_error else ""
+            if at.verifying_since is not None and at.verify_took_s > SLOW_DEVICE_S:
+                said += f" (it is being asked, which took {at.verify_took_s:.0f} s last time)"
+            return (
+                f"{host} was fenced; its fence device has to confirm that it is still "
+                f"off{said}, or you: `halo fence {host} --confirm-off --reason ...`"
+            )
+        return None
+    if not at.connected:
+        return f"{host} is disconnected" + (f" ({at.loss})" if at.loss else "")
+    if not at.ready:
+        return f"{host} is reconnecting"
+    sampled = candidate.stopped_since
+    if sampled is not None and sampled >= since:
+        return None
+    if candidate.presence is Presence.RUNNING:
+        return f"it is seen running on {host}"
+    error = candidate.first(Presence.ERROR)
+    if error is not None:
+        return f"{error}; mend it there, or `halo fence {host}`"
+    unknown = candidate.first(Presence.UNKNOWN)
+    return unknown or f"{host} has to be looked at again"
+
+
+def may_ask_device(state: ClusterState, host: HostId) -> bool:
+    """Is there a fence device that would be believed?"""
+    has_device = bool(state.host_config(host).fence_levels)
+    return has_device and state.memory_of_host(host).distrusted is None
+
+
+def start_refusal(
+    state: ClusterState, group: ResourceGroup, host: HostId, epoch: int, since: float, now: float
+) -> str | None:
+    """The gate every start passes, in the step that sends it (S1, S4); None lets it pass."""
+    at = state.hosts[host]
+    if not at.ready or at.epoch != epoch:
+        return f"{host} is not connected any more"
+    held = holds.hold_reason(state, group)
+    if held is not None:
+        return held
+    elsewhere = [h for h in state.knowledge.running_on(group) if h != host]
+    if elsewhere:
+        return f"it is seen running on {', '.join(elsewhere)}"
+    if state.knowledge.root_seen(group, host, epoch):
+        # It may have stopped since, and what held it while it ran holds it still.
+        return holds.second_copy_out_of_sight(state, group, host)
+    for other in state.candidates_of(group):
+        if other.host != host:
+            lack = lacks_proof(state, other, since, now)
+            if lack is not None:
+                return f"not proven stopped elsewhere: {lack}"
+    return None
