@@ -20,24 +20,14 @@ MODULE_LIMIT = 400
 FUNCTION_LIMIT = 60
 """Lines from `def` to the end: a screen of 50, and a little for a long signature."""
 
-# Modules that are longer, each with what is to leave it.
-LONG_MODULES = {}
-
 
 def lines_in(path: Path) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("name", sorted(modules().keys() - LONG_MODULES.keys()))
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_a_module_is_read_in_one_sitting(name: str) -> None:
     assert lines_in(modules()[name]) <= MODULE_LIMIT
-
-
-@pytest.mark.parametrize("name", sorted(LONG_MODULES))
-def test_every_long_module_is_still_long(name: str) -> None:
-    """One that was split leaves the list, so that it cannot grow again unseen."""
-    assert name in modules()
-    assert lines_in(modules()[name]) > MODULE_LIMIT
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
