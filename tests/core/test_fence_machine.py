@@ -352,6 +352,24 @@ def test_a_cancelled_fence_ends_its_work_and_confirms_nothing(stage: Stage) -> N
     assert (bench.phase, bench.at.fence_retry_at) == (FencePhase.FAILED, float("inf"))
 
 
+def test_a_confirmation_by_hand_outlives_the_cancellation_that_was_said_before_it() -> None:
+    bench = Bench()
+    bench.reach(Stage.SWITCHING)
+    for work in (steps.SwitchOff, steps.Probe):
+        bench.end(work, way=1)
+    bench.end(steps.SwitchOff, way=1)
+    bench.end(steps.Write)
+    assert bench.phase is FencePhase.FAILED
+    bench.cancel()
+    bench.begin(Kind.CONFIRM_OFF)
+    bench.end(steps.GatherTokens)
+    assert bench.machine.stage is Stage.HELD
+    bench.end(steps.Write)
+    bench.end(steps.Write)
+    assert bench.answers == {1: None, 2: None}
+    assert bench.at.power_proof is not None
+
+
 def test_an_outcome_that_was_held_back_is_written_where_the_cancellation_fails() -> None:
     bench = Bench()
     bench.reach(Stage.HELD)
@@ -460,6 +478,10 @@ class NoOrderOfEventsBreaksAFence(RuleBasedStateMachine):
         ways = len(results_of(bench.works[run]))
         bench.feed(bench.result(run, data.draw(st.integers(0, ways - 1))))
 
+    @rule(seconds=st.sampled_from([1.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.world.now += seconds
+
     @rule()
     def the_host_answers(self) -> None:
         self.bench.world.state.host_alive("h1")
@@ -561,6 +583,20 @@ def test_an_off_waits_for_the_end_of_an_on() -> None:
     assert bench.machine.stage is Stage.QUEUED
     assert bench.end(steps.SwitchOn) == ["Write"]
     assert bench.end(steps.Write) == ["StandDown", "SwitchOff"]
+
+
+def test_an_on_waits_for_the_end_of_an_off_that_is_being_killed() -> None:
+    bench = rebooting()
+    bench.world.now += 60.0
+    bench.end(steps.Sleep)
+    bench.end(steps.SwitchOn, way=1)
+    bench.reach(Stage.SWITCHING, Kind.COMMAND)
+    bench.cancel()
+    bench.end(steps.Write)
+    assert bench.machine.stage is Stage.ENDING
+    assert bench.end(steps.Sleep) == ["Sleep"]
+    bench.killed()
+    assert bench.end(steps.Sleep) == ["Learnt", "SwitchOn"]
 
 
 def test_a_host_that_answered_is_not_powered_on() -> None:

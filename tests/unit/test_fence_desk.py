@@ -15,9 +15,10 @@ from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
 from halo.core.model import LossPolicy
-from halo.core.outcomes import PowerState
+from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.fakes.memory_medium import MemoryDisk
 
+from .fake_devices import Outlet
 from .fence_bench import Bench, refusal_of, virtual
 from .virtual_time import run, settle
 
@@ -830,3 +831,52 @@ async def test_no_route_to_the_network_fences_nobody() -> None:
         agent.end(LossKind.LOCAL)
     await asyncio.sleep(600.0)
     assert bench.switched == []
+
+
+# --- the end of the manager ---------------------------------------------------------------------
+
+
+def kills_slowly(bench: Bench, action: FenceAction, seconds: float) -> None:
+    """A program of this action takes its time to die."""
+    act = bench.devices._act
+
+    async def slow(outlet: Outlet, what: FenceAction) -> FenceResult:
+        try:
+            return await act(outlet, what)
+        except asyncio.CancelledError:
+            if what is action:
+                await asyncio.sleep(seconds)
+            raise
+
+    bench.devices._act = slow  # type: ignore[assignment, method-assign]
+
+
+@virtual
+async def test_a_command_that_waits_is_answered_when_the_manager_ends() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_hangs = True
+    command = asyncio.create_task(refusal_of(bench.command("fence", force=True)))
+    await bench.until(lambda: "off one" in bench.devices.asked)
+    bench.work.cancel()
+    await asyncio.wait({bench.work})
+    assert "the manager is ending" in str(await command)
+
+
+@virtual
+async def test_no_off_is_sent_once_the_manager_ends() -> None:
+    """A status is being killed just then, and the next level would be tried after it."""
+    bench = Bench((("one",), ("two",)))
+    await bench.up()
+    kills_slowly(bench, FenceAction.STATUS, 3.0)
+    bench.outlet("one").status_takes_s = 50.0
+    bench.outlet("one").on_off = bench.agents["h1"].fall_silent
+    command = asyncio.create_task(refusal_of(bench.command("fence", force=True)))
+    await bench.until(lambda: "off one" in bench.devices.asked)
+    await asyncio.sleep(3.2)
+    bench.agents["h1"].speak_again()
+    await asyncio.sleep(0.5)
+    bench.work.cancel()
+    await asyncio.wait({bench.work, command})
+    await asyncio.sleep(5)
+    assert "off two" not in bench.devices.asked

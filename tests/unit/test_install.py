@@ -33,7 +33,7 @@ SITE = {  # what the Makefile and make itself take from their surroundings
     *("DESTDIR", "PREFIX", "SBINDIR", "UNITDIR", "OCFDIR", "PYTHON", "PYTHONPATH", "VIRTUAL_ENV"),
     *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS"),
 }
-INSTALL_DEADLINE_S = 240.0
+INSTALL_DEADLINE_S = 600.0
 DEADLINE_S = 60.0
 
 # Four workers on two slow cores, and an index far away.

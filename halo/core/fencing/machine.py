@@ -25,7 +25,7 @@ from halo.core.fencing.inquiry import Inquiry
 from halo.core.fencing.outcomes import Confirmed, Failed, Outcome
 from halo.core.fencing.reboot import RebootMachine
 from halo.core.fencing.runs import Outbox, Runs
-from halo.core.fencing.settling import entries, note_failure
+from halo.core.fencing.settling import entries, note_cancelled, note_failure
 from halo.core.fencing.steps import Kind, Stage
 from halo.core.journal.records import Event as Journaled
 from halo.core.journal.remembered import RememberedHost
@@ -43,7 +43,7 @@ class FenceMachine:
         self.stage = Stage.AT_REST
         self.attempt: Attempt | None = None
         self._inquiry: Inquiry | None = None
-        self.reboot = RebootMachine(state, host, self._out)
+        self.reboot = RebootMachine(state, host, self._out, lambda: self.stage is Stage.ENDING)
         self._cancellation: tuple[int, int] | None = None  # its ticket, and the run of its record
         self._cancels: list[steps.Cancel] = []  # those that wait for an outcome, or for one another
         self._cancelled_by: int | None = None  # its ticket, while the attempt's works end
@@ -179,7 +179,7 @@ class FenceMachine:
 
     def _send_off(self, abandoned: str | None) -> None:
         attempt = self._attempt
-        if abandoned is not None:
+        if abandoned:
             attempt.problems.append(f"abandoned: {abandoned}")
             if attempt.level == 1:
                 self._settle(Failed(attempt.problems[0], called_off=True))
@@ -326,30 +326,30 @@ class FenceMachine:
         self._runs.take(run)
         if isinstance(event, steps.NotWritten):
             self._out.say(steps.Answer(ticket, event.error))
-            held = self.attempt.outcome if self.attempt and self.stage is Stage.HELD else None
-            if held is not None:
-                self._settle(held)
-            self._look_at_cancels()
+            self._settle_what_was_held()
             return
-        at = self._at
-        if at.fence_phase is not FencePhase.IDLE:  # else it answered, or was not begun after all
-            at.fence_phase = FencePhase.FAILED
-            at.fence_error = "cancelled by the administrator"
-            at.fence_retry_at = float("inf")
-        if self.attempt is None or not self._runs.awaited():
+        note_cancelled(self._at, self.attempt)
+        if self.attempt is not None and self.attempt.kind is Kind.CONFIRM_OFF:
+            # It was said after the cancellation, and is no attempt that could be given up.
+            self._out.say(steps.Answer(ticket))
+            self._settle_what_was_held()
+        elif self.attempt is None or not self._runs.awaited():
             self._cancelled(ticket)
-            return
-        self.stage, self._cancelled_by, self._inquiry = Stage.ENDING, ticket, None
-        for run in self._runs.awaited():
-            self._runs.stop(run, wait=True)
+        else:
+            self.stage, self._cancelled_by, self._inquiry = Stage.ENDING, ticket, None
+            for run in self._runs.awaited():
+                self._runs.stop(run, wait=True)
+
+    def _settle_what_was_held(self) -> None:
+        if self.stage is Stage.HELD and self._attempt.outcome is not None:
+            self._settle(self._attempt.outcome)
+        self._look_at_cancels()
 
     def _cancelled(self, ticket: int | None) -> None:
         if self.attempt is not None:
             what = f"the fencing of {self._host} was cancelled; whether it is off is not known"
             self._leave(CommandFailed(what))
-        self._out.say(steps.Learnt())
-        if ticket is not None:
-            self._out.say(steps.Answer(ticket))
+        self._out.say(steps.Learnt(), *([] if ticket is None else [steps.Answer(ticket)]))
         self._look_at_cancels()
 
     def _work_ended(self, event: steps.Result) -> None:

@@ -6,6 +6,7 @@ a manager that is restarted meanwhile goes on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from halo.core.cluster.host_state import FencePhase, PowerProof
@@ -48,10 +49,14 @@ class Stage(Enum):
 class RebootMachine:
     """Powers one host on again, after an automatic fence of it."""
 
-    def __init__(self, state: ClusterState, host: HostId, out: Outbox) -> None:
+    def __init__(
+        self, state: ClusterState, host: HostId, out: Outbox, is_switching_off: Callable[[], bool]
+    ) -> None:
+        """`is_switching_off`: may an off of the host be under way?"""
         self._state = state
         self._host = host
         self._out = out
+        self._is_switching_off = is_switching_off
         self._runs = Runs(out)
         self._stage = Stage.NOT_OWED
         self._proof: PowerProof | None = None
@@ -97,7 +102,8 @@ class RebootMachine:
         self._timer = self._runs.do(Sleep(seconds))
 
     def _time_up(self, now: float) -> None:
-        if self._something_rests_on(now) or self._state.remembered.frozen is not None:
+        frozen = self._state.remembered.frozen is not None
+        if self._is_switching_off() or frozen or self._something_rests_on(now):
             self._wait(POLL_S)
             return
         at = self._state.hosts[self._host]

@@ -33,6 +33,7 @@ class Runs:
     def __init__(self, out: Outbox) -> None:
         self._out = out
         self._awaited: set[int] = set()
+        self._stopping: set[int] = set()  # of these, whose end was asked for
 
     def do(self, work: Work) -> int:
         """Begin a work; its run."""
@@ -43,10 +44,12 @@ class Runs:
 
     def stop(self, run: int, *, wait: bool = False) -> None:
         """End a work, where it is under way. `wait`: its end is waited for."""
-        if run in self._awaited:
+        if run in self._awaited and run not in self._stopping:
+            # Once: a second one would cut the kill short.
             self._out.say(Stop(run))
-            if not wait:
-                self._awaited.discard(run)
+            self._stopping.add(run)
+        if not wait:
+            self.take(run)
 
     def awaits(self, run: int) -> bool:
         """Is this work waited for?"""
@@ -54,10 +57,10 @@ class Runs:
 
     def take(self, run: int) -> bool:
         """It has ended. False: nobody waits for it any more."""
-        if run not in self._awaited:
-            return False
+        was_awaited = run in self._awaited
         self._awaited.discard(run)
-        return True
+        self._stopping.discard(run)
+        return was_awaited
 
     def awaited(self) -> list[int]:
         """Everything that is waited for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from halo.core.cluster.host_state import FencePhase
+from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.fencing.attempt import Attempt
@@ -49,3 +49,15 @@ def note_failure(
     )
     if attempt.kind is not Kind.AUTOMATIC and at.lost_at is None:
         at.fence_retry_at = float("inf")  # an administrator's fence is one attempt
+
+
+def note_cancelled(at: HostState, attempt: Attempt | None) -> None:
+    """The administrator gave the fence up: it is not tried again. `attempt`: what is under way."""
+    if at.fence_phase is FencePhase.IDLE:
+        return  # it answered, or was not begun after all
+    at.fence_error = "cancelled by the administrator"
+    at.fence_retry_at = float("inf")
+    if attempt is not None and attempt.kind is Kind.CONFIRM_OFF:
+        attempt.before = FencePhase.FAILED  # where that cannot be written
+    else:
+        at.fence_phase = FencePhase.FAILED

@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from halo.core.errors import InvariantError, RecordError
+from halo.core.errors import CommandFailed, InvariantError, RecordError
 from halo.core.fencing import rules
 from halo.core.fencing.answers import ProbeAnswer
 from halo.core.fencing.inquiry import PROBE_DEADLINE_S
@@ -79,6 +79,7 @@ class FenceDesk:
         self._stopped: set[tuple[HostId, int]] = set()
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._tickets = count(1)
+        self._closed = False
 
     # --- by itself ---------------------------------------------------------------------------
 
@@ -138,6 +139,8 @@ class FenceDesk:
     # --- running the machines ----------------------------------------------------------------
 
     def _feed(self, host: HostId, event: Event) -> None:
+        if self._closed:
+            return  # fence programs die with the manager, and none is begun any more
         self._carry_out(host, self._machines[host].handle(event, self._loop.time()))
 
     def _carry_out(self, host: HostId, actions: list[Action]) -> None:
@@ -184,7 +187,7 @@ class FenceDesk:
             self._stopped.discard((host, run))
             try:
                 self._feed(host, Stopped(run))
-            except InvariantError as error:  # nobody else would hear of it
+            except Exception as error:  # nobody else would hear of it
                 self._context.fatal(error)
 
     async def _run(self, host: HostId, run: int, work: Work) -> None:
@@ -193,7 +196,7 @@ class FenceDesk:
         try:
             event = await self._perform(host, run, work)
         except asyncio.CancelledError:
-            if (host, run) not in self._stopped:
+            if self._closed or (host, run) not in self._stopped:
                 raise  # the manager ends
             event = Stopped(run)
         finally:
@@ -269,6 +272,10 @@ class FenceDesk:
         return ProgramsEnded(run, results)
 
     def close(self) -> None:
-        """End every work: fence programs die with the manager."""
+        """End every work: fence programs die with the manager. Commands that wait are answered."""
+        self._closed = True
         for task in self._works.values():
             task.cancel()
+        ends = "the manager is ending; whether the host is off is not known"
+        for ticket in list(self._answers):
+            self._answer(ticket, CommandFailed(ends))
