@@ -85,7 +85,9 @@ def _give(stage: Stage, name: str, objects: list[str], options: dict[str, Any]) 
     if known is None or len(objects) != bool(known) or any(o not in known for o in objects):
         raise NotUnderstood(f"no such command, or no such object: {name} {' '.join(objects)}")
     if name == "confirm-off" and world.hosts[objects[0]].powered:
-        raise NotUnderstood(f"nobody may say that {objects[0]} is off: it has power")
+        # While it answers that is absurd, and refused; else it would be a lie that kills.
+        if world.oracle.hosts[objects[0]].connection is None:
+            raise NotUnderstood(f"nobody may say that {objects[0]} is off: it has power")
     stage.simulation.operator.command(name, "".join(objects), **options)
 
 
