@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.stories.stage import Stage
 
 FOR_EVER_S = 1e6
+FOR_SECONDS = r"(?: for (\d+) s)?"
 
 
 class NotUnderstood(Exception):
@@ -84,11 +85,16 @@ def _give(stage: Stage, name: str, objects: list[str], options: dict[str, Any]) 
     }.get(name)  # fmt: skip
     if known is None or len(objects) != bool(known) or any(o not in known for o in objects):
         raise NotUnderstood(f"no such command, or no such object: {name} {' '.join(objects)}")
-    if name == "confirm-off" and world.hosts[objects[0]].powered:
-        # While it answers that is absurd, and refused; else it would be a lie that kills.
-        if world.oracle.hosts[objects[0]].connection is None:
-            raise NotUnderstood(f"nobody may say that {objects[0]} is off: it has power")
+    if name == "confirm-off" and _would_lie(stage, objects[0]):
+        raise NotUnderstood(f"nobody may say that {objects[0]} is off: it has power")
     stage.simulation.operator.command(name, "".join(objects), **options)
+
+
+def _would_lie(stage: Stage, host: str) -> bool:
+    """Would who vouches for the host being off be believed, and be wrong? Where it answers, it is
+    refused."""
+    is_seen = stage.world.oracle.hosts[host].connection is not None
+    return stage.world.hosts[host].powered and not is_seen
 
 
 # --- hosts, agents, network ------------------------------------------------------------------
@@ -105,21 +111,21 @@ def _power_back(stage: Stage, names: str) -> None:
         host.power_on("back")
 
 
-def _network(stage: Stage, names: str, what: str) -> None:
+def _network(stage: Stage, names: str, what: str, seconds: str) -> None:
     hosts = _hosts(stage, names)
     if what == "cut":
-        _fault(stage, "hole", hosts=[host.id for host in hosts], way="both")
+        _fault(stage, "hole", seconds, hosts=[host.id for host in hosts], way="both")
     else:
         stage.simulation.faults._mend_holes(hosts)
 
 
-def _agent(stage: Stage, name: str, what: str) -> None:
+def _agent(stage: Stage, name: str, what: str, seconds: str) -> None:
     host = _hosts(stage, name)[0]
     match what:
         case "crashes":
-            _fault(stage, "agent_crash", host=host.id)
+            _fault(stage, "agent_crash", seconds, host=host.id)
         case "hangs":
-            _fault(stage, "agent_hang", host=host.id)
+            _fault(stage, "agent_hang", seconds, host=host.id)
         case "starts":
             host.start_agent()
         case "goes on":
@@ -158,13 +164,15 @@ def _known_resource(stage: Stage, name: str) -> None:
 # --- fence devices ---------------------------------------------------------------------------
 
 
-def _device(stage: Stage, level: str, name: str, what: str) -> None:
+def _device(stage: Stage, level: str, name: str, what: str, seconds: str) -> None:
     outlet = _outlet(stage, name, int(level or 1))
     faults = {
         "fails": "fail", "hangs": "hang", "does nothing": "no-effect", "is unplugged": "unplugged",
         "is mended": "",
     }  # fmt: skip
     outlet.fault = faults[what]
+    if seconds:
+        stage.simulation.clock.after(float(seconds), setattr, outlet, "fault", "")
     if what == "is mended":
         outlet.miswired_to = None
 
@@ -205,8 +213,8 @@ def _disk(stage: Stage, what: str) -> None:
 # --- what they share -------------------------------------------------------------------------
 
 
-def _fault(stage: Stage, kind: str, **args: Any) -> None:
-    action = Action(0.0, kind, {"for_s": FOR_EVER_S, **args})
+def _fault(stage: Stage, kind: str, seconds: str = "", **args: Any) -> None:
+    action = Action(0.0, kind, {"for_s": float(seconds or FOR_EVER_S), **args})
     stage.simulation.faults.happen(action, "")
 
 
@@ -221,14 +229,15 @@ HAPPENINGS: dict[str, Callable[..., None]] = {
     r"halo (.+)": _halo,
     r"power cut ([\w ]+)": _power_cut,
     r"power back ([\w ]+)": _power_back,
-    r"network of ([\w ]+) is (cut|mended)": _network,
-    r"agent of (\w+) (crashes|hangs|starts|goes on)": _agent,
+    rf"network of ([\w ]+) is (cut|mended){FOR_SECONDS}": _network,
+    rf"agent of (\w+) (crashes|hangs|starts|goes on){FOR_SECONDS}": _agent,
     r"resource (\S+) (crashes|is started by hand|is stopped by hand) on (\w+)": _resource,
     r"(start|stop|monitor) of (\S+) on (\w+) (fails|hangs|is slow)(?:,? (\d+) times)?": _script,
-    r"device (?:(\d+) )?of (\w+) (fails|hangs|does nothing|is unplugged|is mended)": _device,
+    r"device (?:(\d+) )?of (\w+) (fails|hangs|does nothing|is unplugged|is mended)"
+    + FOR_SECONDS: _device,
     r"device of (\w+) switches (\w+)": _miswired,
     r"manager starts": _manager_starts,
-    r"manager crashes(?: for (\d+) s)?": _manager_crashes,
+    rf"manager crashes{FOR_SECONDS}": _manager_crashes,
     r"manager stands still for (\d+) s": _manager_stands_still,
     r"disk is (full|mended)": _disk,
 }

@@ -103,8 +103,12 @@ def test_a_manager_that_acts_otherwise_tells_another_story(name: str, mutant: st
         ("> wait 3\n", 6, "does not begin with a wait"),
         ("> \n", 6, "nothing happens here"),
         ("> power cut h1\nwhat happens\n", 7, "a step begins with `>`"),
-        ("> power cut h1\n\n> power back h1\n> wait 1\n"
-         "> halo fence h1 --confirm-off --reason seen\n", 10, "it has power"),
+        (
+            "> power cut h1\n\n> power back h1\n> wait 1\n"
+            "> halo fence h1 --confirm-off --reason seen\n",
+            10,
+            "it has power",
+        ),
         ("> resource g1 is started by hand on h1\n", 6, "g1 runs there"),
         ("> device 2 of h1 fails\n", 6, "h1 has no fence device 2"),
         ("> power cut h1\n# that was it\n", 7, "a remark stands above a step"),
