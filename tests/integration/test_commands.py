@@ -41,15 +41,6 @@ async def test_a_stopped_group_stays_stopped_over_a_killed_manager(quick: Cluste
     assert quick.count("g1", "start") == 2
 
 
-async def test_a_stopped_group_is_not_fenced_for(quick: ClusterHarness) -> None:
-    await quick.start()
-    await ask(quick, "stop", "g1", "--wait", "20")
-    quick.kill("h1")
-    await quick.until_host("h1", connected=False)
-    await nothing_happens(quick)
-    assert not (await quick.host("h1"))["fenced"]
-
-
 async def test_a_group_stopped_by_hand_can_be_started_where_it_was_wanted(
     quick: ClusterHarness,
 ) -> None:
@@ -137,17 +128,6 @@ async def test_failback_gives_up_on_a_target_that_stays_away_after_three_seconds
     assert story(quick) == before
 
 
-async def test_no_group_comes_home_by_itself_when_its_host_is_back(quick: ClusterHarness) -> None:
-    await quick.start()
-    quick.kill("h1")
-    await quick.until(g1="Running (Failed Over) on h2")
-    quick.boot("h1")
-    await quick.until_host("h1", connected=True)
-    await ask(quick, "reset", "h1")
-    await nothing_happens(quick, seconds=2)
-    await quick.until(g1="Running (Failed Over) on h2")
-
-
 async def test_a_move_that_a_killed_manager_had_begun_is_finished(quick: ClusterHarness) -> None:
     await quick.start()
     quick.fault("g1", "stop-slow 1.5", host="h1")
@@ -170,16 +150,6 @@ async def test_a_stop_ends_a_move(quick: ClusterHarness) -> None:
     assert (await quick.group("g1"))["move_target"] is None
 
 
-async def test_a_move_among_three_candidates_goes_where_it_is_told(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(hosts=("h1", "h2", "h3"), groups=[group("g1", "h1", ["h2", "h3"])])
-    await cluster.start()
-    await ask(cluster, "move", "g1", "--to", "h3", "--wait", "20")
-    await cluster.until(g1="Running (Failed Over) on h3")
-    assert story_of(cluster, "h2") == []
-
-
 # activate and deactivate ---------------------------------------------------------------------
 
 
@@ -196,14 +166,6 @@ async def test_a_deactivated_host_gives_its_groups_up(quick: ClusterHarness) -> 
     await nothing_happens(quick)
     await ask(quick, "failback", "--onto", "h1", "--wait", "20")
     await quick.until(g1="Running on h1")
-
-
-async def test_nothing_starts_on_a_deactivated_host(quick: ClusterHarness) -> None:
-    await quick.start()
-    await ask(quick, "stop", "g1", "--wait", "20")
-    await ask(quick, "deactivate", "h1")
-    await ask(quick, "start", "g1", "--wait", "20")
-    await quick.until(g1="Running (Failed Over) on h2")
 
 
 async def test_a_deactivated_host_found_running_groups_gives_them_up(
@@ -229,17 +191,6 @@ async def test_unmanaged_dominates_deactivated(quick: ClusterHarness) -> None:
     assert story(quick) == before
     await ask(quick, "manage", "g1")
     await quick.until(g1="Running (Failed Over) on h2")
-
-
-async def test_the_only_candidate_of_a_group_is_deactivated_by_force_alone(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(groups=[group("alone", "h1", [])], flags=QUICK_MONITORS)
-    await cluster.start()
-    assert "halo stop alone" in await refused(cluster, "deactivate", "h1")
-    await ask(cluster, "deactivate", "h1", "--force")
-    await nothing_happens(cluster)
-    await cluster.until(alone="Running on h1")  # it has nowhere to go
 
 
 async def test_a_deactivated_host_that_is_lost_is_still_fenced_for_what_it_holds(
@@ -290,27 +241,6 @@ async def test_cleared_events_stay_cleared(quick: ClusterHarness) -> None:
     assert history.index("first") < history.index("second") < history.index("event=clear")
 
 
-async def test_a_stopped_group_stays_known_to_be_stopped_where_its_host_was_fenced(
-    quick: ClusterHarness,
-) -> None:
-    await quick.start()
-    await ask(quick, "stop", "g1", "--wait", "20")
-    await ask(quick, "fence", "h2")
-    await quick.until_host("h2", fenced=True)
-    await quick.until(g1="Stopped")
-    for command in (
-        ("cleanup", "g1"),
-        ("unmanage", "g1"),
-        ("manage", "g1"),
-        ("freeze",),
-        ("thaw",),
-    ):
-        await ask(quick, *command)
-    await until_says(quick, "g1", "stopped by the administrator", status="Stopped")
-    again(quick)
-    await until_says(quick, "g1", "stopped by the administrator", status="Stopped")
-
-
 # Refusals ------------------------------------------------------------------------------------
 
 
@@ -328,40 +258,6 @@ async def test_refusals_say_why_and_change_nothing(quick: ClusterHarness) -> Non
         assert text.count("\n") == 1, text
     await nothing_happens(quick)
     assert story(quick) == before
-
-
-async def test_what_is_so_already_is_said_and_recorded_no_second_time(
-    quick: ClusterHarness,
-) -> None:
-    await quick.start()
-    for command, undo, words in (
-        (("stop", "g1"), ("start", "g1"), "g1 is stopped already"),
-        (("unmanage", "g1"), ("manage", "g1"), "g1 is unmanaged already"),
-        (("deactivate", "h2"), ("activate", "h2"), "h2 is deactivated already"),
-        (("freeze",), ("thaw",), "frozen already"),
-    ):
-        for argument, said in ((command, words), (undo, "")):
-            await ask(quick, *argument)
-            if argument == ("stop", "g1"):
-                await quick.until(g1="Stopped")
-            before = (await quick.status())["events"]
-            again = await ask(quick, *argument, "--reason", "once more")
-            assert said in again, (argument, again)
-            assert "already" in again or "not frozen" in again
-            assert (await quick.status())["events"] == before
-    assert "is to run already" in await ask(quick, "start", "g1", "--wait", "20")
-    await quick.until(g1="Running on h1")
-
-
-async def test_what_nobody_could_take_is_refused(quick: ClusterHarness) -> None:
-    await quick.start()
-    quick.kill("h2")
-    await quick.until(g2="Running (Failed Over) on h1")
-    assert "h2 is disconnected" in await refused(quick, "move", "g1", "--to", "h2")
-    assert "h2 is disconnected" in await refused(quick, "failback", "--onto", "h2")
-    assert "no other host could take g1" in await refused(quick, "fence", "h1")
-    assert "no other host could take g1" in await refused(quick, "deactivate", "h1")
-    assert "halo reset h2" in await refused(quick, "fence", "h2")
 
 
 async def test_unknown_objects_are_told_from_misplaced_names(quick: ClusterHarness) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.cluster import ClusterHarness, Status, group, service
+from tests.integration.cluster import ClusterHarness, group, service
 from tests.integration.conftest import MakeCluster
 from tests.integration.telling import (
     QUICK_MONITORS,
     ask,
-    nothing_happens,
     refused,
     story,
     story_of,
@@ -61,21 +60,6 @@ async def test_with_both_hosts_down_everything_waits_for_them(cluster: ClusterHa
     assert sorted(set(story_of(cluster, "h2"))) == ["start g2", "start g2_mnt0"]
 
 
-async def test_what_runs_at_home_is_adopted_untouched(cluster: ClusterHarness) -> None:
-    cluster.start_by_hand("g1", "h1")
-    await cluster.start()
-    assert story_of(cluster, "h1") == []
-
-
-async def test_what_runs_on_the_partner_is_adopted_there_untouched(cluster: ClusterHarness) -> None:
-    cluster.start_by_hand("g1", "h2")
-    await cluster.start(settled=False)
-    await cluster.until(g1="Running (Failed Over) on h2", g2="Running on h2")
-    await nothing_happens(cluster)
-    assert story(cluster) == ["start g2 on h2", "start g2_mnt0 on h2"]
-    assert "g1 (heartbeat/ZFS): Running (Failed Over) on h2" in await ask(cluster, "status")
-
-
 async def test_what_runs_on_a_partner_is_adopted_even_if_home_is_out_of_sight(
     cluster: ClusterHarness,
 ) -> None:
@@ -84,17 +68,6 @@ async def test_what_runs_on_a_partner_is_adopted_even_if_home_is_out_of_sight(
     cluster.start_manager()
     await cluster.until(g1="Running (Failed Over) on h2", g2="Unknown")
     assert story(cluster) == []
-
-
-async def test_a_group_that_runs_in_part_is_completed_where_its_root_is(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(groups=[group("g1", mounts=2)])
-    cluster.start_by_hand("g1", "h2")
-    cluster.stop_by_hand("g1_mnt1", "h2")
-    await cluster.start(settled=False)
-    await cluster.until(g1="Running (Failed Over) on h2")
-    assert story(cluster) == ["start g1_mnt1 on h2"]
 
 
 async def test_a_stray_mount_without_its_root_is_stopped_and_the_group_started(
@@ -109,52 +82,6 @@ async def test_a_stray_mount_without_its_root_is_stopped_and_the_group_started(
     assert "stop g1_mnt0 on h2" in story(cluster)
     assert len(cluster.running_on("g1")) == 1
     assert cluster.running_on("g1") == cluster.running_on("g1_mnt0")
-
-
-async def test_two_copies_are_an_error_and_nothing_is_done_until_cleanup(
-    cluster: ClusterHarness,
-) -> None:
-    cluster.start_by_hand("g1", "h1")
-    cluster.start_by_hand("g1", "h2")
-    await cluster.start(settled=False)
-    comment = await until_says(cluster, "g1", "h1 and h2", "halo cleanup g1", status="Error")
-    assert comment.count("running on h1 and h2 at once") == 1, comment
-    await cluster.until_event("error", "g1")
-    await cluster.until(g2="Running on h2")
-    before = story(cluster)
-
-    cluster.stop_by_hand("g1", "h2")
-    cluster.break_resource("g1_mnt0", "h1")
-    await nothing_happens(cluster, seconds=1.5)
-    assert (await cluster.group("g1"))["status"] == "Error"
-    for command in (["move", "g1", "--to", "h2"], ["failback", "--onto", "h1"]):
-        result = await cluster.halo(*command)
-        assert (await cluster.group("g1"))["move_target"] is None, result
-    assert story(cluster) == before
-
-    await ask(cluster, "cleanup", "g1")
-    await cluster.until(g1="Running on h1")
-    assert story(cluster) == [*before, "start g1_mnt0 on h1"]
-
-
-async def test_a_cleanup_of_two_copies_that_still_run_is_an_error_again(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(groups=[group("g1")])
-    cluster.start_by_hand("g1", "h1")
-    cluster.start_by_hand("g1", "h2")
-    await cluster.start(settled=False)
-    await until_says(
-        cluster, "g1", "h1 and h2", status="Error", error="running on h1 and h2 at once"
-    )
-    await ask(cluster, "cleanup", "g1")
-
-    def two_errors(status: Status) -> bool:
-        return [e["event"] for e in status["events"]] == ["error", "cleanup", "error"]
-
-    await cluster.until_status(two_errors, "an error after the cleanup")
-    await until_says(cluster, "g1", "h1 and h2", status="Error")
-    assert story(cluster) == []
 
 
 async def test_an_error_of_two_copies_outlives_the_manager(make_cluster: MakeCluster) -> None:
@@ -181,56 +108,6 @@ def second_copy_cluster(make_cluster: MakeCluster, policy: str) -> ClusterHarnes
         flags=QUICK_MONITORS,
         settings={"survey_interval": 0.5},
     )
-
-
-async def test_a_second_copy_that_appears_is_reported(make_cluster: MakeCluster) -> None:
-    cluster = second_copy_cluster(make_cluster, "report")
-    await cluster.start()
-    before = story(cluster)
-    cluster.start_by_hand("g1", "h2")
-    await until_says(
-        cluster, "g1", "running on h1 and h2 at once", "halo cleanup g1", status="Error"
-    )
-    await nothing_happens(cluster)
-    cluster.stop_by_hand("g1", "h2")
-    await until_reported(cluster, "h1", "h2")
-    await nothing_happens(cluster)
-    await ask(cluster, "cleanup", "g1")
-    await cluster.until(g1="Running on h1")
-    assert story(cluster) == before
-
-
-async def test_a_second_copy_is_stopped_where_the_policy_says_so(make_cluster: MakeCluster) -> None:
-    cluster = second_copy_cluster(make_cluster, "stop")
-    await cluster.start()
-    before = story(cluster)
-    cluster.start_by_hand("g1", "h2")
-    await cluster.until_event("stop-copy", "g1")
-    await cluster.until(g1="Running on h1", g2="Running on h2")
-    assert story(cluster) == [*before, "stop g1_mnt0 on h2", "stop g1 on h2"]
-
-
-async def test_a_second_copy_that_cannot_be_stopped_is_an_error(make_cluster: MakeCluster) -> None:
-    cluster = second_copy_cluster(make_cluster, "stop")
-    await cluster.start()
-    cluster.fault("g1_mnt0", "stop-fail", host="h2")
-    cluster.start_by_hand("g1", "h2")
-    await until_says(
-        cluster, "g1", "running on h1 and h2", "stop of g1_mnt0 on h2 failed", status="Error"
-    )
-    assert cluster.running_on("g1") == {"h1", "h2"}
-
-
-async def test_the_host_of_a_second_copy_is_fenced_where_the_policy_says_so(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = second_copy_cluster(make_cluster, "fence")
-    await cluster.start()
-    cluster.start_by_hand("g1", "h2")
-    await cluster.until_event("fence", "h2")
-    await cluster.until(g1="Running on h1", g2="Running (Failed Over) on h1")
-    assert cluster.running_on("g1") == {"h1"}
-    assert not cluster.is_on("h2")
 
 
 async def test_a_host_that_comes_with_a_second_copy_has_it_stopped(

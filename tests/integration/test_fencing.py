@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from tests.integration.telling import (
     fence_programs,
     halo_ok,
     halo_refused,
-    log_lines,
     stays_put,
     until_devices_are_checked,
     until_host_says,
@@ -70,26 +67,6 @@ async def test_nothing_starts_while_the_device(
     cluster.fence_fault("h1")
     await cluster.until(g1="Running (Failed Over) on h2", g2="Running on h2")
     assert not cluster.is_on("h1")
-
-
-async def test_a_fence_is_tried_again_with_a_growing_pause(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(
-        settings={"fence_retry_min": 0.4, "fence_retry_max": 1.6},
-        flags=[*PRODUCTION, "--log-format", "json"],
-    )
-    await a_lost_host(cluster, "off fail")
-    await cluster.until_true(
-        lambda: len(log_lines(cluster, "fence failed", host="h1")) >= 5, "five failures"
-    )
-    at = [
-        datetime.fromisoformat(line["timestamp"]).timestamp()
-        for line in log_lines(cluster, "fence failed", host="h1")
-    ]
-    pauses = [after - before for before, after in pairwise(at[:5])]
-    # Each try comes at the pause or later, never sooner: doubling, and then the longest.
-    assert all(p >= least for p, least in zip(pauses, (0.4, 0.8, 1.6, 1.6), strict=True)), pauses
-    cluster.fence_fault("h1")
-    await cluster.until(g1="Running (Failed Over) on h2")
 
 
 async def test_a_missing_fence_program_is_named_until_it_is_there(
@@ -264,19 +241,6 @@ async def test_a_device_that_says_off_while_the_agent_answers_is_not_trusted_unt
     await cluster.until(g1="Running (Failed Over) on h2")
 
 
-async def test_a_reset_asks_a_device_that_was_not_trusted_at_once(cluster: ClusterHarness) -> None:
-    """Where the wiring was not mended after all, the host must not be fenced by that device."""
-    cluster.fence_fault("h1", "blind")
-    await cluster.start()
-    await cluster.until_event("distrust", "h1")
-    await halo_ok(cluster, "reset", "h1")
-    await cluster.until_status(
-        lambda status: len([e for e in status["events"] if e["event"] == "distrust"]) == 2,
-        "it is not trusted again",
-    )
-    assert "is not trusted" in await halo_refused(cluster, "fence", "h1")
-
-
 async def test_a_device_that_says_off_when_its_host_connects_is_not_trusted(
     cluster: ClusterHarness,
 ) -> None:
@@ -287,43 +251,6 @@ async def test_a_device_that_says_off_when_its_host_connects_is_not_trusted(
 
 
 # The administrator's fence -----------------------------------------------------------------
-
-
-async def test_an_administrator_fences_a_host_that_lives(cluster: ClusterHarness) -> None:
-    await cluster.start()
-    assert "h1 is fenced" in await halo_ok(cluster, "fence", "h1", "--reason", "smells burnt")
-    await cluster.until(g1="Running (Failed Over) on h2", g2="Running on h2")
-    status = await cluster.until_event("fence", "h1")
-    [event] = [e for e in status["events"] if e["event"] == "fence"]
-    assert event["comment"] == "smells burnt"
-    assert not cluster.is_on("h1")
-    shown = await halo_ok(cluster, "status")
-    assert "Disconnected hosts: h1 (fenced)" in shown
-
-
-async def test_a_fence_is_refused_in_words_and_changes_nothing(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(groups=[group("g1"), group("g2"), group("g3", "h2", ["h1"])])
-    await cluster.start()
-    await halo_ok(cluster, "unmanage", "g2")
-    assert "may hold unmanaged groups: g2; --force" in await halo_refused(cluster, "fence", "h1")
-    await halo_ok(cluster, "manage", "g2")
-    await halo_ok(cluster, "stop", "g3", "--wait", "20")
-    await halo_ok(cluster, "deactivate", "h2", "--force")
-    refusal = await halo_refused(cluster, "fence", "h1")
-    assert "no other host could take g1, g2 from h1 now" in refusal
-    assert "h2 is deactivated; --force overrides" in refusal
-    assert "there is no host h9" in await halo_refused(cluster, "fence", "h9")
-    assert cluster.is_on("h1")
-    assert (await cluster.host("h1"))["connected"]
-    assert cluster.count("g1", "start") == 1
-
-    await halo_ok(cluster, "fence", "h1", "--force")
-    await cluster.until_host("h1", fenced=True, connected=False)
-    assert "was fenced already and not reset since" in await halo_refused(cluster, "fence", "h1")
-    await halo_ok(cluster, "activate", "h2")
-    await cluster.until(g1="Running (Failed Over) on h2", g2="Running (Failed Over) on h2")
 
 
 async def test_a_fence_that_fails_is_answered_with_500_and_the_devices_words(

@@ -6,19 +6,17 @@ though (after a crash of the agent alone) all that ran there still runs.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tests.integration.cluster import ClusterHarness, Status, group
+from tests.integration.cluster import ClusterHarness, Status
 from tests.integration.conftest import MakeCluster
 from tests.integration.telling import (
     changes,
     halo_ok,
-    halo_refused,
     stays_put,
     until_devices_are_checked,
     until_host_says,
@@ -189,45 +187,6 @@ async def test_what_runs_on_a_partner_meanwhile_stays_there(cluster: ClusterHarn
     assert changes(cluster) == begun
 
 
-async def test_a_copy_that_starts_with_a_returning_host_is_an_error(
-    cluster: ClusterHarness,
-) -> None:
-    """A boot proves nothing of what runs there: services may start with it."""
-    await cluster.start()
-    cluster.freeze("h1")
-    await cluster.until(g1="Running (Failed Over) on h2")
-    begun = changes(cluster)
-    cluster.start_by_hand("g1", "h1")
-    cluster.boot("h1")
-    await until_says(cluster, "g1", "running on h1 and h2 at once", "halo cleanup g1")
-    await stays_put(cluster)
-    assert changes(cluster) == begun
-    assert cluster.running_on("g1") == {"h1", "h2"}
-
-    cluster.stop_by_hand("g1", "h1")
-    await halo_ok(cluster, "cleanup", "g1")
-    await cluster.until(g1="Running (Failed Over) on h2")
-    assert changes(cluster) == begun
-
-
-async def test_a_copy_that_starts_with_a_returning_host_is_stopped_by_policy(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(
-        flags=PRODUCTION, settings=SIGHT, groups=[group("g1", second_copy="stop")]
-    )
-    await cluster.start()
-    cluster.freeze("h1")
-    await cluster.until(g1="Running (Failed Over) on h2")
-    begun = changes(cluster)
-    cluster.start_by_hand("g1", "h1")
-    cluster.boot("h1")
-    await cluster.until_event("stop-copy", "g1")
-    await cluster.until(g1="Running (Failed Over) on h2")
-    assert changes(cluster) == [*begun, "stop lustre._mnt_g1_mnt0 on h1", "stop zfs.g1 on h1"]
-    assert cluster.running_on("g1") == {"h2"}
-
-
 async def test_a_group_that_was_stopped_is_not_resumed(cluster: ClusterHarness) -> None:
     await cluster.start()
     await halo_ok(cluster, "stop", "g1", "--wait", "20")
@@ -318,51 +277,3 @@ async def test_a_fence_that_fails_is_shown_until_the_host_answers(cluster: Clust
     await stays_put(cluster)
     assert changes(cluster) == begun
     assert len(returns(await cluster.status(), "h1")) == 1
-
-
-# The storm guard ----------------------------------------------------------------------------------
-
-STORM_HOSTS = ["h1", "h2", "h3", "h4"]
-STORM_GROUPS = [group(f"g{n}", f"h{n}", ["h4"]) for n in (1, 2, 3)]
-
-
-async def storm(cluster: ClusterHarness) -> None:
-    """Three of four hosts fall silent together, and nothing is done about it."""
-    await cluster.start()
-    for host in ("h1", "h2", "h3"):
-        cluster.freeze(host)
-    for host in ("h1", "h2", "h3"):
-        await until_host_says(
-            cluster, host, "3 hosts fell silent together (h1, h2, h3)", f"halo fence {host} --force"
-        )
-    for name in ("g1", "g2", "g3"):
-        await until_says(cluster, name, "3 hosts fell silent together")
-    await stays_put(cluster)
-    assert all(cluster.is_on(host) for host in STORM_HOSTS)
-
-
-async def test_a_storm_is_over_by_itself_when_enough_hosts_answer_again(
-    make_cluster: MakeCluster,
-) -> None:
-    cluster = make_cluster(hosts=STORM_HOSTS, groups=STORM_GROUPS, flags=PRODUCTION, settings=SIGHT)
-    await storm(cluster)
-    begun = changes(cluster, "g2", "g3")
-    for host in ("h2", "h3"):
-        cluster.thaw_process(host)
-    await asyncio.gather(*(until_returned(cluster, host) for host in ("h2", "h3")))
-    await cluster.until(g1="Running (Failed Over) on h4", g2="Running on h2", g3="Running on h3")
-    assert not cluster.is_on("h1")
-    assert changes(cluster, "g2", "g3") == begun
-
-
-async def test_an_order_frees_one_host_of_a_storm_and_no_other(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(hosts=STORM_HOSTS, groups=STORM_GROUPS, flags=PRODUCTION, settings=SIGHT)
-    await storm(cluster)
-    begun = changes(cluster, "g1", "g3")
-    await halo_ok(cluster, "fence", "h2", "--force", "--reason", "seen burning")
-    await cluster.until(g2="Running (Failed Over) on h4")
-    assert "fenced already" in await halo_refused(cluster, "fence", "h2")
-    await stays_put(cluster, "g1", "g3")
-    assert changes(cluster, "g1", "g3") == begun
-    assert (cluster.is_on("h1"), cluster.is_on("h2"), cluster.is_on("h3")) == (True, False, True)
-    await until_host_says(cluster, "h1", "fell silent together", "h2")

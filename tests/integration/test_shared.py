@@ -29,22 +29,6 @@ async def test_two_groups_of_one_host_start_what_they_share_once_or_harmlessly(
     assert cluster.count("net", "stop") == 0
 
 
-async def test_it_is_stopped_only_with_the_last_group(make_cluster: MakeCluster) -> None:
-    cluster = neighbours(make_cluster)
-    await cluster.start()
-    await ask(cluster, "stop", "a")
-    await cluster.until_true(lambda: cluster.running_on("a") == set(), "a stopped")
-    await nothing_happens(cluster)
-    assert cluster.running_on("net") == {"h1"}
-    await cluster.until(b="Running on h1")
-
-    await ask(cluster, "stop", "b")
-    await cluster.until(b="Stopped")
-    assert cluster.running_on("net") == set()
-    assert at(cluster, "stop", "net", "END") < at(cluster, "stop", "b", "BEGIN")
-    assert cluster.count("net", "stop") == 1
-
-
 async def test_both_groups_stopped_at_once_stop_it_once(make_cluster: MakeCluster) -> None:
     cluster = neighbours(make_cluster)
     await cluster.start()
@@ -72,20 +56,6 @@ async def test_a_start_waits_for_the_stop_of_what_it_shares(make_cluster: MakeCl
     assert at(cluster, "stop", "net", "END") < at(cluster, "start", "net", "BEGIN", -1)
 
 
-async def test_a_group_that_leaves_leaves_it_to_the_other(make_cluster: MakeCluster) -> None:
-    cluster = neighbours(make_cluster)
-    await cluster.start()
-    await ask(cluster, "move", "a", "--to", "h2", "--wait", "20")
-    await cluster.until(a="Running (Failed Over) on h2", b="Running on h1")
-    assert cluster.running_on("net") == {"h1", "h2"}
-    assert cluster.count("net", "stop") == 0
-    assert story_of(cluster, "h2") == ["start a", "start net"]
-
-    await ask(cluster, "failback", "--onto", "h1", "--wait", "20")
-    await cluster.until(a="Running on h1")
-    assert cluster.running_on("net") == {"h1"}
-
-
 async def test_it_runs_on_both_hosts_and_comes_over_with_a_dead_host(
     make_cluster: MakeCluster,
 ) -> None:
@@ -100,16 +70,6 @@ async def test_it_runs_on_both_hosts_and_comes_over_with_a_dead_host(
     assert cluster.running_on("net") == {"h2"}
     assert "stop net" not in story_of(cluster, "h2")
     assert story_of(cluster, "h2")[len(before)] == "start a"
-
-
-async def test_it_is_restarted_when_it_crashes(make_cluster: MakeCluster) -> None:
-    cluster = neighbours(make_cluster)
-    await cluster.start()
-    starts = cluster.count("net", "start")
-    cluster.break_resource("net")
-    await cluster.until_true(lambda: cluster.count("net", "start") > starts, "a restart")
-    await cluster.until(a="Running on h1", b="Running on h1")
-    assert cluster.count("a", "stop") == cluster.count("b", "stop") == 0
 
 
 async def test_a_manager_that_was_killed_still_knows_who_needs_it(

@@ -7,7 +7,7 @@ the medium promises (its own tests tear real files).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import RecordError
@@ -22,6 +22,10 @@ QUEUED_S = 0.01
 """A write that begins this soon after another may have waited for it."""
 
 
+def _ignore(_texts: list[str]) -> None:
+    pass
+
+
 class SimDisk:
     """What is on the disk, and how it behaves."""
 
@@ -33,6 +37,7 @@ class SimDisk:
         self.writes = 0
         self.in_flight = 0
         self.busy_since = 0.0  # what lands now was handed to the journal after this
+        self.on_kept: Callable[[list[str]], None] = _ignore  # what was written is on it now
         self._idle_at = 0.0
         self._failed = False
 
@@ -108,6 +113,7 @@ class SimMedium:
             self._disk.texts[:] = texts
         else:
             self._disk.texts += texts
+            self._disk.on_kept(texts)
         self._world.oracle.fences.read_disk()
 
     def crash(self) -> None:

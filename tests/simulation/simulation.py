@@ -94,10 +94,12 @@ class Incarnation:
 class Simulation:
     """Drives one scenario to its end, or to the first violation."""
 
-    def __init__(self, scenario: Scenario, timeline: bool = False) -> None:
+    def __init__(
+        self, scenario: Scenario, timeline: bool = False, world_type: type[World] = World
+    ) -> None:
         self.scenario = scenario
         self.clock = Clock()
-        self.world = World(scenario, self.clock)
+        self.world = world_type(scenario, self.clock)
         if timeline:
             self.world.timeline = []
         self.current: Incarnation | None = None
