@@ -271,7 +271,9 @@ async def test_a_fence_that_fails_is_answered_with_500_and_the_devices_words(
     assert cluster.is_on("h1")
 
 
-async def test_an_operator_who_saw_it_dark_says_so(cluster: ClusterHarness) -> None:
+async def test_an_operator_who_saw_it_dark_says_so(make_cluster: MakeCluster) -> None:
+    # No retry is under way when it is said: while one is, the command is refused.
+    cluster = make_cluster(settings={"fence_retry_min": 60, "fence_retry_max": 60})
     await cluster.start()
     await until_devices_are_checked(cluster)
     cluster.fence_fault("h1", "fail")
