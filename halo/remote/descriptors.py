@@ -36,6 +36,6 @@ def raise_descriptor_limit() -> None:
         log.warning(
             "few open files are allowed",
             limit=wanted,
-            advice=f"allow {WANTED} (LimitNOFILE= of the service): with many hung scripts the"
-            " agent could accept no manager",
+            advice=f"allow {WANTED} (LimitNOFILE= of the service); otherwise, if many scripts hang,"
+            " the agent cannot accept a manager",
         )

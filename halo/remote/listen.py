@@ -71,9 +71,9 @@ def why_not(address: str, port: int, error: OSError) -> str:
     """What to tell the administrator when bind or listen failed."""
     where = f"{address} port {port}"
     if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {where}: another program does; stop it or choose another --port"
+        return f"cannot listen on {where}: another program does; stop it, or use another --port"
     if error.errno == errno.EACCES:
-        return f"cannot listen on {where}: ports below 1024 need root; choose another --port"
+        return f"cannot listen on {where}: ports below 1024 need root; use another --port"
     return f"cannot listen on {where}: {error.strerror}"
 
 

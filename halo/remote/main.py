@@ -160,10 +160,10 @@ def _gate(options: Options) -> ManagerGate | None:
         return None
     gate = ManagerGate(TlsFiles.of_agent(), options.managers)
     if options.managers:
-        log.info("roles are set: serving these managers alone", names=sorted(options.managers))
+        log.info("roles are set: serving only these managers", names=sorted(options.managers))
     else:
         log.warning(
-            "roles are not set: any certificate for clients of the CA commands this agent",
+            "roles are not set: any client certificate of the CA can command this agent",
             advice="set HALO_MANAGER_NAME to the name in the manager's certificate",
         )
     return gate
@@ -174,8 +174,8 @@ def _open_records(records: RunDirectory) -> None:
         records.open()
     except OSError as error:
         raise AdministratorError(
-            f"cannot make the folder {error.filename} for records of running scripts: "
-            f"{error.strerror}; make it, or name another with HALO_RUN_DIR"
+            f"cannot create the folder {error.filename} for records of running scripts: "
+            f"{error.strerror}; create it, or name another folder with HALO_RUN_DIR"
         ) from error
 
 
@@ -193,7 +193,7 @@ def _write_pid_file(options: Options) -> None:
     except OSError as error:
         raise AdministratorError(
             f"cannot write the PID file {target}: {error.strerror}; "
-            "HALO_TEST_DIRECTORY must name a folder that can be written"
+            "HALO_TEST_DIRECTORY must name a writable folder"
         ) from error
 
 
@@ -232,7 +232,7 @@ async def _serve(
             renewal.cancel()
         server.close()
         service.close()
-        log.info("stopping; running scripts go on")
+        log.info("stopping; running scripts continue")
         # Let the ends of the connections go out, then leave without waiting for worker threads:
         # one may hang in an `exec` on a dead file system. Running scripts are on record.
         await asyncio.sleep(0)

@@ -267,12 +267,12 @@ class _Slot:
 
 def _checked(requests: Sequence[WatchRequest]) -> list[_Item]:
     if len(requests) > ITEM_LIMIT:
-        raise WatchRefused(f"{len(requests)} resources are more than the {ITEM_LIMIT} of one watch")
+        raise WatchRefused(f"{len(requests)} resources are too many; the limit is {ITEM_LIMIT}")
     items: dict[ResourceId, _Item] = {}
     for entry in requests:
         id = entry.request.instance
         if not id or id in items:
-            raise WatchRefused(f"each resource needs an id of its own, and {id[:200]!r} is none")
+            raise WatchRefused(f"each resource needs its own id; {id[:200]!r} is empty or repeated")
         if entry.period_s < PERIOD_MIN_S:
             raise WatchRefused(f"the period of {id[:200]} is below {PERIOD_MIN_S:g} s")
         items[id] = _Item(Monitor(entry.request), entry.period_s)

@@ -54,7 +54,7 @@ def certificate(names: str, usages: frozenset[str] | None) -> Certificate:
         ("mgmt", BOTH, MGMT, None),
         ("mgmt", ANYTHING, MGMT, None),
         ("10.0.0.1 console", CALLS, TWO, None),
-        ("oss00", CALLS, MGMT, "it holds oss00, and none of the managers' names mgmt"),
+        ("oss00", CALLS, MGMT, "it holds oss00, but none of the managers' names mgmt"),
         ("oss01", BOTH, MGMT, "none of the managers' names"),
         ("mgmt.example", CALLS, MGMT, "none of the managers' names"),
         ("*", CALLS, MGMT, "none of the managers' names"),
@@ -139,7 +139,7 @@ def test_roles_that_are_not_set_are_said_of_agents_with_mutual_tls_alone() -> No
     }
     (notice,) = notices(OwnCertificates(), agents, NOW)
     assert notice.startswith("roles are not set")
-    assert "commands the agents of b, e; set HALO_MANAGER_NAME there" in notice
+    assert "command the agents of b, e; set HALO_MANAGER_NAME there" in notice
     assert notices(OwnCertificates(), {"a": agents["a"], "c": agents["c"]}, NOW) == []
 
 

@@ -19,7 +19,7 @@ KINDS = ("ipmi", "redfish", "powerman")
 FENCE_TIMEOUT_S = 4.0
 SLACK_S = 3.0  # for two slow cores with other work
 SETTINGS = {"fence_timeout": FENCE_TIMEOUT_S}
-NO_ANSWER = r"timed out|no end within"
+NO_ANSWER = r"timed out|not finished within"
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,10 @@ async def a_lost_host(cluster: ClusterHarness, fault: str) -> list[str]:
     ("fault", "words"),
     [
         pytest.param("off fail", "told to fail", id="fails"),
-        pytest.param("off hang", "no end within 1 s", id="hangs"),
+        pytest.param("off hang", "not finished within 1 s", id="hangs"),
         pytest.param("off lie", "acknowledged the off but says that the outlet is on", id="lies"),
         pytest.param("missing-status", "told to know no status", id="knows_no_status"),
-        pytest.param("status hang", "no end within 1 s", id="hangs_at_status"),
+        pytest.param("status hang", "not finished within 1 s", id="hangs_at_status"),
     ],
 )
 async def test_nothing_starts_while_the_device(

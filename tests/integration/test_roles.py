@@ -96,7 +96,7 @@ async def test_roles_that_are_not_set_are_said(make_cluster: MakeCluster) -> Non
         await until_logged(cluster, f"agent_{host}_log", ROLES_NOT_SET)
     shown = await halo_ok(cluster, "status")
     assert f"NOTICE: {ROLES_NOT_SET}" in shown
-    assert "commands the agents of h1, h2; set HALO_MANAGER_NAME there" in shown
+    assert "command the agents of h1, h2; set HALO_MANAGER_NAME there" in shown
     check = await cluster.halo("check")
     assert check.code == 1
     assert ROLES_NOT_SET in check.stdout
@@ -267,4 +267,4 @@ async def test_an_agent_that_holds_the_managers_name_does_not_start(
     )
     _, told = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 64
-    assert "HALO_MANAGER_NAME calls the manager" in told.decode()
+    assert "the manager's name in HALO_MANAGER_NAME" in told.decode()

@@ -75,15 +75,15 @@ async def test_a_status_is_read_from_exit_status_and_words(
     ("body", "words"),
     [
         ("echo boom >&2; exit 1", "failed with exit status 1: boom"),
-        ("echo mds00 is ON; exit 2", "exit status 2 without saying off"),
+        ("echo mds00 is ON; exit 2", "exit status 2, but the program did not say off"),
         ("echo mds00 is ON; echo mds00 is OFF", "says both on and off"),
         (
             "echo mds00 is ON; head -c 20000 /dev/zero | tr '\\0' x; exit 2",
-            "wrote more than 16384 bytes, which is no answer",
+            "wrote more than 16384 bytes, which is too long an answer",
         ),
         (
             "echo mds00 is ON; head -c 20000 /dev/zero | tr '\\0' x; echo mds00 is OFF",
-            "wrote more than 16384 bytes, which is no answer",
+            "wrote more than 16384 bytes, which is too long an answer",
         ),
         ("kill -SEGV $$", "killed by signal 11"),
         ("exit 127", "failed with exit status 127"),
@@ -156,7 +156,7 @@ async def test_a_program_that_cannot_be_started_is_a_failure_in_words(
     for program, words in (
         ("/no/such/program", "there is no program /no/such/program"),
         (str(plain), "is not executable"),
-        (headless, "names an interpreter in its first line that is not there"),
+        (headless, "names an interpreter in its first line that does not exist"),
         (str(empty), "cannot be started"),
     ):
         result = await programs.run(device(program), OFF, 10)
@@ -284,7 +284,7 @@ async def test_an_endless_flood_ends_at_the_deadline_without_holding_up_the_loop
     ticking = asyncio.create_task(tick())
     result = await programs.run(device(program), OFF, 1)
     ticking.cancel()
-    assert "no end within 1 s, killed" in result.message
+    assert "not finished within 1 s, killed" in result.message
     assert ticks > 20
 
 
@@ -311,7 +311,7 @@ async def test_at_the_deadline_children_in_other_groups_and_sessions_die_too(
     started = time.monotonic()
     result = await programs.run(device(program), OFF, 1.5)
     assert not result.succeeded
-    assert "no end within 1.5 s, killed" in result.message
+    assert "not finished within 1.5 s, killed" in result.message
     assert 1.5 <= result.duration_s < 5
     assert time.monotonic() - started < 5
     for pid in pids_in(*files):
@@ -400,7 +400,7 @@ async def test_no_more_programs_than_the_limit_run_at_once_and_waiting_is_bounde
     await wait_until_async(lambda: started.exists() and len(started.read_text()) == 4, "two")
     result = await programs.run(hanging, OFF, 0.3)
     assert not result.succeeded
-    assert "2 fence programs were already running" in result.message
+    assert "2 other fence programs were running" in result.message
     assert started.read_text() == "x\nx\n"
     for run in two:
         run.cancel()

@@ -253,7 +253,7 @@ async def test_the_fault_hang_ends_at_the_deadline(bench: Bench) -> None:
     agent = bench.start("mds00")
     bench.fault("off hang")
     result = await bench.programs.run(bench.device(), OFF, 0.5)
-    assert "no end within 0.5 s" in result.message
+    assert "not finished within 0.5 s" in result.message
     assert is_alive(agent)
     assert (await bench.fence(STATUS)).power is PowerState.ON
 

@@ -131,7 +131,7 @@ def test_the_rest_of_the_protocol_ends_the_connection(kind: str) -> None:
             message.init(kind)  # type: ignore[attr-defined]
 
     for of_agent in (True, False):
-        assert "no use for" in refusal_of(raw.frame(fill), of_agent=of_agent)
+        assert "does not use" in refusal_of(raw.frame(fill), of_agent=of_agent)
 
 
 def test_a_size_is_judged_when_it_is_announced() -> None:
@@ -163,7 +163,7 @@ def test_a_call_of_what_was_not_given_ends_the_connection() -> None:
     assert "not been given" in refusal_of(
         raw.bootstrap(0), raw.finish(0), raw.call(1), of_agent=False
     )
-    assert "no use for" in refusal_of(raw.bootstrap(0))  # of a manager
+    assert "does not use" in refusal_of(raw.bootstrap(0))  # of a manager
 
 
 def test_a_target_behind_the_message_is_looked_at() -> None:
@@ -205,7 +205,7 @@ def test_answers_are_no_flood() -> None:
 def test_a_goodbye_is_no_fault() -> None:
     with pytest.raises(PeerGone):
         fed(raw.abort(b"\xff", "disconnected"))
-    assert refusal_of(raw.abort(b"why\xff")) == "it gave the connection up: why?"
+    assert refusal_of(raw.abort(b"why\xff")) == "it ended the connection: why?"
 
 
 @pytest.mark.parametrize("last", [raw.abort("why"), raw.abort("", "disconnected"), bytes(16)])

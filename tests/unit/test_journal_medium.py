@@ -90,7 +90,7 @@ class TestLock:
         names["folder"] = path.parent / "elsewhere" / path.name
         with pytest.raises(StateError, match=rf"in use by pid {first.pid} \(.+\)") as refusal:
             SqliteMedium.open(names[other])
-        assert "stop that one" in str(refusal.value)
+        assert "stop that manager first" in str(refusal.value)
         first.kill()
 
     async def test_the_lock_ends_with_its_process(self, path: Path) -> None:

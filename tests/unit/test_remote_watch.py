@@ -333,9 +333,9 @@ async def test_a_newer_connection_of_the_manager_takes_the_watch_over(
 @pytest.mark.parametrize(
     ("names", "period_s", "words"),
     [
-        (["a", "a"], 1.0, "an id of its own"),
+        (["a", "a"], 1.0, "its own id"),
         (["a"], 0.01, "period"),
-        ([str(n) for n in range(ITEM_LIMIT + 1)], 1.0, "more than"),
+        ([str(n) for n in range(ITEM_LIMIT + 1)], 1.0, "too many"),
     ],
 )
 async def test_what_cannot_be_watched_is_refused_and_ends_the_watch_before(

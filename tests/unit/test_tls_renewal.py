@@ -208,7 +208,7 @@ async def test_a_file_that_hangs_is_told_of(authority: Authority) -> None:
         files.key.unlink()
         os.mkfifo(files.key)
         await until(lambda: identity.known.trouble, "the file that hangs to be told of")
-        assert "no answer of the file system" in str(identity.known.trouble)
+        assert "does not answer" in str(identity.known.trouble)
         await looks(10)
         assert threading.active_count() <= before + 1
         end = os.open(files.key, os.O_WRONLY)  # it goes on

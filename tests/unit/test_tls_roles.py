@@ -254,7 +254,7 @@ async def test_an_agent_that_hangs_up_on_a_handshake_may_speak_no_tls(
             await hanging_up
     assert loss is not None
     assert loss.kind is LossKind.TLS
-    assert "does not speak TLS does so: start it with --mtls" in loss.detail
+    assert "does not speak TLS: start it with --mtls" in loss.detail
 
 
 async def test_the_common_name_is_no_name(authority: Authority) -> None:
@@ -378,7 +378,7 @@ async def test_a_name_that_tls_cannot_ask_for_ends_no_manager(authority: Authori
 def test_an_agent_does_not_start_with_the_managers_name(authority: Authority) -> None:
     files = authority.host("server", "localhost", "mgmt")
     with pytest.raises(
-        TlsFileError, match="it holds mgmt, which HALO_MANAGER_NAME calls the manager"
+        TlsFileError, match="it holds mgmt, the manager's name in HALO_MANAGER_NAME"
     ):
         ManagerGate(files, MGMT)
     ManagerGate(files, UNSET)
@@ -430,6 +430,6 @@ def test_only_a_farewell_is_taken_for_one() -> None:
     assert refusal_in(Raised(f"{start}\x1b[31mred")) == "?[31mred"
     for words in (start, f"{start}\n", "failed: something else"):
         assert refusal_in(Raised(words)) is None
-    assert refusal_in(ProtocolError(f"it gave the connection up: {start}a")) == "a"
+    assert refusal_in(ProtocolError(f"it ended the connection: {start}a")) == "a"
     assert refusal_in(None) is None
     assert refusal_in(UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")) is None

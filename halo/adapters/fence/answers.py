@@ -49,7 +49,7 @@ def status_of(run: Run, deadline_s: float, *, strict: bool) -> FenceResult:
         return run.failed(_no_end(run, deadline_s))
     if run.stdout_was_cut:
         # What is gone may contradict what is left.
-        return run.failed(f"wrote more than {KEEP_BYTES} bytes, which is no answer")
+        return run.failed(f"wrote more than {KEEP_BYTES} bytes, which is too long an answer")
     says_on = "is ON" in run.stdout
     says_off = "is OFF" in run.stdout
     if says_on and says_off:
@@ -61,7 +61,7 @@ def status_of(run: Run, deadline_s: float, *, strict: bool) -> FenceResult:
         # 2 is also what interpreters exit with for a usage error or a script they cannot open.
         # Ours always say what they found; of others the API does not ask it.
         if says_on or (strict and not says_off):
-            return run.failed("exit status 2 without saying off")
+            return run.failed("exit status 2, but the program did not say off")
         return FenceResult(True, PowerState.OFF, f"{run.name}: off", run.duration_s)
     return run.failed(_describe_exit(run.status))
 
@@ -78,8 +78,8 @@ def readable(text: str, was_cut: bool, redact: Redactor) -> str:
 
 
 def _no_end(run: Run, deadline_s: float) -> str:
-    end = "killed" if run.is_gone else "and it does not die: it is stuck in the kernel"
-    return f"no end within {deadline_s:g} s, {end}"
+    end = "killed" if run.is_gone else "and cannot be killed: it is stuck in the kernel"
+    return f"not finished within {deadline_s:g} s, {end}"
 
 
 def _describe_exit(status: int) -> str:

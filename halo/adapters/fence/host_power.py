@@ -59,7 +59,7 @@ class HostPowers:
                 if all(result.power is PowerState.OFF for result in seen):
                     return HostPower(host.id, True, PowerState.OFF, "; ".join(problems))
                 failed = [
-                    f"said it was done, and then: {result.message}"
+                    f"said that it was done, but then: {result.message}"
                     for result in seen
                     if result.power is not PowerState.OFF
                 ]

@@ -93,13 +93,13 @@ def as_input(action: str, parameters: Mapping[str, str]) -> bytes:
         if key == "action":
             continue  # ours alone to decide
         if not key or re.search(r"[=\s\0]", key):
-            raise FenceError(f"fence parameter {key!r}: a name holds no blanks and no =")
+            raise FenceError(f"fence parameter {key!r}: the name must not hold blanks or =")
         if re.search(r"[\r\n\0]", value):
             raise FenceError(f'fence parameter "{key}": its value must be a single line')
         lines.append(f"{key}={value}\n")
     data = "".join(lines).encode()
     if len(data) > _MAX_INPUT:
-        raise FenceError(f"the fence parameters are longer than {_MAX_INPUT} bytes together")
+        raise FenceError(f"together, the fence parameters are longer than {_MAX_INPUT} bytes")
     return data
 
 

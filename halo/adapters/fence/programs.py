@@ -62,7 +62,7 @@ class FencePrograms:
                 await self._places.acquire()
         except TimeoutError:
             return failure(
-                f"{name}: not started, {self._limit} fence programs were already running for "
+                f"{name}: not started, because {self._limit} other fence programs were running for "
                 f"{deadline_s:g} s; look for fence devices that hang"
             )
         try:
@@ -136,7 +136,7 @@ class FencePrograms:
             await self._files.read(program, _FIRST_PAGE, deadline_s)
         except TimeoutError:
             return (
-                f"{program} could not be read within {deadline_s:g} s; look at the file system "
+                f"{program} could not be read within {deadline_s:g} s; check the file system "
                 "that it is on"
             )
         except OSError:
@@ -172,7 +172,7 @@ def command_line(program: str) -> list[str]:
 def _cannot_start(program: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         if os.path.exists(program):
-            return f"{program} names an interpreter in its first line that is not there"
+            return f"{program} names an interpreter in its first line that does not exist"
         return f"there is no program {program}; install it, or correct fence_agent in the config"
     if isinstance(error, PermissionError):
         return f"{program} is not executable; chmod +x it, or correct fence_agent in the config"

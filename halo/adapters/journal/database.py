@@ -129,7 +129,7 @@ class Database:
         except _SQLITE_ERRORS as error:
             raise self._unusable(error) from error
         if len(rows) != 1 or type(rows[0][0]) is not int:
-            raise self._damaged("the note of its last record is not there")
+            raise self._damaged("the note of its last record is missing")
         # A last record that is there and damaged is dropped, as one that was never acknowledged.
         if self._last_sequence < (end := rows[0][0]):
             raise self._damaged(f"record {end} is missing")
@@ -177,7 +177,7 @@ class Database:
             if tables and application_id != APPLICATION_ID:
                 raise StateError(
                     f"{self._path}: is a database of another program; "
-                    "give another path by --statefile, or move it aside"
+                    "give another path with --statefile, or move the file aside"
                 )
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
@@ -279,8 +279,8 @@ class Database:
     def _transact(self, work: Callable[[], None]) -> None:
         if problem := self._locked.problem():
             raise RecordError(
-                f"{problem}; what is written now would be lost: restart the manager once it "
-                "has been put right"
+                f"{problem}; anything written now would be lost: put the file back, then restart "
+                "the manager"
             )
         try:
             if not self._seal:
@@ -326,7 +326,7 @@ class Database:
 
 
 _RESTORE = (
-    "move it and its -wal file aside, then restore a copy of it, or start with an empty journal "
+    "move the file and its -wal file aside, then restore a copy, or start with an empty journal "
     "(which forgets what was unmanaged, deactivated or fenced)"
 )
 

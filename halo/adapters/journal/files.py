@@ -88,7 +88,7 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
             locked.release()
     except OSError as error:
         raise _unusable(real, error) from error
-    raise StateError(f"{real}: another process keeps replacing this file; find out which")
+    raise StateError(f"{real}: another process keeps replacing this file; find and stop it")
 
 
 def _require_the_file_of_its_log(path: Path) -> None:
@@ -114,7 +114,7 @@ def _lock(path: Path) -> LockedFile | None:
     if path.is_dir():
         raise StateError(f"{path}: is a directory; the state file must be a regular file")
     if path.exists() and not path.is_file():
-        raise StateError(f"{path}: is not a regular file; give another path by --statefile")
+        raise StateError(f"{path}: is not a regular file; give another path with --statefile")
     if (inode := _inode_at(path)) in _held:
         raise _locked_by_another(path, inode)
     created = not _size_of(path)
@@ -151,7 +151,7 @@ def _is_text(path: Path) -> bool:
     if b"\0" in start:
         raise StateError(
             f"{path}: is neither a database of HALO nor a HALO state file (its first bytes are "
-            f"{start!r}); restore a copy of it, or move it aside to start with an empty journal"
+            f"{start!r}); restore a copy, or move the file aside to start with an empty journal"
         )
     return True
 
@@ -160,8 +160,8 @@ def _require_one_name(path: Path) -> None:
     links = path.stat().st_nlink
     if links > 1:
         raise StateError(
-            f"{path}: has {links} names (hard links), and SQLite finds its log by the name: "
-            f"remove the others (find them with: find / -xdev -samefile {path})"
+            f"{path}: has {links} names (hard links), but SQLite finds its log by the name; "
+            f"remove the other names (find them with: find / -xdev -samefile {path})"
         )
 
 
@@ -246,8 +246,8 @@ def _locked_by_another(path: Path, inode: Inode | None) -> StateError:
     else:
         who = f"pid {pid} ({_command_of(pid)})"
     return StateError(
-        f"{path}: in use by {who}, probably another manager: stop that one first, "
-        "or give this one a state file of its own by --statefile"
+        f"{path}: in use by {who}, probably another manager; stop that manager first, "
+        "or give this one its own state file with --statefile"
     )
 
 
@@ -273,7 +273,7 @@ def _command_of(pid: int) -> str:
 def _unusable(path: Path, error: OSError) -> StateError:
     what, remedy = {
         errno.ENOENT: ("its folder does not exist", f"create {path.parent}"),
-        errno.ENOTDIR: ("its folder is not a folder", "give another path by --statefile"),
+        errno.ENOTDIR: ("its folder is not a folder", "give another path with --statefile"),
         errno.EACCES: ("permission denied", "make the file and its folder writable"),
         errno.EPERM: ("not permitted", "make the file and its folder writable"),
         errno.EROFS: ("its file system is read-only", "mount it read-write"),

@@ -99,6 +99,6 @@ class SqliteMedium:
         if self._worker.pending >= _MAX_PENDING:
             raise RecordError(
                 f"{self.path}: {_MAX_PENDING} writes wait for the disk already; "
-                "check the disk under the state file"
+                "check the disk that holds the state file"
             )
         return await asyncio.shield(asyncio.wrap_future(self._worker.submit(work)))

@@ -150,7 +150,7 @@ def check(path: Path) -> None:
         _require_nothing_but_a_seal(path, log_path, wal, first_page, size)
     if not wal.is_whole:
         if data and not seal & _OPEN:
-            log.warning("ignored a log that is none", file=str(log_path), bytes=len(data))
+            log.warning("ignored a log without content", file=str(log_path), bytes=len(data))
         return
     if (at := wal.damaged_at()) is not None:
         what = f"the log of the state file is damaged at byte {at}, in the middle"
@@ -179,9 +179,9 @@ def _require_its_own(path: Path, log_path: Path, wal: Log, seal: int) -> None:
     if not wal.is_whole or not any(True for _ in wal.frames()):
         raise StateError(
             f"{path}: a manager had it open and did not end in order, but its log {log_path} is "
-            f"missing, cut short or damaged; {_REMEDY}. Where another program has opened the file "
-            "since (sqlite3, say), that took the log in, and nothing is missing: "
-            f"`sqlite3 {path} 'PRAGMA user_version=0'` says so"
+            f"missing, cut short or damaged; {_REMEDY}. If another program has opened the file "
+            "since (such as sqlite3), it merged the log, and nothing is missing: tell the manager "
+            f"so with `sqlite3 {path} 'PRAGMA user_version=0'`"
         )
     if not _belongs(wal, seal):
         raise _foreign(path, log_path)
@@ -219,7 +219,7 @@ def _foreign(path: Path, log_path: Path) -> StateError:
 
 _REMEDY = (
     "the two files belong together: put the right ones back, or move both aside to start with an "
-    "empty journal (which forgets what was unmanaged, deactivated or fenced)"
+    "empty journal (this forgets what was unmanaged, deactivated or fenced)"
 )
 
 

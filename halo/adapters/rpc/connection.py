@@ -45,8 +45,8 @@ from halo.ports import AnswerTaker, ReportSink
 WATCH_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 4096
 """Of what a watch asks for; its message has a few words more."""
 
-_TLS_THERE = "if the agent runs with --mtls, start the manager so, too"
-_NOT_LET_IN = "the agent may have refused the manager's certificate: see its log there"
+_TLS_THERE = "if the agent runs with --mtls, start the manager with --mtls, too"
+_NOT_LET_IN = "the agent may have refused the manager's certificate; see the agent's log"
 
 PEERS_FAULT = (capnp.KjException, UnicodeError)
 """What waiting for an answer raises, whatever the agent does."""
@@ -329,7 +329,7 @@ class CapnpConnection:
         set_items(request, items)
         size = request.total_size.word_count * WORD_BYTES
         if size > WATCH_LIMIT_BYTES:  # the agent would end the connection over it
-            text = f"{len(items)} resources with their parameters are {size} bytes, too many"
+            text = f"{len(items)} resources with their parameters have {size} bytes, too many"
             raise LinkError(Loss(LossKind.PROTOCOL, f"it cannot be asked to watch: {text}"))
         try:
             answer = await request.send()

@@ -27,11 +27,11 @@ _NO_TLS_THERE = (
 )
 
 _HANDSHAKE_ENDED = (
-    "the agent's host ended the handshake; an agent that does not speak TLS does so: start it with "
+    "the agent's host ended the handshake; perhaps the agent does not speak TLS: start it with "
     "--mtls, and see its log"
 )
 _OWN_CERTIFICATE_THERE = (
-    "the agent there shows this manager's own certificate; each host needs one of its own"
+    "the agent there shows this manager's own certificate; each host needs its own certificate"
 )
 
 _RESOLVER_THREADS = 16

@@ -164,11 +164,11 @@ class Inspector:
         elif kind == Kind.BOOTSTRAP and self._limits.asks_first:
             self._introductions.add(frame.u32(body, 0))
             if len(self._introductions) > _INTRODUCTIONS:
-                raise FrameError("it asks again and again for the interface that it has")
+                raise FrameError("it asks again and again for the same interface")
         elif kind == Kind.ABORT:
             raise _goodbye(frame, body)
         elif kind != Kind.RELEASE:
-            raise FrameError(f"it sent a message of kind {kind}, which HALO has no use for")
+            raise FrameError(f"it sent a message of kind {kind}, which HALO does not use")
         return None
 
     def _spend(self) -> None:
@@ -186,7 +186,7 @@ class Inspector:
         if frame.u16(target, 4) != _IMPORTED_CAP:
             question = frame.u32(frame.struct_at(target, 0), 0)
             if question not in self._introductions:
-                raise FrameError("it calls what it has not been given")
+                raise FrameError("it calls an interface that it has not been given")
         if frame.u16(call, 6) != _TO_CALLER:
             raise FrameError("it does not want the results of its call")
         _judge_capabilities(frame, frame.struct_at(call, 1))
@@ -254,7 +254,7 @@ def _judged_return(frame: Frame, answer: StructAt) -> bytes | None:
     if what == _RESULTS:
         _judge_capabilities(frame, frame.struct_at(answer, 0))
     elif what != _CANCELED:
-        raise FrameError(f"it answered a call in a way ({what}) that HALO has no use for")
+        raise FrameError(f"it answered a call in a way ({what}) that HALO does not use")
     return None
 
 
@@ -268,4 +268,4 @@ def _goodbye(frame: Frame, error: StructAt) -> FrameError | PeerGone:
     if frame.u16(error, 4) == _DISCONNECTED:
         return PeerGone()
     reason = cut(bytes(frame.text_at(error, 0)), 500)
-    return FrameError(f"it gave the connection up: {reason or 'no reason given'}")
+    return FrameError(f"it ended the connection: {reason or 'no reason given'}")

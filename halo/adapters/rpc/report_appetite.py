@@ -49,7 +49,7 @@ class Appetite:
         """A report is not accepted, and not read."""
         self._refused += 1
         if self._refused > REFUSALS:
-            text = "it goes on reporting though its reports are not accepted"
+            text = "it continues to report although its reports are not accepted"
             raise LinkError(Loss(LossKind.PROTOCOL, text))
 
     def heartbeat(self) -> None:

@@ -80,9 +80,9 @@ def of_peer(read: Callable[P, T]) -> Callable[P, T]:
         except LinkError:
             raise
         except UnicodeDecodeError as error:
-            text = f"it sent what is no text: {error.reason}"
+            text = f"it sent a text that is not UTF-8: {error.reason}"
         except Exception as error:
-            text = f"it sent what cannot be read: {first_line(error)}"
+            text = f"it sent something that cannot be read: {first_line(error)}"
         raise LinkError(Loss(LossKind.PROTOCOL, text))
 
     return checked

@@ -57,7 +57,7 @@ def ders_in(path: Path) -> list[bytes]:
         for block in _PEM.findall(path.read_bytes())
     ]
     if not found:
-        raise ValueError("there is no certificate in it")
+        raise ValueError("the file holds no certificate")
     return found
 
 

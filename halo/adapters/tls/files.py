@@ -98,7 +98,7 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
         )
     except (ValueError, OSError) as error:
         raise TlsNameError(
-            f"HALO_SERVER_DOMAIN_NAME={given!r} is no name that a certificate can hold: {error}; "
+            f"HALO_SERVER_DOMAIN_NAME={given!r} is not a name for a certificate: {error}; "
             "set it to the name in the agents' certificates, or unset it"
         ) from error
     return name

@@ -122,7 +122,7 @@ class TlsIdentity:
             try:
                 await self._look(retry_s)
             except Exception as error:  # no thread to be had, say
-                self._tell(stuck=f"cannot look at the files: {error}")
+                self._tell(stuck=f"cannot read the files: {error}")
             else:
                 self._tell(stuck=None)
 
@@ -145,7 +145,7 @@ class TlsIdentity:
         asked = in_daemon_thread(work, what)
         done, _ = await asyncio.wait([asked], timeout=self._patience_s)
         if not done:
-            self._tell(stuck=f"no answer of the file system of {self._files.certificate}")
+            self._tell(stuck=f"the file system of {self._files.certificate} does not answer")
         return await asked
 
     def _take_up(self, result: _Loaded | TlsFileError) -> None:

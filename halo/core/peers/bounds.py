@@ -1,7 +1,7 @@
-"""How much of what others say is taken in (S10), and how a text that is longer is cut.
+"""Limits on what others send (S10), and how a longer text is cut.
 
-Whatever comes from an agent, a manager or a script is cut where it comes in: nothing behind that
-has to ask how large a text can be, or what it does to the terminal of an operator.
+Every text of an agent, a manager or a script is cut where it comes in. Other code need not ask how
+long a text can be, or what it does to an operator's terminal.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 
 TEXT_LIMIT_BYTES = 4096
-"""Of a refusal or a script's message, in UTF-8."""
+"""Bytes of a refusal or of a script's message, in UTF-8."""
 
 NAME_LIMIT = 256
-"""Characters of a kind, a version, an id of a boot or a start, the name of a parameter."""
+"""Characters of a kind, a version, an id of a boot or a start, or the name of a parameter."""
 
 MANAGER_NAME_LIMIT = 1024
-"""A manager is named after its host and the path of its state file."""
+"""Characters of a manager's name, which is made of its host and the path of its state file."""
 
 INSTANCE_LIMIT = 1024
 """Characters of a resource's id."""
@@ -27,23 +27,23 @@ PARAMETER_LIMIT = 256
 """Parameters of one resource."""
 
 PARAMETERS_LIMIT_BYTES = 32 * 1024
-"""Names and values of one resource's parameters together, in UTF-8: 64 monitors in one call stay
-far below the size of a message."""
+"""Bytes of all names and values of one resource's parameters, in UTF-8. So 64 monitors in one call
+stay far below the largest message."""
 
 ITEM_LIMIT = 2000
-"""Resources of one watch: no host has as many."""
+"""Resources of one watch; no host has so many."""
 
 MONITOR_LIMIT = 256
 """Monitors in one call."""
 
 TERM_LIMIT = 2**53 - 1
-"""The highest term of a leader: etcd counts no revisions beyond, and JSON holds it exactly."""
+"""The highest term of a leader: etcd's revisions end there, and JSON can hold it exactly."""
 
 BATCH_LIMIT = 256
 """Results in one report."""
 
 REPORT_LIMIT = BATCH_LIMIT * 3 * 1024
-"""Characters in one report: an agent cuts each message to 2,048, and an id has 1,024 at most."""
+"""Characters in one report. An agent cuts each message to 2,048, and an id has at most 1,024."""
 
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0xFFFD)
 _SHOWN_AS: dict[int, str | None] = {
@@ -59,9 +59,9 @@ _NOTE_BYTES = 60
 
 
 def cut(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
-    """The beginning of a text, with a note of what was cut. What cannot be shown becomes `?`.
+    """The beginning of a text, with a note of how much was cut. Bad characters become `?`.
 
-    What was cut once is not cut again: the note is within the limit."""
+    A text that was cut once is not cut again, because the note is within the limit."""
     data = _bytes_of(text)
     if len(data) <= limit_bytes:
         return _shown(data)
@@ -70,7 +70,7 @@ def cut(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
 
 
 def cut_to_end(text: str | bytes, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
-    """The end of a text, where scripts say what went wrong; otherwise as :func:`cut`."""
+    """The end of a text, where scripts say what went wrong. Otherwise like :func:`cut`."""
     data = _bytes_of(text)
     left = len(data) - limit_bytes
     if left <= 0:
@@ -87,11 +87,11 @@ def _shown(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     if text.isascii():
         return text.translate(_SHOWN_AS)
-    # `translate` takes ten times as long over text that is not ASCII.
+    # `translate` takes ten times as long for text that is not ASCII.
     return _UNSHOWN.sub("?", text.replace("\r", ""))
 
 
 def name(text: str, limit: int = NAME_LIMIT) -> str:
-    """A name for people, on one line: cut, and without what cannot be shown."""
+    """A name for people, on one line: cut, and without characters that cannot be shown."""
     shown = text[:limit].translate(_SHOWN_AS).replace("\n", "?").replace("\t", "?")
     return shown if len(text) <= limit else f"{shown}..."

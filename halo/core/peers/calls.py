@@ -14,13 +14,13 @@ VALIDATE_ALL = "validateAll"
 """The feature of agents that can be asked to run `validate-all`."""
 
 META_PREFIX = "CRM_meta_"
-"""Parameters with this prefix say how an operation is run, not on what."""
+"""Parameters with this prefix say how an operation is run. They do not describe the resource."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One operation as asked for. `parameters` may hold secrets: never shown. `timeout_s` is the
-    script's deadline; None means the timeout that the script advertises."""
+    """A request for one operation. `parameters` may hold secrets, and are never shown. `timeout_s`
+    is the script's deadline. None means the timeout that the script advertises."""
 
     kind: str
     operation: Operation
@@ -30,12 +30,12 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Of the parameters, in characters."""
+        """The size of the parameters, in characters."""
         return sum(len(name) + len(value) for name, value in self.parameters.items())
 
     @property
     def resource_key(self) -> str:
-        """The same for every operation on the same resource, and gives no parameter away."""
+        """A key that is the same for every operation on the resource, and reveals no parameter."""
         parameters = {
             name: value
             for name, value in self.parameters.items()
@@ -55,7 +55,8 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The manager is served. `start_id` changes when the agent starts, `boot_id` with its host."""
+    """The manager is served. `start_id` changes when the agent starts, `boot_id` when its host
+    boots."""
 
     version: str
     boot_id: str
@@ -88,7 +89,7 @@ class StaleTerm:
 
 @dataclass(frozen=True, slots=True)
 class BadTerm:
-    """No leader has such a term."""
+    """The term is too high for any leader."""
 
     term: int
 
@@ -98,7 +99,7 @@ class BadTerm:
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """The connection is not the one served."""
+    """The agent serves another connection, or none."""
 
     def __str__(self) -> str:
         return "the agent does not serve this connection; say hello first"

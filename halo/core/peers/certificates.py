@@ -1,11 +1,11 @@
-"""What a certificate may do between manager and agents: roles, and when it ends.
+"""What a certificate may do between manager and agents: roles, and expiry.
 
-A certificate has a role. One that may serve as a TLS server is a host's, one that may not is a
-manager's; and where an agent was told its manager's name, that name decides. So the certificate of
-a host, which is as safe as that host, commands no agent.
+A certificate has a role. If it may serve as a TLS server, it is a host's certificate. Otherwise it
+is a manager's. If an agent was told its manager's name, that name decides instead. So a host's
+certificate, which is only as safe as that host, commands no agent.
 
-Rejected: the common name (CN) as a name. Clients have taken names from subjectAltName alone for
-years (RFC 6125, section 6.4.4), and a name that only one of two ends reads is a trap.
+Rejected: the common name (CN) as a name. For years, clients have used only the names in
+subjectAltName (RFC 6125, section 6.4.4). A name that only one of two ends reads is a trap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import datetime
 from halo.core.outcomes import AgentIdentity
 
 ROLES = "roles"
-"""The feature of agents that serve none but the managers named to them."""
+"""The feature of agents that serve only the managers that were named to them."""
 
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
@@ -32,9 +32,9 @@ _SHOWN_LENGTH = 100
 
 @dataclass(frozen=True)
 class Certificate:
-    """What counts of a certificate. `names` are its DNS names in lower case and its addresses;
-    `usages` the extended key usages by number, None where it may be used for anything. Times are
-    seconds since the epoch."""
+    """The relevant content of a certificate. `names` are its DNS names, in lower case, and its
+    addresses. `usages` are the extended key usages by number; None: it may be used for anything.
+    Times are seconds since the epoch."""
 
     names: frozenset[str]
     usages: frozenset[str] | None
@@ -42,29 +42,29 @@ class Certificate:
 
     @property
     def may_serve(self) -> bool:
-        """Could it also prove who a server is?"""
+        """Can it prove who a server is?"""
         return self.usages is None or not self.usages.isdisjoint((SERVER_AUTH, ANY_USAGE))
 
     @property
     def may_call(self) -> bool:
-        """Could it prove who a client is?"""
+        """Can it prove who a client is?"""
         return self.usages is None or not self.usages.isdisjoint((CLIENT_AUTH, ANY_USAGE))
 
 
 def refusal_of_manager(
     shown: Certificate, managers: frozenset[str], own: frozenset[str]
 ) -> str | None:
-    """Why an agent does not serve whoever showed this certificate, or None.
+    """Why an agent does not serve the peer that showed this certificate, or None.
 
     `managers` are the names that the administrator gave (none: roles are not set), `own` the names
-    of the agent and its host. Continues "its certificate is refused: " and must say the remedy:
-    the manager is told it, too.
+    of the agent and its host. The text continues "its certificate is refused: ". It must say the
+    remedy, because the manager is told it, too.
     """
     if not shown.names.isdisjoint(managers):
         return None
     if managers:
         return (
-            f"it holds {_names(shown.names)}, and none of the managers' names {_names(managers)} "
+            f"it holds {_names(shown.names)}, but none of the managers' names {_names(managers)} "
             "that HALO_MANAGER_NAME gives on this host"
         )
     if clash := shown.names & own:
@@ -74,35 +74,35 @@ def refusal_of_manager(
         )
     if shown.may_serve:
         why = "has no extendedKeyUsage" if shown.usages is None else "is for servers, too"
-        return f"it {why}, so that it might be a host's; {_remedy(shown.names)} (docs/security.md)"
+        return f"it {why}, so it could be a host's; {_remedy(shown.names)} (docs/security.md)"
     return None
 
 
 def refusal_of_agent(shown: Certificate, own: Certificate, expected: str) -> str | None:
-    """Why a manager takes what an agent showed for a manager's certificate, or None.
+    """Why an agent's certificate could be a manager's, so that the manager refuses it; or None.
 
-    `own` is this manager's. Another one's may hold the name that is `expected` of hosts, too, where
-    all have one name, and be good for a server; it holds the manager's name besides. A certificate
-    for servers alone is no manager's, whatever its names."""
+    `own` is this manager's certificate. If all hosts share the name `expected`, another manager's
+    certificate may hold that name, too, and may be good for a server. But it also holds the
+    manager's name. A certificate for servers only is never a manager's, whatever its names."""
     clash = (shown.names & own.names) - _OF_EVERY_MACHINE - {expected}
     if not clash or not shown.may_call:
         return None
     return (
-        f"it holds {_names(clash)}, as this manager's does, and is for clients, too, so that it "
-        "might be a manager's; give the host one for servers alone (`halo tls host`)"
+        f"it holds {_names(clash)}, as this manager's does, and is for clients, too, so it could "
+        "be a manager's; give the host a certificate for servers only (`halo tls host`)"
     )
 
 
 def refusal_of_ended(shown: Certificate, wall_now: float) -> str | None:
-    """Why a certificate is not served any more on account of its end, or None."""
+    """Why an expired certificate is refused; None if it has not expired."""
     if shown.expires_at > wall_now:
         return None
     return f"it {_ends(shown.expires_at, wall_now)}; renew it (docs/security.md)"
 
 
 def _remedy(usable: frozenset[str]) -> str:
-    """What to do where it is the manager that was refused, and nobody who took a host's key."""
-    another = "give it one for clients alone (`halo tls manager`)"
+    """What to do if the manager itself was refused, and not somebody who took a host's key."""
+    another = "give the manager a certificate for clients only (`halo tls manager`)"
     if not usable:
         return f"if it is the manager's, {another}"
     return (
@@ -112,15 +112,13 @@ def _remedy(usable: frozenset[str]) -> str:
 
 
 def mistake_of_agent(own: Certificate, managers: frozenset[str]) -> str | None:
-    """Why an agent may not use its own certificate beside these managers' names, or None."""
+    """Why an agent may not use its own certificate with these managers' names, or None."""
     if not own.may_serve:
-        return (
-            "its extendedKeyUsage lacks serverAuth, so that no manager would take it for a host's"
-        )
+        return "its extendedKeyUsage lacks serverAuth, so no manager would accept it as a host's"
     if clash := own.names & managers:
         return (
-            f"it holds {_names(clash)}, which HALO_MANAGER_NAME calls the manager: whoever took it "
-            "from this host could command all others; give the manager a name of its own"
+            f"it holds {_names(clash)}, the manager's name in HALO_MANAGER_NAME: whoever took it "
+            "from this host could command all other hosts; give the manager its own name"
         )
     return None
 
@@ -128,16 +126,14 @@ def mistake_of_agent(own: Certificate, managers: frozenset[str]) -> str | None:
 def mistake_of_manager(own: Certificate) -> str | None:
     """Why a manager may not use its own certificate, or None."""
     if not own.may_call:
-        return (
-            "its extendedKeyUsage lacks clientAuth, so that no agent would take it for a manager's"
-        )
+        return "its extendedKeyUsage lacks clientAuth, so no agent would accept it as a manager's"
     return None
 
 
 @dataclass
 class OwnCertificates:
-    """What a manager knows of its own files: when each ends, by a phrase that names it, and what
-    is wrong with renewed ones that it could not take up."""
+    """What a manager knows of its own files: when each expires, by a phrase that names the file,
+    and what is wrong with renewed files that it cannot use."""
 
     ends: dict[str, float] = field(default_factory=dict)
     trouble: str | None = None
@@ -146,7 +142,7 @@ class OwnCertificates:
 def notices(
     own: OwnCertificates, agents: Mapping[str, AgentIdentity], wall_now: float
 ) -> list[str]:
-    """What an operator has to mend before it hurts. `agents` are the connected ones, by host."""
+    """What an operator has to correct in time. `agents` are the connected ones, by host."""
     found = []
     if own.trouble is not None:
         found.append(f"renewed certificates are not taken up: {own.trouble}")
@@ -165,14 +161,14 @@ def notices(
     open_to_all = [host for host, identity in agents.items() if _has_no_roles(identity)]
     if open_to_all:
         found.append(
-            "roles are not set: any certificate for clients of the CA commands the agents of "
+            "roles are not set: any client certificate of the CA can command the agents of "
             f"{_names(open_to_all)}; set HALO_MANAGER_NAME there (docs/security.md)"
         )
     return found
 
 
 def ending_soon(agents: Mapping[str, AgentIdentity], wall_now: float) -> dict[str, float]:
-    """When the certificates of these agents end, where that is soon."""
+    """The expiry times of those agents' certificates that expire soon."""
     ends = {host: identity.certificate_expires_at for host, identity in agents.items()}
     return {
         host: at for host, at in ends.items() if at is not None and at - wall_now < WARN_BEFORE_S
@@ -180,7 +176,8 @@ def ending_soon(agents: Mapping[str, AgentIdentity], wall_now: float) -> dict[st
 
 
 def _has_no_roles(agent: AgentIdentity) -> bool:
-    """Of agents with mutual TLS. One that knows `operation` alone has none to set."""
+    """Does an agent with mutual TLS lack roles? An agent that knows only `operation` cannot have
+    any."""
     uses_tls = agent.certificate_expires_at is not None
     return uses_tls and not agent.legacy and ROLES not in agent.features
 
@@ -194,7 +191,7 @@ def _ends(at: float, now: float) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    """Names for people: a bounded number of them, each bounded, without control characters."""
+    """Names for people: a limited number, each of limited length, without control characters."""
     ordered = sorted(names)
     shown = [
         "".join(c if c.isprintable() else "?" for c in name[:_SHOWN_LENGTH])

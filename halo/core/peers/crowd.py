@@ -1,7 +1,7 @@
-"""Who has to go where more have come than there is room for.
+"""Which connection is closed if there are too many.
 
-A flood of connections must not lock a manager out. So it is the one peer that has the most of them
-who loses one, its oldest: a newcomer always gets in, and only its own kind can push it out.
+A flood of connections must not lock a manager out. So the peer that has the most connections loses
+its oldest one. A newcomer always gets in, and only connections of its own peer can push it out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Member = TypeVar("Member", bound=Hashable)
 
 
 class Crowd(Generic[Member]):
-    """At most `limit` members, and `peer_limit` of one peer."""
+    """At most `limit` members in all, and at most `peer_limit` of one peer."""
 
     def __init__(self, limit: int, peer_limit: int) -> None:
         self._limit = limit
         self._peer_limit = peer_limit
-        self._peers: dict[str, dict[Member, None]] = {}  # of each, the oldest first
+        self._peers: dict[str, dict[Member, None]] = {}  # the members of each, oldest first
         self._peer_of: dict[Member, str] = {}
 
     def __len__(self) -> int:
@@ -28,7 +28,7 @@ class Crowd(Generic[Member]):
         return member in self._peer_of
 
     def enter(self, member: Member, peer: str) -> Member | None:
-        """Take a member in; returns who is out for it, and has to be sent away."""
+        """Take a member in. Returns the member that it replaces, which the caller must close."""
         self._peers.setdefault(peer, {})[member] = None
         self._peer_of[member] = peer
         if len(self._peers[peer]) > self._peer_limit:
@@ -42,7 +42,7 @@ class Crowd(Generic[Member]):
         return out
 
     def leave(self, member: Member) -> None:
-        """Safe to repeat."""
+        """Remove a member. Safe to repeat."""
         peer = self._peer_of.pop(member, None)
         if peer is not None:
             del self._peers[peer][member]

@@ -1,4 +1,4 @@
-"""The checksum by which a watching agent and its manager tell that their pictures are the same."""
+"""The checksum that shows whether a watching agent and its manager hold the same results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MODULUS = 2**64
 
 
 class DigestKeeper:
-    """Keeps the checksum of a set of results; a change costs the same however large the set.
+    """Keeps the checksum of a set of results. A change costs the same for small and large sets.
 
-    The checksum is the sum of one hash for each resource, so the order of the changes that led to
-    a set does not show in it. Starts empty, with the value 0.
+    The checksum is the sum of one hash for each resource. So it does not depend on the order of
+    changes. It starts empty, with the value 0.
     """
 
     __slots__ = ("_parts", "value")
@@ -25,7 +25,7 @@ class DigestKeeper:
         self._parts: dict[ResourceId, int] = {}
 
     def set(self, reported: ReportedResult) -> None:
-        """Put a resource's result in the place of its earlier one."""
+        """Replace a resource's earlier result by this one."""
         part = _part(reported)
         earlier = self._parts.get(reported.resource, 0)
         self.value = (self.value - earlier + part) % _MODULUS
@@ -33,10 +33,10 @@ class DigestKeeper:
 
 
 def digest_of(picture: Iterable[ReportedResult]) -> int:
-    """The checksum of these results: 64 bits over each id, outcome, code and number of operations;
-    not the messages.
+    """The checksum of these results: 64 bits over each id, outcome, code and number of operations.
+    Messages are not part of it.
 
-    Stable between programs and versions: both ends of a connection compute it.
+    It is stable between programs and versions, because both ends of a connection compute it.
     """
     return sum(map(_part, picture)) % _MODULUS
 

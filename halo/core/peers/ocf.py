@@ -64,5 +64,5 @@ _PRESENT = frozenset(
 
 
 def is_present(code: int) -> bool:
-    """Does a monitor's exit code say that the resource runs, if not quite well?"""
+    """Does a monitor's exit code say that the resource runs, perhaps with a problem?"""
     return code in _PRESENT

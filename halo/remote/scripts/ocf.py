@@ -69,13 +69,13 @@ def locate(ocf_root: Path, request: Request) -> Script:
     ):
         raise ScriptError(
             f"{request.kind[:200]!r} is not the name of a resource agent: "
-            "it must be PROVIDER/TYPE, each of letters, digits, '.', '_' and '-'"
+            "it must be PROVIDER/TYPE; both may hold letters, digits, '.', '_' and '-'"
         )
     for name, value in request.parameters.items():
         if not _PARAMETER_NAME.fullmatch(name):
             raise ScriptError(
                 f"{name[:200]!r} is not a parameter name: "
-                "it must be of letters, digits, '_' and '-', and not begin with a digit"
+                "it may hold letters, digits, '_' and '-', and must not begin with a digit"
             )
         if "\0" in value:
             raise ScriptError(f"the value of parameter {name} holds a zero byte")

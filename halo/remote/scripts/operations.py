@@ -229,7 +229,7 @@ class Operations:
         done, _ = await asyncio.wait([task], timeout=timeout_s)
         if done:
             return task.result(), timeout_s
-        why = f"{script.path} could not be read in time; does its file system answer?"
+        why = f"{script.path} could not be read in time; check whether its file system answers"
         give(OperationResult(Outcome.TIMED_OUT, message=why))
         log.error("a script cannot be read", path=str(script.path))
         return await task, 0.0
@@ -274,9 +274,9 @@ class Operations:
         give: Giver,
     ) -> OperationResult:
         gone = await self._runner.end_session(process.pid, process.start_ticks)
-        message = f"{request.operation} of {request.kind} was ended after {timeout_s:g} s"
+        message = f"{request.operation} of {request.kind} was killed after {timeout_s:g} s"
         if not gone:
-            message += "; a process of it cannot be killed, and the resource stays busy until then"
+            message += "; one process did not die, and the resource is busy until it has ended"
             log.error("a script survives SIGKILL", kind=request.kind, pid=process.pid)
         if process.stderr:
             message += f": {process.stderr}"

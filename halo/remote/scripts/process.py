@@ -363,6 +363,6 @@ def _why_not_run(path: str, error: Exception) -> str:
         if error.errno == errno.EACCES:
             return f"cannot run {path}: it is not an executable file"
         if error.errno == errno.ENOEXEC:
-            return f"cannot run {path}: it is no program and has no line '#!interpreter'"
+            return f"cannot run {path}: it is not a program and has no line '#!interpreter'"
         return f"cannot run {path}: {error.strerror}"
     return f"cannot run {path}: {error}"

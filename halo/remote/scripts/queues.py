@@ -40,7 +40,7 @@ class ResourceQueues:
             self._waiting[key] = deque()
             return
         if len(queue) >= QUEUE_LIMIT:
-            raise QueueFull(f"{len(queue)} operations already wait for this resource")
+            raise QueueFull(f"{len(queue)} operations wait for this resource already")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:

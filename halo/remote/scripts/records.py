@@ -129,8 +129,8 @@ class RunDirectory:
             os.replace(draft, target)
         except OSError as error:
             log.warning(
-                "cannot record a running script: if this agent crashes, its successor will not "
-                "wait for it; free or mend the folder",
+                "cannot record a running script: if this agent crashes, the next agent will not "
+                "wait for the script; free space in the folder or repair it",
                 folder=str(self._path),
                 error=error.strerror,
             )

@@ -46,7 +46,7 @@ class AdvertisedTimeouts:
             async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
                 return await self._look_up(script, operation, environment)
         except TimeoutError:  # its file cannot be read; running it has a deadline of its own
-            log.warning("meta-data out of reach; using the default timeouts", kind=script.kind)
+            log.warning("meta-data cannot be read; using the default timeouts", kind=script.kind)
             return ocf.DEFAULT_TIMEOUT_S[operation]
 
     async def _look_up(

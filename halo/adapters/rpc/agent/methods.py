@@ -58,10 +58,10 @@ def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
             except UnicodeDecodeError as error:
                 why = no_text(error)
             except capnp.KjException:
-                why = "it holds what cannot be read"
+                why = "it holds something that cannot be read"
             except Exception:
                 servant.under_way.note_defect(called)
-                raise RuntimeError("the agent failed over this call; its log says how") from None
+                raise RuntimeError("the agent failed in this call; see the agent's log") from None
             servant.under_way.note(called, why)
             refuse(context.results, f"the call of {called} is refused: {why}")
 

@@ -62,13 +62,13 @@ def readable(item: Any) -> Request | BadCall:
 
 
 def no_text(error: UnicodeDecodeError) -> str:
-    return f"it holds what is no text: {error.reason}"
+    return f"it holds a text that is not UTF-8: {error.reason}"
 
 
 def operation_of(params: Any) -> Operation:
     number = params.op.raw
     if number >= len(_OPERATIONS):
-        raise BadCall(f"operation {number} is none")
+        raise BadCall(f"there is no operation {number}")
     return _OPERATIONS[number]
 
 
@@ -82,7 +82,7 @@ def name_of(text: str, limit: int = NAME_LIMIT) -> str:
 def bounded(entries: Any, limit: int, what: str) -> Any:
     """A list that is not longer than that, before anybody walks it."""
     if len(entries) > limit:
-        raise BadCall(f"{len(entries)} {what} are more than {limit}")
+        raise BadCall(f"{len(entries)} {what} are too many; the limit is {limit}")
     return entries
 
 

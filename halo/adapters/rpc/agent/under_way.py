@@ -49,7 +49,7 @@ class UnderWay:
             raise BadCall(f"more than {UNDER_WAY_LIMIT} operations of one connection are under way")
         if self._held_bytes + size > HELD_LIMIT_BYTES:
             raise BadCall(
-                "the parameters of what is under way for one connection are longer than "
+                "the parameters of the operations under way for one connection are longer than "
                 f"{HELD_LIMIT_BYTES >> 20} MiB"
             )
         self._operations += len(requests)
