@@ -1,7 +1,8 @@
 """Which administrator's commands are possible now, and what each writes into the journal.
 
-Pure: (state, command) to a refusal or to records. A command that is refused changes nothing (S8).
-Nor does one that finds things so already: its check says that in words, and it has succeeded.
+Pure functions: (state, command) in, a refusal or records out. A refused command changes nothing
+(S8). If the requested state already holds, the check returns a text that says so. Such a command
+changes nothing either, and it succeeds.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def require_acting(state: ClusterState) -> None:
 
 
 def where(state: ClusterState, group: ResourceGroup) -> HostId | None:
-    """Where a group runs, or is managed."""
+    """The host that manages the group, or else the only host where it is seen running."""
     running = state.knowledge.running_on(group)
     return state.groups[group.id].managed_on or (running[0] if len(running) == 1 else None)
 
@@ -65,7 +66,7 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
     if here == target:
         if state.memory_of(group).move_target in (None, target):
             raise CommandRefused(f"{group.id} is on {target} already")
-        return  # it takes back a move that was not begun, or not finished
+        return  # the command takes back a move that has not begun, or has not finished
     reason = candidates.unavailable(state, state.candidate(group, target))
     if reason is not None:
         way_out = f"; remove the cause, then run `halo cleanup {group.id}`"
@@ -102,9 +103,9 @@ def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
 
 
 def failback_groups(state: ClusterState, target: HostId, now: float = 0.0) -> list[ResourceGroup]:
-    """The groups at home on `target` that run elsewhere and can be moved there now.
+    """The groups with home host `target` that run elsewhere and can be moved to it now.
 
-    Raises CommandRefused when the target cannot take any of them, naming the reason."""
+    Raises CommandRefused with the reason if the target cannot take any of them."""
     away = [
         group
         for group in state.cluster.groups.values()
@@ -133,7 +134,7 @@ def _require_host_usable(state: ClusterState, target: HostId) -> None:
 
 
 def check_activation(state: ClusterState, host: HostId, *, active: bool, force: bool) -> str | None:
-    """Raise unless the host may be activated or deactivated now; a text where it is so already."""
+    """Raise unless the host may be (de)activated now. Returns a text if it already is."""
     if state.memory_of_host(host).active == active:
         return f"{host} is {'active' if active else 'deactivated'} already"
     if active or force:
@@ -177,7 +178,7 @@ def _why_it_stays(state: ClusterState, group: ResourceGroup, host: HostId) -> st
 def leaving_and_staying(
     state: ClusterState, host: HostId
 ) -> tuple[list[GroupId], dict[GroupId, str]]:
-    """Of the groups on a host that was deactivated: which leave it, and which stay, and why."""
+    """For a deactivated host: the groups that leave it, and the groups that stay, with reasons."""
     leaving: list[GroupId] = []
     staying: dict[GroupId, str] = {}
     for group in state.groups_of(host):
@@ -194,15 +195,15 @@ def leaving_and_staying(
 
 
 def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> str | None:
-    """A text where the group is managed, or unmanaged, already."""
+    """A text if the group already is managed, or unmanaged; else None."""
     if state.memory_of(group).managed == managed:
         return f"{group.id} is {'managed' if managed else 'unmanaged'} already"
     return None
 
 
 def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> str | None:
-    """Raise unless start or stop of the group may be commanded now; a text where that was said
-    already, and nothing but time stands in its way."""
+    """Raise unless a start or stop of the group may be ordered now. Returns a text if the same
+    order was given before, and no error keeps it from being carried out."""
     memory = state.memory_of(group)
     if not memory.managed:
         raise CommandRefused(f"{group.id} is unmanaged; run `halo manage {group.id}` first")
@@ -229,7 +230,7 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
 
 
 def check_frozen(state: ClusterState, *, frozen: bool) -> str | None:
-    """A text where the cluster is frozen, or is not, already."""
+    """A text if the cluster already is frozen, or already is not; else None."""
     if frozen and state.remembered.frozen is not None:
         return f"frozen already: {state.remembered.frozen}"
     if not frozen and state.remembered.frozen is None:
@@ -259,8 +260,8 @@ def check_reset(state: ClusterState, host: HostId) -> None:
 def check_confirm_off(
     state: ClusterState, host: HostId, comment: str | None, *, force: bool = False
 ) -> None:
-    """Raise unless an administrator may vouch that the host is off. `force`: also against what
-    the last connection attempt said; another machine may answer at its address."""
+    """Raise unless an administrator may confirm that the host is off. With `force` this is allowed
+    even if the last connection attempt was answered: another machine may use the address."""
     at = state.hosts[host]
     if not comment:
         raise BadRequest("confirm-off needs a comment (--reason): who saw the host off, and how")
@@ -280,6 +281,6 @@ def check_confirm_off(
 
 
 def check_cleanup(state: ClusterState, group: ResourceGroup) -> None:
-    """Raise where nothing may be acted on."""
+    """Raise CommandRefused if the group is unmanaged."""
     if not state.memory_of(group).managed:
         raise CommandRefused(f"{group.id} is unmanaged; run `halo manage {group.id}` first")

@@ -3,7 +3,7 @@
 ::
 
     HaloError
-     ├─ AdministratorError     an administrator must mend something first: exit status 64
+     ├─ AdministratorError     an administrator must correct something first: exit status 64
      │   ├─ ConfigError        the config is wrong; carries every mistake with its place
      │   ├─ SocketError        the manager's socket path cannot be used
      │   └─ StateError         the state file is locked, damaged or unreadable
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 EXIT_ADMINISTRATOR = 64
-"""Exit status for what an administrator must mend; systemd does not restart on it."""
+"""Exit status if an administrator must correct something; systemd does not restart then."""
 
 
 class HaloError(Exception):
@@ -34,7 +34,7 @@ class HaloError(Exception):
 
 
 class AdministratorError(HaloError):
-    """Something an administrator must mend before the program can start."""
+    """Something that an administrator must correct before the program can start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,13 @@ class Mistake:
 
 
 MISTAKES_TOLD = 100
-"""Of one config. A file with thousands has one cause, and a journal or terminal to be spared."""
+"""Mistakes of one config that are shown. Thousands of mistakes have one cause, and would flood the
+journal or the terminal."""
 
 
 class ConfigError(AdministratorError):
-    """The config file is wrong. `mistakes` holds all that were found, in file order; the text
-    tells the first :data:`MISTAKES_TOLD`."""
+    """The config file is wrong. `mistakes` holds all mistakes, in the order of the file. The text
+    names the first :data:`MISTAKES_TOLD`."""
 
     def __init__(self, path: str, mistakes: list[Mistake]) -> None:
         self.path = path
@@ -75,38 +76,38 @@ class StateError(AdministratorError):
 
 
 class LossKind(Enum):
-    """Why an agent does not answer, grouped by what that says about its host."""
+    """Why an agent does not answer. The groups differ in what they say about the host."""
 
-    SILENT = "silent"  # sent, and nothing came back within the deadline
+    SILENT = "silent"  # a probe was sent, and nothing came back within the deadline
     NO_ROUTE_TO_HOST = "no route to host"  # counts like silence
-    REFUSED = "connection refused"  # the host lives and its agent does not
+    REFUSED = "connection refused"  # the host lives, but its agent does not
     RESET = "connection reset"  # the same (also an orderly end of the stream)
-    BUSY = "another manager is served"  # the agent lives and refuses us
-    STALE = "replaced"  # we closed it ourselves, or a newer connection took over
-    NO_ROUTE_TO_NETWORK = "network unreachable"  # proves nothing of the host
+    BUSY = "another manager is served"  # the agent lives, but refuses us
+    STALE = "replaced"  # we closed the connection, or a newer one replaced it
+    NO_ROUTE_TO_NETWORK = "network unreachable"  # proves nothing about the host
     DNS = "name resolution failed"  # proves nothing
-    TLS = "TLS failed"  # proves nothing; something answered
-    PROTOCOL = "protocol error"  # something answered, wrongly
+    TLS = "TLS failed"  # proves nothing, although something answered
+    PROTOCOL = "protocol error"  # something answered, but wrongly
     LOCAL = "local error"  # our own fault: descriptors, memory, permissions
 
     @property
     def is_silence(self) -> bool:
-        """True where a probe was sent and the host gave no sign of life."""
+        """True if a probe was sent and the host gave no sign of life."""
         return self in (LossKind.SILENT, LossKind.NO_ROUTE_TO_HOST)
 
     @property
     def proves_nothing(self) -> bool:
-        """True where no probe left: the fault is on our side, or between us and the network."""
+        """True if no probe left: the fault is on our side, or between us and the network."""
         return self in (LossKind.NO_ROUTE_TO_NETWORK, LossKind.DNS, LossKind.LOCAL)
 
     @property
     def is_sign_of_life(self) -> bool:
-        """True where something answered, if not an agent that serves us."""
+        """True if something answered, even if it was not an agent that serves us."""
         return self.is_closed_port or self in (LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL)
 
     @property
     def is_closed_port(self) -> bool:
-        """True where the host's kernel answered for an agent that is not there."""
+        """True if the host's kernel answered, but no agent runs there."""
         return self in (LossKind.REFUSED, LossKind.RESET)
 
 
@@ -130,7 +131,7 @@ class LinkError(HaloError):
 
 
 class FenceError(HaloError):
-    """A fence device failed, hung, or does not show what it acknowledged."""
+    """A fence device failed, hung, or did not do what it had acknowledged."""
 
 
 class RecordError(HaloError):
@@ -162,7 +163,7 @@ class CommandRefused(CommandError):
 
 
 class CommandFailed(CommandError):
-    """It was tried and failed: the fence device or the journal."""
+    """The command was tried, but a fence device or the journal failed."""
 
     status = 500
 

@@ -21,11 +21,11 @@ class Operation(StrEnum):
     MONITOR = "monitor"
     START = "start"
     STOP = "stop"
-    VALIDATE = "validate-all"  # looks at the parameters; starts nothing, and proves nothing
+    VALIDATE = "validate-all"  # checks the parameters; starts nothing, and proves nothing
 
     @property
     def changes(self) -> bool:
-        """Is it to change what runs?"""
+        """Is it a start or a stop?"""
         return self in (Operation.START, Operation.STOP)
 
 
@@ -33,9 +33,10 @@ class Operation(StrEnum):
 class Resource:
     """One OCF resource.
 
-    `parents` start before it and stop after it; `dependents` the other way round. A `shared` one
-    may run on several hosts at once; `shared_by_place`, where the config says so only by putting it
-    below two roots. Timeouts are seconds; where None, the agent uses the script's advertised one.
+    `parents` start before it and stop after it; `dependents` the other way round. A `shared`
+    resource may run on several hosts at once. `shared_by_place`: it is shared only because the
+    config puts it below two roots. Timeouts are in seconds. None: the agent uses the timeout that
+    the script advertises.
     """
 
     id: ResourceId
@@ -62,8 +63,8 @@ class Resource:
 class StartFailurePolicy(StrEnum):
     """What happens to a group whose start fails on a host."""
 
-    MOVE = "move"  # prove it stopped there and try the next candidate
-    STAY = "stay"  # leave running what runs, and report
+    MOVE = "move"  # prove the group stopped there, and try the next candidate
+    STAY = "stay"  # leave running what runs, and report the error
 
 
 class SecondCopyPolicy(StrEnum):
@@ -79,7 +80,7 @@ class LossPolicy(StrEnum):
 
     FENCE = "fence"
     REBOOT = "reboot"  # off, confirmed, then on again; once until reset
-    WAIT = "wait"  # never by itself
+    WAIT = "wait"  # no automatic fence
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,10 @@ class ResourceGroup:
 
 @dataclass(frozen=True)
 class FenceDevice:
-    """One power switch of a host, driven by a fence-agent program.
+    """One power switch of a host, which a fence-agent program controls.
 
-    `agent` is what the config says, `program` the executable it names. `parameters` may hold
-    secrets: they are never shown, and values `file:/path` and `env:NAME` are read only when used.
+    `agent` is the name in the config, `program` the executable. `parameters` may hold secrets: they
+    are never shown. Values `file:/path` and `env:NAME` are read only when they are used.
     """
 
     agent: str
@@ -153,8 +154,8 @@ class FenceDevice:
 class Host:
     """One cluster host: where its agent listens and how it is powered off.
 
-    `fence_levels` are tried in order; a level confirms when all its devices do. Empty: the host
-    cannot be fenced.
+    `fence_levels` are tried in order. A level confirms if all its devices confirm. If there is no
+    level, the host cannot be fenced.
     """
 
     id: HostId

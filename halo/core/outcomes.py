@@ -1,4 +1,4 @@
-"""What operations on resources and on fence devices come to, as values."""
+"""The results of operations on resources and on fence devices, as values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Outcome(Enum):
 
     COMPLETED = "completed"  # the script ran; `code` is its exit status
     NOT_RUN = "not run"  # the script could not be run at all
-    TIMED_OUT = "timed out"  # it was killed at its deadline, or gave no answer within ours
+    TIMED_OUT = "timed out"  # the script was killed at its deadline, or no answer came in time
 
 
 @dataclass(frozen=True, slots=True)
 class OperationResult:
-    """What came of one operation. `code` is an OCF exit code, -1 unless COMPLETED.
+    """The result of one operation. `code` is an OCF exit code, or -1 if it is not COMPLETED.
 
-    `uncounted`: a start or stop of which the agent may not have counted the end."""
+    `uncounted`: a start or stop whose end the agent may not have counted."""
 
     outcome: Outcome
     code: int = -1
@@ -32,9 +32,9 @@ class OperationResult:
 class AgentIdentity:
     """Who answers at the other end.
 
-    `legacy`: it knows `operation` alone (no heartbeats). `boot_id` changes when the host boots,
-    `start_id` when the agent starts. `features` names what it can do besides. With mutual TLS
-    `certificate_expires_at` is when its certificate ends, in seconds since the epoch.
+    `legacy`: it knows only `operation` (no heartbeats). `boot_id` changes when the host boots,
+    `start_id` when the agent starts. `features` names its further abilities. With mutual TLS,
+    `certificate_expires_at` is the time when its certificate expires, in seconds since the epoch.
     """
 
     version: str = ""
@@ -47,7 +47,7 @@ class AgentIdentity:
 
 @dataclass(frozen=True, slots=True)
 class WatchItem:
-    """One resource for an agent to watch: a monitor every `period_s` seconds, ended after
+    """One resource that an agent watches: a monitor every `period_s` seconds, which is ended after
     `timeout_s` (None: the timeout that the script advertises)."""
 
     resource: Resource
@@ -57,8 +57,8 @@ class WatchItem:
 
 @dataclass(frozen=True, slots=True)
 class ReportedResult:
-    """What a watching agent's monitor found. `operations` is how many starts and stops of the
-    resource, sent over this connection, had ended at the agent when the monitor began."""
+    """The result of a watching agent's monitor. `operations` is the number of starts and stops of
+    the resource, sent over this connection, that had ended at the agent when the monitor began."""
 
     resource: ResourceId
     operations: int
@@ -69,8 +69,8 @@ class ReportedResult:
 class ReportBatch:
     """One report of a watching agent; `docs/watching.md` says what each part means.
 
-    `sequence` counts from 1, and again from 1 where a new full report begins. `complete`: the full
-    report ends with this batch.
+    `sequence` counts from 1. It starts again at 1 when a new full report begins. `complete`: the
+    full report ends with this batch.
     `digest` is :func:`halo.core.peers.digest.digest_of` over the last reported result of every
     item, those of this batch included.
     """
@@ -99,9 +99,9 @@ class PowerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FenceResult:
-    """What one run of a fence program came to.
+    """The result of one run of a fence program.
 
-    `succeeded`: it did as told (for STATUS: it reported a state). `power` is set by STATUS only.
+    `succeeded`: it did its action (for STATUS: it reported a state). `power` is set by STATUS only.
     `message` says in words what happened, and never holds a secret. `duration_s` is the
     program's own run time.
     """

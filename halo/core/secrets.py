@@ -1,4 +1,4 @@
-"""Which parameters hold secrets, by their names. One rule for everything that shows or redacts."""
+"""Which parameters hold secrets, by their names. All code that shows or redacts uses this rule."""
 
 from __future__ import annotations
 

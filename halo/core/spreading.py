@@ -1,4 +1,4 @@
-"""Spreading what recurs over its period, the same way after every restart."""
+"""Spreads recurring work over its period, in the same way after every restart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def spread(name: str) -> float:
 
 
 def moment(host: str, group: str) -> float:
-    """As :func:`spread`, but one of a few moments of the host: what is asked of an agent at one
-    moment travels in one call, and no agent is asked everything at once."""
+    """Like :func:`spread`, but the result is one of a few moments of the host. So questions to an
+    agent at one moment travel in one call, and no agent is asked everything at once."""
     return (spread(host) + int(spread(group) * MOMENTS_OF_A_HOST) / MOMENTS_OF_A_HOST) % 1.0

@@ -1,13 +1,12 @@
 """The right to act on a resource group: minted once, held by exactly one owner at every moment.
 
-A :class:`ResourceToken` is a handle that is spent by handing it on; the :class:`TokenLedger` knows
-who holds each one. Owners are named buckets ("desk", "host h1 inbox", "host h1 task g1"), so that
-a reader of the status sees where every group's token is. Losing a live token is fatal: the
-ledger's audit finds it, and the manager exits, because a restart is always safe and a forgotten
-group is not.
+A :class:`ResourceToken` is a handle. Handing it on spends it. The :class:`TokenLedger` knows who
+holds each token. Owners are named buckets ("desk", "host h1 inbox", "host h1 task g1"), so the
+status shows where every group's token is. Losing a live token is fatal: the ledger's audit finds
+this, and the manager exits. A restart is always safe, but a forgotten group is not.
 
-Rejected: raising from a destructor, as the Rust HALO does. Python's destructors run late or never,
-and swallow what they raise.
+Rejected: raising from a destructor, as HALO (Rust) does. Python's destructors run late or never,
+and their exceptions are lost.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class ResourceToken:
         self.spent = False
 
     def hand_to(self, owner: str) -> ResourceToken:
-        """Spend this handle and return the new owner's. Raises InvariantError when spent."""
+        """Spend this handle and return the new owner's. Raises InvariantError if it is spent."""
         return self._ledger.hand_over(self, owner)
 
     def require_live(self) -> None:
@@ -44,7 +43,7 @@ class ResourceToken:
 
 
 class TokenLedger:
-    """Mints tokens and keeps account of who holds each."""
+    """Mints tokens, and knows who holds each of them."""
 
     def __init__(self) -> None:
         self._live: dict[GroupId, ResourceToken] = {}
@@ -59,7 +58,7 @@ class TokenLedger:
         return self._live[group].owner
 
     def mint(self, group: GroupId, owner: str) -> ResourceToken:
-        """Make the one token of a group. Raises InvariantError when it exists."""
+        """Make the one token of a group. Raises InvariantError if it already exists."""
         if group in self._live:
             raise InvariantError(f"a second token for group {group} was minted")
         token = ResourceToken(self, group, owner, serial=1)
@@ -80,7 +79,7 @@ class TokenLedger:
             raise InvariantError(f"{token!r} was used after it was handed on")
 
     def audit(self, held: Iterable[ResourceToken]) -> None:
-        """Check that `held`, all handles found in all buckets, are exactly the live ones."""
+        """Check that `held`, the handles in all buckets, are exactly the live ones."""
         seen: dict[GroupId, ResourceToken] = {}
         for token in held:
             self.require_live(token)

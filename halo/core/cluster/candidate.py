@@ -12,7 +12,7 @@ from halo.core.model import HostId, ResourceGroup, ResourceId
 
 @dataclass(slots=True, eq=False)
 class Candidate:
-    """The facts that a decision on `group` has of `host`. Good for one decision: not to be kept."""
+    """What is known of `host` for one decision on `group`. Do not keep it after that decision."""
 
     group: ResourceGroup
     host: HostId
@@ -26,7 +26,7 @@ class Candidate:
 
     @property
     def last_seen(self) -> Presence:
-        """Like :attr:`presence`, of what was seen last, however long ago."""
+        """Like :attr:`presence`, but from what was last seen, however long ago."""
         found = [sighting.last_seen for sighting in self._exclusive()]
         if Presence.RUNNING in found:
             return Presence.RUNNING
@@ -36,8 +36,8 @@ class Candidate:
 
     @property
     def stopped_since(self) -> float | None:
-        """When the oldest monitor of an all-stopped sample was sent over the standing connection;
-        None without one."""
+        """When the oldest of the monitors was sent that found every resource stopped, all of them
+        over the standing connection. None if there is no such set of answers."""
         oldest, epoch = float("inf"), self.at.epoch
         for sighting in self._exclusive():
             if sighting.presence is not Presence.STOPPED or sighting.epoch != epoch:
@@ -47,7 +47,7 @@ class Candidate:
 
     @property
     def has_reported(self) -> bool:
-        """Was every resource looked at over the standing connection?"""
+        """Was every resource probed over the standing connection?"""
         epoch = self.at.epoch
         return all(sighting.epoch == epoch for sighting in self._exclusive())
 
@@ -61,11 +61,11 @@ class Candidate:
         )
 
     def answered_since(self, since: float) -> bool:
-        """Is the last answer on every resource, however bad, one to a question sent since then?"""
+        """Was every resource asked about after `since`, and was each answered, however badly?"""
         return all(sighting.begun_at >= since for sighting in self._exclusive())
 
     def first(self, presence: Presence) -> str | None:
-        """The first resource of which this is known, and why, in words; None when there is none."""
+        """The first resource with this presence, and why, in words; None if there is none."""
         for resource in self.group.exclusive:
             sighting = self.sightings.get(resource.id, NO_SIGHTING)
             if sighting.presence is presence:

@@ -1,9 +1,10 @@
 """What is known of every resource on every host, and how it came to be known.
 
-Knowledge belongs to a connection: `epoch` counts a host's connections, and what was learnt over an
-earlier one is dropped to Unknown when it ends. A confirmed fence makes everything of a host Stopped
-until any sign of life. What was *last seen* outlives both, for people and for the rule that a host
-with an unmanaged group is not fenced; no start ever rests on it.
+Knowledge belongs to a connection. `epoch` counts a host's connections. When a connection ends,
+everything that was learnt over it becomes Unknown. After a confirmed fence, everything on the host
+is Stopped until the host gives a sign of life. What was *last seen* is kept beyond both. It is
+shown to people, and it serves the rule that a host with an unmanaged group is not fenced. A start
+is never based on it.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ class Presence(StrEnum):
     UNKNOWN = "Unknown"
     STOPPED = "Stopped"
     RUNNING = "Running"
-    ERROR = "Error"  # of a resource alone: a monitor that proves nothing
+    ERROR = "Error"  # for resources only: the last monitor proves nothing
 
 
 @dataclass(slots=True)
 class Sighting:
-    """The last word on one resource on one host. Times are monotonic seconds."""
+    """What was last learnt of one resource on one host. Times are monotonic seconds."""
 
     presence: Presence = Presence.UNKNOWN
     reason: str = "not probed yet"
-    begun_at: float = float("-inf")  # when the monitor that told it was sent
+    begun_at: float = float("-inf")  # when the monitor was sent that found this
     epoch: int = 0
     last_seen: Presence = Presence.UNKNOWN  # survives the loss of the connection
     failure: str | None = None  # a failed start or stop, until cleanup
     reports: int = 0  # how many reports of watching agents were taken in
-    void_before: float = float("-inf")  # answers to questions sent before that do not count
+    void_before: float = float("-inf")  # answers to questions sent before this do not count
 
 
 NO_SIGHTING = Sighting()
-"""What is known of a resource of which nothing was ever heard; not to be written to."""
+"""The sighting of a resource that was never heard of. Do not change it."""
 
 
 def presence_of(group: ResourceGroup, sightings: Mapping[ResourceId, Sighting]) -> Presence:
-    """Running when any exclusive resource is present, Stopped when all are known stopped; of the
-    `sightings` on one host."""
+    """The presence of the group on one host. `sightings` are those of that host. Running if any
+    exclusive resource is present, Stopped if all are known to be stopped."""
     found = Presence.STOPPED
     for resource in group.exclusive:
         presence = sightings.get(resource.id, NO_SIGHTING).presence
@@ -56,18 +57,18 @@ def presence_of(group: ResourceGroup, sightings: Mapping[ResourceId, Sighting]) 
 
 
 class Knowledge:
-    """All sightings. Every write names the connection it was learnt over."""
+    """All sightings. Every write names the connection over which it was learnt."""
 
     def __init__(self) -> None:
         self._sightings: dict[HostId, dict[ResourceId, Sighting]] = {}
         self._root_seen: dict[tuple[ResourceId, HostId], int] = {}
 
     def of(self, resource: ResourceId, host: HostId) -> Sighting:
-        """What is known of one resource on one host; not to be written to."""
+        """What is known of one resource on one host. Do not change it."""
         return self._sightings.get(host, {}).get(resource, NO_SIGHTING)
 
     def on_host(self, host: HostId) -> Mapping[ResourceId, Sighting]:
-        """What is known of each resource on one host; not to be written to."""
+        """What is known of each resource on one host. Do not change it."""
         return self._sightings.get(host, {})
 
     def _entry(self, resource: ResourceId, host: HostId) -> Sighting:
@@ -78,8 +79,8 @@ class Knowledge:
         return entry
 
     def is_outdated(self, resource: Resource, host: HostId, *, epoch: int, begun_at: float) -> bool:
-        """Is this a slow answer to an older question than the last one answered, or to one from
-        before the group was to be looked at afresh?"""
+        """Is this answer too old to count? It is if its question was sent before the question that
+        was answered last, or before the group had to be probed again."""
         entry = self.of(resource.id, host)
         return begun_at < entry.void_before or (entry.epoch == epoch and begun_at < entry.begun_at)
 
@@ -93,7 +94,7 @@ class Knowledge:
         begun_at: float,
         reason: str = "",
     ) -> bool:
-        """Write down what a monitor, start or stop told; True when the presence changed."""
+        """Note what a monitor, start or stop showed. Returns True if the presence changed."""
         if self.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
             return False
         entry = self._entry(resource.id, host)
@@ -109,10 +110,10 @@ class Knowledge:
     def report(
         self, resource: Resource, host: HostId, presence: Presence, *, epoch: int, reason: str
     ) -> bool:
-        """Write down what a watching agent reported; True when the presence changed.
+        """Note what a watching agent reported. Returns True if the presence changed.
 
-        A report was not asked for, so it is never proof: where it changes what was known, it
-        leaves nothing that a start could rest on."""
+        A report was not asked for, so it is never proof. If it changes what was known, nothing
+        remains that a start could be based on."""
         entry = self._entry(resource.id, host)
         changed = entry.presence is not presence or entry.epoch != epoch
         entry.reports += 1
@@ -128,7 +129,7 @@ class Knowledge:
     def note_starting(
         self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
     ) -> None:
-        """A start was sent: until it is answered, the resource may or may not run there."""
+        """A start was sent: until the answer comes, it is unknown whether the resource runs."""
         entry = self._entry(resource.id, host)
         entry.presence = Presence.UNKNOWN
         entry.reason = "starting"
@@ -146,13 +147,13 @@ class Knowledge:
         self._entry(resource, host).failure = text
 
     def note_root_running(self, group: ResourceGroup, host: HostId, epoch: int) -> None:
-        """The root was seen running here over connection `epoch`; nowhere else, from now on."""
+        """The root was seen running here over connection `epoch`. This replaces other hosts."""
         for other in group.candidates:
             self._root_seen.pop((group.id, other), None)
         self._root_seen[group.id, host] = epoch
 
     def note_seen_elsewhere(self, group: ResourceGroup, elsewhere: HostId) -> None:
-        """Something of the group was seen on `elsewhere`: no other host may complete in place."""
+        """Something of the group was seen on `elsewhere`: no other host may complete the group."""
         for other in group.candidates:
             if other != elsewhere:
                 self._root_seen.pop((group.id, other), None)
@@ -166,7 +167,7 @@ class Knowledge:
         self._root_seen.pop((group.id, host), None)
 
     def drop_host(self, host: HostId, reason: str) -> None:
-        """The connection is gone, or a new one stands: nothing is known of this host."""
+        """The connection ended, or a new one began: nothing is known of this host."""
         for entry in self._sightings.get(host, {}).values():
             entry.presence = Presence.UNKNOWN
             entry.reason = reason
@@ -177,10 +178,10 @@ class Knowledge:
     def drop_group(
         self, group: ResourceGroup, reason: str, *, now: float, forgive: bool = True
     ) -> None:
-        """Look at a group afresh: what is known of it does not count, nor what is still answered
-        to questions sent before `now`.
+        """Have a group probed again. What is known of it does not count any more. Later answers to
+        questions sent before `now` do not count either.
 
-        `forgive`: nor do its failures."""
+        `forgive`: forget the group's failures, too."""
         for host in group.candidates:
             for resource in group.resources:
                 entry = self._entry(resource.id, host)

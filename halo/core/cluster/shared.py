@@ -1,8 +1,8 @@
 """Which groups need a shared resource on which host.
 
-A group registers its need before its first start there. A shared resource is stopped on a host only
-when no group there needs it: the last release and the decision to stop are one step, and a start
-waits until that stop has ended.
+A group registers its need before its first start on a host. A shared resource is stopped on a host
+only if no group there needs it. The last release and the decision to stop are one step, so no start
+can come between them. A later start waits until that stop has ended.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class SharedNeeds:
         self._needs.setdefault((resource, host), set()).add(group)
 
     def needed_by(self, resource: ResourceId, host: HostId) -> frozenset[GroupId]:
-        """Who needs it there."""
+        """The groups that need the resource on this host."""
         return frozenset(self._needs.get((resource, host), ()))
 
     def release(self, resource: ResourceId, host: HostId, group: GroupId) -> bool:
-        """`group` needs it there no more. True: it was the last, and the caller must stop the
-        resource and then call :meth:`stop_ended`; starts wait until then."""
+        """`group` does not need the resource there any more. True: no other group needs it. Then
+        the caller must stop the resource and call :meth:`stop_ended`. Starts wait until then."""
         users = self._needs.get((resource, host), set())
         users.discard(group)
         if users or (resource, host) in self._stopping:
@@ -36,7 +36,7 @@ class SharedNeeds:
         return True
 
     def stop_ended(self, resource: ResourceId, host: HostId) -> None:
-        """The stop that the last release began has ended, well or badly."""
+        """The stop after the last release has ended, whether it succeeded or failed."""
         self._stopping.discard((resource, host))
 
     def is_stopping(self, resource: ResourceId, host: HostId) -> bool:

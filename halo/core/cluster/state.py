@@ -37,9 +37,9 @@ class GroupState:
 
     id: GroupId
     managed_on: HostId | None = None  # the host whose task holds the token
-    managed_since: float = float("-inf")  # when it got it
-    comment: str = ""  # why it waits, or what is wrong
-    failed: bool = False  # the comment tells of a failure
+    managed_since: float = float("-inf")  # when that task got the token
+    comment: str = ""  # why the group waits, or what is wrong
+    failed: bool = False  # the comment describes a failure
 
 
 @dataclass
@@ -70,7 +70,7 @@ class ClusterState:
             self.groups[group] = GroupState(group)
 
     def _remembered_level(self, host: HostId) -> int | None:
-        """Which fence level confirmed that the host is off, where the config still has it."""
+        """The fence level that confirmed that the host is off, if the config still has it."""
         memory, levels = self.remembered.host(host), self.host_config(host).fence_levels
         number = memory.off_level
         if number is None or not 0 < number <= len(levels):
@@ -113,14 +113,14 @@ class ClusterState:
         begun_at: float,
         reason: str = "",
     ) -> bool:
-        """Take in what was learnt over connection `epoch`; stale news is dropped.
+        """Take in what was learnt over connection `epoch`. Outdated answers are dropped.
 
-        Returns True when the presence changed."""
+        Returns True if the presence changed."""
         at = self.hosts[host]
         if not at.ready or at.epoch != epoch:
             return False
         if self.knowledge.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
-            return False  # nor may the root be restarted here on its account
+            return False  # an outdated answer gives no right to restart the root here either
         changed = self.knowledge.observe(
             resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
         )
@@ -137,7 +137,7 @@ class ClusterState:
         epoch: int,
         reason: str = "",
     ) -> bool:
-        """Take in what a watching agent reported; never proof. True when the presence changed."""
+        """Take in a watching agent's report. It is never proof. True if the presence changed."""
         at = self.hosts[host]
         if not at.ready or at.epoch != epoch:
             return False
@@ -154,7 +154,7 @@ class ClusterState:
         presence: Presence,
         epoch: int,
     ) -> None:
-        """Keep account of where the root may be restarted in place (S1)."""
+        """Remember on which host the root may be restarted in place (S1)."""
         if presence is Presence.RUNNING and not resource.shared:
             if any(
                 self.knowledge.presence(group, other) is Presence.RUNNING
@@ -169,7 +169,7 @@ class ClusterState:
                 self.knowledge.note_seen_elsewhere(group, host)
 
     def host_connected(self, host: HostId, identity: AgentIdentity, now: float) -> int:
-        """A new connection stands: a sign of life, and nothing is known over it yet.
+        """A new connection stands. It is a sign of life. Nothing is known over it yet.
 
         Returns its epoch."""
         at = self.hosts[host]
@@ -179,7 +179,7 @@ class ClusterState:
         at.fence_held = ""
         at.answered_at = now
         at.closed_since = None
-        at.accepted = identity.legacy  # such an agent knows no heartbeat
+        at.accepted = identity.legacy  # a legacy agent knows no heartbeats
         at.watched = False
         at.operations = {}
         at.counts_certain = True
@@ -190,14 +190,14 @@ class ClusterState:
         return at.epoch
 
     def host_disconnected(self, host: HostId, loss: Loss, now: float) -> None:
-        """The connection is gone: what was known over it is unknown now."""
+        """The connection ended: what was learnt over it is unknown now."""
         at = self.hosts[host]
         at.connected, at.since, at.loss = False, now, loss
         at.accepted = at.watched = False
         self.knowledge.drop_host(host, f"{host} is disconnected")
 
     def host_alive(self, host: HostId) -> None:
-        """Any sign of life: it is neither suspect nor lost."""
+        """The host gave a sign of life: it is neither suspect nor lost."""
         at = self.hosts[host]
         if at.suspect_at is not None:
             at.was_suspect_at = at.suspect_at
@@ -212,8 +212,8 @@ class ClusterState:
     ) -> None:
         """A fence was confirmed: everything on the host is stopped.
 
-        `verified_at`: when the devices of `level`, asked at `asked_at`, said off; without a level,
-        when a person did."""
+        The devices of `level` were asked at `asked_at` and said off at `verified_at`. Without a
+        level, a person confirmed it at `verified_at`."""
         at = self.hosts[host]
         at.power_proof = PowerProof(verified_at, level, asked_at)
         at.verify_error = ""
@@ -223,48 +223,49 @@ class ClusterState:
         self.needs.drop_host(host)
 
     def _note_all_stopped(self, host: HostId) -> None:
-        """It is off: what may run there is stopped, until any sign of life."""
+        """The host is off: every resource that may run there is stopped until a sign of life."""
         groups = self.cluster.groups_of_host[host]
         resources = {r.id: r for group in groups for r in group.resources}
         self.knowledge.host_fenced(host, list(resources.values()))
 
     def note_closed_port(self, host: HostId, now: float) -> None:
-        """Something answers at its address, and no agent: the device is to say once more that the
-        host is off. Once it did, the same port that stays closed is no news."""
+        """Something answers at the host's address, but not an agent. The fence device has to
+        confirm once more that the host is off. After that, nothing is done while the port stays
+        closed."""
         at = self.hosts[host]
         at.closed_since = now if at.closed_since is None else at.closed_since
         self.doubt_power_proof(host, at.closed_since)
 
     def note_silence(self, host: HostId) -> None:
-        """Nothing answers at its address: what answers later is news."""
+        """Nothing answers at the host's address: if something answers later, it counts again."""
         self.hosts[host].closed_since = None
 
     def doubt_power_proof(self, host: HostId, since: float) -> None:
-        """Nothing rests on what the devices said to a question from before `since`."""
+        """From now on, devices' answers to questions sent before `since` are no proof."""
         proof = self.hosts[host].power_proof
         if proof is not None and since > proof.asked_at:
             proof.verified_at = float("-inf")
             proof.doubted_at = max(proof.doubted_at, since)
 
     def renew_power_proof(self, host: HostId, *, asked_at: float, answered_at: float) -> bool:
-        """The devices of a level say off. False: a doubt is younger than the question.
+        """The devices of a level say off. False: a doubt arose after the question was sent.
 
-        The proof is as old as the answer, not as the question: of a device that takes longer to
-        answer than a proof holds no answer could be used otherwise."""
+        The age of the proof counts from the answer, not from the question. Otherwise the answer of
+        a slow device would be too old as soon as it came."""
         proof = self.hosts[host].power_proof
         if proof is None or asked_at < proof.doubted_at:
             return False
         proof.verified_at, proof.asked_at = answered_at, asked_at
-        self._note_all_stopped(host)  # a cleanup, or a restart of the manager, forgot it
+        self._note_all_stopped(host)  # a cleanup or a restart of the manager may have dropped it
         return True
 
     def void_power_proof(self, host: HostId, reason: str) -> None:
-        """What the fence proved does not hold any more."""
+        """The proof of the fence is not valid any more."""
         self.hosts[host].power_proof = None
         self.knowledge.drop_host(host, reason)
 
     def note_automatic_fence(self, now: float) -> None:
-        """One more for the rate limit; what is too old to count is dropped."""
+        """Count one fence for the rate limit, and drop those that are too old to count."""
         fences, window_s = self.automatic_fences, self.settings.fence_limit_window_s
         while fences and now - fences[0] >= window_s:
             fences.popleft()
@@ -281,7 +282,7 @@ class ClusterState:
         return self.cluster.groups_of_host[host]
 
     def reboot_is_due(self, host: HostId) -> bool:
-        """May a loss of this host be answered by off-and-on (`on_loss: reboot`)?"""
+        """May HALO answer a loss of this host by power off and on (`on_loss: reboot`)?"""
         return (
             self.host_config(host).on_loss is LossPolicy.REBOOT
             and not self.memory_of_host(host).rebooted

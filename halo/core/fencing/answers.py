@@ -17,10 +17,11 @@ class ProbeAnswer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OffWord:
-    """What the fence devices of a host said: off, by `level`, or the `problem`.
+    """What the fence devices of a host said: the `level` that says off, or else the `problem`.
 
-    `asked_at`, `answered_at`: the oldest question and the oldest answer behind it, in monotonic
-    seconds. `says_on`: a device of the level that counts said on, or one of each level did."""
+    `asked_at` and `answered_at` are the times of the oldest question and the oldest answer, in
+    monotonic seconds. `says_on`: a device of the level that counts said on, or if no level counts,
+    a device of each level did."""
 
     level: int | None = None
     problem: str = ""

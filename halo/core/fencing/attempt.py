@@ -19,19 +19,19 @@ class Attempt:
     kind: Kind
     comment: str
     ticket: int | None
-    automatic: bool  # for the records; of an open intent, what that one was
-    before: FencePhase  # what an attempt that is called off goes back to
-    verdict_at: float | None  # the verdict that it was decided on
+    automatic: bool  # for the records; for an open intent, whether that fence was automatic
+    before: FencePhase  # the phase to go back to if the attempt is called off
+    verdict_at: float | None  # the time of the verdict that led to the attempt
     greeted: tuple[int, bool]  # the connection at the decision
     begun_at: float
     level: int = 0
     problems: list[str] = field(default_factory=list)
-    left_off: list[str] = field(default_factory=list)  # devices of failed levels that did switch
+    left_off: list[str] = field(default_factory=list)  # switched off by levels that failed
     outcome: Outcome | None = None
 
     @classmethod
     def of(cls, begin: Begin, state: ClusterState, host: HostId, now: float) -> Attempt:
-        """The attempt that is decided on now."""
+        """The attempt that begins now."""
         at, kind = state.hosts[host], begin.kind
         automatic = kind is Kind.AUTOMATIC
         if kind is Kind.OPEN_INTENT:
@@ -44,7 +44,7 @@ class Attempt:
     def expired(self, state: ClusterState, host: HostId) -> str | None:
         """Why the host may not be powered off any more; None while it may.
 
-        An administrator's attempt holds whatever happens meanwhile."""
+        An administrator's attempt never expires."""
         if self.kind is Kind.COMMAND:
             return None
         if self.kind is Kind.SECOND_COPY:  # the host may well answer

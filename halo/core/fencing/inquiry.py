@@ -1,10 +1,10 @@
-"""Is the host off? Both witnesses are asked: its fence devices, and its agent (S3).
+"""Is the host off? Both the host's fence devices and its agent are asked (S3).
 
-The devices are asked once. The agent is asked again and again meanwhile: nobody else listens to
-it, and a slow device takes a minute. The agent's answer ends the inquiry, and the host is heard
-again at once. There is one exception. Where the agent answers the first probe after an off, the
-devices' word is waited for all the same: a device that says off then is lying, and is not to be
-believed again.
+The devices are asked once. A slow device takes a minute to answer. Meanwhile, the agent is asked
+again and again, because no other part of the manager listens to it. If the agent answers, the
+inquiry ends, and the manager listens to the host again at once. There is one exception: if the
+agent answers the first probe after an off, the inquiry still waits for the devices. If a device
+says off then, it is wrong, and HALO does not trust it any more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ANSWER_GRACE_S = 0.03
 """How long after the devices' answer an agent's answer is still awaited, at the least."""
 
 PROBE_DEADLINE_S = 1.0
-"""How long one probe of the agent may take. Devices that took longer may have told the truth of
+"""How long one probe of the agent may take. If the devices took longer, the host may have been off
 when they looked."""
 
 
@@ -52,7 +52,7 @@ class Stage(Enum):
 
 
 class Inquiry:
-    """One question to both witnesses, after the off of a level, or of an open intent."""
+    """One inquiry of devices and agent, after the off of a level, or for an open intent."""
 
     def __init__(
         self, state: ClusterState, host: HostId, kind: Kind, out: Outbox, runs: Runs
@@ -70,15 +70,15 @@ class Inquiry:
         self._asking = self._listening = self._grace = 0
 
     def begin(self, level: int | None, now: float) -> None:
-        """Ask the devices of `level`, or whichever level knows, and listen to the agent."""
+        """Ask the devices of `level` (None: of all levels), and listen to the agent."""
         self._asked_at = now
         self._asking = self._runs.do(Ask(level))
         self._listening = self._runs.do(Listen())
 
     def handle(self, event: Result, now: float) -> Outcome | None:
-        """Take in a result. Returns what the witnesses say, once that is clear.
+        """Take in a result. Returns the outcome as soon as it is clear.
 
-        Raises InvariantError where the event makes no sense in this stage."""
+        Raises InvariantError if the event cannot happen in this stage."""
         handler = TABLE.get((self._stage, type(event)))
         if handler is None:
             what = type(event).__name__
@@ -149,7 +149,7 @@ class Inquiry:
         self._runs.do(Probe())
         return None
 
-    # --- what that comes to ------------------------------------------------------------------
+    # --- the conclusion ----------------------------------------------------------------------
 
     @property
     def _is_after_off(self) -> bool:
@@ -164,7 +164,7 @@ class Inquiry:
         if not self._is_after_off:
             return self._decided_afresh(ProbeAnswer.ANSWERS)
         if self._probes is not None and self._probes > 1:
-            # The devices may have told the truth of when they looked.
+            # The host may have been off when the devices looked.
             return Failed("the device said off, but the host's agent answers again by now")
         why = "the device says off, but the host's agent still answers"
         return Failed(why, distrust=why)
@@ -175,7 +175,7 @@ class Inquiry:
         return confirmation(self._word, self._state.hosts[self._host].closed_since)
 
     def _decided_afresh(self, answer: ProbeAnswer) -> Failed:
-        """An open intent is not confirmed: whether to fence the host is a new decision."""
+        """An open intent is not confirmed: HALO decides again whether to fence the host."""
         problem = self._word.problem if self._word is not None else ""
         why = f"its device says: {problem}" if problem else answer.value
         return Failed(f"open when the manager restarted; {why}; HALO decides again", afresh=True)
@@ -191,4 +191,4 @@ TABLE: dict[tuple[Stage, type[Result]], Callable[[Inquiry, Any], Outcome | None]
     (Stage.ENDING, Stopped): _I._question_ended,
     (Stage.ENDING, DevicesSaid): _I._question_ended,  # it ended by itself in the same moment
 }
-"""What a result leads to in each stage. A pair that is missing cannot happen."""
+"""What to do with a result in each stage. A pair that is missing here cannot happen."""

@@ -1,13 +1,13 @@
 """Fencing one host, with proof: intent, off, status, "does its agent still answer?", record (S3).
 
 Events in, actions out (:mod:`halo.core.fencing.steps`). The machine knows no clock, task, program
-or disk: the caller runs every :class:`Do` it is given, hands the result back to
-:meth:`FenceMachine.handle`, and ends what it is told to end.
+or disk. The caller runs every :class:`Do` that it gets, hands the result back to
+:meth:`FenceMachine.handle`, and ends the works that it is told to end.
 
-From the intent to the outcome the host's phase is `FencePhase.RUNNING`: nothing that it says is
-acted on. No off is sent before every token is home. One attempt a host at a time; a result that is
-not waited for any more is late, and is discarded. :data:`TABLE` names what may happen in each
-stage; anything else is a defect and raises InvariantError.
+From the intent to the outcome the host's phase is `FencePhase.RUNNING`: HALO does not act on what
+the host says. No off is sent before every token is home. A host has one attempt at a time. A late
+result, which nobody waits for any more, is discarded. :data:`TABLE` names what may happen in each
+stage. Anything else is a defect and raises InvariantError.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class FenceMachine:
         self._inquiry: Inquiry | None = None
         self.reboot = RebootMachine(state, host, self._out, lambda: self.stage is Stage.ENDING)
         self._cancellation: tuple[int, int] | None = None  # its ticket, and the run of its record
-        self._cancels: list[steps.Cancel] = []  # those that wait for an outcome, or for one another
+        self._cancels: list[steps.Cancel] = []  # waiting for an outcome, or for another cancel
         self._cancelled_by: int | None = None  # its ticket, while the attempt's works end
         self._now = 0.0
 
     # --- what the caller asks ----------------------------------------------------------------
 
     def handle(self, event: steps.Event, now: float) -> list[steps.Action]:
-        """Take in what happened at `now` (monotonic seconds); says what to do next, in order.
+        """Take in what happened at `now` (monotonic seconds). Returns what to do next, in order.
 
-        Raises InvariantError where the event makes no sense in this stage."""
+        Raises InvariantError if the event cannot happen in this stage."""
         self._now = now
         if isinstance(event, steps.Begin):
             self._begin(event)
@@ -66,7 +66,7 @@ class FenceMachine:
             self.reboot.handle(event, now)
             if self.stage is Stage.QUEUED and not self.reboot.is_switching:
                 self._next_level()
-        elif self._runs.take(event.run):  # else it is late: nobody waits for it any more
+        elif self._runs.take(event.run):  # else the result is late, and nobody waits for it
             handler = TABLE.get((self.stage, type(event)))
             if handler is None:
                 what = type(event).__name__
@@ -75,7 +75,7 @@ class FenceMachine:
         return self._out.take()
 
     def resume_reboot(self, now: float) -> list[steps.Action]:
-        """At start-up: power the host on, where a fence of before left that owed."""
+        """At start-up: power the host on if a fence of the previous manager still requires it."""
         if self._memory.reboot_owed and self._at.power_proof is not None:
             self.reboot.owe(now)
         return self._out.take()
@@ -83,8 +83,8 @@ class FenceMachine:
     def expired(self) -> str | None:
         """Why the host may not be powered off any more; None while it may.
 
-        Asked in the step that sends each off: the host may have answered, or the administrator have
-        frozen the cluster, since the decision."""
+        Ask it in the step that sends each off. Since the decision, the host may have answered, or
+        the administrator may have frozen the cluster."""
         return self._attempt.expired(self._state, self._host)
 
     # --- the intent --------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class FenceMachine:
 
     def _cannot_begin(self, begin: steps.Begin) -> None:
         if begin.ticket is None:
-            return  # the manager's own: it is decided again
+            return  # an automatic fence, which is decided again
         why = f"{self._host} is being fenced already"
         if begin.kind is Kind.CONFIRM_OFF:
             why = f"the fencing of {self._host} is just ending; try again"
@@ -140,9 +140,9 @@ class FenceMachine:
     def _intent_not_written(self, event: steps.NotWritten) -> None:
         attempt, at = self._attempt, self._at
         at.fence_phase = attempt.before
-        if (at.epoch, at.accepted) != attempt.greeted:  # it came back, and was not looked at
+        if (at.epoch, at.accepted) != attempt.greeted:  # it came back, and was not probed
             self._out.say(steps.StandDown(), steps.Resume())
-        self._out.say(steps.Poke())  # its groups were held meanwhile
+        self._out.say(steps.Poke())  # meanwhile, its groups were held
         self._close(CommandFailed(f"fencing {self._host} failed: {event.error}"))
 
     def _gather(self) -> None:
@@ -151,10 +151,10 @@ class FenceMachine:
 
     def _tokens_home(self, _: steps.TokensHome) -> None:
         if self._attempt.kind is Kind.CONFIRM_OFF:
-            seen_at = self._attempt.begun_at  # at the latest: the disk may take its time
+            seen_at = self._attempt.begun_at  # at the latest, since the disk may be slow
             self._settle(Confirmed(seen_at, asked_at=seen_at))
         elif self.reboot.is_switching:
-            # An on and an off of one host never run side by side: the later one would be undone.
+            # An on and an off of one host never run at the same time: one would undo the other.
             self.stage = Stage.QUEUED
         else:
             self._next_level()
@@ -167,7 +167,7 @@ class FenceMachine:
         if attempt.level > len(self._levels):
             self._give_up()
         elif attempt.level > 1 and attempt.kind is Kind.AUTOMATIC:
-            # Stood down, its link hears nothing, and the level before may have taken a minute.
+            # The link is stood down and hears nothing, and the last level may have taken a minute.
             self.stage = Stage.LOOKING
             self._runs.do(steps.Probe())
         else:
@@ -187,7 +187,7 @@ class FenceMachine:
                 self._give_up()
             return
         self._out.say(steps.StandDown())
-        # What was proven before counts for nothing until the devices answer a later question.
+        # An earlier proof does not count until the devices answer a later question.
         self._state.doubt_power_proof(self._host, self._now)
         self.stage = Stage.SWITCHING
         self._runs.do(steps.SwitchOff(attempt.level))
@@ -211,7 +211,7 @@ class FenceMachine:
         self._next_level()
 
     def _give_up(self) -> None:
-        """No level is left, or none may be tried any more."""
+        """No level is left, or no further level may be tried."""
         text = "; ".join(self._attempt.problems)
         if self._attempt.left_off:
             text += f"; failed levels switched these off: {', '.join(self._attempt.left_off)}"
@@ -239,8 +239,8 @@ class FenceMachine:
     # --- the outcome -------------------------------------------------------------------------
 
     def _settle(self, outcome: Outcome) -> None:
-        """Write the outcome down. An outcome and a cancellation exclude each other: whichever is
-        written down first holds."""
+        """Write the outcome down. If an outcome and a cancellation compete, the one that is written
+        down first is valid."""
         self._attempt.outcome = outcome
         if self._cancellation is not None:
             self.stage = Stage.HELD
@@ -281,13 +281,13 @@ class FenceMachine:
         self._leave(event.error)
 
     def _leave(self, error: Exception | None) -> None:
-        """The attempt is over: hear the host again, and have its groups decided."""
+        """The attempt is over: listen to the host again, and have its groups decided."""
         attempt, at = self._attempt, self._at
         if at.fence_phase is FencePhase.RUNNING:
             vouched = attempt.kind is Kind.CONFIRM_OFF
             at.fence_phase = attempt.before if vouched else FencePhase.IDLE
         if attempt.kind not in (Kind.CONFIRM_OFF, Kind.OPEN_INTENT):
-            self._out.say(steps.StandDown())  # what it said meanwhile was not acted on
+            self._out.say(steps.StandDown())  # what it said meanwhile was ignored
         self._out.say(steps.Resume(), steps.Learnt(afresh=attempt.kind is Kind.OPEN_INTENT))
         self._close(error)
 
@@ -315,7 +315,7 @@ class FenceMachine:
 
     def _look_at_cancels(self) -> None:
         waiting, self._cancels = self._cancels, []
-        for cancel in waiting:  # those that have to go on waiting come back
+        for cancel in waiting:  # a command that has to wait longer is added again
             self._cancel(cancel)
 
     def _cancellation_written(self, event: steps.Event) -> None:
@@ -330,7 +330,7 @@ class FenceMachine:
             return
         note_cancelled(self._at, self.attempt)
         if self.attempt is not None and self.attempt.kind is Kind.CONFIRM_OFF:
-            # It was said after the cancellation, and is no attempt that could be given up.
+            # This order came after the cancellation, and is not an attempt that can be given up.
             self._out.say(steps.Answer(ticket))
             self._settle_what_was_held()
         elif self.attempt is None or not self._runs.awaited():
@@ -353,7 +353,7 @@ class FenceMachine:
         self._look_at_cancels()
 
     def _work_ended(self, event: steps.Result) -> None:
-        """What a cancelled attempt still ran has ended: fence programs are killed, not left."""
+        """The works of a cancelled attempt have ended. Its fence programs were killed."""
         if not self._runs.awaited():
             ticket, self._cancelled_by = self._cancelled_by, None
             self._cancelled(ticket)
@@ -392,9 +392,9 @@ TABLE: dict[tuple[Stage, type[steps.Event]], Callable[[FenceMachine, Any], None]
     **{(Stage.INQUIRING, result): _M._inquired for result in steps.RESULTS},
     (Stage.SETTLING, steps.Written): _M._outcome_written,
     (Stage.SETTLING, steps.NotWritten): _M._outcome_not_written,
-    # What is stopped may have ended by itself in the same moment.
+    # A work that is stopped may have ended by itself at the same moment.
     **{(Stage.ENDING, result): _M._work_ended for result in steps.RESULTS},
 }
-"""What a result leads to in each stage. A pair that is missing cannot happen. `Begin` and `Cancel`
-may come in every stage; results of a power-on and of a cancellation's record are told apart by
-their run."""
+"""What to do with a result in each stage. A pair that is missing here cannot happen. `Begin` and
+`Cancel` may come in every stage. The results of a power-on and of a cancellation's record are
+recognized by their run."""

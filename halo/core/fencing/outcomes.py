@@ -1,4 +1,4 @@
-"""What one attempt to fence a host comes to."""
+"""The outcomes of one attempt to fence a host."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeAlias
 from halo.core.fencing.answers import OffWord
 
 NOT_SINCE = float("-inf")
-"""When the devices of a host last said off, where they have to say it once more."""
+"""The time of a proof that does not count yet: the devices must say off once more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Nothing was confirmed. `distrust`: why the device is not believed any more. `called_off`: no
-    device was asked for anything, so none has failed. `afresh`: it was an open intent."""
+    """The fence was not confirmed. `distrust`: why HALO does not trust the device any more.
+    `called_off`: no device was used, so none has failed. `afresh`: it was an open intent."""
 
     why: str
     distrust: str | None = None
@@ -24,8 +24,8 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The devices of `level` did it and then, asked at `asked_at`, said off at `at` (monotonic
-    seconds). No level: a person said so."""
+    """The devices of `level` switched off. They were then asked at `asked_at`, and said off at `at`
+    (monotonic seconds). Without a level, a person confirmed it."""
 
     at: float
     level: int | None = None
@@ -33,7 +33,7 @@ class Confirmed:
 
     @property
     def is_doubted(self) -> bool:
-        """Do the devices have to say it once more before anything may rest on it?"""
+        """Do the devices have to say off once more before this is proof?"""
         return self.at == NOT_SINCE
 
 
@@ -41,7 +41,7 @@ Outcome: TypeAlias = Failed | Confirmed
 
 
 def confirmation(word: OffWord, closed_since: float | None) -> Confirmed:
-    """The devices say off, and no agent answers. Where something else does since they were asked
-    (`closed_since`), they have to be asked once more."""
+    """The devices say off, and no agent answers. If something else has answered at the address
+    since the devices were asked (`closed_since`), they have to be asked once more."""
     is_news = closed_since is not None and closed_since > word.asked_at
     return Confirmed(NOT_SINCE if is_news else word.answered_at, word.level, word.asked_at)

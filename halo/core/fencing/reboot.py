@@ -1,7 +1,7 @@
-"""`on_loss: reboot`: a fenced host is powered on again, once nothing rests on its being off.
+"""`on_loss: reboot`: a fenced host is powered on again when no start needs its power proof.
 
-Tried until every device did it: nobody else would power the host on. Recorded afterwards, so that
-a manager that is restarted meanwhile goes on.
+HALO tries until every device has switched on, because nobody else would power the host on. The
+success is recorded afterwards, so that a restarted manager continues the tries.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from halo.core.journal.records import Event as Journaled
 from halo.core.model import HostId
 
 PAUSE_S = 2.0
-"""How long after the power proof has aged a host is powered on again."""
+"""How long after the power proof has become too old the host is powered on again."""
 
 POLL_S = 1.0
 
@@ -47,12 +47,12 @@ class Stage(Enum):
 
 
 class RebootMachine:
-    """Powers one host on again, after an automatic fence of it."""
+    """Powers one host on again after an automatic fence."""
 
     def __init__(
         self, state: ClusterState, host: HostId, out: Outbox, is_switching_off: Callable[[], bool]
     ) -> None:
-        """`is_switching_off`: may an off of the host be under way?"""
+        """`is_switching_off` tells whether an off of the host may be under way."""
         self._state = state
         self._host = host
         self._out = out
@@ -66,18 +66,18 @@ class RebootMachine:
 
     @property
     def is_switching(self) -> bool:
-        """Is an on under way? An off of the same host has to wait for its end."""
+        """Is an on under way? Then an off of the same host has to wait until it has ended."""
         return self._stage in (Stage.SWITCHING, Stage.RECORDING)
 
     def awaits(self, run: int) -> bool:
-        """Is this one of our works?"""
+        """Does this machine wait for the work with this number?"""
         return self._runs.awaits(run)
 
     def owe(self, now: float) -> None:
-        """The host is proven off: where its policy says so, it is to be powered on again."""
+        """The host is proven off. If its policy is `reboot`, it has to be powered on again."""
         if not self._state.reboot_is_due(self._host) or self._state.observe_only:
             return
-        self._runs.stop(self._timer)  # of a fence before this one
+        self._runs.stop(self._timer)  # the timer of an earlier fence
         limits = self._state.settings
         pause_s = limits.power_proof_age_s + PAUSE_S
         self._proof, self._attempts = self._state.hosts[self._host].power_proof, 0
@@ -85,7 +85,7 @@ class RebootMachine:
         self._wait(pause_s)
 
     def handle(self, event: Result, now: float) -> None:
-        """Take in the end of one of our works. Raises InvariantError on any other."""
+        """Take in the end of one of our works. Raises InvariantError for any other event."""
         self._runs.take(event.run)
         if self._stage is Stage.OWED and isinstance(event, TimeUp):
             self._time_up(now)
@@ -109,7 +109,7 @@ class RebootMachine:
         at = self._state.hosts[self._host]
         is_ours = at.power_proof is self._proof and at.fence_phase is not FencePhase.RUNNING
         if at.connected or not is_ours:
-            # It answered, or was fenced or vouched for anew: that is not ours to undo.
+            # The host answered, was fenced again or was confirmed off: do not undo that.
             self._stage = Stage.NOT_OWED
             return
         self._proof = None
@@ -119,8 +119,8 @@ class RebootMachine:
         self._runs.do(SwitchOn())
 
     def _something_rests_on(self, now: float) -> bool:
-        """A proof that nothing could rest on yet is waited for, until its devices were asked; and
-        one that was renewed, until that has aged."""
+        """May a start still need the power proof? Yes, if the devices still have to be asked for a
+        proof that does not count yet, or if a renewed proof is not too old yet."""
         proof = self._proof
         if proof is None or self._state.hosts[self._host].power_proof is not proof:
             return False

@@ -1,7 +1,7 @@
-"""When the devices of fenced hosts are asked once more whether these are still off (S1).
+"""When the devices of fenced hosts are asked again whether the hosts are still off (S1).
 
-An answer holds for some seconds only, and a device may take a minute. So where several hosts of a
-group are off the answers are to come together.
+An answer is valid for some seconds only, and a device may take a minute to answer. If several hosts
+of a group are off, their devices are therefore asked so that the answers come together.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from halo.core.model import HostId
 from halo.core.questions import proof
 
 TOGETHER_S = 1.0
-"""Answers that come this much apart come together."""
+"""Answers that are at most this far apart count as coming together."""
 
 UNHURRIED_S = 60.0
-"""How much later than usual a fence device that gave no answer is asked again, where nothing waits
-to be started."""
+"""How much later than usual a fence device that gave no answer is asked again, if no group waits to
+be started."""
 
 
 def to_ask(
     state: ClusterState, hosts: Iterable[HostState], needed: Container[HostId], now: float
 ) -> tuple[HostId, ...]:
-    """Which of a group's candidates to ask now, where it waits for the proof of those `needed`.
+    """The group's candidates whose devices to ask now. The group waits for the proof of `needed`.
 
-    Whose answer would be too old at the end is asked in the same round, the quicker ones later, and
-    no round begins beside another."""
+    A candidate whose answer would be too old at the end of the round is asked in the same round,
+    too. Quick devices are asked later than slow ones. Only one round runs at a time."""
     age_s = state.settings.power_proof_age_s
     off = [at for at in hosts if _may_be_asked(state, at)]
     ends = [at.verifying_since + at.verify_took_s for at in off if at.verifying_since is not None]
@@ -48,14 +48,14 @@ def to_ask(
 def to_ask_unhurried(
     state: ClusterState, hosts: Iterable[HostState], now: float
 ) -> tuple[HostId, ...]:
-    """Which of these to ask now, where nothing waits to be started."""
+    """Which of these to ask now, if no group waits to be started."""
     return tuple(
         at.id for at in hosts if _is_due(at, now - UNHURRIED_S) and _may_be_asked(state, at)
     )
 
 
 def _may_be_asked(state: ClusterState, at: HostState) -> bool:
-    """Is it proven off by a fence that is over, with a device that could say so again?"""
+    """Is the host proven off, is its fence over, and can a trusted device confirm it again?"""
     is_being_fenced = at.fence_phase is FencePhase.RUNNING
     return at.is_proven_off and not is_being_fenced and proof.may_ask_device(state, at.id)
 

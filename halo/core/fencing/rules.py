@@ -15,14 +15,14 @@ from halo.core.outcomes import FenceResult, PowerState
 from halo.core.questions import candidates, proof, suspicion, takers
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
-"""What the comment of every automatic fence begins with, in the words that sites look for."""
+"""The comment of every automatic fence begins with these words, which sites search for."""
 
 GROUPS_NAMED = 5
 FIRST_RETRY_FACTOR = 2.0
 
 
 def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
-    """Is this a wanted, managed group that waits for `lost` and nothing else?"""
+    """Is this a wanted, managed group that waits only for `lost`?"""
     memory = state.memory_of(group)
     return (
         memory.managed
@@ -45,7 +45,7 @@ def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
 
 @dataclass(slots=True)
 class FencePlan:
-    """Which of some silent hosts may be fenced in one step, and what keeps the others from it."""
+    """Which of some silent hosts may be fenced in one step, and why the others may not."""
 
     fence: list[HostId] = field(default_factory=list)
     under_way: list[HostId] = field(default_factory=list)
@@ -54,8 +54,8 @@ class FencePlan:
 
 
 def plan_step(state: ClusterState, silent: Iterable[HostId], now: float) -> FencePlan:
-    """Plan to fence hosts that a wanted, managed group lacks proof for. The caller fences only
-    when all of them may be: powering off one proves nothing while another stays unproven."""
+    """Plan to fence hosts for which a wanted, managed group lacks proof. The caller fences only if
+    all of them may be fenced: one power-off proves nothing while another host is not proven."""
     step = FencePlan()
     for host in silent:
         phase = state.hosts[host].fence_phase
@@ -76,8 +76,9 @@ def automatic_refusal(
 ) -> str | None:
     """Why the manager may not fence `host` by itself now (S5); None when it may.
 
-    The caller has made sure that a wanted, managed group lacks proof for `host` alone, or for it
-    and others that are to be fenced in the same step: `planned` of them count towards the limit."""
+    The caller has made sure that a wanted, managed group lacks proof only for `host`, or only for
+    it and other hosts that will be fenced in the same step. `planned` is the number of those other
+    hosts; they count towards the limit."""
     if state.observe_only:
         return "observe mode"
     if state.remembered.frozen is not None:
@@ -128,8 +129,8 @@ def automatic_refusal(
 
 
 def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
-    """The comment of an automatic fence that is decided on now (monotonic seconds): which host was
-    silent for how long, and for which groups it is powered off."""
+    """The comment of an automatic fence that is decided at `now` (monotonic seconds): which host
+    was silent, for how long, and for which groups it is fenced."""
     at = state.hosts[host]
     if at.loss is not None and at.loss.kind.is_closed_port:
         how = f"{host} was lost: {at.loss}"
@@ -145,8 +146,8 @@ def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
 
 
 def was_automatic(memory: RememberedHost) -> bool:
-    """Was the fence that was begun, and has no outcome, the manager's own? Records of before it was
-    written down say so by their comment alone."""
+    """Was the fence without an outcome automatic? Old records do not hold this; their comment alone
+    tells it."""
     if memory.fence_automatic is None:
         return memory.fence_intent == AUTOMATIC_COMMENT
     return memory.fence_automatic
@@ -164,9 +165,9 @@ def _not_lost(at: HostState) -> str:
 
 
 def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
-    """Why an automatic fence that was decided on `verdict_at` may not go on; None when it may.
+    """Why an automatic fence that was decided on `verdict_at` may not continue; None if it may.
 
-    Asked again in the step that sends each off: sign of life, freeze, unmanage and stop come
+    Ask it again in the step that sends each off: a sign of life, freeze, unmanage or stop comes
     first."""
     at = state.hosts[host]
     if at.connected or verdict_at is None or at.lost_at != verdict_at:
@@ -181,7 +182,7 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
 
 
 def hold_reason(state: ClusterState, host: HostId) -> str | None:
-    """Why nothing but a command may power `host` off now (S4); None when it may."""
+    """Why only a command may power `host` off now (S4); None if HALO may do it by itself."""
     if state.remembered.frozen is not None:
         return f"frozen: {state.remembered.frozen}"
     unmanaged = _unmanaged_on(state, host)
@@ -235,7 +236,7 @@ def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
 
 
 def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> str | None:
-    """Why an administrator's fence of `host` is refused (S8); `force` overrides what it may."""
+    """Why an administrator's fence of `host` is refused (S8). `force` overrides some reasons."""
     if state.observe_only:
         return "the manager only observes (started without --manage-resources)"
     at, memory, config = state.hosts[host], state.memory_of_host(host), state.host_config(host)
@@ -283,28 +284,28 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
 
 
 def second_copy_refusal(state: ClusterState, host: HostId, now: float) -> str | None:
-    """Why a host may not be fenced for a second copy it runs (`second_copy: fence`)."""
+    """Why a host that runs a second copy may not be fenced for it (`second_copy: fence`)."""
     return administrator_refusal(state, host, force=False) or _storm_or_rate(
         state, host, now, planned=0
     )
 
 
 def retry_pause_s(attempts: int, shortest_s: float, longest_s: float) -> float:
-    """The pause after the n-th failed attempt in a row: doubling, bounded."""
+    """The pause after the n-th failed attempt in a row. It doubles up to the longest one."""
     doubled = shortest_s * FIRST_RETRY_FACTOR ** min(max(attempts - 1, 0), 16)
     return min(longest_s, doubled)
 
 
 def judge_off(results: Sequence[FenceResult]) -> str | None:
-    """What went wrong with the offs of one step; None when all succeeded."""
+    """What went wrong with the offs of one level; None if all succeeded."""
     failed = [result.message or "the device reports failure" for result in results
               if not result.succeeded]  # fmt: skip
     return "; ".join(failed) or None
 
 
 def judge_status(results: Sequence[FenceResult], *, after_off: bool) -> str | None:
-    """Why the states reported do not show the host off; None when all say off. `after_off`: the
-    devices have just acknowledged one."""
+    """Why the reported states do not show that the host is off; None if all devices say off.
+    `after_off`: the devices have just acknowledged an off."""
     wrong = []
     for result in results:
         if result.power is PowerState.ON:

@@ -13,7 +13,7 @@ class Outbox:
         self._runs = 0
 
     def say(self, *actions: Action) -> None:
-        """One or more actions that have no result."""
+        """Add one or more actions that have no result."""
         self._actions += actions
 
     def next_run(self) -> int:
@@ -22,28 +22,28 @@ class Outbox:
         return self._runs
 
     def take(self) -> list[Action]:
-        """What was collected since the last time."""
+        """Return the actions that were collected since the last call."""
         actions, self._actions = self._actions, []
         return actions
 
 
 class Runs:
-    """Which works are waited for."""
+    """The works whose results are awaited."""
 
     def __init__(self, out: Outbox) -> None:
         self._out = out
         self._awaited: set[int] = set()
-        self._stopping: set[int] = set()  # of these, whose end was asked for
+        self._stopping: set[int] = set()  # the works among them that were told to end
 
     def do(self, work: Work) -> int:
-        """Begin a work; its run."""
+        """Begin a work. Returns its number."""
         run = self._out.next_run()
         self._awaited.add(run)
         self._out.say(Do(run, work))
         return run
 
     def stop(self, run: int, *, wait: bool = False) -> None:
-        """End a work, where it is under way. `wait`: its end is waited for."""
+        """End a work if it is under way. `wait`: wait for its end."""
         if run in self._awaited and run not in self._stopping:
             # Once: a second one would cut the kill short.
             self._out.say(Stop(run))
@@ -56,12 +56,12 @@ class Runs:
         return run in self._awaited
 
     def take(self, run: int) -> bool:
-        """It has ended. False: nobody waits for it any more."""
+        """Note that a work has ended. False: nobody waits for it any more."""
         was_awaited = run in self._awaited
         self._awaited.discard(run)
         self._stopping.discard(run)
         return was_awaited
 
     def awaited(self) -> list[int]:
-        """Everything that is waited for."""
+        """Every work that is waited for."""
         return sorted(self._awaited)

@@ -1,4 +1,4 @@
-"""What is written down of the outcome of a fence, and what a failure leaves behind."""
+"""The records of a fence's outcome, and the state after a failed or cancelled fence."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def entries(
 def note_failure(
     state: ClusterState, host: HostId, failed: Failed, attempt: Attempt, now: float
 ) -> None:
-    """The attempt failed: when the next one may begin."""
+    """Note that the attempt failed, and when the next one may begin."""
     at, limits = state.hosts[host], state.settings
-    if failed.called_off:  # nothing to pause after, should a group wait for it again
+    if failed.called_off:  # no device failed, so the next attempt needs no pause
         at.fence_phase = attempt.before
         return
     at.fence_phase, at.fence_error = FencePhase.FAILED, failed.why
@@ -48,16 +48,16 @@ def note_failure(
         at.fence_attempts, limits.fence_retry_min_s, limits.fence_retry_max_s
     )
     if attempt.kind is not Kind.AUTOMATIC and at.lost_at is None:
-        at.fence_retry_at = float("inf")  # an administrator's fence is one attempt
+        at.fence_retry_at = float("inf")  # an administrator's fence is one attempt only
 
 
 def note_cancelled(at: HostState, attempt: Attempt | None) -> None:
-    """The administrator gave the fence up: it is not tried again. `attempt`: what is under way."""
+    """The administrator gave the fence up: no retry. `attempt` is the one under way, if any."""
     if at.fence_phase is FencePhase.IDLE:
-        return  # it answered, or was not begun after all
+        return  # the host answered, or the fence did not begin
     at.fence_error = "cancelled by the administrator"
     at.fence_retry_at = float("inf")
     if attempt is not None and attempt.kind is Kind.CONFIRM_OFF:
-        attempt.before = FencePhase.FAILED  # where that cannot be written
+        attempt.before = FencePhase.FAILED  # the phase if the record cannot be written
     else:
         at.fence_phase = FencePhase.FAILED

@@ -1,8 +1,8 @@
 """What goes into a :class:`halo.core.fencing.machine.FenceMachine`, and what comes out of it.
 
-Events tell what happened. Actions say what the caller has to do. Where that takes time it is a
-:class:`Do`: the caller begins the work, and hands the event back that the work's docstring names,
-with the same `run`. After :class:`Stop` it hands back :class:`Stopped`.
+Events tell what happened. Actions say what the caller has to do. An action that takes time is a
+:class:`Do`: the caller begins the work. When it ends, the caller hands back the event that the
+work's docstring names, with the same `run`. After :class:`Stop` it hands back :class:`Stopped`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from halo.core.outcomes import FenceResult
 class Kind(Enum):
     """Why a host is fenced."""
 
-    AUTOMATIC = "automatic"  # it was declared lost
-    SECOND_COPY = "second copy"  # by policy: the host may well answer
-    COMMAND = "command"  # the administrator wants it, whatever happens meanwhile
-    CONFIRM_OFF = "confirm off"  # the administrator saw it dark: no device is asked
-    OPEN_INTENT = "open intent"  # the manager before this one did not see the end of it
+    AUTOMATIC = "automatic"  # the host was declared lost
+    SECOND_COPY = "second copy"  # by policy; the host may still answer
+    COMMAND = "command"  # the administrator's order, which nothing but a cancel ends
+    CONFIRM_OFF = "confirm off"  # the administrator saw that it is off: no device is asked
+    OPEN_INTENT = "open intent"  # the previous manager began it and did not see its end
 
 
 class Stage(Enum):
@@ -47,7 +47,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Fence the host. `ticket`: of the command that waits for an :class:`Answer`."""
+    """Fence the host. `ticket` names the command that waits for an :class:`Answer`, if any."""
 
     kind: Kind
     comment: str
@@ -56,7 +56,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The administrator wants the fence given up. `ticket`: as of :class:`Begin`."""
+    """The administrator gives the fence up. `ticket`: as in :class:`Begin`."""
 
     comment: str
     ticket: int
@@ -64,7 +64,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The records are durable; or, of the manager's own, the disk was waited for long enough."""
+    """The records are durable. For the manager's own records: or the longest wait is over."""
 
     run: int
 
@@ -86,7 +86,7 @@ class TokensHome:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the agent said to one probe."""
+    """The agent's answer to one probe."""
 
     run: int
     answer: ProbeAnswer
@@ -118,14 +118,14 @@ class DevicesSaid:
 
 @dataclass(frozen=True, slots=True)
 class TimeUp:
-    """The time that was to be waited is over."""
+    """The wait is over."""
 
     run: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The work was stopped and has ended; nothing of it runs any more."""
+    """The work was stopped and has ended. Nothing of it runs any more."""
 
     run: int
 
@@ -159,7 +159,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write these. :class:`Written`, or, where `must` (a command's), :class:`NotWritten`."""
+    """Write these records. :class:`Written`; with `must` (a command), or :class:`NotWritten`."""
 
     entries: tuple[Entry, ...]
     must: bool = False
@@ -177,15 +177,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Ask the agent again and again. :class:`AgentAnswered`, once it answers."""
+    """Ask the agent again and again. :class:`AgentAnswered` as soon as it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchOff:
     """Run the off of every device of `level`. :class:`ProgramsEnded`.
 
-    The caller asks :meth:`FenceMachine.expired` in the step that sends each, and sends none where
-    it gives a reason."""
+    In the step that sends each off, the caller asks :meth:`FenceMachine.expired`. If that gives a
+    reason, the caller does not send the off."""
 
     level: int
 
@@ -199,14 +199,14 @@ class SwitchOn:
 class Ask:
     """Ask the devices whether the host is off. :class:`DevicesSaid`.
 
-    `level`: the one that was just told off; None: whichever level knows."""
+    `level` is the one that has just switched off. None: ask all levels."""
 
     level: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait so many seconds. :class:`TimeUp`."""
+    """Wait this many seconds. :class:`TimeUp`."""
 
     seconds: float
 
@@ -234,35 +234,35 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class StandDown:
-    """Drop the host's connection, and hear nothing of it until :class:`Resume`."""
+    """Drop the host's connection, and do not listen to the host until :class:`Resume`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Connect to the host again; its silence counts from now."""
+    """Connect to the host again. Its silence counts from now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poke:
-    """The groups that are managed on the host were held: have their tasks look again."""
+    """The hold of the groups that the host manages is over: have their tasks look again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """Decide the host's groups again; `afresh`: older samples are no proof any more."""
+    """Decide the host's groups again. `afresh`: older samples are not proof any more."""
 
     afresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DenyOff:
-    """The host is not proven off any more: for this reason, and over a restart."""
+    """The host is not proven off any more, for this reason. Record it, so that a restart knows."""
 
     why: str
 
 
 class Weight(Enum):
-    """How much a line in the log matters."""
+    """The level of a line in the log."""
 
     WARNING = "warning"
     ERROR = "error"
@@ -279,7 +279,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell the command that waits: done (None), or what went wrong."""
+    """Answer the waiting command: done (None), or what went wrong."""
 
     ticket: int
     error: Exception | None = None

@@ -1,1 +1,1 @@
-"""Decisions on one group: where it goes, and how it is managed there."""
+"""Decisions on one group: on which host it runs, and how it is managed there."""

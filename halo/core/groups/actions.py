@@ -1,4 +1,4 @@
-"""What a `GroupMachine` says, and what it keeps of each resource."""
+"""The actions of a `GroupMachine`, and its state of each resource."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from halo.core.peers.ocf import OcfCode
 class Left(Enum):
     """Why a group task gave its token back."""
 
-    REVOKED = "revoked"  # the connection ended, or a command wants the group decided afresh
-    STOPPED = "stopped"  # as it was told to; nothing of it runs here
-    START_FAILED = "start failed"  # and nothing of it runs here any more
-    NO_PROOF = "no proof"  # a start was needed that must not be made without proof
+    REVOKED = "revoked"  # the connection ended, or the group has to be decided again
+    STOPPED = "stopped"  # as it was told to; nothing of the group runs here
+    START_FAILED = "start failed"  # nothing of the group runs here any more
+    NO_PROOF = "no proof"  # a start was needed, but its proof was missing
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run one operation and report its result by `finished`."""
+    """Run one operation and report its result with `finished`."""
 
     resource: Resource
     operation: Operation
@@ -44,12 +44,12 @@ class Report:
 
     kind: ErrorKind
     text: str
-    resource: ResourceId  # left alone on this host until cleanup
+    resource: ResourceId  # not touched on this host until cleanup
 
 
 @dataclass(frozen=True, slots=True)
 class ReportStartFailure:
-    """Write a failed start into the journal: the host is no candidate until `cleanup`."""
+    """Write a failed start into the journal: the host cannot take the group until `cleanup`."""
 
     text: str
     resource: ResourceId
@@ -57,12 +57,12 @@ class ReportStartFailure:
 
 @dataclass(frozen=True, slots=True)
 class ReportMoved:
-    """Everything runs on the target of a planned move."""
+    """The whole group runs on the target of a planned move."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRestarted:
-    """A resource that stopped, or went bad, by itself runs again. The restart limit bounds them."""
+    """A resource that had stopped or failed by itself runs again. The restart limit bounds this."""
 
     text: str
     resource: ResourceId
@@ -73,33 +73,33 @@ Action: TypeAlias = Run | Leave | Report | ReportStartFailure | ReportMoved | Re
 
 @dataclass(slots=True)
 class ResourceState:
-    """One resource as its group's machine sees it."""
+    """What the group's machine knows of one resource."""
 
     resource: Resource
     presence: Presence = Presence.UNKNOWN
     busy: Operation | None = None
-    due_at: float = 0.0  # of the next monitor
+    due_at: float = 0.0  # when the next monitor is due
     bad_monitors: int = 0
     wants_restart: bool = False  # it must be stopped before it is started again
-    stopped_by_script: bool = False  # a stop succeeded; a monitor has to bear it out
-    failed: str | None = None  # left alone until cleanup
-    released: bool = False  # shared: this group needs it here no more
-    crashed: bool = False  # it stopped, or went bad, without being told to
-    crash: str = ""  # how, in words, until it was started again
-    overtaken: bool = False  # a report came in while its monitor was on its way
-    in_doubt: bool = False  # found stopped, and seen running since: a monitor has to decide
+    stopped_by_script: bool = False  # a stop succeeded; a monitor has to confirm that
+    failed: str | None = None  # why it is not touched until cleanup
+    released: bool = False  # shared: this group does not need it here any more
+    crashed: bool = False  # it stopped or failed without being told to
+    crash: str = ""  # how it crashed, in words, until it was started again
+    overtaken: bool = False  # a report came in while its monitor was under way
+    in_doubt: bool = False  # found stopped, but seen running since: a monitor has to decide
     restarts: list[float] = field(default_factory=list)  # an empty deque takes ten times as much
 
     @property
     def is_down(self) -> bool:
-        """Out of the way of its parents: stopped, or let go where it is shared."""
+        """Stopped, or released if it is shared: its parents may be stopped or restarted."""
         if self.busy is not None:
             return False
         return self.released or self.stopped_by_script or self.presence is Presence.STOPPED
 
     @property
     def is_up(self) -> bool:
-        """Fit to carry its dependents."""
+        """Running well enough that its dependents may start."""
         return (
             self.presence is Presence.RUNNING
             and self.busy in (None, Operation.MONITOR)

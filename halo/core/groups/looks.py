@@ -1,4 +1,4 @@
-"""When a group's resources are looked at next, and which of them the agent looks at by itself."""
+"""When a group's resources are monitored next, and which of them the agent monitors by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Looks:
         self._phase = moment(host, group.id)
 
     def due(self, states: Iterable[ResourceState], now: float) -> list[ResourceState]:
-        """Which of these have to be asked now."""
+        """Which of these resources have to be monitored now."""
         return [
             state
             for state in states
@@ -32,7 +32,7 @@ class Looks:
         ]
 
     def is_watched(self, state: ResourceState) -> bool:
-        """Does the agent look at it by itself, so that there is nothing to ask?"""
+        """Does the agent monitor it by itself, so that the manager need not ask?"""
         return (
             self._state.hosts[self._host].watched
             and state.presence in (Presence.RUNNING, Presence.STOPPED)
@@ -42,8 +42,8 @@ class Looks:
         )
 
     def _is_root_in_doubt(self, state: ResourceState) -> bool:
-        """Does the root run without the right to complete the group in place? Once a second copy
-        is gone, another look gives it back; the agent tells of no change."""
+        """Does the root run here, but without the right to complete the group in place? When a
+        second copy is gone, a monitor restores that right. The agent reports no change then."""
         return (
             state.resource.id == self._group.root
             and state.presence is Presence.RUNNING
@@ -51,19 +51,19 @@ class Looks:
         )
 
     def first(self, resource: Resource, now: float) -> float:
-        """When something that was adopted or started is first looked at.
+        """When a resource that was adopted or started is first monitored.
 
-        Ten thousand groups that were adopted or started together are not looked at together: the
-        first look comes at one of a few moments of their host."""
+        Ten thousand groups that were adopted or started together must not be monitored together.
+        The first monitor comes at one of a few moments of their host."""
         interval_s = self.interval_s(resource)
         since = (now - self._phase * interval_s) % interval_s
         return now - since + interval_s
 
     def interval_s(self, resource: Resource) -> float:
-        """How long one look holds."""
+        """The time between two monitors of the resource."""
         return resource.monitor_interval_s or self._state.settings.monitor_interval_s
 
 
 def look_again(state: ResourceState, now: float) -> None:
-    """What was found does not count any more: a monitor has to decide."""
+    """Forget the presence of the resource: a monitor has to decide."""
     state.presence, state.due_at, state.in_doubt = Presence.UNKNOWN, now, True

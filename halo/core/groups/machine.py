@@ -1,42 +1,42 @@
 """Managing one group on one host: results of operations in, operations to run out.
 
-The machine is a reconciler. After every event it looks at what each resource is and what the group
-is to be (run, stop, or be left alone), and names the operations that lead there: starts parents
-first, siblings side by side; stops leaves first; a monitor when one is due. Nothing else is
-remembered between steps but the resources' own state, so there is no order of events that it was
-not written for.
+The machine is a reconciler. After every event it compares what each resource is with what the group
+should be (running, stopped, or left alone), and names the operations that lead there. Parents start
+first, siblings side by side. Leaves stop first. A monitor runs when it is due. Between steps, only
+the resources' own state is remembered. So the machine works for every order of events.
 
-A resource is one of these; the words are those of :class:`ResourceState`:
+A resource has one of these states; the words are those of :class:`ResourceState`:
 
 ================  =====================================================================
-unknown           it was not looked at over this connection: a monitor comes first
+unknown           it was not probed over this connection: a monitor comes first
 stopped           a monitor said so: it starts when its parents are up
 starting          busy with START; then it runs, or it is in error
-running           monitored; found stopped it has crashed, and is started again
+running           monitored; if it is found stopped, it has crashed, and is started again
 wants restart     two bad monitors, or a failed start: it stops when its dependents are down
-stopping          busy with STOP; a success makes it unknown, and stopped by script
-stopped by script it counts as stopped when a monitor bears that out
-in error          a monitor, a start or a stop failed: it is monitored on
-failed            left alone until `halo cleanup`: monitored, and not started again
-released          shared, and needed by another group: it runs on and is none of ours
+stopping          busy with STOP; after a success it is unknown, and stopped by script
+stopped by script it counts as stopped when a monitor confirms that
+in error          a monitor, a start or a stop failed: monitoring continues
+failed            not touched until `halo cleanup`: monitored, but not started again
+released          shared, and needed by another group: it runs on, and this group ignores it
 ================  =====================================================================
 
-A step takes the first line that holds of the group:
+A step takes the first line that is true for the group:
 
 ================  =====================================================================
 left              nothing more: the token is on its way home
-revoked           nothing new begins; it leaves when nothing is in flight
-held              unmanaged, frozen, two copies, or its host is not ready: monitors alone
-departing         it is to stop here: leaves of the tree first; all stopped, it leaves
-to run            starts, restarts and monitors; at rest, a planned move has come to its end
+revoked           nothing new begins; the group leaves when nothing is in flight
+held              unmanaged, frozen, two copies, or its host is not ready: only monitors
+departing         it has to stop here: leaves stop first; when all are stopped, it leaves
+to run            starts, restarts and monitors; when all runs, a planned move is finished
 ================  =====================================================================
 
 Beside this module: `results` (what a result means for its resource), `planner` (what to do next
 with the resources), `looks` (when to look at them), `sharing` (what other groups need of them).
 
-It knows no clock, socket or task. The caller runs every :class:`Run` it is given, feeds the result
-back by :meth:`GroupMachine.finished`, calls :meth:`GroupMachine.step` at :meth:`next_due` and
-whenever the cluster's state changed, and is told by :class:`Leave` to hand the token home.
+The machine knows no clock, socket or task. The caller runs every :class:`Run` that it gets, and
+gives the result to :meth:`GroupMachine.finished`. It calls :meth:`GroupMachine.step` at
+:meth:`next_due` and whenever the cluster's state changes. :class:`Leave` means: send the token
+home.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
-        self._departure_begun = False  # something was stopped for it
-        self._held_back = False  # something was in flight when the last plan was made
+        self._departure_begun = False  # a resource was stopped for the departure
+        self._held_back = False  # an operation was in flight when the last plan was made
         self._sharing = Sharing(state, group, host)
         self._looks = Looks(state, group, host, epoch)
         self.resources = {resource.id: self._adopt(resource, now) for resource in group.resources}
@@ -88,10 +88,10 @@ class GroupMachine:
         )
 
     def _adopt(self, resource: Resource, now: float) -> ResourceState:
-        """Begin with what was just seen over this connection, else with nothing."""
+        """Begin with what was just seen over this connection, or else with nothing."""
         sighting = self._state.knowledge.of(resource.id, self._host)
         failed = sighting.failure
-        if resource.shared:  # what another group could not start there is no failure of ours
+        if resource.shared:  # another group's failed start is not a failure of this group
             left_alone = self._state.memory_of(self._group).left_alone
             failed = left_alone.get(self._host, {}).get(resource.id)
         state = ResourceState(resource, due_at=now, failed=failed)
@@ -108,7 +108,7 @@ class GroupMachine:
     # --- what the caller tells ---------------------------------------------------------------
 
     def revoke(self, why: str) -> None:
-        """Begin nothing more; leave when what is in flight has ended."""
+        """Begin nothing more, and leave when the operations in flight have ended."""
         self._revoked = self._revoked or why
 
     def finished(
@@ -122,7 +122,7 @@ class GroupMachine:
             if state.overtaken:
                 state.overtaken = False
                 if state.presence is Presence.UNKNOWN:
-                    state.due_at = now  # the group waits for it
+                    state.due_at = now  # the group waits for this monitor
                 return self.step(now)
             if results.is_as_before(state, result) and self._is_settled(now):
                 return []
@@ -133,9 +133,9 @@ class GroupMachine:
         return self._stopped(state, result, now) + self.step(now)
 
     def _is_settled(self, now: float) -> bool:
-        """Would a plan come to nothing? Making it for each monitor is a third of polling's cost.
+        """Is a new plan needless? Making one after each monitor would be a third of polling's cost.
 
-        Not where the last one was made with something in flight: it may have waited for that."""
+        False if an operation was in flight at the last plan: the plan may have waited for it."""
         return (
             not self._held_back
             and self._revoked is None
@@ -146,13 +146,13 @@ class GroupMachine:
         )
 
     def reported(self, resource_id: str, result: OperationResult, now: float) -> list[Action]:
-        """Take in what a watching agent reported; no start or stop of it is under way."""
+        """Take in what a watching agent reported. No start or stop of the resource is under way."""
         state = self.resources[resource_id]
         if state.stopped_by_script or state.busy in (Operation.START, Operation.STOP):
-            return []  # what is asked for is younger: a start, a stop, a monitor that bears it out
+            return []  # a start, a stop, or the monitor that confirms a stop gives a newer result
         if state.busy is Operation.MONITOR:
-            # Of a monitor on its way nobody can tell whether it was sampled before or after. The
-            # agent tells when the report does not hold any more; of the answer it does not.
+            # Nobody can tell whether the monitor that is under way was sampled before the report or
+            # after it. The agent tells when its report becomes wrong, but not when the answer does.
             state.overtaken = True
         state.due_at = now + self._looks.interval_s(state.resource)
         if results.shows_present(result) and (state.in_doubt or state.presence is Presence.STOPPED):
@@ -163,7 +163,7 @@ class GroupMachine:
         return self._monitored(state, result) + self.step(now)
 
     def start_refused(self, resource_id: str, now: float) -> list[Action]:
-        """A start was not sent: it lacks proof. Stop what runs, and have it decided afresh."""
+        """A start was not sent, because proof is missing. Stop what runs, and decide again."""
         state = self.resources[resource_id]
         state.busy = None
         state.presence = Presence.STOPPED
@@ -171,10 +171,10 @@ class GroupMachine:
         return self.step(now)
 
     def start_withdrawn(self, resource_id: str, now: float) -> list[Action]:
-        """A start was not sent, since the resource was just seen running: have another look."""
+        """A start was not sent, because the resource was just seen running: monitor it again."""
         state = self.resources[resource_id]
         state.busy = None
-        if state.crash:  # it was counted as a restart
+        if state.crash:  # the start was counted as a restart
             del state.restarts[-1:]
             state.crashed = True
         look_again(state, now)
@@ -192,7 +192,7 @@ class GroupMachine:
         return self.step(now)
 
     def next_due(self) -> float | None:
-        """When the next monitor is due, if nothing happens before."""
+        """When the next monitor is due, if nothing happens before that."""
         times = [
             state.due_at
             for state in self.resources.values()
@@ -207,12 +207,12 @@ class GroupMachine:
 
     @property
     def is_revoked(self) -> bool:
-        """Was it told to leave?"""
+        """Was the group told to leave?"""
         return self._revoked is not None
 
     @property
     def in_flight(self) -> list[str]:
-        """What runs now, in words, without monitors."""
+        """The starts and stops that run now, in words."""
         return [
             f"{state.busy.value} of {state.resource.id} on {self._host}"
             for state in self.resources.values()
@@ -235,7 +235,7 @@ class GroupMachine:
         return [ReportRestarted(text, name)] if crash else []
 
     def _start_failed(self, state: ResourceState, why: str) -> list[Action]:
-        """The group tries another host, or leaves the resource alone here."""
+        """The group tries another host, or does not touch the resource here any more."""
         if self._revoked is not None:
             return []
         text = f"start of {state.resource.id} on {self._host}: {why}"
@@ -252,7 +252,7 @@ class GroupMachine:
         return [] if failure is None else self._stop_failed(state, failure)
 
     def _stop_failed(self, state: ResourceState, why: str) -> list[Action]:
-        """The group stays here; what was stopped on the way is started again."""
+        """The group stays here. The resources that were stopped already are started again."""
         text = f"stop of {state.resource.id} on {self._host}: {why}"
         results.left_alone(state, text)
         self._leaving = None
@@ -271,7 +271,7 @@ class GroupMachine:
         self._held_back = any(state.busy is not None for state in self.resources.values())
         if self._revoked is not None:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
-        # While a fence command waits for the disk its host is not ready, and may be so again.
+        # While a fence command waits for the disk, its host is not ready, but may be ready later.
         is_ready = self._state.hosts[self._host].ready
         if not is_ready or holds.hold_reason(self._state, self._group) is not None:
             return self._planner.monitors_due(now)
@@ -283,7 +283,7 @@ class GroupMachine:
 
     @property
     def is_departing(self) -> bool:
-        """Is the group to stop here, by what its cluster's state says?"""
+        """Does the cluster's state say that the group has to stop here?"""
         return self._departure_reason() is not None
 
     def _departure_reason(self) -> str | None:
@@ -291,7 +291,7 @@ class GroupMachine:
         return departures.departure_reason(self._state, self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
-        """Why the group has to stop here, if it has to."""
+        """Why the group has to stop here; None if it may stay."""
         why = self._departure_reason()
         if why is not None:
             return Left.STOPPED, why
@@ -322,7 +322,7 @@ class GroupMachine:
         return self._leave_if_nothing_started()
 
     def _leave_if_nothing_started(self) -> list[Action]:
-        """A failed start that left nothing running: the desk may find a better place one day."""
+        """Leave after a failed start if nothing runs here: the desk may find another host later."""
         states = self.resources.values()
         exclusive = [s for s in states if not s.resource.shared]
         root = self.resources[self._group.root]

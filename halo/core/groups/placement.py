@@ -1,10 +1,11 @@
-"""Where a group without a home for its token goes: one pure function, asked again on every change.
+"""What to do with a group whose token no host holds: one pure function, asked after every change.
 
-Running somewhere: manage it there. Proven stopped everywhere, wanted and managed: start it on the
-first candidate that can take it. Else wait, say why, and name what would bring the missing proof:
-monitors to run, devices to ask, hosts to ping, and, last, hosts to fence.
+If the group runs somewhere, manage it there. If it is proven stopped everywhere, wanted and
+managed, start it on the first candidate that can take it. Otherwise wait, say why, and name what
+would bring the missing proof: monitors to run, devices to ask, hosts to ping, and last, hosts to
+fence.
 
-What is known of the candidates is looked up once, first, and passed down as `seen`.
+What is known of the candidates is looked up once, at the beginning, and passed on as `seen`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
 from halo.core.questions import candidates, holds, proof, takers
 
 FIRST_LOOK_S = 3.0
-"""How long a group that runs waits for the first look at its other candidates; one that hangs in a
-monitor must not keep it from being managed."""
+"""How long a running group waits for the first probe of its other candidates. After that it is
+managed, even if the monitor of a candidate hangs."""
 
 RECHECK_S = 1.0
-"""How soon a decision is asked again that waits for time to pass (limits, pauses)."""
+"""How soon to decide again if a decision waits for time to pass (limits, pauses)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,11 @@ class Decision:
     not_fenced: tuple[tuple[HostId, str], ...] = ()
     recheck_s: float | None = None
     failed: bool = False
-    at_rest: bool = False  # it is to stay stopped, and is so on every candidate
+    at_rest: bool = False  # it should stay stopped, and is stopped on every candidate
 
 
 def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) -> Decision:
-    """Decide on a group whose token is at the desk; `since`: when this decision began."""
+    """Decide on a group whose token is at the desk. `since` is when this decision began."""
     seen = state.candidates_of(group)
     running = [candidate for candidate in seen if candidate.presence is Presence.RUNNING]
     if running:
@@ -74,10 +75,10 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
 def _running(
     seen: Sequence[Candidate], running: Sequence[Candidate], since: float, now: float
 ) -> Decision:
-    """Seen running on one host: manage it there, once the others had their first look.
+    """The group is seen running on one host: manage it there after a first probe of the others.
 
-    Whoever manages a group may complete it in place (S1). After a cleanup, and when several hosts
-    connect at once, the answer that tells of a second copy may be a few milliseconds behind."""
+    A host that manages the group may complete it in place (S1). After a cleanup, or when several
+    hosts connect at once, the answer that shows a second copy may come some milliseconds later."""
     here = running[0]
     if len(running) > 1:
         copies = tuple(copy.host for copy in running)
@@ -104,7 +105,7 @@ def _running(
 def _stopped_on_request(
     state: ClusterState, seen: Sequence[Candidate], since: float, now: float
 ) -> Decision:
-    """Nothing is to be started; but whether it is stopped has to be known, and said."""
+    """The group should be stopped. Find out whether it is, and say so."""
     unknown = [each for each in seen if each.presence is not Presence.STOPPED]
     if not unknown:
         return Decision("stopped by the administrator", at_rest=True)
@@ -125,8 +126,8 @@ def _start(
     *,
     failed: bool,
 ) -> Decision:
-    """Stopped everywhere: start it on the target of a planned move, else on the first candidate
-    that can take it. Where nobody can, say why, of each candidate."""
+    """The group is stopped everywhere: start it on the target of a planned move, or else on the
+    first candidate that can take it. If no candidate can, give the reason for each."""
     able = [host for host, reason in why_not.items() if reason is None]
     if able:
         host = move_target if move_target in able else able[0]
@@ -147,7 +148,7 @@ def _seek_proof(
     since: float,
     now: float,
 ) -> Decision:
-    """What would bring the proof that is missing, and the words for the wait."""
+    """What would bring the missing proof, and why the group waits, in words."""
     lacking = [each for each in seen if each.host in lacks]
     probe = tuple(each.host for each in lacking if _should_probe(each, since))
     verify = rounds.to_ask(state, [each.at for each in seen], lacks, now)
@@ -156,7 +157,7 @@ def _seek_proof(
     if not silent:
         return Decision(reason, probe=probe, verify=verify, recheck_s=RECHECK_S)
     plan = rules.plan_step(state, [each.host for each in silent], now)
-    # Powering off one host proves nothing while another stays unproven.
+    # One power-off proves nothing while another host is not proven.
     others_proven = all(each.at.is_out_of_sight or _is_known_stopped(each) for each in lacking)
     fence = plan.fence if others_proven and not plan.refusals and not plan.under_way else []
     text = reason
@@ -177,14 +178,15 @@ def _seek_proof(
 
 
 def _should_probe(candidate: Candidate, since: float) -> bool:
-    """Would asking the agent now tell more? Not when it answered since, however badly."""
+    """Should the agent be asked now? Not if it has answered since then, however badly."""
     return candidate.at.ready and not candidate.answered_since(since)
 
 
 def _is_known_stopped(candidate: Candidate) -> bool:
-    """Enough to begin a fence, not to start: seen stopped over the standing connection.
+    """Was the group seen stopped there over the standing connection, or is the host proven off?
 
-    The fresh sample that a start needs is taken while the fence programs run."""
+    This is enough to begin a fence, but not for a start. The new sample that a start needs is taken
+    while the fence programs run."""
     at = candidate.at
     return at.is_proven_off or (at.ready and candidate.presence is Presence.STOPPED)
 
@@ -192,7 +194,7 @@ def _is_known_stopped(candidate: Candidate) -> bool:
 def _to_ping(
     state: ClusterState, seen: Sequence[Candidate], silent: Sequence[Candidate]
 ) -> tuple[HostId, ...]:
-    """Whose answer would show that the group has somewhere to go once a lost host is fenced."""
+    """The hosts whose answer to a ping would show that they can take the group after the fence."""
     lost = [
         each.at
         for each in silent

@@ -1,7 +1,7 @@
-"""What to do next with the resources of one group: operations that lead to what it is to be.
+"""The next operations on the resources of one group, towards what the group should be.
 
-Nothing is remembered between two plans but the resources' own state, so that it does not matter in
-which order things happened.
+Between two plans, only the resources' own state is remembered. So the order of events does not
+matter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from halo.core.model import HostId, Operation, ResourceGroup, ResourceId
 
 
 class Planner:
-    """Plans for one group on one host. What it plans counts as begun: the caller runs all of it."""
+    """Plans for one group on one host. A planned operation counts as begun: run all of them."""
 
     __slots__ = ("_epoch", "_group", "_host", "_looks", "_resources", "_sharing", "_state")
 
@@ -41,13 +41,13 @@ class Planner:
         self._looks = looks
 
     def to_run(self, now: float) -> list[Action]:
-        """The next operations of a group that is to run here: parents first, siblings side by side.
+        """The next operations of a group that should run here: parents first, siblings together.
 
-        Nothing: it runs as well as it can."""
+        An empty list means that nothing can be improved."""
         if self._nothing_is_to_be_mended():
             return self.monitors_due(now)
         actions: list[Action] = []
-        doomed: set[str] = set()  # some parent is gone, or has to go first
+        doomed: set[str] = set()  # some parent has stopped, or has to be stopped first
         self._doubt_what_was_seen_running(now)
         for state in self._resources.values():
             self._sharing.need(state)
@@ -60,7 +60,7 @@ class Planner:
         return actions
 
     def to_stop(self, now: float) -> list[Action]:
-        """The next operations of a group that is to stop here: leaves first."""
+        """The next operations of a group that should stop here: leaves first."""
         actions: list[Action] = []
         for state in reversed(self._resources.values()):
             if state.busy is not None:
@@ -78,20 +78,20 @@ class Planner:
         return actions
 
     def monitors_due(self, now: float) -> list[Action]:
-        """Monitors alone: for a group that is left as it is."""
+        """Only the monitors: for a group that HALO must not change."""
         return self._monitors_of(self._resources.values(), now)
 
     def _nothing_is_to_be_mended(self) -> bool:
-        """Does everything run, and nothing concern another group? Then a plan has only monitors."""
+        """Does everything run, without shared resources? Then a plan has only monitors."""
         return all(
             state.is_up and not state.stopped_by_script and not state.resource.shared
             for state in self._resources.values()
         )
 
     def _doubt_what_was_seen_running(self, now: float) -> None:
-        """Look again at what another look, or a report, found running after ours found it stopped.
+        """Monitor resources again that we found stopped, but that were seen running since.
 
-        Until then it is neither started nor are its dependents stopped."""
+        Until the answer, they are not started, and their dependents are not stopped."""
         seen_running = self._state.knowledge.is_seen_running
         for state in self._resources.values():
             if (
@@ -103,7 +103,7 @@ class Planner:
 
     @staticmethod
     def _is_gone(parent: ResourceState) -> bool:
-        """Do this parent's dependents have to stop, so that it can start again?"""
+        """Do the dependents of this parent have to stop, so that the parent can start again?"""
         return parent.failed is None and (
             parent.wants_restart
             or parent.stopped_by_script
@@ -114,7 +114,7 @@ class Planner:
     def _tend(
         self, state: ResourceState, parents_up: bool, doomed: bool, now: float
     ) -> list[Action]:
-        """One idle resource of a group that is to run here."""
+        """The next operation on one idle resource of a group that should run here."""
         if self._sharing.is_stopped_by_another(state):
             state.presence, state.due_at = Presence.UNKNOWN, now
             return []
@@ -135,11 +135,12 @@ class Planner:
         return self._monitors_of([state], now)
 
     def _is_out_of_the_way(self, state: ResourceState) -> bool:
-        """May a parent be stopped or started? What another group holds up does not stand in it."""
+        """Does this dependent allow a stop of its parents? Yes, if it is down, or if it is shared
+        and another group needs it."""
         return state.is_down or (state.busy is None and self._sharing.is_needed_by_others(state))
 
     def _start(self, state: ResourceState, now: float) -> list[Action]:
-        """Start a stopped resource, unless it was restarted too often by now."""
+        """Start a stopped resource, unless it was restarted too often."""
         if state.crashed:
             limits = self._state.settings
             while state.restarts and now - state.restarts[0] > limits.restart_window_s:

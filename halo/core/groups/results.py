@@ -1,6 +1,6 @@
 """What the result of an operation means for its resource.
 
-What follows from that for the group, and what is done next, is the machine's to say.
+The machine decides what this means for the group, and what to do next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def shows_present(result: OperationResult) -> bool:
 
 
 def is_as_before(state: ResourceState, result: OperationResult) -> bool:
-    """It ran and it runs: nearly every monitor."""
+    """Did the resource run before, and does it run now? Nearly every monitor says so."""
     return (
         state.presence is Presence.RUNNING
         and state.bad_monitors == 0
@@ -37,10 +37,10 @@ def monitored(
 ) -> str | None:
     """Take in the result of a monitor, or a report.
 
-    Returns why the stop before it has failed, where the monitor shows that it has."""
+    If the monitor shows that the stop before it failed, returns why; else None."""
     state.in_doubt = False
     if result.outcome is not Outcome.COMPLETED:
-        # It proves nothing and a restart may hang as well: Error, and monitoring goes on.
+        # It proves nothing, and a restart may hang, too: Error, and monitoring continues.
         state.presence = Presence.ERROR
         return None
     if is_present(result.code):
@@ -49,7 +49,7 @@ def monitored(
             state.stopped_by_script = False
             return "the stop reported success, but the resource still runs"
         state.presence = Presence.RUNNING
-        if not state.wants_restart:  # it had not stopped, or somebody else started it
+        if not state.wants_restart:  # it had not stopped, or somebody else started it again
             state.crashed, state.crash = False, ""
         return None
     if result.code == OcfCode.NOT_RUNNING:
@@ -61,7 +61,7 @@ def monitored(
     if state.bad_monitors < BAD_MONITORS_BEFORE_RESTART or state.failed is not None:
         return None
     if state.stopped_by_script:
-        # Another stop would tell no more: without this, a broken monitor stops it for ever.
+        # Another stop would not help. Without this, a broken monitor would cause endless stops.
         return f"the stop reported success, but the monitor failed: {describe(result)}"
     if not is_needed_by_others(state):
         state.wants_restart = True
@@ -86,18 +86,18 @@ def _note_crash(state: ResourceState, how: str) -> None:
 
 
 def started(state: ResourceState, result: OperationResult) -> str | None:
-    """Take in the result of a start. Returns why it failed; None: it runs."""
+    """Take in the result of a start. Returns why it failed; None if the resource runs."""
     if result.outcome is Outcome.COMPLETED and result.code == OcfCode.SUCCESS:
         state.presence = Presence.RUNNING
         state.bad_monitors = 0
         return None
     state.presence = Presence.ERROR
-    state.wants_restart = True  # what a failed start left behind has to go
+    state.wants_restart = True  # a failed start may have left something running
     return describe(result)
 
 
 def stopped(state: ResourceState, result: OperationResult, now: float) -> str | None:
-    """Take in the result of a stop. Returns why it failed; None: a monitor has to bear it out."""
+    """Take in the result of a stop. Returns why it failed; None: a monitor has to confirm it."""
     if result.outcome is Outcome.COMPLETED and result.code in (
         OcfCode.SUCCESS,
         OcfCode.NOT_RUNNING,
@@ -113,7 +113,7 @@ def stopped(state: ResourceState, result: OperationResult, now: float) -> str | 
 
 
 def left_alone(state: ResourceState, why: str) -> None:
-    """Its stop failed: it counts as what it is, and is left alone until cleanup."""
+    """A stop failed: the resource counts as running or in error. Do not touch it until cleanup."""
     state.failed = why
     state.wants_restart = False
     state.due_at = 0.0

@@ -1,4 +1,4 @@
-"""What a group owes to others that need the same shared resources on the same host."""
+"""How a group respects other groups that need the same shared resources on the same host."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import holds
 
 OTHERS_POLL_S = 0.25
-"""How soon it is looked again whether other groups of a shared resource were looked at here."""
+"""How soon to check again whether the other groups of a shared resource were probed here."""
 
 
 class Sharing:
-    """One group's needs of shared resources on one host. All of it is true of those alone."""
+    """One group's needs of shared resources on one host. Other resources are not concerned."""
 
     __slots__ = ("_group", "_host", "_state", "look_again_at")
 
@@ -21,26 +21,27 @@ class Sharing:
         self._state = state
         self._group = group
         self._host = host
-        self.look_again_at = float("inf")  # a stop waits for a look at other groups
+        self.look_again_at = float("inf")  # a stop waits until other groups were probed
 
     def need(self, state: ResourceState) -> None:
-        """Register that the group needs it here: before its first start, and while it runs."""
+        """Register that the group needs the resource here, before its first start and while it
+        runs."""
         if state.resource.shared:
             state.released = False
             self._state.needs.need(state.resource.id, self._host, self._group.id)
 
     def begin_restart(self, state: ResourceState) -> None:
-        """It is stopped now, to be started again; other groups' starts of it wait."""
+        """The resource is being stopped for a restart. Other groups' starts of it wait."""
         if state.resource.shared:
             self._state.needs.release(state.resource.id, self._host, self._group.id)
 
     def stop_ended(self, state: ResourceState) -> None:
-        """A stop of it has ended, or will never be told of: those who wait may go on."""
+        """A stop of the resource has ended, or its end will never be known: others may start it."""
         if state.resource.shared:
             self._state.needs.stop_ended(state.resource.id, self._host)
 
     def release(self, state: ResourceState) -> bool:
-        """Let go of a shared resource; True when it has to be stopped now."""
+        """Release a shared resource. True: it has to be stopped now."""
         name = state.resource.id
         last = self._state.needs.release(name, self._host, self._group.id)
         if last and self.is_needed_by_others(state):
@@ -49,7 +50,7 @@ class Sharing:
         return last
 
     def is_stopped_by_another(self, state: ResourceState) -> bool:
-        """Is another group's stop of this shared resource under way? Its end is told by a poke."""
+        """Is another group's stop of this shared resource under way? A poke follows at its end."""
         return (
             state.resource.shared
             and state.busy is None
@@ -57,11 +58,11 @@ class Sharing:
         )
 
     def is_needed_by_others(self, state: ResourceState) -> bool:
-        """Does another group need this shared resource here, registered or seen running?
+        """Does another group need this shared resource here? It does if it has registered its need,
+        or if HALO does not act on it here and it is seen running.
 
-        What is seen counts for groups alone that nobody acts on here. One that is acted on has
-        registered, or let go: of two that stop side by side, the last would else leave it running
-        for the sake of the first, whose root is still being stopped."""
+        A group that HALO acts on here registers and releases its needs itself. If it counted as
+        running while it stops, two groups that stop together would leave the resource running."""
         if not state.resource.shared:
             return False
         needed = self._state.needs.needed_by(state.resource.id, self._host)
@@ -71,8 +72,8 @@ class Sharing:
         return any(presence(group, self._host) is Presence.RUNNING for group in self._others(state))
 
     def awaits_a_look(self, state: ResourceState, now: float) -> bool:
-        """Was another group of this shared resource not looked at here yet? It may run, and need
-        it. Every monitor has a deadline, so that this ends."""
+        """Is there another group of this shared resource that was not probed here yet? It may run,
+        and need the resource. The wait ends, because every monitor has a deadline."""
         waits = state.resource.shared and any(
             seen.presence is Presence.UNKNOWN and seen.first(Presence.ERROR) is None
             for seen in (self._state.candidate(group, self._host) for group in self._others(state))
@@ -82,7 +83,7 @@ class Sharing:
         return waits
 
     def _others(self, state: ResourceState) -> list[ResourceGroup]:
-        """The other groups of a shared resource that nobody acts on here."""
+        """The other groups of a shared resource on which HALO does not act here."""
         return [
             group
             for group in self._state.groups_of(self._host)

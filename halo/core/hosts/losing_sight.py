@@ -1,8 +1,9 @@
 """When silence becomes a verdict: heartbeats and connection attempts in, "declared lost" out.
 
-The verdict needs a whole loss budget since the last sign of life, at least two probes sent in it,
-and none of them answered. When the loop itself ran late the count starts afresh, since answers may
-lie unread in our own sockets; so it does after a probe that could not even be sent.
+A verdict needs three things: the loss budget has passed since the last sign of life, at least two
+probes were sent in that time, and none of them was answered. If the event loop ran late, the count
+starts again, because answers may lie unread in our own sockets. It also starts again after a probe
+that could not be sent.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from halo.core.model import Settings
 
 PROBES_BEFORE_VERDICT = 2
 HEARTBEATS_PER_BUDGET = 3
-"""Heartbeats are sent at least this often within one loss budget: of three one may be under way."""
+"""Heartbeats are sent at least this often in one loss budget: one of three may be under way."""
 
 ATTEMPTS_PER_BUDGET = 4
-"""The same of attempts to connect, which take a while each."""
+"""The same for connection attempts, which take some time each."""
 
 LATE_S = 0.25
-"""The loop ran late when a timer fired this long after its time (or half the budget, if less)."""
+"""The loop ran late if a timer fired this late (or half the budget late, if that is less)."""
 
 
 def heartbeat_period_s(settings: Settings) -> float:
-    """How often a heartbeat is sent."""
+    """The time between two heartbeats."""
     return min(settings.heartbeat_interval_s, settings.loss_budget_s / HEARTBEATS_PER_BUDGET)
 
 
@@ -45,7 +46,7 @@ class LossDetector:
         self._unanswered = 0
 
     def begin_afresh(self, now: float) -> None:
-        """What was sent does not count: it may never have left, or answers may lie unread."""
+        """Probes so far do not count: they may not have left, or their answers may lie unread."""
         self._silent_since = max(now, self._silent_since)
         self._unanswered = 0
 
@@ -55,10 +56,11 @@ class LossDetector:
             self.begin_afresh(now)
 
     def excuse(self, since: float, now: float) -> None:
-        """From `since` until `now` it was ours to speak: that time is no silence of the host's.
+        """From `since` until `now` the manager kept the host waiting. That time does not count as
+        silence of the host.
 
-        The count goes on from there. Were it begun afresh, hosts that hang in such numbers that
-        each attempt has to wait would never be lost."""
+        The count continues after that. If it started again, hosts would never be lost when so many
+        of them hang that each attempt has to wait."""
         self._silent_since += max(0.0, now - max(since, self._silent_since))
 
     def sent(self) -> None:
@@ -76,5 +78,5 @@ class LossDetector:
         return self._silent_since + self._budget_s
 
     def is_suspect(self, now: float, period_s: float) -> bool:
-        """Is an answer overdue, if not yet for long enough?"""
+        """Is an answer overdue, but not for long enough for a verdict?"""
         return self._unanswered > 0 and now - self._silent_since > 1.5 * period_s

@@ -1,8 +1,8 @@
 """The host task's decisions: tokens and connection events in, children to start or revoke out.
 
-A host is connected, leaving (the connection is gone, and children still hold tokens), or
-disconnected. Tokens live in exactly one of: an inbox message, a child, a message to the desk. A
-token that arrives when nothing can be managed here goes straight home.
+A host is connected, leaving (the connection is gone, but children still hold tokens), or
+disconnected. A token is always in exactly one place: an inbox message, a child, or a message to the
+desk. If a token arrives when nothing can be managed here, it goes home at once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManageOrder:
-    """Manage a group here. `since`: when the decision to start began, for the proof (S1).
+    """Manage a group here. `since` is when the decision to start began, for the proof (S1).
 
-    `epoch`: the connection the decision was made over; over another one it is void."""
+    `epoch` is the connection for which the decision was made. For another one it is not valid."""
 
     epoch: int
     since: float
@@ -72,7 +72,7 @@ class ChildLeft:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A group is to be decided afresh: its task shall give the token back."""
+    """A group has to be decided again: its task must give the token back."""
 
     group: GroupId
     why: str
@@ -111,7 +111,7 @@ class SendHome:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """No token is left here after a lost connection: the link may connect again."""
+    """After a lost connection, no token is left here: the link may connect again."""
 
 
 Action: TypeAlias = StartChild | RevokeChild | SendHome | Released

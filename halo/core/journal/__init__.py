@@ -1,1 +1,1 @@
-"""What is written down, and what is remembered of it."""
+"""The journal's records, and the memory that is made of them."""

@@ -1,4 +1,4 @@
-"""The one fold: what each record changes in what is remembered.
+"""The one fold: how each record changes the memory.
 
 The same fold runs at start-up, at run time and on a replica. Each kind of record has one small
 handler in :data:`HANDLERS`, or is named in :data:`CHANGES_NOTHING`.
@@ -33,7 +33,7 @@ NOT_SHOWN = frozenset(
         Event.SNAPSHOT,
     }
 )
-"""Events that an operator is not shown: they are the manager's own notes."""
+"""Events that are not shown to an operator: they are the manager's own notes."""
 
 CHANGES_NOTHING = frozenset(
     {
@@ -44,11 +44,11 @@ CHANGES_NOTHING = frozenset(
         Event.DEFECT,
     }
 )
-"""Events for the operator alone: no memory of a host, a group or the cluster depends on them."""
+"""Events for the operator only: no memory of a host, a group or the cluster depends on them."""
 
 
 def apply(remembered: Remembered, record: Record) -> None:
-    """Fold one record in. Raises StateError for data this version does not understand."""
+    """Fold one record in. Raises StateError for data that this version does not understand."""
     try:
         if record.event not in CHANGES_NOTHING:
             HANDLERS[record.event](remembered, record)
@@ -207,7 +207,7 @@ def _start_failed(remembered: Remembered, record: Record) -> None:
 
 
 def _leave_alone(remembered: Remembered, record: Record) -> None:
-    """A record that names a resource and a host: it is not started there until cleanup."""
+    """The resource of this record is not started on the record's host until cleanup."""
     resource = record.data.get("resource")
     if resource:
         remembered.leave_alone(record.object, resource, record.data["host"], record.comment)

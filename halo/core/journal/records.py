@@ -1,8 +1,8 @@
-"""What is written down: the events that there are, and one record of each.
+"""The records of the journal, and the events that they are about.
 
-A record carries HALO's five fields: time, event, object, comment, and data that the fold
-(:mod:`halo.core.journal.fold`) alone reads. Every later release must understand what this one
-wrote, so a name or a field here is never given another meaning.
+A record has HALO's five fields: time, event, object, comment, and data. Only the fold
+(:mod:`halo.core.journal.fold`) reads the data. Every later release must understand the records of
+this one. So never give a name or a field another meaning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halo.core.errors import StateError
 
 
 class Event(StrEnum):
-    """The names of what can happen; the first six are those of HALO's state file."""
+    """The names of all events. The first six are those of HALO's state file."""
 
     MANAGE = "manage"
     UNMANAGE = "unmanage"
@@ -33,18 +33,18 @@ class Event(StrEnum):
     ERROR = "error"
     CLEANUP = "cleanup"
     START_FAILED = "start-failed"
-    RESTARTED = "restarted"  # a resource of it that had stopped, or gone bad, by itself
+    RESTARTED = "restarted"  # a resource of the group that had stopped or failed by itself
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
-    AT_REST = "at-rest"  # of a group that is to stay stopped: whether it is known to be so
-    CONFIG = "config"  # which groups came into the config, and which are gone from it
+    AT_REST = "at-rest"  # whether a group that should stay stopped is known to be stopped
+    CONFIG = "config"  # which groups were added to the config, and which were removed
 
     CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
     DISCONNECT = "disconnect"
-    RECONNECT = "reconnect"  # greeted; its word does not count yet
+    RECONNECT = "reconnect"  # greeted; what it says does not count yet
     SUSPECT = "suspect"  # an answer is overdue
-    ANSWERS = "answers"  # it does again
-    NOT_OFF = "not-off"  # fenced, and a sign of life since: it counts as off no more
-    RETURN = "return"  # it was away, and is ready again: told once
+    ANSWERS = "answers"  # it answers again
+    NOT_OFF = "not-off"  # fenced, but a sign of life came since: it does not count as off any more
+    RETURN = "return"  # it was away, and is ready again; written once
     FENCE_INTENT = "fence-intent"
     FENCE_FAILED = "fence-failed"
     FENCE_CANCEL = "fence-cancel"
@@ -53,14 +53,14 @@ class Event(StrEnum):
 
     FREEZE = "freeze"
     THAW = "thaw"
-    CLEAR_EVENTS = "clear-events"  # those before it are history
+    CLEAR_EVENTS = "clear-events"  # earlier events are history
     SNAPSHOT = "snapshot"
     DEFECT = "defect"  # the manager ended itself
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of the journal. `at` is seconds since the epoch, for people alone."""
+    """One line of the journal. `at` is seconds since the epoch, and only for people."""
 
     at: float
     event: Event
@@ -80,7 +80,7 @@ class Record:
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Record:
-        """Read one record; raises StateError for one this version does not understand."""
+        """Read one record. Raises StateError if this version does not understand it."""
         try:
             return Record(
                 at=float(raw["at"]),
@@ -94,7 +94,7 @@ class Record:
 
 
 def not_understood(raw: Mapping[str, Any], error: Exception) -> StateError:
-    """The error of a record that another version wrote, as :meth:`Record.to_json` gives it."""
+    """The error for a record of another version. `raw` is what :meth:`Record.to_json` gives."""
     return StateError(
         f"the journal holds a record that this version does not understand: {raw!r} "
         f"({error!r}); start the version that wrote it, or restore an older copy"

@@ -1,6 +1,6 @@
-"""What is remembered across restarts of the manager: the values that the fold makes of all records.
+"""The memory across restarts of the manager: the values that the fold makes of all records.
 
-Nothing changes a :class:`Remembered` but :mod:`halo.core.journal.fold`. Everyone else reads it.
+Only :mod:`halo.core.journal.fold` changes a :class:`Remembered`. All others read it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceId
 
 EVENTS_KEPT = 1000
-"""How many events an operator can look back on."""
+"""How many events are kept for an operator."""
 
 
 class ErrorKind(StrEnum):
     """What an error of a group forbids until `cleanup`."""
 
     SECOND_COPY = "second-copy"  # no action at all
-    STOP_FAILED = "stop-failed"  # no move; the resource is left alone
-    RESTART_LIMIT = "restart-limit"  # the resource is left alone
+    STOP_FAILED = "stop-failed"  # no move; the resource is not touched
+    RESTART_LIMIT = "restart-limit"  # the resource is not touched
 
 
 class Lifecycle(StrEnum):
-    """Where a host stands, as far as was written down."""
+    """The state of a host, as the journal has it."""
 
     UNSEEN = "unseen"
     READY = "ready"
@@ -45,7 +45,7 @@ class HostTransition:
     state: Lifecycle = Lifecycle.UNSEEN
     at: float = 0.0
     reason: str = ""
-    away: bool = False  # it was lost from sight, and is not ready again
+    away: bool = False  # it went out of sight, and is not ready again
 
     def to_json(self) -> dict[str, Any]:
         """The transition as JSON-ready data."""
@@ -59,17 +59,17 @@ class RememberedHost:
     active: bool = True
     fenced: bool = False  # fenced, and not reset since
     fenced_at: float | None = None
-    powered_off: bool = False  # a fence was confirmed and the host was not heard of since
+    powered_off: bool = False  # a fence was confirmed, and the host gave no sign of life since
     off_level: int | None = None  # the fence level that confirmed it, from 1
     off_agents: list[str] = field(default_factory=list)  # of its devices: the config may change
     fence_intent: str | None = None  # the reason of an intent without an outcome
-    fence_automatic: bool | None = None  # was the last intent our own? None: not written down
-    fence_cancelled: bool = False  # by the administrator: not fenced by itself before it answers
+    fence_automatic: bool | None = None  # was the last intent automatic? None: not recorded
+    fence_cancelled: bool = False  # by the administrator: no automatic fence before it answers
     connected: bool = False
-    seen: bool = False  # was connected since its last reset
-    rebooted: bool = False  # `on_loss: reboot` was used up
-    reboot_owed: bool = False  # it was powered off by `on_loss: reboot`, and not on again
-    distrusted: str | None = None  # why its fence device is not believed
+    seen: bool = False  # it was connected since its last reset
+    rebooted: bool = False  # `on_loss: reboot` was used, and there was no reset since
+    reboot_owed: bool = False  # `on_loss: reboot` powered it off, but has not powered it on yet
+    distrusted: str | None = None  # why HALO does not trust its fence device
     boot_id: str = ""  # of its last connection
 
     def to_json(self) -> dict[str, Any]:
@@ -87,9 +87,9 @@ class RememberedGroup:
     error: str | None = None
     error_kind: ErrorKind | None = None
     start_failures: dict[HostId, str] = field(default_factory=dict)
-    left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # why, where
-    comment: str = ""  # the administrator's last word on it
-    at_rest: bool = False  # to stay stopped, and seen so on every candidate
+    left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # with the reason
+    comment: str = ""  # of the administrator's last order
+    at_rest: bool = False  # it should stay stopped, and was seen stopped on every candidate
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
@@ -110,16 +110,16 @@ class Remembered:
         self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
         self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
-        self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, and not known to be stopped
+        self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, not known to be stopped
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
-        self._leave_alone_some: set[GroupId] = set()  # and perhaps groups that do so no more
+        self._leave_alone_some: set[GroupId] = set()  # may hold groups that no longer do
 
     def host(self, host: HostId) -> RememberedHost:
-        """The memory of one host, new when nothing was recorded of it."""
+        """The memory of one host. It is new if nothing was recorded of the host."""
         return self.hosts.setdefault(host, RememberedHost())
 
     def group(self, group: GroupId) -> RememberedGroup:
-        """The memory of one group, new when nothing was recorded of it."""
+        """The memory of one group. It is new if nothing was recorded of the group."""
         return self.groups.setdefault(group, RememberedGroup())
 
     def lifecycle(self, host: HostId) -> HostTransition:
@@ -132,12 +132,12 @@ class Remembered:
         self.group(group).left_alone.setdefault(host, {})[resource] = why
 
     def nothing_hangs_on(self, host: HostId) -> None:
-        """No group leaves anything alone on that host any more."""
+        """Nothing hangs on that host any more: no group leaves a resource alone there."""
         for name in self._leave_alone_some:
             self.group(name).left_alone.pop(host, None)
 
     def snapshot(self, at: float) -> Record:
-        """One record from which :meth:`restore` makes this very state."""
+        """One record from which :meth:`restore` makes the same state."""
         return Record(
             at=at,
             event=Event.SNAPSHOT,
@@ -154,10 +154,10 @@ class Remembered:
         )
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Become what the data of a :meth:`snapshot` say; they keep what is theirs.
+        """Become what the data of a :meth:`snapshot` say. The data are copied, not shared.
 
         Raises KeyError, ValueError, TypeError or AttributeError for data of another version, and
-        StateError for an event of one."""
+        StateError for an event of another version."""
         self.hosts = {name: RememberedHost(**host) for name, host in data["hosts"].items()}
         self.groups = {}
         for name, raw in data["groups"].items():
@@ -175,8 +175,9 @@ class Remembered:
         self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
 
     def adopt(self, other: Remembered) -> None:
-        """Become what `other` is, sharing nothing that changes. What is equal stays as it is: with
-        ten thousand groups nearly all are, and the event loop waits meanwhile."""
+        """Become equal to `other`, without sharing anything that changes. Parts that are equal
+        already stay as they are. With ten thousand groups nearly all are, and the event loop waits
+        meanwhile."""
         _adopt_all(self.hosts, other.hosts)
         _adopt_all(self.groups, other.groups)
         self._leave_alone_some = set(other._leave_alone_some)

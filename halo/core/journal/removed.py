@@ -1,8 +1,8 @@
-"""Groups that were removed from the config while they may have run: nobody looks after them.
+"""Groups that were removed from the config while they may have run: HALO does not monitor them.
 
-The journal remembers which groups the config had. One that is gone, and was not known to be stopped
-when it was last looked at, is named until it is back in the config, or until the operator says that
-it is stopped: without its resources in the config the manager cannot see that by itself.
+The journal remembers which groups the config had. If a removed group was not known to be stopped,
+the status names it until it is back in the config, or until the operator confirms that it is
+stopped. The manager cannot see that by itself, because the config lacks the group's resources.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAMED = 8
 
 
 def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | None:
-    """The data of a record `config` that brings the memory up to this config; None: it is so."""
+    """The data of a record `config` that brings the memory up to this config; None: not needed."""
     now = {group.id: group.candidates for group in cluster.groups.values()}
     before = remembered.configured
     if now == before:
@@ -33,7 +33,7 @@ def where_it_may_run(hosts: tuple[HostId, ...]) -> str:
 
 
 def notices(removed: dict[GroupId, tuple[HostId, ...]]) -> list[str]:
-    """What an operator has to be told of groups that were removed."""
+    """What an operator has to know about groups that were removed from the config."""
     told = [
         f"{name} was removed from the config and may still run on {where_it_may_run(hosts)}, where "
         "HALO does not monitor it; make sure that it is stopped and run "

@@ -1,1 +1,1 @@
-"""What decisions ask of the facts, by subject: pure functions that change nothing."""
+"""Questions about the state that decisions ask, by subject: pure functions that change nothing."""

@@ -31,27 +31,26 @@ def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
 
 
 def able(state: ClusterState, seen: Iterable[Candidate]) -> list[Candidate]:
-    """Which of these candidates could take their group now."""
+    """Which of these candidates can take their group now."""
     return [candidate for candidate in seen if unavailable(state, candidate) is None]
 
 
 def available(state: ClusterState, group: ResourceGroup, besides: HostId) -> list[Candidate]:
-    """Which other candidates could take the group now, in order of preference."""
+    """Which other candidates can take the group now, in order of preference."""
     return able(
         state, [state.candidate(group, host) for host in group.candidates if host != besides]
     )
 
 
 def has_reported(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
-    """Was every resource of the group looked at over the standing connection?"""
+    """Was every resource of the group probed over the standing connection?"""
     return state.candidate(group, host).has_reported
 
 
 def is_being_looked_at(
     state: ClusterState, group: ResourceGroup, besides: HostId | None = None
 ) -> bool:
-    """Does some candidate in sight, `besides` one, owe a first answer on the group, since it was
-    forgotten?"""
+    """Does a candidate in sight, other than `besides`, still owe a first answer on the group?"""
     return any(
         candidate.host != besides
         and candidate.at.ready

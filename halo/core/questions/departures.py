@@ -12,8 +12,8 @@ def departure_reason(
 ) -> str | None:
     """Why a group managed on `host` has to stop there; None when it may stay.
 
-    `begun`: something of it was stopped for that already. A departure is not begun where the
-    group could start nowhere afterwards; one that is begun minds no monitor that fails."""
+    `begun`: a resource was stopped for this departure already. A departure begins only if the group
+    could start on another host afterwards. After that, a failing monitor does not end it."""
     memory = state.memory_of(group)
     if not memory.wanted:
         return "stopped by the administrator"

@@ -1,4 +1,4 @@
-"""When nothing at all may be done to a group (S4, S9)."""
+"""When HALO may not act on a group at all (S4, S9)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from halo.core.model import HostId, ResourceGroup
 
 
 def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
-    """Why nothing at all may be done to a group now (S4, S9); None when it may."""
+    """Why HALO may not act on a group at all now (S4, S9); None if it may."""
     standing = standing_hold(state, group)
     if standing is not None:
         return standing
@@ -20,8 +20,8 @@ def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
 
 
 def standing_hold(state: ClusterState, group: ResourceGroup) -> str | None:
-    """Like :func:`hold_reason`, but for what is seen of the group: of one that is seen nowhere it
-    is all there is to ask."""
+    """Like :func:`hold_reason`, but without the reasons that depend on where the group is seen. For
+    a group that is seen nowhere, the two are the same."""
     memory = state.memory_of(group)
     if state.observe_only:
         return "observe mode: the manager takes no action"
@@ -40,8 +40,8 @@ def standing_hold(state: ClusterState, group: ResourceGroup) -> str | None:
 def second_copy_out_of_sight(
     state: ClusterState, group: ResourceGroup, seen_on: HostId
 ) -> str | None:
-    """Seen here, and last seen running on a host that can neither be asked nor is proven off: to
-    complete the group here, or to start it again, may be to start it twice (S1, S9)."""
+    """Why the group may not be completed on `seen_on`: it was last seen running on another host,
+    too, which is not proven off. A start here could be a second start (S1, S9)."""
     for candidate in state.candidates_of(group):
         host, at = candidate.host, candidate.at
         if host == seen_on or at.power_proof is not None:

@@ -1,6 +1,6 @@
-"""Is a group proven stopped, so that it may be started elsewhere (S1)? What is missing, in words.
+"""Is a group proven stopped, so that it may be started elsewhere (S1)? If not, what is missing?
 
-:func:`start_refusal` is the one gate of every start.
+Every start must pass :func:`start_refusal`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import holds
 
 SLOW_DEVICE_S = 5.0
-"""A fence device that takes longer to answer is worth a word to whoever waits for it."""
+"""If a fence device took longer than this to answer, the reason for the wait says so."""
 
 
 def obstacle(
     state: ClusterState, group: ResourceGroup, leaving: HostId, now: float = 0.0
 ) -> str | None:
-    """Why the group could start nowhere once it has stopped on `leaving`: another candidate could
-    not be proven stopped (S1). None when nothing stands in the way.
+    """Why the group could not start anywhere after it has stopped on `leaving`: it could not be
+    proven stopped on another candidate (S1). None if there is no obstacle.
 
-    `now`: also where a power proof is too old that nobody could renew."""
+    With `now`, an old power proof that nobody can renew is an obstacle, too."""
     for candidate in state.candidates_of(group):
         host, at = candidate.host, candidate.at
         if host == leaving:
@@ -62,7 +62,7 @@ def _needs_vouching(host: HostId) -> str:
 def lacking(
     state: ClusterState, seen: Iterable[Candidate], since: float, now: float
 ) -> dict[HostId, str]:
-    """On which of these candidates the group is not proven stopped, and what is missing."""
+    """The candidates on which the group is not proven stopped, and what is missing."""
     return {
         candidate.host: lack
         for candidate in seen
@@ -71,9 +71,9 @@ def lacking(
 
 
 def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: float) -> str | None:
-    """What is missing to prove the group stopped on this candidate; None when it is proven.
+    """What is missing to prove the group stopped on this candidate; None if it is proven.
 
-    `since`: when the decision to start began; a monitor's word must be younger (S1)."""
+    `since` is when the decision to start began. Only later monitors are proof (S1)."""
     host, at = candidate.host, candidate.at
     if at.fence_phase is FencePhase.RUNNING:
         return f"{host} is being fenced"
@@ -107,7 +107,7 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
 
 
 def may_ask_device(state: ClusterState, host: HostId) -> bool:
-    """Is there a fence device that would be believed?"""
+    """Does the host have a fence device that HALO trusts?"""
     has_device = bool(state.host_config(host).fence_levels)
     return has_device and state.memory_of_host(host).distrusted is None
 
@@ -115,7 +115,7 @@ def may_ask_device(state: ClusterState, host: HostId) -> bool:
 def start_refusal(
     state: ClusterState, group: ResourceGroup, host: HostId, epoch: int, since: float, now: float
 ) -> str | None:
-    """The gate every start passes, in the step that sends it (S1, S4); None lets it pass."""
+    """Why this start is refused (S1, S4); None if it may be sent. Ask in the step that sends it."""
     at = state.hosts[host]
     if not at.ready or at.epoch != epoch:
         return f"{host} is not connected any more"
@@ -126,7 +126,7 @@ def start_refusal(
     if elsewhere:
         return f"the group is seen running on {', '.join(elsewhere)}"
     if state.knowledge.root_seen(group, host, epoch):
-        # It may have stopped since, and what held it while it ran holds it still.
+        # The group may have stopped since. A hold that was valid while it ran is still valid.
         return holds.second_copy_out_of_sight(state, group, host)
     for other in state.candidates_of(group):
         if other.host != host:

@@ -1,4 +1,4 @@
-"""Who fell silent together: a storm speaks for trouble in the manager's own network (S5)."""
+"""Which hosts fell silent together: a storm suggests a fault in the manager's own network (S5)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from halo.core.model import HostId
 def suspects_with(state: ClusterState, host: HostId) -> list[HostId]:
     """Every host, `host` among them, that fell silent within one sliding window with it.
 
-    A host that was fenced meanwhile still counts; one that answered again does not."""
+    A host that was fenced meanwhile still counts. A host that answered again does not count."""
     own = state.hosts[host]
     onset = own.suspect_at if own.suspect_at is not None else own.lost_at
     if onset is None:
         return []
     window = state.settings.storm_window_s
-    # One whose silence counts for nothing to others is judged by it all the same.
+    # The silence of `host` itself always counts here, even if it does not count for others.
     near = sorted(
         [(onset, host)]
         + [
@@ -37,8 +37,8 @@ def suspects_with(state: ClusterState, host: HostId) -> list[HostId]:
 def just_back(state: ClusterState, host: HostId, now: float) -> list[HostId]:
     """Hosts that were silent together with this one and have just come back.
 
-    When the manager's own network is mended, hosts come back one after the other, and the
-    last ones must not look like the only ones that are lost."""
+    When the manager's own network is repaired, hosts come back one after the other. The last hosts
+    to come back must not look like the only lost ones."""
     own = state.hosts[host]
     onset = own.suspect_at if own.suspect_at is not None else own.lost_at
     if onset is None:

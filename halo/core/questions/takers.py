@@ -1,4 +1,4 @@
-"""Who could take the groups of a host that is lost, or is to be powered off (S5)."""
+"""Which hosts can take the groups of a host that is lost or will be powered off (S5)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from halo.core.questions import candidates, proof
 
 
 def takers(able: Iterable[Candidate], lost: HostState) -> list[HostId]:
-    """Which of these, that are able, could take their group from `lost`: heard of since the
-    verdict."""
+    """Which of these able candidates can take their group from `lost`: those that answered since
+    the verdict."""
     verdict = lost.lost_at
     return [c.host for c in able if verdict is None or c.at.answered_at > verdict]
 
 
 def awaiting_ping(able: Sequence[Candidate], lost: HostState) -> list[HostId]:
-    """Which of these, that are able, could take their group from `lost` once they answer a ping
+    """Which of these able candidates can take their group from `lost` if they answer a ping that is
     sent now."""
     heard = takers(able, lost)
     return [candidate.host for candidate in able if candidate.host not in heard]
 
 
 def why_no_taker(state: ClusterState, groups: Sequence[ResourceGroup], lost: HostId) -> str | None:
-    """Why none of these groups has a candidate to take it from `lost` now; None when one has."""
+    """Why no candidate can take any of these groups from `lost` now; None if one can."""
     at, awaited = state.hosts[lost], set[HostId]()
     for group in groups:
         able = candidates.available(state, group, besides=lost)
@@ -41,7 +41,7 @@ def why_no_taker(state: ClusterState, groups: Sequence[ResourceGroup], lost: Hos
 def nobody_takes(
     state: ClusterState, groups: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
 ) -> str:
-    """No candidate can take `what` from `lost`, and of each candidate why."""
+    """Says that no candidate can take `what` from `lost`, with the reason for each candidate."""
     others = [
         state.candidate(group, host)
         for group in groups
@@ -49,7 +49,7 @@ def nobody_takes(
         if host != lost
     ]
     why = [reason for c in others if (reason := candidates.unavailable(state, c)) is not None]
-    if not why:  # somebody could, but it could not be proven that nobody else runs it
+    if not why:  # a candidate is available, but proof about the others would be missing
         why = [reason for g in groups if (reason := proof.obstacle(state, g, lost)) is not None]
     text = f"no other host can take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text

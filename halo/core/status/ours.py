@@ -37,9 +37,9 @@ def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> 
 def parts(
     state: ClusterState, version: str, now: float, wall_now: float
 ) -> Iterator[tuple[str, Any]]:
-    """The status in parts, a key and its value, or some more rows of the key's list.
+    """The status in parts. A part is a key with its value, or with further rows of the key's list.
 
-    The caller may let the state change between two parts: each is of one moment."""
+    The state may change between two parts. Each part shows one moment."""
     for key in ("resources", "groups", "hosts", "events"):
         yield key, []
     listed: set[str] = set()
@@ -126,7 +126,7 @@ def _resource(
 
 
 def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dict[str, Any]:
-    """The row of a shared resource: what `row` says of one of its groups, said of all of them."""
+    """The row of a shared resource for all its groups, made from the `row` for one of them."""
     groups = state.cluster.groups_of_shared[resource.id]
     if len(groups) == 1:
         return row
@@ -154,7 +154,7 @@ def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dic
 
 
 def shown_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Parameters without what looks like a secret."""
+    """Parameters without values that look like secrets."""
     return {name: "***" if is_secret_name(name) else value for name, value in parameters.items()}
 
 
@@ -171,7 +171,7 @@ def _overall(homes: Iterable[HostId], statuses: list[str], running: list[HostId]
 def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
     memory, at = state.memory_of(group), state.groups[group.id]
     exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
-    host = next(iter(exclusive), at.managed_on)  # what is held may run where nobody manages it
+    host = next(iter(exclusive), at.managed_on)  # a held group may run where no host manages it
     status = ERROR if memory.error is not None else _status_of_all(rows, host)
     under_way, unable = _under_way(state, group), _cannot_take(state, group, host)
     return {
@@ -197,7 +197,7 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
 
 
 def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
-    """The starts and stops that were sent and are not answered, in words."""
+    """The starts and stops that were sent but not answered, in words."""
     found = []
     for host in group.candidates:
         operations = state.hosts[host].operations
@@ -211,7 +211,7 @@ def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
 def _cannot_take(
     state: ClusterState, group: ResourceGroup, besides: HostId | None
 ) -> dict[HostId, str]:
-    """Which candidates in sight could not take it over, and why, for as long as nobody helps."""
+    """The candidates in sight that cannot take the group until somebody repairs them, and why."""
     failures = state.memory_of(group).start_failures
     reasons = {}
     for host in group.candidates:
@@ -223,7 +223,7 @@ def _cannot_take(
 
 
 def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
-    """A group's status; what it shares counts on its own host alone, and only while it runs."""
+    """A group's status. Shared resources count only on the group's host, and only while it runs."""
     statuses = {row["status"] for row in rows if not row["shared"]}
     if ERROR in statuses:
         return ERROR
@@ -244,15 +244,15 @@ def _group_comments(
     under_way: list[str],
     unable: dict[HostId, str],
 ) -> list[str]:
-    """What an operator has to know of a group: why it waits, what failed, and the way out."""
+    """What an operator has to know of a group: why it waits, what failed, and what to do."""
     memory, at = state.memory_of(group), state.groups[group.id]
     failures = [memory.error or "", *memory.start_failures.values()]
     if at.managed_on is None:
         comments = [at.comment, *failures]
-        if status == UNKNOWN:  # a group that is held says why, not what is unknown
+        if status == UNKNOWN:  # a held group tells only why it is held
             comments += [row["comment"] or "" for row in rows if row["status"] == UNKNOWN]
     else:
-        # Of a group that runs well, what holds the whole cluster stands elsewhere already.
+        # If a group runs well, do not repeat a hold of the whole cluster, which is shown elsewhere.
         is_well = status in (RUNNING, FAILED_OVER)
         held = holds.hold_reason(state, group) or ""
         comments = ["" if is_well and memory.managed else held, *failures]
@@ -279,7 +279,7 @@ def _group_comments(
 
 
 def joined(parts: list[str]) -> str:
-    """Sentences as one text; what another of them says already is left out."""
+    """Sentences as one text. A sentence that is part of another one is left out."""
     said = list(dict.fromkeys(filter(None, parts)))
     return "; ".join(
         part for part in said if not any(part in other for other in said if other != part)
@@ -309,7 +309,7 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
 
 
 def _lifecycle(state: ClusterState, host: HostId) -> dict[str, Any]:
-    """The last journaled transition of a host."""
+    """The last transition of a host in the journal."""
     last = state.remembered.lifecycle(host)
     return {"state": last.state.value, "since": last.at or None, "reason": last.reason or None}
 

@@ -1,7 +1,7 @@
-"""The status as HALO (Rust) gives it: what `GET /status`, at the root of the API, answers.
+"""The status as HALO (Rust) gives it: the answer of `GET /status` at the root of the API.
 
-Programs that were written for HALO read it into fixed structures: every key is there, of the right
-kind, and none may be added. What an operator has to know beyond it stands in `GET /v1/status`.
+Programs that were written for HALO read it into fixed structures. So every key must be there, with
+the right type, and no key may be added. `GET /v1/status` has everything else.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from halo.core.status.ours import (
 
 
 def root_parts(state: ClusterState) -> Iterator[tuple[str, Any]]:
-    """The status in parts, as :func:`halo.core.status.ours.parts` gives it: some rows of a list.
+    """The status in parts, like :func:`halo.core.status.ours.parts`.
 
-    Every group's resources in the order its tree is walked, parents first; a shared one once."""
+    The resources of a group come parents first. A shared resource comes only once."""
     for key in ("resources", "hosts", "events"):
         yield key, []
     listed: set[str] = set()
@@ -72,8 +72,8 @@ def _status(
     resource: Resource,
     copies: list[HostId],
 ) -> dict[HostId, dict[str, str | None]]:
-    """By host. A second copy is an error on both: a program that shows one host must not show a
-    group as running well."""
+    """The status by host. A second copy is an error on both hosts, so a program that shows only
+    one host does not show the group as running well."""
     at = state.groups[groups[0].id]
     waits = at.comment if at.managed_on is None and not resource.shared else ""
     found: dict[HostId, dict[str, str | None]] = {}
@@ -88,8 +88,8 @@ def _status(
 
 
 def _failover_host(group: ResourceGroup, status: dict[HostId, dict[str, str | None]]) -> str | None:
-    """HALO knows one. Of several it is the one that matters now: where the resource runs, else
-    where something is wrong, else what is out of sight."""
+    """HALO knows only one failover host. If there are several, take the one that matters now: where
+    the resource runs, or else is in error, or else is unknown."""
     for word in (RUNNING, ERROR, UNKNOWN):
         for host in group.failover_hosts:
             if status[host]["status"] == word:
