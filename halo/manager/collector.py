@@ -1,9 +1,8 @@
-"""Keeping Python's cyclic collector from walking what is here to stay.
+"""Keeps Python's cyclic collector from walking objects that live as long as the manager.
 
-A pass over everything stops the event loop for as long as it takes, and that grows with the
-cluster. What is frozen is not walked. It is freed all the same when nothing refers to it any more;
-only a cycle of which a part is frozen is not: of a host whose connection ends some twenty objects,
-once.
+A pass over all objects stops the event loop. The larger the cluster, the longer it takes. Frozen
+objects are not walked. They are still freed when nothing refers to them any more. Only a cycle with
+a frozen part is not freed: about twenty objects, once, for a host whose connection ends.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ import structlog
 COLLECT_AFTER_OBJECTS = 20_000
 POLL_S = 5.0
 LATEST_S = 300.0
-"""A cluster that never comes to rest is frozen all the same, so long after the start."""
+"""If a cluster never comes to rest, it is frozen this long after the start."""
 
 log = structlog.get_logger("halo.collector")
 
 
 def spare() -> None:
-    """The cluster is here to stay: a full collection that walks it stops the loop for a tenth of a
-    second at a thousand hosts. And what a monitor leaves behind has mostly died by itself by the
-    time that many new objects have gathered: looking after every 700 takes a tenth of all time."""
+    """Freeze the cluster, and collect less often. With a thousand hosts, a full collection that
+    walks the cluster stops the loop for a tenth of a second. And a collection after every 700 new
+    objects would take a tenth of all time, although most objects of a monitor are freed by then."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS, 10, 20)
@@ -38,12 +37,12 @@ async def spare_once_settled(
     poll_s: float = POLL_S,
     latest_s: float = LATEST_S,
 ) -> None:
-    """Freeze once more, when every host that connects was looked through and its groups have their
-    tasks: that is as much again. It is so when `progress` says the same twice in a row; None says
-    that now is not the time.
+    """Freeze once more when every host that connects was probed and its groups have their tasks:
+    these are as many objects again. That moment has come when `progress` gives the same value twice
+    in a row. None means that now is not the time.
 
-    Without a full pass before: that would stop the loop for once as long as it is to be spared. The
-    young are looked through, which takes little; what garbage there is besides stays."""
+    No full collection comes before, because it would stop the loop for the very time to be saved.
+    Only young objects are collected, which is quick. Older garbage stays."""
     loop = asyncio.get_running_loop()
     late_at, before = loop.time() + latest_s, None
     while True:

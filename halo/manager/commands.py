@@ -1,8 +1,8 @@
 """The administrator's commands: checked, written down, carried out, answered, in this order.
 
-Implements :class:`halo.ports.Operations`. One lock makes check and record one step against other
-commands; what happens in the cluster meanwhile is met by the decisions, which look at the state
-again at every step.
+Implements :class:`halo.ports.Operations`. With one lock, no other command can come between check
+and record. The cluster may change between the two. The decisions handle that, because they look at
+the state again in every step.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Commands:
         return snapshot(self._state, __version__, self._loop.time(), self._clock.now())
 
     def status_parts(self) -> Iterator[Part]:
-        """The same in parts, between which the state may change."""
+        """The status in parts. The state may change between two parts."""
         return parts(self._state, __version__, self._loop.time(), self._clock.now())
 
     def root_status(self) -> dict[str, Any]:
@@ -75,11 +75,11 @@ class Commands:
         return whole
 
     def root_parts(self) -> Iterator[Part]:
-        """The same in parts."""
+        """The status as HALO (Rust) gives it, in parts."""
         return root_parts(self._state)
 
     async def validate(self, host: str) -> dict[str, Any]:
-        """What `validate-all` of every resource says on one host. It acts on nothing."""
+        """The answers of `validate-all` for every resource on one host. It changes nothing."""
         return await self._validation.run(host)
 
     # --- groups ------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Commands:
         return f"{group.id} is probed again{self._still_running(group)}"
 
     async def _forget_removed(self, group: GroupId, comment: str | None) -> str:
-        """The operator has seen to a group that the config does not have any more."""
+        """The operator confirms that a group is stopped that is not in the config any more."""
         admin.require_acting(self._state)
         log.info("command", command="cleanup", group=group)
         await self._record(
@@ -203,7 +203,7 @@ class Commands:
                 )
                 self._desk.changed(self._context.groups_of(host))
                 if self._state.hosts[host].ready:
-                    # It is trusted again; an outlet that is still the wrong one says off right now.
+                    # The device is trusted again. If its outlet is still wrong, it says off now.
                     self._context.device_check.check_device(host)
                 return f"{host} is reset: it may be fenced again"
         raise BadRequest(f"unknown command {command!r} for a host")
@@ -227,7 +227,7 @@ class Commands:
         return f"moving to {host}: {', '.join(group.id for group in groups)}"
 
     async def _wait_for(self, host: HostId) -> None:
-        """Give a host that is just connecting a moment."""
+        """Give a host that is just connecting a moment to become ready."""
         deadline = self._loop.time() + FAILBACK_WAIT_S
         while self._loop.time() < deadline:
             at = self._state.hosts[host]
@@ -237,7 +237,7 @@ class Commands:
             await asyncio.sleep(POLL_S)
 
     async def _looked_at(self, groups: list[ResourceGroup], besides: HostId | None = None) -> None:
-        """Give candidates that are being looked at, as after a cleanup, a moment to answer."""
+        """Give candidates that are being probed, such as after a cleanup, a moment to answer."""
         deadline = self._loop.time() + FAILBACK_WAIT_S
         while self._loop.time() < deadline:
             if not any(candidates.is_being_looked_at(self._state, g, besides) for g in groups):
@@ -273,7 +273,7 @@ class Commands:
         return f"{host} is deactivated{self._what_leaves(host)}"
 
     def _what_leaves(self, host: HostId) -> str:
-        """Which groups leave a deactivated host, and which stay, in words."""
+        """The groups that leave a deactivated host, and the groups that stay, in words."""
         leaving, staying_why = admin.leaving_and_staying(self._state, host)
         staying = [f"{group} ({why})" for group, why in staying_why.items()]
         return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
@@ -331,9 +331,9 @@ class Commands:
         return f"; still running: {', '.join(in_flight)}" if in_flight else ""
 
     def took_effect(self, records: tuple[Record, ...]) -> None:
-        """The disk was so slow that a command had been given up: it is carried out now.
+        """The disk was so slow that a command was given up. It is carried out now.
 
-        Whatever it was, every group is looked at afresh; a hold may just have ended."""
+        The command may have ended a hold. So every group is probed again, whatever it was."""
         forgiven = {record.object for record in records if record.event is Event.CLEANUP}
         log.warning("a slow command took effect", events=[r.event.value for r in records])
         for group in self._state.cluster.groups.values():
@@ -347,10 +347,10 @@ class Commands:
     async def _record(
         self, check: Callable[[], str | None], records: Callable[[], list[Record]]
     ) -> str | None:
-        """Check and write down, as one step against other commands.
+        """Check and write down, so that no other command comes in between.
 
-        Where the check says that it is so already nothing is written, and its words come back;
-        unless a command that was given up could still make it otherwise: then it is said again."""
+        If the check returns a text, the state holds already: return the text, and write nothing.
+        But if a command that was given up may still change that state, write the record again."""
         async with self._lock:
             already = check()
             if already is not None and not self._context.journal.may_yet_write_commands:
@@ -370,16 +370,16 @@ class Commands:
             raise CommandFailed(str(error)) from error
 
     def _forget(self, group: ResourceGroup, *, forgive: bool = False) -> None:
-        """What is known of a group counts no more, nor the right to restart it in place (S1).
+        """Forget what is known of a group, and the right to restart it in place (S1).
 
-        While it was held, people may have stopped it here and started it elsewhere. Therefore
-        forget once before the record that ends the hold, so that no step can come between."""
+        While it was held, people may have stopped it here and started it elsewhere. So forget it
+        before the record that ends the hold, and no step can come in between."""
         self._state.knowledge.drop_group(
             group, "being probed again", now=self._loop.time(), forgive=forgive
         )
 
     def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
-        """Have a group decided afresh, from what all its candidates say now."""
+        """Have a group decided again, from what all its candidates answer now."""
         self._forget(group, forgive=forgive)
         for host in group.candidates:
             self._hosts[host].recall(group.id, "to be probed again")
@@ -387,7 +387,7 @@ class Commands:
         self._desk.changed([group.id])
 
     def _changed(self, group: ResourceGroup) -> None:
-        """Have whoever holds the group's token look at it again."""
+        """Have the holder of the group's token look at the group again."""
         self._desk.changed([group.id])
         for host in group.candidates:
             self._hosts[host].poke(group.id)

@@ -1,5 +1,5 @@
-"""How late the event loop runs its timers: the one figure that tells whether it is ever blocked;
-and how long the collector, the likeliest of those who block it, took."""
+"""How late the event loop runs its timers, which shows whether it is ever blocked. And how long the
+collector took, which is the most likely cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 
 INTERVAL_S = 0.05
 SAMPLES_KEPT = 1200
-"""A minute of samples."""
+"""The samples of one minute."""
 
 
 class LoopLag:
@@ -23,7 +23,7 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to sample; :meth:`stop` ends it."""
+        """Begin to sample. :meth:`stop` ends it."""
         self._due = self._loop.time() + INTERVAL_S
         self._timer = self._loop.call_at(self._due, self._sample)
 
@@ -38,9 +38,9 @@ class LoopLag:
         self.start()
 
     def figures(self, last_s: float = 60.0) -> dict[str, float]:
-        """Milliseconds over the last minute, or less: median, 99th percentile, largest.
+        """Milliseconds of lateness in the last `last_s` seconds: median, 99th percentile, largest.
 
-        A loop that was blocked took fewer samples: `last_s` then reaches further back."""
+        If the loop was blocked, there are fewer samples, and they reach further back."""
         late = sorted(list(self._late_s)[-max(round(last_s / INTERVAL_S), 1) :])
         if not late:
             return {"p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0, "samples": 0}
@@ -54,8 +54,8 @@ class LoopLag:
 
 
 class CollectorPauses:
-    """Counts the passes of Python's cyclic collector, which stop the whole process, and times the
-    longest of each generation."""
+    """Counts the passes of Python's cyclic collector, which stop the whole process. Measures the
+    longest pass of each generation."""
 
     def __init__(self) -> None:
         self._began = 0.0
@@ -63,7 +63,7 @@ class CollectorPauses:
         self._longest_s = [0.0, 0.0, 0.0]
 
     def start(self) -> None:
-        """Begin to count; :meth:`stop` ends it."""
+        """Begin to count. :meth:`stop` ends it."""
         gc.callbacks.append(self._passed)
 
     def stop(self) -> None:
@@ -80,6 +80,6 @@ class CollectorPauses:
         self._longest_s[generation] = max(self._longest_s[generation], took_s)
 
     def figures(self) -> dict[str, list[float]]:
-        """By generation (the last one walks everything): passes so far, the longest in ms."""
+        """For each generation (the last one walks everything): passes so far, and longest in ms."""
         longest_ms = [round(seconds * 1000, 3) for seconds in self._longest_s]
         return {"passes": list(self._passes), "longest_ms": longest_ms}

@@ -38,7 +38,7 @@ from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
 
 EXIT_FATAL = 70
-"""Exit status for a defect of the manager itself (EX_SOFTWARE); systemd restarts it."""
+"""Exit status for a defect of the manager itself (EX_SOFTWARE). systemd restarts it."""
 
 log = structlog.get_logger("halo.manager")
 
@@ -53,7 +53,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line and the environment say."""
+    """The options of the command line and the environment."""
 
     config: Path
     socket: str
@@ -183,8 +183,8 @@ def run(options: Options) -> int:
 def _read_config(options: Options) -> bytes:
     """The cluster, pickled. Raises ConfigError.
 
-    What is read from the file lies scattered over all that reading it took. Written out, let go and
-    read back it lies together: a hundred megabytes less at thirty thousand resources."""
+    After reading the file, the cluster lies scattered in memory among temporary data. Pickled,
+    freed and read back, it lies together. This saves 100 MB with thirty thousand resources."""
     cluster = load(
         options.config,
         monitor_interval_s=options.sleep_time_ms / 1000 if options.sleep_time_ms else None,
@@ -197,7 +197,7 @@ def _read_config(options: Options) -> bytes:
 
 
 def _identity(options: Options, cluster: Cluster) -> str:
-    """Names this manager to agents, the same after every restart."""
+    """The name of this manager towards agents. It is the same after every restart."""
     return f"{cluster.name}@{socket.gethostname()}:{options.statefile.resolve()}"
 
 
@@ -266,7 +266,7 @@ def _api(manager: Manager, lag: LoopLag, pauses: CollectorPauses) -> web.AppRunn
 def _watch_certificates(
     identity: TlsIdentity | None, manager: Manager, connector: CapnpConnector
 ) -> list[asyncio.Task[None]]:
-    """Take up our own renewed ones, and notice those of agents. Cancel the tasks at the end."""
+    """Use renewed files of our own, and notice agents' renewals. Cancel the tasks at the end."""
     if identity is None:
         return []
     manager.state.own_certificates = identity.known

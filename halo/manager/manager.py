@@ -86,8 +86,8 @@ class Manager:
                         self.state.knowledge.mark_failure(resource, host, text)
 
     async def run(self) -> None:
-        """Manage until cancelled. Raises what was fatal; a restart is always safe."""
-        self.desk.mint()  # before any await: a status asked meanwhile names every token's holder
+        """Manage until cancelled. Raises a fatal error; a restart is always safe."""
+        self.desk.mint()  # before any await, so that a status names the holder of every token
         self._note_config()
         self.fence_desk.resolve_open_intents()
         self.fence_desk.resume_reboots()
@@ -101,7 +101,7 @@ class Manager:
         try:
             await self._failure
         except Exception as error:
-            # Of other exceptions nobody knows what they hold; the log tells them whole.
+            # Other exceptions may hold anything. Only the log has their text.
             what = str(error) if isinstance(error, InvariantError) else type(error).__name__
             text = f"the manager ended itself ({what}); please report it with the manager's log"
             self._journal.note(self._journal.make(Event.DEFECT, self.state.cluster.name, text))
@@ -113,7 +113,7 @@ class Manager:
             await self._journal.close()
 
     def _note_config(self) -> None:
-        """Write down which groups came into the config, and which are gone from it."""
+        """Record which groups were added to the config, and which were removed from it."""
         change = config_change(self.state.remembered, self.state.cluster)
         if change is None:
             return
@@ -122,13 +122,13 @@ class Manager:
             log.warning("removed from the config", problem=notice)
 
     async def settled(self) -> bool:
-        """Wait until what is shown now is on disk; False when it is the trouble that is new."""
+        """Wait until what is shown now is on disk. False: the journal is in trouble since now."""
         return await self._journal.settled()
 
     def progress(self) -> tuple[float, ...] | None:
-        """How many hosts are connected, how many groups have a task, how many starts and stops were
-        answered: the same as long as the cluster is at rest, and the time while something is under
-        way. None while a host has just fallen silent, or is being fenced."""
+        """A value that stays the same while the cluster is at rest: the numbers of connected hosts,
+        of groups with a task, and of answered starts and stops; and the time, while something is
+        under way. None while a host has just fallen silent, or is being fenced."""
         hosts = list(self.state.hosts.values())
         if any(
             at.fence_phase is FencePhase.RUNNING
@@ -153,7 +153,7 @@ class Manager:
         return len(connected), managed, sum(count.answered for count in counts)
 
     def _is_to_start(self, group: str) -> bool:
-        """Does nothing but time stand between this group and its start, as far as one sees?"""
+        """Will this group start by itself, as far as the manager can see?"""
         found = self.state.cluster.groups[group]
         memory = self.state.memory_of(found)
         return (
@@ -180,16 +180,16 @@ class Manager:
         self.state.journal_trouble = trouble
 
     async def _upkeep(self) -> None:
-        """What has to be looked at by the clock: the tokens, and moves that cannot end."""
+        """Regular checks: the tokens, and moves that cannot finish."""
         unreachable_since: dict[str, float] = {}
         while True:
             await asyncio.sleep(AUDIT_INTERVAL_S)
             self.check_invariants()
-            await asyncio.sleep(0)  # with ten thousand groups each takes its time
+            await asyncio.sleep(0)  # with ten thousand groups, each check takes some time
             self._give_up_moves(unreachable_since)
 
     def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:
-        """A target that stays away ends the move: nothing moves by itself when it comes back."""
+        """If a move's target stays away, give the move up. It does not continue later."""
         settings = self.state.settings
         patience_s = settings.loss_budget_s + settings.restart_grace_s
         now = self._loop.time()
@@ -212,7 +212,7 @@ class Manager:
                 del unreachable_since[group.id]
 
     def check_invariants(self) -> None:
-        """Raise InvariantError unless every token is held once, and starts rest on tokens."""
+        """Raise InvariantError unless every token is held exactly once, by the right owner."""
         held = self.desk.tokens_held()
         for host in self.hosts.values():
             held += host.tokens_held()

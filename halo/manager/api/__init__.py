@@ -1,5 +1,5 @@
 """The manager's HTTP API on its Unix socket, in two halves.
 
-`root` is HALO's half: what programs written for HALO (Rust) speak. `ours` is everything else, below
-`/v1/`, along the table in `routes` and as `openapi` describes it. `app` puts the two together.
+`root` is HALO's half, for programs that were written for HALO (Rust). `ours` is everything else,
+below `/v1/`. `routes` lists its routes, and `openapi` describes them. `app` joins both halves.
 """

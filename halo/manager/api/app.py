@@ -1,7 +1,7 @@
 """The application that serves the HTTP API: both halves, and how refusals are answered.
 
-It decides nothing: requests are checked and handed to :class:`halo.ports.Operations`, whose
-one-sentence answers and errors go out. ``docs/http_api.md`` is its reference.
+It decides nothing. It checks requests and hands them to :class:`halo.ports.Operations`. The answers
+and errors of those, one sentence each, go out. ``docs/http_api.md`` is the reference.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def make_app(
 ) -> web.Application:
     """The application that serves `operations`.
 
-    Commands run in tasks of their own: neither a client that goes away nor an answer deadline
-    ends one. `app.cleanup()` (the runner's) cancels those that still run. `on_defect` is told of
-    an InvariantError that a command raised, since the manager must not go on after one. `debug`
-    gives what `GET /v1/debug` answers; without it there is no such route. `status_text` and
-    `root_status_text` give the status of each half as JSON; without them, that of `operations` is
-    encoded in one step.
+    Commands run in their own tasks. A command continues if its client goes away, and after the
+    deadline of its answer. `app.cleanup()` (the runner's) cancels commands that still run.
+    `on_defect` is told of an InvariantError that a command raised: the manager must not continue
+    then. `debug` gives the answer of `GET /v1/debug`; without it there is no such route.
+    `status_text` and `root_status_text` give the status of each half as JSON. Without them, the
+    status of `operations` is encoded in one step.
     """
     bounds = bounds or Bounds()
     commands = Commands(bounds, on_defect)
@@ -55,9 +55,9 @@ def make_app(
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
-    """A runner with the settings the API is meant for; `setup()` it before opening a site.
+    """A runner with the settings that the API needs. Call its `setup()` before opening a site.
 
-    `cleanup()` waits at most a second for answers under way, so that a restart is quick.
+    `cleanup()` waits at most one second for answers under way, so that a restart is quick.
     """
     return PatientRunner(
         app,
@@ -66,13 +66,13 @@ def make_runner(app: web.Application) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=False,
         shutdown_timeout=1.0,
-        lingering_time=0.5,  # for the rest of a body that was refused; aiohttp's own is 10 s
+        lingering_time=0.5,  # for the rest of a refused body; aiohttp's default is 10 s
     )
 
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every way a request can fail into a status and one sentence."""
+    """Turn every failure of a request into a status and one sentence."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -91,7 +91,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         log.error("command failed", path=request.path, error=str(error), exc_info=True)
         return _refusal(request, 500, str(error))
     except Exception:
-        # Only the log gets the particulars: an unforeseen error may quote anything.
+        # Only the log gets the details, because an unexpected error may quote anything.
         log.error("request failed unexpectedly", path=request.path, exc_info=True)
         return _refusal(
             request,
@@ -102,7 +102,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> str:
-    """What aiohttp itself refuses, in our words."""
+    """A refusal of aiohttp itself, in our words."""
     if isinstance(error, web.HTTPNotFound):
         return f"There is no route {request.path}; the routes are {_routes(request)}."
     if isinstance(error, web.HTTPMethodNotAllowed):
@@ -119,7 +119,7 @@ def _routes(request: web.Request) -> str:
 
 
 def _refusal(request: web.Request, status: int, text: str) -> web.Response:
-    """Ours are JSON; those of HALO's half, and of what is in neither, bare sentences."""
+    """A refusal. In our half it is JSON. In HALO's half, and elsewhere, it is a bare sentence."""
     if request.path.startswith(PREFIX + "/"):
         return as_json({"error": text}, status)
     return sentence(text, status)

@@ -1,4 +1,4 @@
-"""What the body of an API request may hold: strict, with the nearest right key in the refusal."""
+"""Strict checks of the body of an API request. A refusal names the most similar valid key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KIND_WORDS = {"text": "a text", "flag": "true or false"}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key of a body. A field with `choices` is required; an optional one may be null."""
+    """One key of a body. A field with `choices` is required. An optional field may be null."""
 
     name: str
     kind: Literal["text", "flag"]
@@ -36,12 +36,12 @@ def checked_body(
     may_be_empty: bool = False,
     ignore_unknown: bool = False,
 ) -> dict[str, Any]:
-    """The body's values by key, None for the absent ones; raises BadRequest, naming the key.
+    """The body's values by key, None for absent keys. Raises BadRequest, which names the key.
 
-    `ignore_unknown`: as HALO (Rust) does, instead of refusing keys that are not among `fields`.
+    `ignore_unknown`: ignore keys that are not among `fields`, as HALO (Rust) does. Else refuse.
 
-    Texts come back on one line: runs of white space and control characters become one space, so
-    that what an operator typed cannot forge lines of an event list. Empty ones become None.
+    Texts are put on one line: white space and control characters become single spaces. So a text
+    cannot forge lines of an event list. Empty texts become None.
     """
     content = {} if may_be_empty and not raw.strip() else _parsed(raw)
     if not isinstance(content, dict):
@@ -57,7 +57,7 @@ def checked_body(
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`: did you mean "x"?`, or `.` where nothing known is like `word`."""
+    """`: did you mean "x"?`, or `.` if no known word is similar to `word`."""
     close = get_close_matches(word[:100], list(known), n=1)
     return f': did you mean "{close[0]}"?' if close else "."
 
@@ -73,7 +73,7 @@ def _parsed(raw: bytes) -> Any:
         raise BadRequest(
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
-    except (ValueError, RecursionError):  # not text, a number too long, nested too deep
+    except (ValueError, RecursionError):  # not text, a number too long, or nested too deeply
         raise BadRequest("The body cannot be read as JSON.") from None
 
 
@@ -115,7 +115,7 @@ def _checked_text(field: Field, value: str) -> str | None:
         raise BadRequest(f'The key "{field.name}" is longer than {TEXT_LIMIT} characters.')
     try:
         value.encode()
-    except UnicodeEncodeError:  # JSON may spell half a surrogate pair; the journal cannot hold it
+    except UnicodeEncodeError:  # JSON may hold half a surrogate pair, but the journal cannot
         raise BadRequest(f'The key "{field.name}" holds text that is not Unicode.') from None
     return _UNPRINTABLE.sub(" ", value).strip() or None
 
@@ -125,7 +125,7 @@ def _choices(field: Field) -> str:
 
 
 def _quoted(text: str) -> str:
-    """`text` as JSON, shortened: fit for an answer whatever it holds."""
+    """`text` as JSON, shortened, so that it fits into an answer whatever it holds."""
     return json.dumps(text if len(text) <= 60 else text[:60] + "...")
 
 

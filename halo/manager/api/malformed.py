@@ -1,6 +1,6 @@
-"""Requests that are no HTTP: one line in the log and then counts, where aiohttp writes tracebacks.
+"""Requests that are not HTTP: the log gets one line and then counts. aiohttp would log tracebacks.
 
-They are the client's doing. Ten thousand of them must not bury what the manager has to say.
+Clients cause them. Ten thousand of them must not bury the manager's own messages.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _OF_CLIENTS = (HttpProcessingError, ConnectionError, web.RequestPayloadError)
 
 
 class PatientRunner(web.AppRunner):
-    """An AppRunner that takes a CONNECT to nowhere (its first line ends after the blank), too.
+    """An AppRunner that also takes a CONNECT without a target (its first line ends after the
+    blank).
 
-    aiohttp's parser hands it on without a URL, which its own request object then trips over, in a
-    task that nobody waits for. Here it is a request for the root, where nothing is.
+    aiohttp's parser hands it on without a URL, and its own request object then fails, in a task
+    that nobody waits for. Here it becomes a request for the root, where there is no route.
     """
 
     async def setup(self) -> None:
@@ -45,14 +46,14 @@ class PatientRunner(web.AppRunner):
 
 
 def _without_expect(headers: Mapping[str, str]) -> CIMultiDictProxy[str]:
-    """aiohttp would quote what is expected in its refusal, where it may be no text at all."""
+    """Drop the Expect header: aiohttp would quote it in its refusal, but it may not be a text."""
     kept = CIMultiDict(headers)
     kept.popall("Expect")
     return CIMultiDictProxy(kept)
 
 
 def server_logger() -> logging.Logger:
-    """What the HTTP server of one application logs to; it passes on what is no client's doing."""
+    """The logger for the HTTP server of one application. It passes on what clients do not cause."""
     logger = logging.Logger("halo.http")
     logger.parent = logging.getLogger()
     logger.addFilter(_Malformed())

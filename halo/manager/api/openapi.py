@@ -1,7 +1,7 @@
-"""The OpenAPI document of our half: its routes are the table's, its schemas are kept here by hand.
+"""The OpenAPI document of our half. Its routes come from the table; its schemas are written here.
 
-It is the reference for programs; `docs/http_api.md` is the one for people. Tests hold the real
-answers against it, key by key. OpenAPI 3.1, whose schemas are JSON Schema 2020-12.
+It is the reference for programs. `docs/http_api.md` is the reference for people. Tests compare the
+real answers with it, key by key. OpenAPI 3.1, whose schemas are JSON Schema 2020-12.
 """
 
 from __future__ import annotations

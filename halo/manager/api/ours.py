@@ -1,4 +1,4 @@
-"""Our half of the API: the handlers of what lies below `/v1/`, one method a route."""
+"""Our half of the API: the handlers of the routes below `/v1/`, one method for each."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def as_json(content: Any, status: int = 200) -> web.Response:
 
 
 def as_text(body: bytes, status: int = 200) -> web.Response:
-    """The same of what is JSON already."""
+    """An answer of our half whose body is JSON already."""
     return web.Response(body=body, status=status, content_type="application/json")
 
 
 class OurHalf:
-    """Checks what is asked, and hands it to the operations."""
+    """Checks the requests, and hands them to the operations."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class OurHalf:
         self._document = json.dumps(document(), separators=(",", ":")).encode()
 
     def add_to(self, app: web.Application) -> None:
-        """Add every route of the table, but `debug` where nothing gives its figures."""
+        """Add every route of the table. Leave `debug` out if there are no figures for it."""
         for route in ROUTES:
             if route.name != "debug" or self._figures is not None:
                 # Ids may hold slashes (mds00e0/mgt); clients send them quoted or as they are.

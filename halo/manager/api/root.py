@@ -1,7 +1,7 @@
-"""HALO's half of the API, at the root: what programs written for HALO (Rust) speak.
+"""HALO's half of the API, at the root, for programs that were written for HALO (Rust).
 
-Theirs is `http://halo_manager/status` and five more; they print an error's body as it is, and do
-not look into that of a success. It gets no new fields and no new routes.
+These use `http://halo_manager/status` and five more routes. They print the body of an error as it
+is, and ignore the body of a success. This half gets no new fields and no new routes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def sentence(text: str, status: int) -> web.Response:
 
 
 class RootHalf:
-    """One method a route."""
+    """The handlers of HALO's half, one method for each route."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The routes of our half: what may be asked below `/v1/`, and what the bodies hold.
+"""The routes of our half, below `/v1/`, and the fields of their bodies.
 
-One table for the application and for the OpenAPI document, so that the two cannot differ.
+The application and the OpenAPI document use the same table, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ CLEAR_BODY = (COMMENT,)
 
 @dataclass(frozen=True)
 class Route:
-    """One route: its name in our code and in the document, and what it takes and gives.
+    """One route: its name in our code and in the document, its body and its answer.
 
-    `body` is None where none is read. `answer` names a schema of the document.
+    `body` is None if no body is read. `answer` names a schema of the document.
     """
 
     name: str

@@ -19,16 +19,16 @@ log = structlog.get_logger(__name__)
 
 BODY_DEADLINE_S = 10.0
 COMMAND_DEADLINE_S = 60.0
-"""Longest wait for any command's answer but a fence's."""
+"""Longest wait for the answer of a command other than a fence."""
 FENCE_DEADLINE_S = 900.0
 """Longest wait for a fence's answer: several devices, each with its own deadline."""
 VALIDATION_DEADLINE_S = 400.0
-"""Longest wait for what the scripts of one host say: the manager begins none after 300 s."""
+"""Longest wait for the scripts of one host: the manager begins no script after 300 s."""
 COMMANDS_LIMIT = 256
-"""Commands that may run at once; a further one is answered 503."""
+"""Commands that may run at once. One more is answered with 503."""
 
 Said: TypeAlias = str | Mapping[str, Any]
-"""What a command came to: one sentence, or that of a validation, data."""
+"""The answer of a command: one sentence, or data for a validation."""
 DefectHandler: TypeAlias = Callable[[InvariantError], None]
 
 
@@ -44,7 +44,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Command:
-    """What is asked, in words: for the log and for the answer at the deadline."""
+    """A command in words, for the log and for the answer at the deadline."""
 
     name: str
     target: str
@@ -54,13 +54,13 @@ class Command:
 
 
 class Unavailable(CommandError):
-    """No answer within the bound; the command may still be carried out."""
+    """No answer came in time. The command may still be carried out."""
 
     status = 503
 
 
 class Commands:
-    """Runs commands: neither a client that goes away nor an answer deadline ends one."""
+    """Runs commands. They continue if the client goes away, or if the answer's deadline passes."""
 
     def __init__(self, bounds: Bounds, on_defect: DefectHandler | None) -> None:
         self._bounds = bounds
@@ -68,7 +68,7 @@ class Commands:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, command: Command, work: Coroutine[Any, Any, Said]) -> Said:
-        """What one command came to, within its deadline. Raises what `work` raises."""
+        """The answer of one command, within its deadline. Raises what `work` raises."""
         if len(self._running) >= self._bounds.commands_limit:
             work.close()
             raise Unavailable("Too many commands are running: wait for them and try again.")
@@ -79,7 +79,7 @@ class Commands:
             "fence": self._bounds.fence_deadline_s,
             "validate": VALIDATION_DEADLINE_S,
         }.get(command.name, self._bounds.command_deadline_s)
-        # wait() neither cancels the task at the deadline nor when this request is cancelled.
+        # wait() does not cancel the task at the deadline, or when this request is cancelled.
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done():
             raise Unavailable(
@@ -94,7 +94,7 @@ class Commands:
         self._running.discard(task)
         if task.cancelled():
             return
-        error = task.exception()  # also marks it as seen, where no request waits any more
+        error = task.exception()  # also marks it as seen if no request waits any more
         if isinstance(error, InvariantError) and self._on_defect is not None:
             self._on_defect(error)
 
@@ -106,7 +106,7 @@ class Commands:
 
 
 def log_command(request: web.Request, command: Command, comment: str | None) -> None:
-    """Say in the log who asked for what, with the identity the kernel vouches for."""
+    """Log who asked for what, with the identity that the kernel confirms."""
     uid = pid = None
     socket = request.get_extra_info("socket")
     if socket is not None:
@@ -114,12 +114,12 @@ def log_command(request: web.Request, command: Command, comment: str | None) -> 
             credentials = socket.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
             pid, uid, _gid = struct.unpack("3i", credentials)
         except OSError:
-            pass  # the client is gone already; its command is carried out all the same
+            pass  # the client has gone already, but its command is carried out
     log.info("command", command=str(command), uid=uid, pid=pid, comment=comment)
 
 
 async def read_body(request: web.Request, deadline_s: float) -> bytes:
-    """The request's body; raises a web.HTTPException where it does not come, or is too large."""
+    """The request's body. Raises a web.HTTPException if it does not come, or is too large."""
     try:
         async with asyncio.timeout(deadline_s):
             return await request.read()

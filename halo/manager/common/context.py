@@ -1,4 +1,4 @@
-"""What every task of the manager shares: the state, the journal, the ports, and each other."""
+"""What all tasks of the manager share: the state, the journal, the ports, and the other tasks."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from halo.ports import AgentConnector, FenceDevices
 
 
 class Desk(Protocol):
-    """Where tokens without a home wait, seen from the host tasks."""
+    """The desk, as the host tasks see it: tokens that no host holds wait there."""
 
     def accept(self, token: ResourceToken, detail: str, since: float) -> None:
-        """Take a token home. `since`: samples taken after it may serve as proof."""
+        """Take a token home. Samples that were taken after `since` may serve as proof."""
         ...
 
     def changed(self, groups: Iterable[GroupId]) -> None:
-        """Something outside changed for these groups: decide them afresh, with new proof."""
+        """Something changed for these groups: decide them again, with new proof."""
         ...
 
     def learnt(self, groups: Iterable[GroupId]) -> None:
-        """An answer that was waited for came in: decide these groups again."""
+        """An awaited answer came in: decide these groups again."""
         ...
 
     def heard(self, groups: Iterable[GroupId]) -> None:
-        """A candidate of these groups answered a ping: those that wait decide again."""
+        """A candidate of these groups answered a ping: decide the waiting groups again."""
         ...
 
     def second_copy(self, group: GroupId) -> None:
@@ -59,10 +59,10 @@ class Context:
     desk: Desk = field(init=False)
     device_check: DeviceCheck = field(init=False)
     greetings: Turns = field(default_factory=lambda: Turns(GREETINGS_AT_ONCE, GREETING_PATIENCE_S))
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop keeps weak ones only
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop's references are weak
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a background task; if it fails, the manager ends: a restart is always safe."""
+        """Run a background task. If it fails, the manager ends, since a restart is always safe."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._check)

@@ -1,14 +1,14 @@
-"""The one way to the journal: written to the medium first, then folded into memory, then answered.
+"""The only way to the journal: write to the medium first, then fold into memory, then answer.
 
-Records are flushed in groups: whatever has gathered while the last write was under way goes out in
-the next. An administrator's record that cannot be written changes nothing (S7). A rescue's record
-is waited for a second at most, then taken as said; it is kept, and written before anything else as
-soon as the medium works again, and the status says so all the while.
+Records are flushed in groups: all records that came during one write go out in the next write. If
+an administrator's record cannot be written, nothing changes (S7). For a record of a rescue, HALO
+waits at most one second. Then it continues, and keeps the record. The record is written before
+anything else as soon as the medium works again. Until then the status shows the trouble.
 
-So memory may run ahead of the disk, and what is then written behind a command in flight was folded
-before it. What a restart would read is kept beside (`_durable`), and memory is made from it again
-wherever the two orders differ: otherwise a cleanup, say, would forgive a failure in memory that
-came after it on disk, and comes back at the next start.
+So memory may be ahead of the disk. A record may be folded before a command in flight, but be
+written after it. Therefore `_durable` holds what a restart would read. If the two orders differ,
+memory is made from it again. Otherwise, for example, a cleanup could forgive a failure in memory
+that came after it on disk. The failure would then come back at the next start.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ log = structlog.get_logger("halo.journal")
 class _Entry:
     records: tuple[Record, ...]
     done: asyncio.Future[None]
-    keep: bool  # a rescue's: retried until it is written
-    number: int  # its place in the order in which entries stand on the medium
+    keep: bool  # of a rescue: retried until it is written
+    number: int  # its place in the order of the entries on the medium
     applied: bool = False
     given_up: bool = False  # its command was answered with an error while it was being written
 
 
 class Journal:
-    """Writes records and folds them. `on_trouble` is told of every change of its health, `on_late`
-    of records that take effect after their command was given up, in the step that folds them."""
+    """Writes records and folds them. `on_trouble` is told of every change of the journal's health.
+    `on_late` is told of records that take effect after their command was given up, in the step that
+    folds them."""
 
     def __init__(
         self,
@@ -72,21 +73,21 @@ class Journal:
         self._in_flight: tuple[list[_Entry], asyncio.Future[None]] | None = None
         self._entries = 0
         self._last_applied = 0
-        self._disordered = False  # memory was folded in another order than the medium's
+        self._disordered = False  # memory was folded in another order than that of the medium
 
     def make(self, event: Event, obj: str, comment: str = "", **data: object) -> Record:
-        """A record of now."""
+        """A record with the present time."""
         return Record(self._clock.now(), event, obj, comment, data)
 
     async def command(self, *records: Record) -> None:
-        """Write an administrator's records; on return they are durable and folded.
+        """Write an administrator's records. On return they are durable and folded.
 
-        Raises RecordError when they could not be written: then nothing was changed."""
+        Raises RecordError if they could not be written. Then nothing was changed."""
         entry = self._enqueue(records, keep=False)
         try:
             await asyncio.wait_for(asyncio.shield(entry.done), COMMAND_DEADLINE_S)
         except TimeoutError:
-            if entry in self._queue:  # not begun: take it back, nothing happened
+            if entry in self._queue:  # the write has not begun: take the entry back
                 self._queue.remove(entry)
                 raise RecordError(
                     f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; nothing was "
@@ -99,7 +100,7 @@ class Journal:
             ) from None
 
     async def rescue(self, *records: Record) -> None:
-        """Write the manager's own records; after a second it goes on without the disk."""
+        """Write the manager's own records. After one second, continue without the disk."""
         entry = self._enqueue(records, keep=True)
         try:
             await asyncio.wait_for(asyncio.shield(entry.done), RESCUE_DEADLINE_S)
@@ -108,14 +109,14 @@ class Journal:
         self._apply(entry)
 
     def note(self, *records: Record) -> None:
-        """Like :meth:`rescue`, without waiting at all: memory first, the disk follows."""
+        """Like :meth:`rescue`, but without any wait: memory first, and the disk follows."""
         self._apply(self._enqueue(records, keep=True))
 
     async def settled(self) -> bool:
-        """Wait until all that is folded by now is on the medium: what a status shows is told (S7).
+        """Wait until all folded records are on the medium, because a status tells them (S7).
 
-        In trouble not at all, since the status says so. False when a second was not enough: then
-        it is in trouble from now on."""
+        If the journal is in trouble, do not wait, since the status says so. Returns False if one
+        second was not enough: then the journal is in trouble from now on."""
         entries = [*(self._in_flight[0] if self._in_flight else ()), *self._queue]
         waiting = [entry.done for entry in entries if entry.applied and not entry.done.done()]
         if waiting and self._trouble is None:
@@ -137,7 +138,7 @@ class Journal:
         return entry
 
     def _shorten_backlog(self) -> None:
-        """The disk has been gone for very long: fold the oldest half into one snapshot-less gap."""
+        """The disk has failed for very long: replace the oldest half by one snapshot of memory."""
         dropped = self._queue[: BACKLOG_LIMIT // 2]
         self._queue = [e for e in dropped if not e.keep] + self._queue[BACKLOG_LIMIT // 2 :]
         snapshot = self._remembered.snapshot(self._clock.now())
@@ -153,7 +154,7 @@ class Journal:
             self._last_applied = max(self._last_applied, entry.number)
 
     async def run(self) -> None:
-        """Write until cancelled; what is queued at shutdown is written by :meth:`close`."""
+        """Write until cancelled. :meth:`close` writes what is queued at shutdown."""
         while True:
             if self._written > COMPACT_AFTER_RECORDS:
                 await self._compact()
@@ -165,8 +166,8 @@ class Journal:
                     await asyncio.sleep(RETRY_S)
 
     async def _something_to_write(self) -> bool:
-        """Wait for records. In trouble with nothing to write, look now and then whether the
-        medium works again, so that the alarm ends when its reason does; False then."""
+        """Wait for records. Returns False if there are none while the journal is in trouble. Then
+        it was tried whether the medium works again, so that the alarm ends with its reason."""
         try:
             async with asyncio.timeout(None if self._trouble is None else TROUBLE_CHECK_S):
                 await self._wake.wait()
@@ -177,7 +178,7 @@ class Journal:
             return False
 
     async def _compact(self) -> bool:
-        """Replace what was written by what it comes to; what is queued follows it."""
+        """Replace the written records by one snapshot of them. Queued records follow it."""
         snapshot = self._durable.snapshot(self._clock.now())
         self._written = 0
         try:
@@ -188,8 +189,8 @@ class Journal:
         return True
 
     async def _flush(self) -> bool:
-        """Write all that is queued in one go; False when the medium failed."""
-        if self._in_flight is None:  # else a write that outlived its caller comes first
+        """Write all queued records at once. Returns False if the medium failed."""
+        if self._in_flight is None:  # else a write whose caller has gone comes first
             batch, self._queue = self._queue, []
             records = [r.to_json() for entry in batch for r in entry.records]
             self._in_flight = batch, asyncio.ensure_future(self._medium.append(records))
@@ -206,7 +207,7 @@ class Journal:
         return True
 
     def _take_in(self, batch: list[_Entry]) -> None:
-        """Fold what is on stable storage now, in the order in which it stands there."""
+        """Fold the records that are on stable storage now, in the order that they have there."""
         for entry in batch:
             fold.apply_all(self._durable, entry.records)
             self._apply(entry)
@@ -242,7 +243,7 @@ class Journal:
 
     @property
     def may_yet_write_commands(self) -> bool:
-        """Is there a command without an answer whose record may still come to be on the disk?"""
+        """Is there a command that was given up, but whose record may still reach the disk?"""
         entries = [*(self._in_flight[0] if self._in_flight else ()), *self._queue]
         return any(entry.given_up for entry in entries)
 
@@ -256,7 +257,7 @@ class Journal:
             self._on_trouble(trouble)
 
     async def close(self) -> None:
-        """Write what is still queued, as far as the medium lets us, and release it."""
+        """Write what is still queued, if the medium allows it, and release the medium."""
         try:
             async with asyncio.timeout(RESCUE_DEADLINE_S):
                 while self._in_flight is not None or self._queue:
@@ -272,6 +273,6 @@ class Journal:
 
 
 def _take_note(done: asyncio.Future[None]) -> None:
-    """Its command may have been given up, or its client gone: then nobody else asks."""
+    """Read the exception. If the command was given up or its client has gone, nobody else does."""
     if not done.cancelled():
         done.exception()

@@ -1,14 +1,15 @@
-"""The status as JSON text, made in small steps between which heartbeats are answered.
+"""The status as JSON text, made in small steps. Heartbeats are handled between the steps.
 
-With thirty thousand resources it takes a second or two. Made in one step it would stop the event
-loop for so long, and a loop that ran late begins to count a silence afresh: an operator who looks
-every few seconds would keep the manager from ever declaring a host lost.
+With thirty thousand resources, the text takes one or two seconds. In one step, it would stop the
+event loop for that time. A late loop starts to count the silence of hosts again. So an operator who
+asks every few seconds would keep the manager from ever declaring a host lost.
 
-Each group's rows are of one moment; those of two groups may be a second apart. What was shown was
-told, so it is given out only when the journal has it on disk, or says that it cannot (S7).
+The rows of one group show one moment. The rows of two groups may be a second apart. What the status
+shows counts as told. So it is given out only when the journal has it on disk, or shows that it
+cannot write (S7).
 
-Rejected: a worker thread. The interpreter's lock makes it stop the loop all the same while it
-encodes, and it would read what the loop is changing.
+Rejected: a worker thread. While it encodes, the interpreter's lock would still stop the loop. And
+it would read data that the loop is changing.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 STEP_S = 0.004
-"""How long one step takes, about, in a loop that has little else to do."""
+"""About how long one step takes in a loop that has little else to do."""
 
 LONGEST_STEP_S = 0.04
 SHARE = 0.3
-"""A step may take this much of the time that the turn of the loop before it took. In a busy loop a
-turn takes long, and a status of many short steps, one a turn, would never be ready."""
+"""A step may take this fraction of the time of the last turn of the loop. In a busy loop a turn
+takes long. With one short step in each turn, a status would never be ready."""
 
 Part = tuple[str, Any]
-"""A key of the status, and its value or, where that is a list, some of its rows."""
+"""A key of the status with its value, or with some rows if the value is a list."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -37,10 +38,10 @@ async def _at_once() -> bool:
 
 
 class StatusText:
-    """Makes the text; at most one at a time, however many ask. Create it in the running loop.
+    """Makes the text, at most one at a time, however many ask. Create it in the running loop.
 
-    `parts` begins a new status: a list's rows come in several parts, in their order. `settled`
-    waits until what it may have shown is on disk; False: it is not, and the next one says so.
+    `parts` begins a new status. The rows of a list come in several parts, in their order. `settled`
+    waits until everything that was shown is on disk. False: it is not, and the next status says so.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class StatusText:
         self._next: asyncio.Task[bytes] | None = None
 
     async def read(self) -> bytes:
-        """The status as of now or later: one that was begun before this call is not given."""
+        """The status as of now or later. A status that was begun before this call is not used."""
         if self._making is None:
             self._making = self._loop.create_task(self._make())
             self._making.add_done_callback(self._made)
@@ -71,7 +72,7 @@ class StatusText:
         if self._making is not None:
             self._making.add_done_callback(self._made)
         if not task.cancelled():
-            task.exception()  # seen, also where nobody waits any more
+            task.exception()  # marks it as seen, even if nobody waits any more
 
     async def _make(self) -> bytes:
         text = await self._encoded()

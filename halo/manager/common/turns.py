@@ -1,4 +1,4 @@
-"""Turns for what a busy processor must not begin a thousand times at once."""
+"""Turns for work that a busy processor must not begin a thousand times at once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 
 GREETINGS_AT_ONCE = 64
 GREETING_PATIENCE_S = 0.5
-"""Handshakes and greetings take turns in the whole manager. A thousand that begin together end
-together: where the processor cannot complete all of them within the deadline of one, none would
-ever succeed. A host that is off gets no turn and needs none, since nothing is accepted there."""
+"""Handshakes and greetings take turns in the whole manager. A thousand of them that begin together
+end together. If the processor cannot complete them all within the deadline of one, none would ever
+succeed. A host that is off does not need a turn, since it accepts no connection."""
 
 
 class Turns:
-    """At most `limit` at once, in the order in which they were asked for.
+    """At most `limit` turns at once, in the order in which they were asked for.
 
-    What takes longer than `patience_s` seconds waits for somebody else, not for the processor: it
-    lets another begin beside it, so that nobody waits long for those that hang.
+    A turn that takes longer than `patience_s` seconds waits for its peer, not for the processor. It
+    then allows another turn beside it, so that nobody waits long for peers that hang.
     """
 
     def __init__(self, limit: int, patience_s: float) -> None:

@@ -1,7 +1,7 @@
 """An alarm for one sleeper: woken by a call, or by the clock.
 
-`asyncio.Event` inside `asyncio.timeout` does the same for four times the price, which a manager of
-ten thousand groups pays thousands of times a second.
+`asyncio.Event` inside `asyncio.timeout` does the same at four times the cost. A manager of ten
+thousand groups would pay that thousands of times a second.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Wakeup:
         self._sleeper: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        """Wake the sleeper, or have its next sleep end at once."""
+        """Wake the sleeper, or make its next sleep end at once."""
         self._rang = True
         self._end_sleep()
 
     def reset(self) -> None:
-        """Forget rings so far: the caller looks at everything afterwards, or has just done so."""
+        """Forget rings so far. The caller checks everything afterwards, or has just done so."""
         self._rang = False
 
     async def sleep_until(self, when: float | None) -> None:
-        """Return when rung, or at the loop time `when` (None: only when rung)."""
+        """Return when rung, or at the loop time `when`. None: return only when rung."""
         if self._rang:
             return
         self._sleeper = self._loop.create_future()

@@ -1,5 +1,5 @@
-"""Asking fence devices: is a fenced host still off, and does the device of a living one tell the
-truth? (S1b, S3). Powering off is :mod:`halo.manager.fencing.fence_desk`'s.
+"""Questions to fence devices: is a fenced host still off, and does the device of a living host tell
+the truth (S1b, S3)? :mod:`halo.manager.fencing.fence_desk` powers hosts off.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger("halo.fence")
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of one device. Monotonic seconds."""
+    """The answer of one device. Times are monotonic seconds."""
 
     result: FenceResult
     asked_at: float
@@ -39,14 +39,14 @@ class _Answer:
 
 
 class DeviceDesk:
-    """Runs the devices of hosts, and puts questions to them."""
+    """Runs the devices of hosts, and asks them for their state."""
 
     def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
         self._loop = asyncio.get_running_loop()
-        self._ending: set[asyncio.Task[OffWord]] = set()  # the loop keeps weak references only
+        self._ending: set[asyncio.Task[OffWord]] = set()  # the loop's references are weak
         self._took_s: dict[tuple[HostId, int, int], float] = {}  # by host, level, number in it
         self._checks = asyncio.Semaphore(DEVICE_CHECKS_AT_ONCE)
 
@@ -57,8 +57,8 @@ class DeviceDesk:
         action: FenceAction,
         expired: Callable[[], str | None] = lambda: None,
     ) -> list[FenceResult]:
-        """One action on devices side by side, each within the fence timeout. `expired` may call
-        each off in the step that sends it."""
+        """One action on several devices side by side, each within the fence timeout. `expired` may
+        call each of them off in the step that sends it."""
         deadline_s, run = self._state.settings.fence_timeout_s, self._context.fence_devices.run
         results = await asyncio.gather(
             *(run(device, action, deadline_s, expired) for device in devices)
@@ -66,7 +66,7 @@ class DeviceDesk:
         is_routine = action is FenceAction.STATUS and self._state.hosts[host].ready
         tell = log.debug if is_routine else log.info
         for device, result in zip(devices, results, strict=True):
-            # How long a device takes is the first question after a slow failover.
+            # After a slow failover, the first question is how long the device took.
             tell(
                 "fence program ended",
                 host=host,
@@ -81,7 +81,7 @@ class DeviceDesk:
     # --- a fenced host: is it still off? ---------------------------------------------------------
 
     def verify(self, host: HostId) -> None:
-        """Ask the devices of a fenced host whether it is still off; the desk learns of it."""
+        """Ask the devices of a fenced host whether it is still off, and tell the desk."""
         at = self._state.hosts[host]
         if at.verifying_since is None:
             at.verifying_since = self._loop.time()
@@ -95,7 +95,7 @@ class DeviceDesk:
             word = await self.ask_whether_off(host, level)
             at.verify_took_s = self._loop.time() - began_at
             if at.power_proof is not proof or proof is None:
-                return  # it answered, or was fenced again: this result is late
+                return  # the host answered, or was fenced again: this result is late
             known, at.verify_error = at.verify_error, word.problem
             if not word.problem:
                 self._state.renew_power_proof(
@@ -112,12 +112,12 @@ class DeviceDesk:
             self._context.desk.learnt(self._context.groups_of(host))
 
     async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
-        """Ask the devices of the `level` that confirmed a fence, and no others: one before it that
-        is dead would take its whole deadline, again and again.
+        """Ask the devices of the `level` that confirmed a fence, and no others. A dead level before
+        it would take its whole deadline, again and again.
 
-        Where that level gives no answer, and where it is not known (a person saw the host dark; the
-        manager died in the middle), the others are asked side by side, and the first level that
-        says off is believed."""
+        If that level gives no answer, or if it is not known (a person confirmed the host off, or
+        the manager died during the fence), the other levels are asked side by side. The first level
+        that says off is believed."""
         distrusted = self._state.memory_of_host(host).distrusted
         if distrusted is not None:
             return OffWord(problem=f"its fence device is not trusted: {distrusted}")
@@ -136,7 +136,7 @@ class DeviceDesk:
         return OffWord(problem=f"level {level}: {word.problem}; {other.problem}")
 
     async def _first_word(self, host: HostId, numbers: list[int]) -> OffWord:
-        """The first level that says off, of several that are asked side by side."""
+        """Ask several levels side by side. Returns the first answer that says off."""
         asking = {n: self._loop.create_task(self.ask_level(host, n)) for n in numbers}
         left = set(asking.values())
         try:
@@ -163,9 +163,9 @@ class DeviceDesk:
     async def ask_level(self, host: HostId, number: int, *, after_off: bool = False) -> OffWord:
         """Ask every device of a level for its state.
 
-        The word is as old as its oldest answer. So the quicker devices are asked later, by what
-        each took the last time, though not right after an off; and an answer that has aged all the
-        same is asked for once more."""
+        The result is as old as its oldest answer. So quick devices are asked later, by the time
+        that each took last, except right after an off. If an answer has still become too old, its
+        device is asked again."""
         devices = self._state.host_config(host).fence_levels[number - 1]
         took_s = [self._took_s.get((host, number, n), 0.0) for n in range(len(devices))]
         if after_off:
@@ -204,7 +204,7 @@ class DeviceDesk:
         other: asyncio.Task[_Answer] | None = None,
         delay_s: float = 0.0,
     ) -> _Answer:
-        """Ask one device of a level for its state, `delay_s` from now or once `other` answered."""
+        """Ask one device of a level for its state, after `delay_s` or when `other` has answered."""
         if other is not None and delay_s > 0:
             await asyncio.wait({other}, timeout=delay_s)
         asked_at = self._loop.time()
@@ -222,7 +222,7 @@ class DeviceDesk:
         self._context.spawn(self._watch_devices())
 
     def check_device(self, host: HostId) -> None:
-        """Ask the device of a host that just connected: it must not say off (S3)."""
+        """Ask the device of a host that just connected. It must not say off (S3)."""
         if self._state.host_config(host).fence_levels:
             self._context.spawn(self._check_device(host))
 
@@ -244,7 +244,7 @@ class DeviceDesk:
                     return
                 for device, status in zip(devices, statuses, strict=True):
                     if status.power is PowerState.OFF:
-                        # It may have been cut off just now, and not be missed yet.
+                        # The power may have been cut just now, so that the host is not missed yet.
                         if not await self._still_answers(host, epoch):
                             return
                         why = f"{device.agent} says off while the agent of {host} answers"
@@ -256,7 +256,7 @@ class DeviceDesk:
                         log.warning("fence device silent", host=host, reason=status.message)
 
     async def _still_answers(self, host: HostId, epoch: int) -> bool:
-        """Does the agent answer a ping sent now? An old agent can only be taken for alive."""
+        """Does the agent answer a ping sent now? A legacy agent is assumed to be alive."""
         at = self._state.hosts[host]
         asked_at = self._loop.time()
         self._hosts[host].link.ping()

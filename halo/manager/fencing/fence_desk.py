@@ -1,7 +1,7 @@
-"""The shell around the fence machines: runs their works, and hands the results back.
+"""The shell around the fence machines: it runs their works, and hands the results back.
 
-What a fence does next is decided in :mod:`halo.core.fencing.machine`. Here are the journal, the
-fence programs, the probes of agents, and the clock.
+:mod:`halo.core.fencing.machine` decides what a fence does next. The journal, the fence programs,
+the probes of agents and the clock are here.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class FenceDesk:
     # --- by itself ---------------------------------------------------------------------------
 
     def fence_automatically(self, host: HostId) -> None:
-        """Begin one automatic attempt; the decision to do so was made in this very step."""
+        """Begin one automatic attempt. The caller decided on it in this same step."""
         comment = rules.automatic_comment(self._state, host, self._loop.time())
         self._feed(host, Begin(Kind.AUTOMATIC, comment))
 
     def fence_second_copy(self, host: HostId, comment: str) -> None:
-        """One attempt, by policy `second_copy: fence`; the caller checked that it is allowed."""
+        """One attempt, by policy `second_copy: fence`. The caller checked that it is allowed."""
         self._feed(host, Begin(Kind.SECOND_COPY, comment))
 
     def resolve_open_intents(self) -> None:
@@ -100,26 +100,27 @@ class FenceDesk:
                 self._feed(host, Begin(Kind.OPEN_INTENT, intent or rules.AUTOMATIC_COMMENT))
 
     def resume_reboots(self) -> None:
-        """At start-up: a host that was powered off by `on_loss: reboot` is still to be on again."""
+        """At start-up: power on each host that `on_loss: reboot` powered off and not on again."""
         for host, machine in self._machines.items():
             self._carry_out(host, machine.resume_reboot(self._loop.time()))
 
     # --- for the administrator ---------------------------------------------------------------
 
     async def fence_by_command(self, host: HostId, comment: str) -> None:
-        """One attempt. Raises CommandFailed when the device failed; the caller checked S8."""
+        """One attempt. Raises CommandFailed if the device failed. The caller checked S8."""
         ticket, answer = self._ticket()
         self._feed(host, Begin(Kind.COMMAND, comment, ticket))
         await answer
 
     async def confirm_off(self, host: HostId, comment: str) -> None:
-        """The administrator saw it dark: that counts as a confirmed fence. Raises RecordError."""
+        """The administrator saw that the host is off. This counts as a confirmed fence. Raises
+        RecordError."""
         ticket, answer = self._ticket()
         self._feed(host, Begin(Kind.CONFIRM_OFF, comment, ticket))
         await answer
 
     async def cancel(self, host: HostId, comment: str) -> None:
-        """Stop trying. An attempt under way is abandoned, and its result discarded. Raises
+        """Stop trying. An attempt under way is abandoned, and its result is discarded. Raises
         CommandRefused, RecordError."""
         ticket, answer = self._ticket()
         self._feed(host, Cancel(comment, ticket))
@@ -130,17 +131,17 @@ class FenceDesk:
         self._answers[ticket] = self._loop.create_future()
         return ticket, self._answers[ticket]
 
-    # --- for whoever watches -----------------------------------------------------------------
+    # --- for observers -----------------------------------------------------------------------
 
     def attempt_of(self, host: HostId) -> object | None:
-        """The attempt to fence this host that is under way, told apart from others by identity."""
+        """The attempt to fence this host that is under way. Compare attempts by identity."""
         return self._machines[host].attempt
 
     # --- running the machines ----------------------------------------------------------------
 
     def _feed(self, host: HostId, event: Event) -> None:
         if self._closed:
-            return  # fence programs die with the manager, and none is begun any more
+            return  # fence programs die with the manager, and no new one may begin
         self._carry_out(host, self._machines[host].handle(event, self._loop.time()))
 
     def _carry_out(self, host: HostId, actions: list[Action]) -> None:
@@ -171,7 +172,7 @@ class FenceDesk:
     def _answer(self, ticket: int, error: Exception | None) -> None:
         answer = self._answers.pop(ticket)
         if answer.done():
-            return  # whoever asked is gone
+            return  # the caller of the command has gone
         if error is None:
             answer.set_result(None)
         else:
@@ -182,16 +183,16 @@ class FenceDesk:
         task.add_done_callback(lambda _: self._never_began(host, run))
 
     def _never_began(self, host: HostId, run: int) -> None:
-        """A task that was stopped before its first step ends without having run any of it."""
+        """Finish a work whose task was stopped before its first step."""
         if self._works.pop((host, run), None) is not None and (host, run) in self._stopped:
             self._stopped.discard((host, run))
             try:
                 self._feed(host, Stopped(run))
-            except Exception as error:  # nobody else would hear of it
+            except Exception as error:  # nobody else would see it
                 self._context.fatal(error)
 
     async def _run(self, host: HostId, run: int, work: Work) -> None:
-        """One work, from its beginning to its result; that is fed in the step in which it comes."""
+        """One work, from its beginning to its result. The result is handed on at once."""
         event: Result
         try:
             event = await self._perform(host, run, work)
@@ -241,7 +242,7 @@ class FenceDesk:
         return Written(run)
 
     async def _tokens_home(self, host: HostId) -> None:
-        """Every child of the host has given its token back."""
+        """Wait until every child of the host has given its token back."""
         try:
             async with asyncio.timeout(TOKENS_HOME_DEADLINE_S):
                 await self._hosts[host].wait_idle()
@@ -251,7 +252,7 @@ class FenceDesk:
             ) from None
 
     async def _until_it_answers(self, host: HostId) -> int:
-        """Ask the agent once a second; the number of the probe that it answered."""
+        """Ask the agent once a second. Returns the number of the probe that it answered."""
         for number in count(1):
             began_at = self._loop.time()
             if await self._hosts[host].link.probe(PROBE_DEADLINE_S) is ProbeAnswer.ANSWERS:
@@ -272,7 +273,7 @@ class FenceDesk:
         return ProgramsEnded(run, results)
 
     def close(self) -> None:
-        """End every work: fence programs die with the manager. Commands that wait are answered."""
+        """End every work: fence programs die with the manager. Waiting commands are answered."""
         self._closed = True
         for task in self._works.values():
             task.cancel()

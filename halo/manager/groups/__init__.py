@@ -1,1 +1,1 @@
-"""One task per managed group, and the operations that all tasks carry out."""
+"""One task for each managed group, and the operations that all these tasks use."""

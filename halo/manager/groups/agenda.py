@@ -1,7 +1,8 @@
-"""When the groups of one host want to be looked at: one timer for all that is due at one moment.
+"""When the groups of one host have to be checked: one timer for all that are due at one moment.
 
-Rejected: a task for each group that sleeps until its next monitor. It costs a timer, a future and
-two turns of the event loop a group and period: at ten thousand groups, a fifth of polling.
+Rejected: a task for each group that sleeps until its next monitor. For each group and period, it
+costs a timer, a future and two turns of the event loop. At ten thousand groups, that is a fifth of
+polling.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import math
 from typing import Protocol
 
 TICK_S = 0.01
-"""What is due within a tick is done in one turn: one wakeup, and the monitors in one call."""
+"""All that is due within one tick is done in one turn: one wakeup, and the monitors in one call."""
 
 
 class Sleeper(Protocol):
-    """What can be due."""
+    """Something that can be due."""
 
     def due(self, when: float) -> None:
-        """It is `when`, as :meth:`Agenda.at` returned it; it may have been put off meanwhile."""
+        """The moment `when` of :meth:`Agenda.at` has come. It may have been put off meanwhile."""
         ...
 
 
@@ -37,7 +38,7 @@ class Agenda:
         return math.ceil(when / TICK_S) * TICK_S
 
     def at(self, moment: float, sleeper: Sleeper) -> None:
-        """Call `sleeper.due(moment)` then. It cannot be taken back: compare, and ignore it."""
+        """Call `sleeper.due(moment)` at `moment`. A call cannot be cancelled: ignore an old one."""
         sleepers = self._moments.get(moment)
         if sleepers is None:
             self._moments[moment] = [sleeper]

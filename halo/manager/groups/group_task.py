@@ -1,7 +1,7 @@
-"""The shell around a :class:`GroupMachine`: runs its operations, sleeps until something is due.
+"""The shell around a :class:`GroupMachine`: it runs operations, and sleeps until something is due.
 
-It holds its group's token from start to end and gives it back on every path: it is told to leave by
-message, and is cancelled only at shutdown.
+It holds its group's token from start to end, and gives it back on every path. A message tells it to
+leave. It is cancelled only at shutdown.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class GroupTask:
         return self._machine.in_flight
 
     def poke(self) -> None:
-        """The cluster's state changed: look at it."""
+        """The cluster's state changed: look at it again."""
         if not self._turn_is_near:
             self._turn_is_near = True
             self._loop.call_soon(self._turn)
@@ -85,13 +85,13 @@ class GroupTask:
             self.poke()
 
     def revoke(self, why: str) -> None:
-        """Begin nothing more, and leave when what is in flight has ended."""
+        """Begin nothing more, and leave when the operations in flight have ended."""
         self._machine.revoke(why)
         self.poke()
 
     async def run(self) -> tuple[Left, str, float]:
-        """Manage; on return the token goes home. Returns why, in words, and since when samples
-        taken over this connection may serve as proof for a start elsewhere."""
+        """Manage the group. On return the token goes home. Returns why, in words, and the time
+        after which samples over this connection may serve as proof for a start elsewhere."""
         try:
             self._turn()
             leave = await self._leaving
@@ -106,15 +106,15 @@ class GroupTask:
                 task.cancel()
 
     def due(self, when: float) -> None:
-        """The moment on the agenda has come, unless another one was put there since."""
+        """The moment on the agenda has come. Ignore it if there is another moment now."""
         if when == self._due_at:
             self._due_at = None
             self._turn()
 
     def _turn(self) -> None:
-        """Look at everything, do what has to be done, and have it looked at when a monitor is due.
+        """Check everything, do what has to be done, and be called again when a monitor is due.
 
-        Called by the event loop, where nobody else would hear of a defect of ours."""
+        The event loop calls this, and nobody else would notice a defect here."""
         self._turn_is_near = False
         if self._leaving.done():
             return
@@ -155,7 +155,7 @@ class GroupTask:
 
     def _note_departure(self) -> None:
         if not self._machine.is_departing:
-            self._departing_since = None  # called off: what was sampled since then proves nothing
+            self._departing_since = None  # called off: samples since then prove nothing
         elif self._departing_since is None:
             self._departing_since = self._loop.time()
 
@@ -180,7 +180,7 @@ class GroupTask:
         self.poke()
 
     def _monitored(self, resource: Resource, answer: OperationResult | LinkError) -> None:
-        """A monitor of ours was answered: at rest, several thousand times a second in all."""
+        """A monitor was answered. In a quiet cluster, this happens thousands of times a second."""
         if self._leaving.done():
             return
         if isinstance(answer, LinkError):
@@ -192,7 +192,7 @@ class GroupTask:
         self._note_due()
 
     def _interrupted(self, resource: str, error: LinkError) -> None:
-        self._operation_ended(resource)  # without an answer: sight is lost with the count
+        self._operation_ended(resource)  # without an answer, its end cannot be counted
         self._carry_out(self._machine.interrupted(resource, str(error), self._loop.time()))
 
     async def _operate(self, resource: Resource, operation: Operation) -> None:
@@ -244,7 +244,7 @@ class GroupTask:
         )
 
     def _show_failures(self) -> None:
-        """Let the status show what the machine has given up on, until a cleanup recalls it."""
+        """Let the status show what the machine has given up, until a cleanup."""
         if self._machine.is_revoked:
             return
         for name, state in self._machine.resources.items():
@@ -285,7 +285,7 @@ class GroupTask:
         record = self._context.journal.make(
             Event.MOVED, self._group.id, f"runs on {self._host}", host=self._host
         )
-        self._context.journal.note(record)  # folded at once: it is not reported again
+        self._context.journal.note(record)  # folded at once, so that it is not reported again
 
     def _report_restarted(self, action: ReportRestarted) -> None:
         log.warning("restarted", group=self._group.id, host=self._host, reason=action.text)
@@ -307,5 +307,5 @@ class GroupTask:
                     self._state.needs.drop_group(self._group.id, self._host)
 
     def presence(self, resource: str) -> Presence:
-        """What the machine believes of one resource, for tests and the status."""
+        """What the machine knows of one resource, for tests and the status."""
         return self._machine.resources[resource].presence

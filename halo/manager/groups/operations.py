@@ -1,7 +1,7 @@
-"""One operation on one resource over one connection, and what it taught: the only way to an agent.
+"""One operation on one resource over one connection, and its result: the only way to an agent.
 
-Every start passes :func:`halo.core.questions.proof.start_refusal` here, in the very step that sends
-it (S1).
+Every start must pass :func:`halo.core.questions.proof.start_refusal` here, in the same step that
+sends it (S1).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from halo.ports import AgentConnection
 
 DEADLINE_MARGIN_S = 5.0
 LATE_S = 0.001
-"""An answer that comes this shortly before its deadline may be the deadline."""
+"""An answer that comes this shortly before the deadline may be caused by the deadline."""
 
 
 MonitorTaker = Callable[[Resource, OperationResult | LinkError], None]
 
 
 class StartRefused(Exception):
-    """The start was not sent; the text says which proof is missing."""
+    """The start was not sent. The text says which proof is missing."""
 
 
 class SeenRunning(Exception):
-    """The start was not sent: since it was decided on, the resource was seen running there."""
+    """The start was not sent: after the decision, the resource was seen running there."""
 
 
 async def operate(
@@ -47,9 +47,9 @@ async def operate(
     epoch: int,
     since: float = float("inf"),
 ) -> OperationResult:
-    """Run one operation and write down what it taught.
+    """Run one operation, and note its result in the knowledge.
 
-    Raises StartRefused or SeenRunning, before anything is sent, and LinkError when the connection
+    Raises StartRefused or SeenRunning before anything is sent, and LinkError if the connection
     ended."""
     now = asyncio.get_running_loop().time()
     if operation is Operation.START:
@@ -73,10 +73,10 @@ async def operate(
 
 
 class _Monitor:
-    """One monitor on its way: what it was asked with, and what becomes of its answer.
+    """One monitor under way: what was asked, and who gets the answer.
 
-    A manager that polls thirty thousand resources makes six thousand of these a second: a task or a
-    future for each costs more than all the rest."""
+    A manager that polls thirty thousand resources makes six thousand of these a second. A task or a
+    future for each would cost more than all the rest."""
 
     __slots__ = ("began_at", "context", "epoch", "group", "host", "reports", "resource", "taker")
 
@@ -100,14 +100,14 @@ class _Monitor:
         self.taker = taker
 
     def answered(self, answer: OperationResult | Exception) -> None:
-        """Write down what it taught, and hand it to whoever asked, in one step."""
+        """Note the result in the knowledge, and hand it to the caller, in one step."""
         try:
             if isinstance(answer, OperationResult):
                 self._learn(answer)
             elif not isinstance(answer, LinkError):
                 raise answer
             self.taker(self.resource, answer)
-        except Exception as error:  # a defect of ours: nobody above hears of it
+        except Exception as error:  # a defect of ours, which no caller would see
             self.context.fatal(error)
 
     def _learn(self, result: OperationResult) -> None:
@@ -135,8 +135,8 @@ def monitor(
     epoch: int,
     taker: MonitorTaker,
 ) -> None:
-    """Send one monitor. Its answer is written down as by :func:`operate`, a second copy that it
-    reveals is told to the desk, and `taker` is called with it in the same, later step."""
+    """Send one monitor. In one later step, its result is noted like that of :func:`operate`, the
+    desk is told of a second copy, and `taker` is called."""
     state = context.state
     now = asyncio.get_running_loop().time()
     asked = _Monitor(context, group, resource, host, epoch, now, taker)
@@ -158,11 +158,11 @@ async def _change(
     deadline_s: float,
     epoch: int,
 ) -> OperationResult:
-    """A start or stop, counted on both ends: reports are told from it by its number."""
+    """A start or stop, which both ends count. The count in a report shows whether it is newer."""
     at, now = state.hosts[host], asyncio.get_running_loop().time
     count, ends_at = at.operation_count(resource.id), now() + deadline_s
     count.sent, count.last = count.sent + 1, operation
-    is_certain = False  # without an answer in time it may still run, and end uncounted
+    is_certain = False  # without an answer in time it may still run, and end without being counted
     try:
         result = await connection.operation(resource, operation, deadline_s)
         is_certain = not result.uncounted and now() < ends_at - LATE_S
@@ -176,10 +176,10 @@ async def _change(
 def _is_overtaken(
     state: ClusterState, resource: Resource, host: HostId, reports: int, result: OperationResult
 ) -> bool:
-    """Did a report that says otherwise come in while this monitor was on its way?
+    """Did a report with another result come in while this monitor was under way?
 
-    Nobody can tell which of the two is younger. The report stands, since the agent tells when it
-    does not hold any more; of the monitor nobody would ever be told that it was the older one."""
+    Nobody can tell which of the two is newer. The report is kept, because the agent tells when it
+    is not valid any more. Nobody would ever tell that the monitor was the older one."""
     known = state.knowledge.of(resource.id, host)
     return known.reports != reports and known.presence is not taught(Operation.MONITOR, result)[0]
 
@@ -192,7 +192,7 @@ def taught(operation: Operation, result: OperationResult) -> tuple[Presence, str
             return Presence.RUNNING, ""
         return Presence.ERROR, f"start failed: {describe(result)}"
     if operation is Operation.STOP:
-        # Only a monitor proves that something is stopped.
+        # Only a monitor proves that a resource is stopped.
         if succeeded:
             return Presence.UNKNOWN, "stopped; HALO has to probe it"
         return Presence.ERROR, f"stop failed: {describe(result)}"

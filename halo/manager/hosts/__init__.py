@@ -1,1 +1,1 @@
-"""One task per host: its link, its reports, and what is looked at there."""
+"""One task for each host: its link, its reports, and its probes."""

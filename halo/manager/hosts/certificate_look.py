@@ -1,7 +1,7 @@
-"""Looks again at agents' certificates that end soon, so that a renewal is noticed.
+"""Looks again at agents' certificates that expire soon, so that a renewal is noticed.
 
-A connection shows the certificate that it was begun with, and stands for months. An agent takes a
-renewed one up without ending it, and then nobody should be told to renew what was renewed.
+A connection may stand for months, and shows only the certificate with which it began. An agent uses
+a renewed certificate without ending the connection. Then nobody should be told to renew it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ async def look_again(
     ends_at: Callable[[Host, float], Awaitable[float | None]],
     every_s: float = LOOK_EVERY_S,
 ) -> None:
-    """One after the other, until cancelled. `ends_at` asks an agent, within a deadline in seconds,
-    and raises LinkError."""
+    """Look at one certificate after the other, until cancelled. `ends_at` asks an agent within a
+    deadline in seconds, and raises LinkError."""
     while True:
         await asyncio.sleep(every_s)
         connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
@@ -39,8 +39,8 @@ async def look_again(
             try:
                 found = await ends_at(state.cluster.hosts[host], LOOK_DEADLINE_S)
             except LinkError:
-                continue  # the connection tells what there is to tell
-            except Exception as error:  # a defect: the other hosts are looked at nevertheless
+                continue  # the link reports what is wrong
+            except Exception as error:  # a defect; continue with the other hosts
                 log.error("cannot look at a certificate", host=host, error=repr(error))
                 continue
             at = state.hosts[host]

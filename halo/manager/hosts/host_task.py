@@ -1,7 +1,7 @@
-"""One task per host: a link to its agent, an inbox, and a child task for every group managed there.
+"""One task for each host: a link to its agent, an inbox, and a child for every group managed there.
 
-The inbox never blocks its sender; tokens bound its length. Children are revoked by message and give
-their tokens back on every path; the link connects again only when the last of them is home.
+The inbox never blocks its sender, and the tokens limit its length. A message revokes a child, and
+the child gives its token back on every path. The link connects again only when all tokens are home.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from halo.telling import PeerLog
 
 log = structlog.get_logger("halo.host")
 peer_log = PeerLog("halo.host")
-"""For what an agent can bring about as often as it likes."""
+"""The log for events that an agent can cause as often as it likes."""
 
 
 class HostTask:
@@ -77,21 +77,21 @@ class HostTask:
     # --- messages ----------------------------------------------------------------------------
 
     def manage(self, token: ResourceToken, order: ManageOrder) -> None:
-        """Take a group: the token is this host's from now on."""
+        """Manage a group. From now on, this host holds the token."""
         self._post(TokenArrived(token.hand_to(f"host {self.host}, inbox"), order))
 
     def recall(self, group: GroupId, why: str) -> None:
-        """Have a group's token sent home, to be decided afresh; begins nothing from now on."""
+        """Have a group's token sent home for a new decision. Nothing more begins here."""
         for action in self._machine.handle(Recall(group, why)):
             self._carry_out(action)
 
     def probe(self, group: GroupId) -> None:
-        """Look at a group here now."""
+        """Probe a group here now."""
         if self._surveyor is not None:
             self._surveyor.probe(group)
 
     def poke(self, group: GroupId | None = None) -> None:
-        """The state changed: the group's task (or each) shall look at it."""
+        """The state changed: the group's task (or every task) has to look at it."""
         for name, child in self._children.items():
             if group is None or name == group:
                 child.poke()
@@ -143,7 +143,7 @@ class HostTask:
                 self._start_child(action)
             case RevokeChild():
                 child = self._children.get(action.group)
-                if child is not None:  # else it ended by itself: ChildLeft is in the inbox
+                if child is not None:  # else it ended by itself, and ChildLeft is in the inbox
                     child.revoke(action.why)
             case SendHome():
                 if action.why is not Left.REVOKED:
@@ -156,7 +156,7 @@ class HostTask:
     def _start_child(self, action: StartChild) -> None:
         group = self._state.cluster.groups[action.token.group]
         connection = self.link.connection
-        if connection is None:  # it closed, and the message that says so is behind this one
+        if connection is None:  # it closed, and the message about that comes after this one
             self._machine.children.discard(group.id)
             detail = f"{self.host} is not connected any more"
             self._context.desk.accept(action.token, detail, action.order.since)
@@ -186,7 +186,7 @@ class HostTask:
             self._surveyor.operation_ended(resource)
 
     async def _run_child(self, group: GroupId, child: GroupTask) -> None:
-        """Run a child; its token comes back as a message, whatever way it ended."""
+        """Run a child. However it ends, its token comes back as a message."""
         why, detail, since = await child.run()
         del self._children[group]
         token = self._tokens.pop(group).hand_to(f"host {self.host}, inbox")
@@ -197,7 +197,7 @@ class HostTask:
     # --- what the link tells (LinkOwner) -----------------------------------------------------
 
     def link_up(self, connection: AgentConnection) -> None:
-        """A connection stands; the host is ready when it has answered a heartbeat over it."""
+        """A connection stands. The host is ready when it has answered a heartbeat over it."""
         epoch = self._state.host_connected(self.host, connection.identity, self._loop.time())
         self._post(LinkUp(epoch))
         self._note(Journaled.RECONNECT)
@@ -205,10 +205,10 @@ class HostTask:
             self._begin_to_look(connection)
 
     def _begin_to_look(self, connection: AgentConnection) -> None:
-        """The host is ready. Nothing is known over this connection yet: look through everything."""
+        """The host is ready. Nothing is known over this connection yet, so probe everything."""
         identity, at = connection.identity, self._state.hosts[self.host]
         if at.fence_phase is FencePhase.RUNNING:
-            return  # its word is not acted on; it is greeted afresh after the outcome (S3)
+            return  # what it says is ignored; it is greeted again after the fence's outcome (S3)
         memory, make = self._state.memory_of_host(self.host), self._context.journal.make
         boot = _boot(memory.boot_id, identity.boot_id)
         if not memory.connected:
@@ -216,7 +216,7 @@ class HostTask:
         records = [make(Journaled.CONNECT, self.host, boot_id=identity.boot_id)]
         if self._state.remembered.lifecycle(self.host).away:
             records.insert(0, make(Journaled.RETURN, self.host, boot))
-        self._context.journal.note(*records)  # both or none: a crash between would tell it twice
+        self._context.journal.note(*records)  # together: a crash in between would tell it twice
         self._surveyor = Surveyor(
             self._context,
             self.host,
@@ -235,7 +235,7 @@ class HostTask:
         self._context.journal.note(self._context.journal.make(event, self.host, comment, **data))
 
     def _take_report(self, group: ResourceGroup, resource: str, result: OperationResult) -> None:
-        """A watching agent saw something new."""
+        """A watching agent reported a change."""
         child = self._children.get(group.id)
         if child is not None:
             child.reported(resource, result)
@@ -254,33 +254,33 @@ class HostTask:
         self._context.desk.changed(self._context.groups_of(self.host))
 
     def link_alive(self, loss: Loss) -> None:
-        """Something answers and its agent does not serve us: wait, and say so."""
+        """Something answers, but the agent does not serve us: wait, and say so."""
         self._say_loss(loss)
         self._answered_there(loss, is_alive=True)
 
     def link_probed(self, loss: Loss | None) -> None:
-        """A sign of life, told at once: a fence that asked looks at it later.
+        """A probe met a sign of life. It counts at once; the fence that asked handles it later.
 
-        An answer of the agent ends the verdict: a fence that is called off for it is not tried
-        again by that."""
+        An answer of the agent ends the verdict. So a fence that is called off because of it is not
+        tried again."""
         self._answered_there(loss, is_alive=loss is None or not loss.kind.is_closed_port)
 
     def _answered_there(self, loss: Loss | None, *, is_alive: bool) -> None:
         """Something answers at the host's address.
 
-        A closed port may be another machine's word, or a firewall's: the device is asked again. See
-        docs/decisions/0005."""
+        A closed port may be the answer of another machine or of a firewall. So the device is asked
+        again. See docs/decisions/0005."""
         was_proven = self._state.hosts[self.host].power_proof is not None
         if loss is not None and loss.kind.is_closed_port:
             self._state.note_closed_port(self.host, self._loop.time())
         else:
             what = "its agent answers" if loss is None else loss.kind.value
             self.void_power_proof(f"it gave a sign of life ({what})")
-        if is_alive and not was_proven:  # else it stays among those that fell silent together
+        if is_alive and not was_proven:  # else it still counts as fallen silent with others
             self._state.host_alive(self.host)
 
     def void_power_proof(self, why: str) -> None:
-        """The host was fenced, and is not proven off any more: not after a restart either (S1)."""
+        """The host was fenced, but is not proven off any more, even after a restart (S1)."""
         if self._state.hosts[self.host].power_proof is None:
             return
         log.warning("not proven off any more", host=self.host, reason=why)
@@ -289,20 +289,20 @@ class HostTask:
         self._context.desk.changed(self._context.groups_of(self.host))
 
     def link_missed(self, loss: Loss) -> None:
-        """No sign of life, but no verdict either."""
+        """There is no sign of life, but no verdict either."""
         if loss.kind.is_silence:
             self.link_unheard()
         self._say_loss(loss)
 
     def link_unheard(self) -> None:
-        """Nothing answers at its address: a port that is closed later is news."""
+        """Nothing answers at the host's address: a closed port counts again from now on."""
         self._state.note_silence(self.host)
 
     def _say_loss(self, loss: Loss) -> None:
         at = self._state.hosts[self.host]
         if self._state.memory_of_host(self.host).connected:
-            # It was when the last manager ended. What is written down is what is shown, and a
-            # reset rests on it: it must not make a host that is gone one that may be fenced.
+            # The journal still says connected, from the last manager. The status shows this, and a
+            # reset relies on it: a reset must not allow the fence of a host that was not seen.
             self._note(Journaled.DISCONNECT, str(loss))
         if at.loss is None or at.loss.kind is not loss.kind:
             peer_log.info("not connected", host=self.host, reason=str(loss))
@@ -330,7 +330,7 @@ class HostTask:
         at, memory = self._state.hosts[self.host], self._state.memory_of_host(self.host)
         idle = not memory.active and not self._may_hold_groups()
         if not memory.seen or idle or at.power_proof is not None:
-            return  # its silence tells nothing new, and counts for nothing
+            return  # its silence is expected, and does not count
         if at.suspect_at is None:
             at.suspect_at = since
             peer_log.warning("suspect", host=self.host)
@@ -345,20 +345,20 @@ class HostTask:
         )
 
     def link_lost(self, loss: Loss) -> None:
-        """The verdict."""
+        """The host is lost: its silence became a verdict."""
         at = self._state.hosts[self.host]
         if at.power_proof is not None:
-            return  # it is off, as it should be
+            return  # the host is off, as it should be
         at.lost_at = self._state.last_verdict_at = self._loop.time()
         at.loss = loss
         if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
-            at.fence_retry_at = at.lost_at  # an administrator's one attempt was of before it died
+            at.fence_retry_at = at.lost_at  # an administrator's one attempt came before this loss
         log.error("declared lost", host=self.host, reason=str(loss))
         self._context.desk.changed(self._context.groups_of(self.host))
 
 
 def _boot(before: str, now: str) -> str:
-    """What two boot identities, either of which may be unknown, say in words."""
+    """Says whether the host has booted between two boot identities. Each may be unknown."""
     if not before or not now:
         return "it is not known whether the host has booted since"
     if before != now:

@@ -2,9 +2,9 @@
 
 A link knows nothing of groups. It reports four things to its owner, in order and in plain calls:
 up, down, alive (a sign of life while there is no connection) and lost (the silence became a
-verdict). After `down` it does not connect again before :meth:`HostLink.release` is called, so that
-no token of the old connection can meet the new one; and while it is stood down (the host is being
-fenced) it does nothing at all.
+verdict). After `down`, it connects again only when :meth:`HostLink.release` is called. So no token
+of the old connection can meet the new one. While it is stood down (the host is being fenced), it
+only answers probes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ log = structlog.get_logger("halo.link")
 
 HEARTBEATS_IN_FLIGHT = 8
 QUEUE_LOOK_S = 0.25
-"""How soon an attempt that waits for its turn is looked at again; it is not judged meanwhile."""
+"""How soon to check an attempt again that waits for its turn. It is not judged meanwhile."""
 
 
 class LinkOwner(Protocol):
-    """Who is told what happens on a link. None of these may block or await."""
+    """The owner, which is told what happens on a link. No method may block or await."""
 
     def link_up(self, connection: AgentConnection) -> None: ...
 
     def link_down(self, loss: Loss) -> None: ...
 
     def link_alive(self, loss: Loss) -> None:
-        """Something answered for a host that is not connected, such as a refusal."""
+        """A host that is not connected gave an answer, such as a refusal."""
         ...
 
     def link_probed(self, loss: Loss | None) -> None:
-        """A probe while stood down met a sign of life; None: the agent answered it."""
+        """A probe while stood down met a sign of life. None: the agent answered it."""
         ...
 
     def link_unheard(self) -> None: ...
@@ -56,7 +56,7 @@ class LinkOwner(Protocol):
         ...
 
     def link_suspect(self, since: float) -> None:
-        """An answer is overdue; the silence began at `since`."""
+        """An answer is overdue. The silence began at `since`."""
         ...
 
     def link_lost(self, loss: Loss) -> None:
@@ -65,7 +65,7 @@ class LinkOwner(Protocol):
 
 
 class HostLink:
-    """Keeps one connection to one agent, for ever."""
+    """Keeps one connection to one agent, until cancelled."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class HostLink:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._period_s = heartbeat_period_s(settings)
-        # Two attempts have to fit into a budget, or the verdict waits for the end of a third.
+        # Two attempts must fit into a loss budget. Else the verdict waits for the end of a third.
         self._retry_s = min(
             settings.reconnect_interval_s, settings.loss_budget_s / ATTEMPTS_PER_BUDGET
         )
@@ -96,9 +96,9 @@ class HostLink:
         self._allowed.set()
         self._attempt: asyncio.Task[AgentConnection] | None = None
         self._attempt_ends_at = float("inf")
-        self._is_queued = False  # the attempt was accepted there, and waits for its turn here
+        self._is_queued = False  # the host accepted the attempt, which waits for its turn here
         self._declared_lost = False
-        self._ended_by_us = False  # the last connection
+        self._ended_by_us = False  # did we end the last connection?
         self._last_loss = Loss(LossKind.SILENT)  # of the last attempt
         self._defect: Exception | None = None
 
@@ -112,7 +112,7 @@ class HostLink:
         self._released.set()
 
     def stand_down(self) -> None:
-        """Drop the connection and stay away until :meth:`resume`."""
+        """Drop the connection, and do not connect until :meth:`resume`."""
         self._allowed.clear()
         if self._connection is not None:
             self._connection.close()
@@ -120,7 +120,7 @@ class HostLink:
             self._attempt.cancel()
 
     def resume(self) -> None:
-        """Come back after :meth:`stand_down`; silence is counted from now."""
+        """Connect again after :meth:`stand_down`. Silence is counted from now."""
         self._detector = LossDetector(self._settings, self._loop.time())
         self._declared_lost = False
         self._allowed.set()
@@ -137,7 +137,7 @@ class HostLink:
                     await self._serve(connection)
                     if self._ended_by_us or self._loop.time() - began >= self._retry_s:
                         continue
-                    # Else an agent that greets and breaks off would have us do nothing else.
+                    # Else an agent that greets and then breaks off would keep us busy for ever.
                 pause = self._retry_s - (self._loop.time() - began)
                 await self._pause(max(pause, 0.01))
         finally:
@@ -167,14 +167,14 @@ class HostLink:
         return ProbeAnswer.ANSWERS
 
     def ping(self) -> None:
-        """Send a heartbeat now, out of turn; `link_answered` tells when it is answered."""
+        """Send an extra heartbeat now. `link_answered` is called when it is answered."""
         if self._connection is not None and not self._connection.identity.legacy:
             self._send_heartbeat(self._connection)
 
     # --- disconnected ------------------------------------------------------------------------
 
     async def _connect(self) -> AgentConnection | None:
-        """One attempt. It is judged while it hangs, so that a verdict is never late."""
+        """One attempt. The silence is judged while it hangs, so that a verdict is never late."""
         deadline_s = min(self._settings.connect_timeout_s, self._settings.loss_budget_s / 2)
         self._attempt_ends_at = self._loop.time() + deadline_s
         self._detector.sent()
@@ -203,12 +203,12 @@ class HostLink:
             if not attempt.done():
                 attempt.cancel()
             elif not attempt.cancelled():
-                attempt.exception()  # taken note of, though we end in the very turn it came
+                attempt.exception()  # marks it as seen, although we end in the same turn
             self._attempt = None
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[float]:
-        """A turn for the greeting; gives how long it was waited for, which is no silence."""
+        """A turn for the greeting. Gives the time that it waited; the host was not silent then."""
         asked_at, ends_at = self._loop.time(), self._attempt_ends_at
         self._is_queued, self._attempt_ends_at = True, float("inf")
         try:
@@ -221,11 +221,11 @@ class HostLink:
             self._is_queued = False
 
     def _until_verdict(self) -> float | None:
-        """How long until a hanging attempt could complete a verdict; None: it cannot."""
+        """How long until a hanging attempt could complete a verdict. None: it cannot."""
         if self._declared_lost:
             return None
         if self._is_queued:
-            return QUEUE_LOOK_S  # by then it may be on its way
+            return QUEUE_LOOK_S  # by then the greeting may be under way
         left = self._detector.verdict_at() - self._loop.time()
         return None if left <= 0 else left + 0.001
 
@@ -260,7 +260,7 @@ class HostLink:
             self._owner.link_lost(loss)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait before the next attempt; a verdict that falls due meanwhile is not late."""
+        """Wait before the next attempt. A verdict that is due meanwhile is not late."""
         left = self._until_verdict()
         if left is not None and left < seconds:
             await self._sleep(left)
@@ -294,14 +294,14 @@ class HostLink:
         for task in self._pings:
             task.cancel()
         if connection.identity.legacy:
-            # It sent no signs of life that count. Hosts that fall silent together must be seen to.
+            # It gave no sign of life that counts. Hosts that fall silent together must be noticed.
             self._detector.begin_afresh(self._loop.time())
         self._ended_by_us = loss.kind is LossKind.STALE
         self._owner.link_down(loss)
         self._after_loss(loss)
 
     def _after_loss(self, loss: Loss) -> None:
-        """What the end of a connection says of the host."""
+        """Decide what the end of a connection says of the host."""
         now = self._loop.time()
         if loss.kind.is_silence:
             self._judge(loss)
@@ -337,7 +337,7 @@ class HostLink:
                 closed.cancel()
 
     def _next_due(self, now: float) -> float:
-        """The next heartbeat, or the moment of the verdict if that comes first."""
+        """The time of the next heartbeat, or of the verdict if that comes first."""
         due = now + self._period_s
         verdict = self._detector.verdict_at()
         return verdict if now < verdict < due else due
@@ -355,8 +355,8 @@ class HostLink:
         try:
             await connection.heartbeat()
         except LinkError:
-            return  # the watcher learns of the end by itself
-        except Exception as error:  # our own fault: it must not pass for the host's silence
+            return  # the watcher notices the end by itself
+        except Exception as error:  # our own fault, which must not look like the host's silence
             self._defect = error
             connection.close()
             return

@@ -1,4 +1,4 @@
-"""Looking at what runs on a host: monitors outside of any group task. Probes need no token."""
+"""Probes of a host: monitors outside of any group task. They need no token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CERTAIN = (Presence.RUNNING, Presence.STOPPED)
 log = structlog.get_logger("halo.survey")
 
 PROBES_AT_ONCE = 64
-"""Groups probed side by side on one host; a hung script holds its own place only."""
+"""Groups probed side by side on one host. A hung script occupies only its own place."""
 
 
 class Surveyor:
@@ -57,7 +57,7 @@ class Surveyor:
             )
 
     def start(self) -> None:
-        """Look through everything once, then keep looking."""
+        """Probe everything once, and then again and again."""
         self._rounds = self._context.spawn(self._run())
         if self._watcher is not None:
             self._watching = self._context.spawn(self._watcher.run())
@@ -74,7 +74,7 @@ class Surveyor:
                 task.cancel()
 
     def probe(self, group_id: GroupId) -> None:
-        """Monitor a group's resources now, unless that is under way."""
+        """Monitor a group's resources now, unless that is under way already."""
         if group_id not in self._in_flight:
             self._spawn(self._state.cluster.groups[group_id])
 
@@ -94,7 +94,7 @@ class Surveyor:
         self._context.desk.learnt([group])
 
     async def _run(self) -> None:
-        """The first full report, then the rounds."""
+        """Probe everything once, and then run the rounds."""
         groups = list(self._state.groups_of(self._host))
         if groups and self._watcher is None:
             await self._look_at_all(groups)
@@ -113,23 +113,23 @@ class Surveyor:
         await asyncio.wait([self._spawn(group) for group in groups])
 
     def _look_through(self) -> None:
-        """Nobody watches any more, or yet: look at everything that no task looks after."""
+        """The agent does not watch any more, or not yet: probe every group that no task manages."""
         for group in self._state.groups_of(self._host):
             if not self._is_managed_here(group.id):
                 self.probe(group.id)
 
     def _spread_rounds(self, groups: list[ResourceGroup]) -> None:
-        """Have the first look of the rounds come due for each group at a moment of its own."""
+        """Spread the first probes of the rounds, so that each group has its own moment."""
         now, interval_s = self._loop.time(), self._state.settings.survey_interval_s
         for group in groups:
             self._looked_at[group.id] = now - interval_s * spread(group.id)
 
     def _is_due(self, group: ResourceGroup) -> bool:
-        """Groups without a home are looked at each period, and so are those that people may be
-        moving about by hand; others' now and then.
+        """Groups that no host manages are probed in each period. So are groups that people may move
+        by hand. Other groups are probed now and then.
 
-        Of a watched host only what is in doubt: the agent tells changes, and what the manager
-        chose to forget has not changed there."""
+        On a watched host, only groups in doubt are probed. The agent reports changes, but it does
+        not report again what the manager has forgotten."""
         if self._state.hosts[self._host].watched:
             return self._is_in_doubt(group)
         if self._is_managed_here(group.id):
@@ -142,7 +142,7 @@ class Surveyor:
         return age >= self._state.settings.survey_interval_s
 
     def _is_in_doubt(self, group: ResourceGroup) -> bool:
-        """Asked of every group of the site each period, so it has to be cheap."""
+        """Is something of the group in doubt? This is asked of every group, so it must be cheap."""
         at, watcher = self._state.hosts[self._host], self._watcher
         known = self._state.knowledge.on_host(self._host)
         for resource in group.resources:
@@ -151,7 +151,7 @@ class Surveyor:
                 continue
             sighting = known.get(resource.id)
             if sighting is None or sighting.presence not in _CERTAIN:
-                return True  # an error of a probe of ours need be no news to the agent
+                return True  # an error of our own probe may be unknown to the agent
             if watcher is not None and watcher.contradicts(resource.id, sighting.presence, settled):
                 return True
         return False
@@ -173,8 +173,8 @@ class Surveyor:
 
         def take(resource: Resource, answer: OperationResult | LinkError) -> None:
             if isinstance(answer, LinkError):
-                # The connection may stand all the same: that it was asked in vain has to be known,
-                # or the desk would have it asked again at once, for ever.
+                # The connection may still stand. Note that the agent was asked in vain. Otherwise
+                # the desk would have it asked again at once, for ever.
                 self._state.observe(
                     group,
                     resource,
@@ -198,9 +198,9 @@ class Surveyor:
 
 
 class _Look:
-    """The monitors of one probe of a group. `ended`: none was asked in vain, and the host is there.
+    """The monitors of one probe of a group. `ended`: all were answered, and the host is there.
 
-    One that timed out may have been answered by nobody, so another has to show it."""
+    A monitor that timed out does not show that the host is there. Another monitor has to."""
 
     __slots__ = ("_complete", "_is_there", "_left", "ended")
 
@@ -210,7 +210,7 @@ class _Look:
         self.ended: asyncio.Future[bool] = loop.create_future()
 
     def take(self, answer: OperationResult | LinkError) -> None:
-        """One was answered."""
+        """One monitor was answered."""
         self._left -= 1
         if isinstance(answer, LinkError):
             self._complete = False

@@ -1,7 +1,7 @@
 """`halo validate --agents`: has the agents run `validate-all` of every resource they may get.
 
-It acts on nothing, so it needs no token, goes on in observe mode, and what it finds is told to the
-operator alone: a script that refuses its parameters proves nothing about what runs.
+It changes nothing. So it needs no token, and is allowed in observe mode. Its results go only to the
+operator: a script that refuses its parameters proves nothing about what runs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from halo.manager.hosts.host_task import HostTask
 from halo.ports import AgentConnection
 
 AT_ONCE = 4
-"""Scripts at a time on one host, which has its services to run."""
+"""Scripts at a time on one host, which also has to run its services."""
 ANSWER_DEADLINE_S = 90.0
-"""Longest wait for one answer; the script's own deadline, at the agent, is mostly shorter."""
+"""Longest wait for one answer. The script's own deadline, at the agent, is mostly shorter."""
 HOST_DEADLINE_S = 300.0
-"""When no further script is begun on a host."""
+"""After this time, no further script is begun on a host."""
 
 log = structlog.get_logger("halo.command")
 
 
 class Validation:
-    """Asks one host at a time for all its resources; hosts side by side are the caller's choice."""
+    """Asks one host for all its resources. The caller may ask several hosts side by side."""
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class Validation:
     async def run(self, host: HostId) -> dict[str, Any]:
         """Run `validate-all` of every resource that has this host as a candidate.
 
-        Returns one row a resource, also where its script could not be asked. Raises UnknownObject,
-        and CommandRefused where nothing can be asked of the host at all.
+        Returns one row for each resource, even if its script could not be asked. Raises
+        UnknownObject, and CommandRefused if the host cannot be asked at all.
         """
         admin.require_host(self._state, host)
         connection = self._connection(host)
@@ -85,7 +85,7 @@ class Validation:
         found: dict[str, tuple[GroupId, Resource]] = {}
         for group in self._state.groups_of(host):
             for resource in group.resources:
-                found.setdefault(resource.id, (group.id, resource))  # a shared one is asked once
+                found.setdefault(resource.id, (group.id, resource))  # shared ones only once
         results: dict[str, OperationResult] = {}
         waiting = deque(resource for _, resource in found.values())
         loop = asyncio.get_running_loop()

@@ -1,8 +1,9 @@
 """The manager's end of watching: takes the batches that an agent reports over one connection.
 
-See `docs/watching.md`. A report shows, restarts, adopts and reveals; it never proves (S1). Whatever
-makes the picture doubtful (a gap, another digest, no batch for too long, an operation whose end is
-uncertain) ends the watch: polling takes over in the same step, and a new watch is asked for.
+See `docs/watching.md`. A report is shown. It may lead to a restart or an adoption, and may reveal a
+second copy. It is never proof (S1). Anything that makes the results doubtful ends the watch: a gap,
+another digest, no batch for too long, or an operation whose end is uncertain. Polling takes over in
+the same step, and a new watch is requested.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from halo.telling import PeerLog
 
 FEATURE = "watch"
 BATCHES_MISSED = 3
-"""Digest intervals without a batch after which sight is lost."""
+"""After so many digest intervals without a batch, sight is lost."""
 
 RETRY_S = 10.0
 CALL_DEADLINE_S = 10.0
-"""For the answer to `watch`, which the agent gives before it looks at anything."""
+"""Deadline for the answer to `watch`, which the agent gives before its first monitor."""
 
 UNCERTAIN = "a start or stop was not answered in time, so its end cannot be counted"
 
@@ -38,7 +39,7 @@ ReportTaker = Callable[[ResourceGroup, ResourceId, OperationResult], None]
 
 
 def watch_period_s(state: ClusterState, resource: Resource) -> float:
-    """How often an agent looks at a resource by itself."""
+    """The time between two monitors of a resource that its agent watches."""
     settings = state.settings
     return resource.monitor_interval_s or min(
         settings.watch_interval_s, settings.monitor_interval_s
@@ -46,7 +47,7 @@ def watch_period_s(state: ClusterState, resource: Resource) -> float:
 
 
 class _Sight:
-    """What came in over one watch. Implements :class:`halo.ports.ReportSink`."""
+    """The results of one watch. Implements :class:`halo.ports.ReportSink`."""
 
     def __init__(
         self, wants: Callable[[], bool], take: Callable[[ReportBatch], bool], now: float
@@ -63,11 +64,11 @@ class _Sight:
         self.was_refused = False
 
     def wants_reports(self) -> bool:
-        """Is a batch taken just now?"""
+        """Is a batch accepted now?"""
         return self._wants()
 
     def report(self, batch: ReportBatch) -> bool:
-        """One batch; False when the host is not ready, and the agent has to begin afresh."""
+        """Take one batch. False: the host is not ready, and the agent has to begin again."""
         return self._take(batch)
 
 
@@ -95,19 +96,19 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._sight: _Sight | None = None
-        self._owners: dict[ResourceId, list[ResourceGroup]] = {}  # several of a shared one
+        self._owners: dict[ResourceId, list[ResourceGroup]] = {}  # a shared one has several
         for group in self._state.groups_of(host):
             for resource in group.resources:
                 self._owners.setdefault(resource.id, []).append(group)
 
     async def run(self) -> None:
-        """Watch until cancelled; whenever sight is lost, poll for a while and try again."""
+        """Watch until cancelled. Whenever sight is lost, poll for a while, and try again."""
         if (count := len(self._owners)) > ITEM_LIMIT:
             why = f"it has {count} resources, and a watch takes at most {ITEM_LIMIT}; HALO polls it"
             log.warning("not watched", host=self._host, reason=why)
             self._look_through()
             return
-        had_sight = True  # of nothing yet; a refusal is followed by a look, as a loss is
+        had_sight = True  # nothing was seen yet, but probe after a refusal, as after a loss
         while self._state.hosts[self._host].counts_certain:
             try:
                 had_sight |= await self._watch()
@@ -119,7 +120,7 @@ class Watcher:
             await asyncio.sleep(RETRY_S)
 
     async def _watch(self) -> bool:
-        """One watch, from the call to the loss of sight; was everything in sight meanwhile?"""
+        """One watch, from the call to the loss of sight. Was everything in sight meanwhile?"""
         interval_s = self._state.settings.digest_interval_s
         sight = _Sight(self._wants_reports, self._batch, self._loop.time())
         self._sight = sight
@@ -161,7 +162,7 @@ class Watcher:
             self._sight_changed()
 
     def _wants_reports(self) -> bool:
-        """Nothing is believed of a host that is not ready, or after sight was lost."""
+        """Reports are ignored if the host is not ready, or after sight was lost."""
         at, sight = self._state.hosts[self._host], self._sight
         if sight is None or not at.ready or at.epoch != self._epoch:
             if sight is not None:
@@ -197,10 +198,10 @@ class Watcher:
         self._wake.set()
 
     def _doubt(self, sight: _Sight, batch: ReportBatch) -> str | None:
-        """Why this batch shows that something was missed; None when nothing was."""
+        """Why this batch shows that something was missed; None if nothing was."""
         if not self._state.hosts[self._host].counts_certain:
             return UNCERTAIN
-        if sight.was_refused:  # it begins afresh, with a full report
+        if sight.was_refused:  # the agent begins again, with a full report
             sight.was_refused = sight.complete = False
             sight.sequence, sight.digest = 0, DigestKeeper()
             sight.last, sight.presence = {}, {}
@@ -217,7 +218,7 @@ class Watcher:
         return None
 
     def operation_ended(self, resource: ResourceId) -> None:
-        """A start or stop was answered: a report that was ahead of the answer counts now."""
+        """A start or stop was answered: a report that came before the answer counts now."""
         sight = self._sight
         if sight is None or sight.lost is not None:
             return
@@ -227,21 +228,21 @@ class Watcher:
             self._take([sight.last[resource]])
 
     def contradicts(self, resource: ResourceId, known: Presence, operations: int) -> bool:
-        """Did the agent see last another thing than what is `known` after so many operations?
+        """Did the agent's last result differ from what is `known`, after the same operations?
 
-        A monitor of ours told that, and the agent, whose picture is as it was, would never tell
-        that it does not hold any more."""
+        What is known comes from a monitor of ours. The agent would never report that it is wrong,
+        because the agent's own results have not changed."""
         sight = self._sight
         if sight is None or sight.presence.get(resource, known) is known:
             return False
-        # Else it looked before the last start or stop.
+        # Else the agent's result is from before the last start or stop.
         return sight.last[resource].operations == operations
 
     def _take(self, results: Sequence[ReportedResult]) -> None:
-        """Act on results that were sampled after the last answered operation, and no others.
+        """Act only on results that were sampled after the last answered operation.
 
-        All are written down before any is acted on: what one of them would have started, another
-        may show to be running."""
+        All results are noted before HALO acts on any of them: one result may ask for a start of
+        something that another result shows running."""
         at = self._state.hosts[self._host]
         found = [
             (group, group.by_id[reported.resource], reported.result)
@@ -258,7 +259,7 @@ class Watcher:
             self._context.desk.second_copy(group.id)
 
     def _learn(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> bool:
-        """Write one result down; does it reveal a second copy?"""
+        """Note one result. Does it reveal a second copy?"""
         presence, reason = taught(Operation.MONITOR, result)
         copies_before = len(self._state.knowledge.running_on(group))
         self._state.observe_report(

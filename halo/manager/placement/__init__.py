@@ -1,1 +1,1 @@
-"""Where tokens wait that no host holds, and what is done about second copies."""
+"""The desk, where tokens wait that no host holds; and the handling of second copies."""

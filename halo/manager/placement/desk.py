@@ -1,8 +1,8 @@
-"""The desk: where every token waits that no host task holds, and from where it is handed out.
+"""The desk: every token that no host task holds waits here, and is handed out from here.
 
-It asks :func:`halo.core.groups.placement.decide` again whenever something changed for a waiting
-group, and carries the answer out: hands the token to a host, or has hosts probed, pinged, verified,
-fenced.
+Whenever something changed for a waiting group, the desk asks
+:func:`halo.core.groups.placement.decide` again. It carries the answer out: it hands the token to a
+host, or has hosts probed, pinged, verified or fenced.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from halo.telling import PeerLog
 DECISIONS_AT_ONCE = 20
 RECHECK_SPACING_S = 0.0005
 DECISION_HOLDS_S = 20.0
-"""How long what was sampled for a decision is proof, while it waits for something else: people may
-have started by hand what an agent said was stopped."""
+"""How long a sample is proof while the decision waits for something else. Later, people may have
+started by hand what an agent had found stopped."""
 
 log = structlog.get_logger("halo.desk")
 peer_log = PeerLog("halo.desk")
@@ -43,7 +43,7 @@ class Fencing(Protocol):
 
 
 class Verifying(Protocol):
-    """What it needs of the device desk."""
+    """What the desk needs of the device desk."""
 
     def verify(self, host: HostId) -> None: ...
 
@@ -68,11 +68,11 @@ class PlacementDesk:
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._since: dict[GroupId, float] = {}
-        self._holds_s: dict[GroupId, float] = {}  # where a decision was begun afresh
+        self._holds_s: dict[GroupId, float] = {}  # only groups whose decision was begun again
         self._dirty: dict[GroupId, None] = {}
         self._recheck: dict[GroupId, float] = {}
         self._pinged: dict[HostId, float] = {}
-        self._recheck_at: float | None = None  # no group is to be decided again before this
+        self._recheck_at: float | None = None  # no group has to be decided again before this time
         self._wake = Wakeup()
 
     # --- messages ----------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class PlacementDesk:
         self._mark([group])
 
     def changed(self, groups: Iterable[GroupId]) -> None:
-        """Something outside changed: decide afresh; older monitors are no proof any more."""
+        """Something changed: begin a new decision. Older monitors are not proof any more."""
         now = self._loop.time()
         for group in groups:
             if group in self._tokens:
@@ -110,13 +110,14 @@ class PlacementDesk:
                 self._wake_holder(group)
 
     def heard(self, groups: Iterable[GroupId]) -> None:
-        """A ping was answered, which a fence may wait for (S5). After a verdict that is every
-        host's next heartbeat, and to those who manage a group it is no news."""
+        """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
+        next heartbeat is such an answer. Tasks that manage a group need not be told."""
         self._mark(group for group in groups if group in self._tokens)
 
     def _wake_holder(self, group: GroupId) -> None:
-        """What changed elsewhere may let a group leave its host, or end what held it there: nothing
-        else tells its task. One that runs, and is to stay, has nothing to do."""
+        """Tell the group's task that something changed elsewhere, because nothing else tells it.
+        The change may let the group leave its host, or end a hold. A group that runs and stays has
+        nothing to do."""
         host, found = self._state.groups[group].managed_on, self._state.cluster.groups[group]
         if host is None:
             return
@@ -128,7 +129,7 @@ class PlacementDesk:
             self._hosts[host].poke(group)
 
     def second_copy(self, group: GroupId) -> None:
-        """A group is seen on two hosts: act by its policy."""
+        """A group is seen on two hosts: act according to its policy."""
         self._copies.seen(self._state.cluster.groups[group])
 
     def tokens_held(self) -> list[ResourceToken]:
@@ -156,7 +157,7 @@ class PlacementDesk:
                 if group in self._tokens:
                     self._carry_out(group, self._decide(group))
                 if number % DECISIONS_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # heartbeats do not wait for ten thousand decisions
+                    await asyncio.sleep(0)  # let heartbeats in between ten thousand decisions
 
     async def _sleep(self) -> None:
         """Wait for a change, or for the next decision that waits for time to pass."""
@@ -178,7 +179,7 @@ class PlacementDesk:
         holds_s = self._holds_s.get(group, DECISION_HOLDS_S)
         if decision.start_on is None or now - since <= holds_s:
             return decision
-        # Look once more. It may have been the look itself that took so long: then more is allowed.
+        # Probe once more. If the probe itself took so long, more time is allowed.
         self._since[group], self._holds_s[group] = now, 2 * holds_s
         return decide(self._state, found, now, now)
 
@@ -195,7 +196,7 @@ class PlacementDesk:
             self.second_copy(group)
         now = self._loop.time()
         if decision.recheck_s is not None:
-            # Where thousands wait, each waits a little longer: it must not cost a core.
+            # If thousands of groups wait, each waits a little longer, to spare the processor.
             due = now + max(decision.recheck_s, len(self._recheck) * RECHECK_SPACING_S)
             self._recheck[group] = due
             self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
@@ -212,8 +213,8 @@ class PlacementDesk:
             self._fencing.fence_automatically(host)
 
     def _note_rest(self, group: GroupId, decision: Decision) -> None:
-        """Write down that a group that is to stay stopped is so, or, started by hand, no more: what
-        is gone from the config is minded unless it was known to be stopped."""
+        """Record whether a group that should stay stopped is known to be stopped. If a group is
+        removed from the config later, this tells whether it may still run."""
         was_at_rest = self._state.remembered.group(group).at_rest
         if was_at_rest is decision.at_rest or not (decision.at_rest or decision.manage_on):
             return
@@ -226,14 +227,14 @@ class PlacementDesk:
         self._hosts[host].manage(self._tokens.pop(group), order)
 
     def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:
-        """Where it is known to be stopped it needs nothing shared."""
+        """On hosts where the group is known to be stopped, it needs no shared resources."""
         found = self._state.cluster.groups[group]
         for host in found.candidates:
             if host != target and self._state.knowledge.presence(found, host) is Presence.STOPPED:
                 self._state.needs.drop_group(group, host)
 
     def _ping(self, host: HostId, now: float) -> None:
-        """At most one ping a verdict: its answer wakes every group that waits for it."""
+        """At most one ping for each verdict. Its answer wakes every group that waits for it."""
         if self._pinged.get(host, float("-inf")) <= self._state.last_verdict_at:
             self._pinged[host] = now
             self._hosts[host].link.ping()

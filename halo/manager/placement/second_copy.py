@@ -1,7 +1,7 @@
-"""What is done by policy about a second copy of a group (S9): nothing, stop it, or fence its host.
+"""The policy for a second copy of a group (S9): report it, stop it, or fence its host.
 
-Only where one host's task holds the token, so that it is plain which copy is the second. Whatever
-stands in the way of the policy falls back to `report`: Error until `cleanup`.
+HALO acts only if a host's task holds the token, so that it is clear which copy is the second. If
+the policy cannot be carried out, it falls back to `report`: Error until `cleanup`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from halo.manager.groups.operations import operate
 from halo.manager.hosts.host_task import HostTask
 
 CONFIRM_S = 3.0
-"""How long a second look may take; a copy that gives no other answer by then counts as seen."""
+"""How long a second probe may take. A copy without another answer by then counts as running."""
 
 CONFIRM_POLL_S = 0.02
 
@@ -44,18 +44,18 @@ class SecondCopies:
         self._under_way: set[str] = set()
 
     def seen(self, group: ResourceGroup) -> None:
-        """Two copies are seen: act by policy, or write the error down."""
+        """Two copies are seen: act according to the policy, or record the error."""
         memory = self._state.memory_of(group)
         if self._state.observe_only or memory.error_kind is ErrorKind.SECOND_COPY:
             return
         if group.id in self._under_way or not memory.managed:
-            return  # of an unmanaged group the status tells, and people may be moving it just now
+            return  # the status shows an unmanaged group, which people may be moving now
         self._under_way.add(group.id)
         self._context.spawn(self._meet(group))
 
     async def _meet(self, group: ResourceGroup) -> None:
-        """Look again, then act by the policy. Nothing is done to the group meanwhile: two copies
-        that are seen hold it."""
+        """Probe again, then act by the policy. Meanwhile nothing is done to the group, because the
+        two copies hold it."""
         try:
             if await self._is_confirmed(group):
                 await self._act(group)
@@ -66,8 +66,8 @@ class SecondCopies:
                 self._hosts[host].poke(group.id)
 
     async def _is_confirmed(self, group: ResourceGroup) -> bool:
-        """Do both copies run at one time? One look may be older than the other, and the group may
-        have been moved by hand in between."""
+        """Do both copies run at the same time? One result may be older than the other, and the
+        group may have been moved by hand in between."""
         now = asyncio.get_running_loop().time
         began, deadline = now(), now() + CONFIRM_S
         knowledge = self._state.knowledge
@@ -83,7 +83,7 @@ class SecondCopies:
                 break
             for host in group.candidates:
                 if host in unsure:
-                    self._hosts[host].probe(group.id)  # once at a time; an older one may be on
+                    self._hosts[host].probe(group.id)  # one at a time; an older one may be running
             await asyncio.sleep(CONFIRM_POLL_S)
         return len(knowledge.running_on(group)) > 1
 
@@ -126,7 +126,7 @@ class SecondCopies:
         return None
 
     async def _stop(self, group: ResourceGroup, holder: HostId, host: HostId) -> str | None:
-        """Stop everything exclusive of the group on `host`, leaves first; why it failed, if so."""
+        """Stop the group's exclusive resources on `host`, leaves first. Returns why that failed."""
         connection, epoch = self._hosts[host].link.connection, self._state.hosts[host].epoch
         if connection is None:
             return f"{host} is disconnected"
