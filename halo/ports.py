@@ -1,8 +1,8 @@
 """What the manager needs from the world: small interfaces, each with a real implementation in
 :mod:`halo.adapters` and a simulated one in the tests.
 
-Time needs no port of its own: the manager takes monotonic time and timers from the running event
-loop, so a loop with a virtual clock is enough to simulate it.
+Monotonic time needs no port: the manager takes it, and timers, from the running event loop. A loop
+with a virtual clock is enough to simulate it.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ JournalRecord: TypeAlias = dict[str, Any]
 
 
 AnswerTaker: TypeAlias = Callable[[OperationResult | Exception], None]
-"""Where the answer to a monitor goes: its result, LinkError where the connection ended, or another
+"""Takes the answer to a monitor: its result, LinkError if the connection ended, or another
 exception, which is a defect. Must not raise."""
 
 
 class ReportSink(Protocol):
-    """Where the reports of a watching agent go."""
+    """Takes the reports of a watching agent."""
 
     def wants_reports(self) -> bool:
-        """False: the next report is not accepted, whatever it says, so nobody has to read it. Asked
-        before each."""
+        """False: the next report will not be accepted, so nobody has to read it. Ask before each
+        report."""
         ...
 
     def report(self, batch: ReportBatch) -> bool:
-        """Take a batch; False: not accepted, and the agent starts again with a full report after
-        the next heartbeat. Called on the event loop, in the order of `sequence`; never after the
-        connection ended or a later `watch` was taken."""
+        """Take a batch. False: it is not accepted, and the agent starts again with a full report
+        after the next heartbeat. Called on the event loop, in the order of `sequence`, and never
+        after the connection has ended or a later `watch` was accepted."""
         ...
 
 
 class AgentConnection(Protocol):
-    """One standing connection to an agent. Every call raises LinkError once it is gone."""
+    """One standing connection to an agent. After it has ended, every call raises LinkError."""
 
     @property
     def identity(self) -> AgentIdentity: ...
@@ -55,39 +55,39 @@ class AgentConnection(Protocol):
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
-        """Run one operation; TIMED_OUT when no answer came within `deadline_s`.
+        """Run one operation. The result is TIMED_OUT if no answer came within `deadline_s`.
 
-        Raises LinkError where the connection ended. An agent that answers with an error over a
-        connection that stands is NOT_RUN for a start or a stop: the failure is the operation's."""
+        Raises LinkError if the connection ended. If the agent answers a start or a stop with an
+        error and the connection stands, the result is NOT_RUN: only the operation failed."""
         ...
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
-        """As `operation` with a monitor, for those who ask thousands of times a second: `take` is
-        called once, in a later step of the event loop, also where the connection is gone."""
+        """Like `operation` with a monitor, but cheap enough for thousands of calls a second. `take`
+        is called once, in a later step of the event loop, even if the connection has ended."""
         ...
 
     async def heartbeat(self) -> None:
-        """Return when the agent answered; the caller sets the deadline."""
+        """Return when the agent has answered. The caller sets the deadline."""
         ...
 
     async def watch(
         self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
     ) -> None:
-        """Have the agent monitor `items` by itself and report to `sink`, at least every
-        `digest_interval_s`; returns when the agent has taken this over, mostly before the first
+        """Have the agent monitor `items` by itself, and report to `sink` at least every
+        `digest_interval_s`. Returns when the agent has accepted this, mostly before the first
         report. Ends an earlier watch of this connection at once. The caller sets the deadline.
 
-        Only where `identity.features` has "watch". Raises LinkError when the connection is gone
-        (its `loss` says why) or the agent refused (PROTOCOL; the connection stands).
+        Call it only if `identity.features` has "watch". Raises LinkError if the connection ended
+        (its `loss` says why), or if the agent refused (PROTOCOL; the connection stands).
         """
         ...
 
     async def wait_closed(self) -> Loss:
-        """Return when the connection ended, with the reason."""
+        """Return when the connection has ended, with the reason."""
         ...
 
     def close(self) -> None:
-        """Drop the connection at once; pending calls raise LinkError. Safe to repeat."""
+        """Drop the connection at once. Pending calls raise LinkError. Safe to repeat."""
         ...
 
 
@@ -100,10 +100,10 @@ class AgentConnector(Protocol):
     async def connect(
         self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
     ) -> AgentConnection:
-        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
+        """Connect and exchange greetings within `deadline_s`. Raises LinkError.
 
-        `turn` is entered when the connection was accepted, before anything is said over it. It
-        gives the seconds that it kept the connector waiting, which the deadline does not count."""
+        `turn` is entered when the connection was accepted, before anything is sent over it. It
+        gives the seconds that the connector had to wait. The deadline does not count them."""
         ...
 
 
@@ -117,11 +117,11 @@ class FenceDevices(Protocol):
         deadline_s: float,
         expired: Callable[[], str | None] = lambda: None,
     ) -> FenceResult:
-        """Run one action. Never raises for a device's fault; a program that outlives
-        `deadline_s` is killed with all its children. Cancelling the call kills it too.
+        """Run one action. A device's fault never raises. A program that runs longer than
+        `deadline_s` is killed with all its children. Cancelling the call kills it, too.
 
-        `expired` is asked in the step that sends the action: where it gives a reason, nothing is
-        sent, and the result is a failure with that reason."""
+        `expired` is asked in the step that sends the action. If it gives a reason, nothing is sent,
+        and the result is a failure with that reason."""
         ...
 
 
@@ -133,7 +133,7 @@ class JournalMedium(Protocol):
         ...
 
     async def append(self, records: Sequence[JournalRecord]) -> None:
-        """Add records; on return they are on stable storage, all or none. Raises RecordError."""
+        """Add all records or none. On return they are on stable storage. Raises RecordError."""
         ...
 
     async def compact(self, snapshot: Sequence[JournalRecord]) -> None:
@@ -146,7 +146,7 @@ class JournalMedium(Protocol):
 
 
 class WallClock(Protocol):
-    """The time of day, for timestamps alone: no decision depends on it."""
+    """The time of day, only for timestamps. No decision depends on it."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -156,9 +156,9 @@ class WallClock(Protocol):
 class Operations(Protocol):
     """What the HTTP API needs of the manager.
 
-    Each command returns one sentence that says what was done and what still runs; it is durable
-    by then. `validate` commands nothing. All raise CommandError subclasses, whose `status` is the
-    HTTP status.
+    Each command returns one sentence that says what was done and what still runs. By then, the
+    command is durable. `validate` changes nothing. All of them raise subclasses of CommandError,
+    whose `status` is the HTTP status.
     """
 
     def status(self) -> dict[str, Any]: ...
@@ -168,8 +168,8 @@ class Operations(Protocol):
         ...
 
     async def validate(self, host: str) -> dict[str, Any]:
-        """Have a host's agent run `validate-all` of every resource that may run there; the answer
-        as JSON-ready data."""
+        """Have a host's agent run `validate-all` of every resource that may run there. Returns the
+        results as JSON-ready data."""
         ...
 
     async def set_managed(self, group: str, managed: bool, comment: str | None) -> str: ...

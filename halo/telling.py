@@ -1,8 +1,8 @@
-"""The log about others: what a peer causes is told a few times, then counted.
+"""The log about peers: an event that a peer causes is logged a few times, and then counted.
 
-Whoever may connect, or answers, decides how often something goes wrong; the log must not be theirs
-to fill. Lines are alike when they tell the same event of the same host, peer, or kind of resource.
-So many of them are written within a minute, and then one that says how many more there were.
+A peer decides how often something goes wrong. It must not be able to fill the log. Lines are of the
+same kind if they tell the same event of the same host, peer, or kind of resource. A few lines of
+each kind are written in a minute, and then one line that says how many more there were.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 
 LINES = 10
-"""Lines of one kind within :data:`WINDOW_S`."""
+"""Lines of one kind that are written within :data:`WINDOW_S`."""
 
 WINDOW_S = 60.0
 KINDS = 1000
-"""Kinds that are counted apart; more than that count together."""
+"""Kinds that are counted separately. All further kinds are counted together."""
 
 _ABOUT = ("host", "peer", "kind")
 _Kind = tuple[str, str, str]  # the event, and about whom
@@ -25,7 +25,7 @@ _OTHERS: _Kind = ("", "", "")
 
 
 class _Count:
-    """Of one kind since its window began."""
+    """The lines of one kind since its window began."""
 
     __slots__ = ("began", "kept_back", "written")
 
@@ -39,11 +39,11 @@ class _Count:
 
 
 class PeerLog:
-    """Writes as a structlog logger does. The field `host`, else `peer`, else `kind`, says whose
-    doing it is.
+    """Writes like a structlog logger. The field `host`, or else `peer`, or else `kind`, says who
+    caused the event.
 
-    Needs a running event loop, for the time and for the line that tells the count. What is kept
-    back is written at level debug.
+    Needs a running event loop, for the time and for the line with the count. Lines that are held
+    back are written at level debug.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -58,7 +58,7 @@ class PeerLog:
         self._write("warning", event, fields)
 
     def exception(self, event: str, /, **fields: Any) -> None:
-        """A defect of ours that a peer can bring about again and again: with its traceback."""
+        """Log a defect of ours, which a peer can cause again and again, with its traceback."""
         self._write("exception", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class PeerLog:
 
     def _is_due(self, level: str, kind: _Kind) -> bool:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # one after the other in tests, with clocks of their own
+        if loop is not self._loop:  # tests use several loops, each with its own clock
             self._loop, self._counts = loop, {}
         now = loop.time()
         if kind not in self._counts and len(self._counts) >= KINDS:

@@ -1,9 +1,10 @@
-"""Which manager an agent serves: one at a time, and of that one the newest connection.
+"""Which manager an agent serves: one at a time, and only its newest connection.
 
-A leader's term counts within its cluster, and as long as the agent runs: nobody else's can keep a
-leader out, and an administrator undoes a wrong one by a restart of the agent, which stops nothing.
+A leader's term counts only within its cluster. So a manager of another cluster cannot lock a leader
+out. The agent forgets terms when it ends. So an administrator can undo a wrong term by a restart of
+the agent, which stops no resource.
 
-Plain and synchronous; time comes in as an argument, in seconds of any steady clock.
+Plain and synchronous code. Time is an argument, in seconds of any steady clock.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from halo.core.peers.bounds import TERM_LIMIT
 from halo.core.peers.calls import BadTerm, Busy, StaleTerm
 
 SILENCE_S = 10.0
-"""A manager that called nothing for so long no longer counts as served."""
+"""A manager that made no call for this long does not count as served any more."""
 
 CLUSTERS = 16
-"""Whose terms are remembered; the one that was served least lately is forgotten first."""
+"""Clusters whose terms are remembered. The one that was served longest ago is forgotten first."""
 
 Session = TypeVar("Session")
 
@@ -33,8 +34,8 @@ class _Served(Generic[Session]):
 
 
 class Arbiter(Generic[Session]):
-    """Invariant: at most one session is served, and no term is obeyed that is lower than one seen
-    in the same cluster."""
+    """Invariant: at most one session is served, and the agent obeys no term that is lower than one
+    that it has seen in the same cluster."""
 
     def __init__(self) -> None:
         self._terms: dict[str, int] = {}  # by cluster; the one served last is the last
@@ -51,9 +52,9 @@ class Arbiter(Generic[Session]):
     def claim(
         self, session: Session, manager: str, cluster: str, term: int | None, now: float
     ) -> Session | Busy | StaleTerm | BadTerm | None:
-        """Ask that `session` be served for `manager`; `term` is None where it knows of none.
+        """Ask to serve `session` for `manager`. `term` is None if the manager knows no terms.
 
-        Returns why not, or the older session that it replaces and the caller must close, or None.
+        Returns a refusal, or the older session that it replaces and the caller must close, or None.
         """
         refusal = None if term is None else self._refusal_of(cluster, term)
         if refusal is not None:
@@ -68,8 +69,8 @@ class Arbiter(Generic[Session]):
         return older
 
     def check_term(self, session: Session, term: int) -> StaleTerm | BadTerm | None:
-        """Refuse a term of the session that is served where it is below the highest seen in its
-        cluster, and remember a higher one."""
+        """Refuse a term of the served session if it is lower than the highest one of its cluster.
+        Remember a higher one."""
         if not self.is_served(session):
             return None
         assert self._served is not None
@@ -93,15 +94,15 @@ class Arbiter(Generic[Session]):
             del self._terms[next(iter(self._terms))]
 
     def call(self, session: Session, now: float) -> bool:
-        """Note a sign of life; returns whether the session is the served one."""
+        """Note a sign of life. Returns whether the session is the served one."""
         if self._served is None or self._served.session is not session:
             return False
         self._served.last_call = now
         return True
 
     def hold(self, session: Session, change: int, now: float) -> None:
-        """A call of a manager that sends no heartbeats began (1) or ended (-1): while it waits for
-        an answer it has no reason to call, and is not silent."""
+        """A call began (1) or ended (-1), of a manager that sends no heartbeats. While it waits for
+        an answer, it does not count as silent."""
         if self.call(session, now):
             assert self._served is not None
             self._served.pending += change

@@ -1,4 +1,4 @@
-"""The open files of the agent: how many it may have, and that scripts get none of them."""
+"""The open files of the agent: their limit, and that scripts do not inherit them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import structlog
 log = structlog.get_logger()
 
 WANTED = 4096
-"""Of 300 busy resources each takes three, and with them come what ended scripts left open, the
-connections of managers, and handshakes: about 1,500.
+"""300 busy resources need three each. Pipes that ended scripts left open, connections of managers
+and handshakes are added: about 1,500.
 
-Scripts inherit the limit. It is low enough for those that close every descriptor there could be."""
+Scripts inherit the limit. It is low enough for scripts that close every possible descriptor."""
 
 
 def keep_descriptors() -> None:
-    """Have no script inherit what this process was started with, beyond its standard streams.
-    Python opens everything else so that `exec` closes it."""
+    """Scripts must not inherit the files that this process was started with, except the standard
+    streams. All files that Python opens are closed by `exec`."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):
@@ -27,7 +27,7 @@ def keep_descriptors() -> None:
 
 
 def raise_descriptor_limit() -> None:
-    """1,024, as most systems give a service, is too few for a host where all scripts hang."""
+    """Raise the limit. Most systems allow 1,024, too few for a host where all scripts hang."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

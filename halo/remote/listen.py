@@ -21,7 +21,7 @@ class ListenError(AdministratorError):
 
 
 def parse_network(text: str) -> Network:
-    """A network in CIDR form; a single address is a network of one. Raises ListenError."""
+    """A network in CIDR form. A single address is a network of one. Raises ListenError."""
     try:
         return ipaddress.ip_network(text.strip(), strict=False)
     except ValueError as error:
@@ -31,12 +31,12 @@ def parse_network(text: str) -> Network:
 
 
 def choose_address(network: Network, given: str = "") -> Address:
-    """An address of this machine within the network. Raises ListenError where there is none, which
+    """An address of this machine within the network. If there is none, raises ListenError, which
     names the network as it was `given`.
 
-    The whole of 127.0.0.0/8 is this machine's, although its interface shows 127.0.0.1 alone: one of
-    its addresses may be asked for by name (/32). A network of it that lacks 127.0.0.1 is taken for
-    a mistake, as HALO does.
+    All of 127.0.0.0/8 belongs to this machine, although its interface shows only 127.0.0.1. A
+    single address of it (/32) is accepted. A larger network of it without 127.0.0.1 is taken as a
+    mistake, as in HALO (Rust).
     """
     if isinstance(network, ipaddress.IPv4Network) and network.subnet_of(_LOOPBACK):
         if _LOCALHOST in network:
@@ -78,7 +78,7 @@ def why_not(address: str, port: int, error: OSError) -> str:
 
 
 def _own_addresses() -> list[Address]:
-    import ifaddr  # it runs `ldconfig` as it is imported, which loopback need not pay for
+    import ifaddr  # its import runs `ldconfig`, which loopback does not need
 
     found: list[Address] = []
     for adapter in ifaddr.get_adapters():

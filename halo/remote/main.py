@@ -39,7 +39,7 @@ DEFAULT_RUN_DIRECTORY = Path("/run/halo")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line and the environment say."""
+    """The options of the command line and the environment."""
 
     network: str
     port: int
@@ -50,12 +50,12 @@ class Options:
 
     @property
     def test_directory(self) -> Path | None:
-        """The folder of the test that this agent is part of, if it is."""
+        """The folder of the test that this agent belongs to, if any."""
         folder = os.environ.get("HALO_TEST_DIRECTORY")
         return Path(folder) if folder and self.test_id else None
 
     def run_directory(self, address: str, port: int) -> Path:
-        """Where running scripts are recorded: not shared with any other agent of this machine."""
+        """The folder for records of running scripts. No other agent of this machine uses it."""
         name = self.test_id or f"{address}-{port}"
         if folder := os.environ.get("HALO_RUN_DIR"):
             return Path(folder) / name
@@ -134,7 +134,7 @@ def main(
 
 
 def run(options: Options) -> None:
-    """Serve until SIGTERM. Raises AdministratorError for what must be mended first."""
+    """Serve until SIGTERM. Raises AdministratorError if something must be corrected first."""
     keep_descriptors()
     raise_descriptor_limit()
     gate = _gate(options)
@@ -153,7 +153,7 @@ def run(options: Options) -> None:
 
 
 def _gate(options: Options) -> ManagerGate | None:
-    """Whom this agent serves, with mutual TLS. Raises TlsFileError."""
+    """With mutual TLS, the gate that decides whom this agent serves. Raises TlsFileError."""
     if not options.mtls:
         if options.managers:
             log.warning("HALO_MANAGER_NAME has no effect without --mtls: anybody is served")
@@ -180,8 +180,8 @@ def _open_records(records: RunDirectory) -> None:
 
 
 def _write_pid_file(options: Options) -> None:
-    """Tell the test environment's fence agent whom to kill. Before listening: whoever can reach
-    this agent can fence it."""
+    """Tell the test environment's fence agent which process to kill. Done before listening, so that
+    an agent that can be reached can also be fenced."""
     if options.test_directory is None:
         return
     target = options.test_directory / f"{options.test_id}.pid"
@@ -233,8 +233,8 @@ async def _serve(
         server.close()
         service.close()
         log.info("stopping; running scripts continue")
-        # Let the ends of the connections go out, then leave without waiting for worker threads:
-        # one may hang in an `exec` on a dead file system. Running scripts are on record.
+        # Let the connections end in order. Then leave without waiting for worker threads, because
+        # one may hang in an `exec` on a dead file system. Running scripts are recorded.
         await asyncio.sleep(0)
         sys.stderr.flush()
         os._exit(0)

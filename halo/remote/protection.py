@@ -1,7 +1,7 @@
-"""Keeps the agent alive and quick when its host is in trouble, without passing that on to scripts.
+"""Keeps the agent alive and quick when its host is in trouble. Scripts do not get this protection.
 
-The unit file asks systemd for the same; an agent started by hand gets it from here. Everything is
-best effort: where the kernel refuses, the agent runs without.
+The unit file asks systemd for the same. An agent that was started by hand gets it from here. If the
+kernel refuses, the agent runs without it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ log = structlog.get_logger()
 _OOM_FILE = "/proc/self/oom_score_adj"
 _NEVER_KILL = -1000
 _NICE = -10
-# mlockall(2). ONFAULT locks what is touched, not what is mapped: thread stacks and library pages
-# that nobody uses would otherwise triple the agent's memory.
+# mlockall(2). ONFAULT locks pages only when they are used. Otherwise unused thread stacks and
+# library pages would triple the agent's memory.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 class Protection:
-    """The agent's own protection, and `lowered()` around each fork, since children inherit it."""
+    """The agent's own protection. Use `lowered()` around each fork, since children inherit it."""
 
     def __init__(self) -> None:
         self._protected = False
@@ -40,7 +40,7 @@ class Protection:
         """
         if os.geteuid() != 0:
             return
-        with contextlib.suppress(OSError):  # kept open: it is written twice for every script
+        with contextlib.suppress(OSError):  # kept open, because it is written twice per script
             self._oom_fd = os.open(_OOM_FILE, os.O_WRONLY | os.O_CLOEXEC)
         self._protected = self._set_oom(_NEVER_KILL)
         with contextlib.suppress(OSError):
@@ -50,17 +50,17 @@ class Protection:
 
     @staticmethod
     def lower_thread() -> None:
-        """Back to normal priority: on Linux a nice value is a thread's own, and its children's."""
+        """Set normal priority. On Linux, a nice value belongs to a thread and its children."""
         with contextlib.suppress(OSError):
             if os.getpriority(os.PRIO_PROCESS, 0) < 0:
                 os.setpriority(os.PRIO_PROCESS, 0, 0)
 
     @contextlib.contextmanager
     def lowered(self) -> Iterator[None]:
-        """While a script is being started, the agent is as easy to kill as the script shall be.
+        """While a script is being started, lower the agent's protection to that of the script.
 
-        Rejected: setting the script's value after the fork, which its first children would miss;
-        and a preexec function, which is not safe beside threads.
+        Rejected: setting the script's value after the fork, since its first children would miss it;
+        and a preexec function, which is not safe with threads.
         """
         if not self._protected:
             yield

@@ -1,6 +1,6 @@
-"""What of a watch the manager has been told, and what it is to be told next.
+"""Which results of a watch the manager was told, and which come next.
 
-Plain and synchronous. `docs/watching.md` has the contract.
+Plain and synchronous code. `docs/watching.md` has the contract.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from halo.core.peers.bounds import BATCH_LIMIT
 from halo.core.peers.digest import DigestKeeper
 
 MESSAGE_LIMIT = 2048
-"""Characters of one message; of a longer one the end is told. With :data:`BATCH_LIMIT` it bounds
-a batch to a few megabytes, whatever the scripts say."""
+"""Characters of one message. Of a longer message, the end is sent. Together with
+:data:`BATCH_LIMIT`, this limits a batch to a few megabytes."""
 
 
 class Reports:
-    """Invariant: a resource waits to be told of exactly when its latest result, outcome, code or
-    `operations`, is another than the one last told."""
+    """Invariant: a resource waits to be reported exactly if the outcome, code or `operations` of
+    its latest result differ from those last reported."""
 
     def __init__(self, resources: Iterable[ResourceId]) -> None:
         self._resources = frozenset(resources)
@@ -38,7 +38,7 @@ class Reports:
         self._waiting: dict[ResourceId, ReportedResult] = {}
 
     def refuse(self) -> None:
-        """The manager did not take the last batch: say nothing until :meth:`begin_afresh`."""
+        """The manager did not accept the last batch: send nothing until :meth:`begin_afresh`."""
         self._refused = True
         self._waiting.clear()
 
@@ -53,11 +53,11 @@ class Reports:
 
     @property
     def pressing(self) -> bool:
-        """Whether there is something to tell now, not only a digest at its time."""
+        """Whether there is something to report now, and not only a digest when it is due."""
         return not self._refused and (bool(self._waiting) or self._is_last_of_full(0))
 
     def note(self, reported: ReportedResult, generation: int) -> None:
-        """Take a result; `generation` is what it was when the monitor began."""
+        """Take a result. `generation` is the generation when the monitor began."""
         if generation != self.generation or self._refused:
             return
         resource, result = reported.resource, reported.result
@@ -65,7 +65,7 @@ class Reports:
             reported = replace(
                 reported, result=replace(result, message=result.message[-MESSAGE_LIMIT:])
             )
-        # Messages may hold times and numbers: a change of theirs alone is not told.
+        # Messages may hold times and numbers. A change of the message alone is not reported.
         bare = (reported.operations, OperationResult(result.outcome, result.code))
         if self._told.get(resource) == bare:
             self._waiting.pop(resource, None)
@@ -73,7 +73,7 @@ class Reports:
             self._waiting[resource] = reported
 
     def next_batch(self) -> ReportBatch:
-        """The next batch, which counts as told. It may hold a digest alone."""
+        """The next batch, which counts as sent. It may hold only a digest."""
         results = []
         for resource in list(self._waiting)[:BATCH_LIMIT]:
             reported = self._waiting.pop(resource)

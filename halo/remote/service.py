@@ -1,4 +1,4 @@
-"""The agent's conduct towards managers: whom it serves, and what their calls come to."""
+"""How the agent treats managers: which one it serves, and how it answers their calls."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ log = PeerLog()
 Refusal: TypeAlias = Busy | StaleTerm | BadTerm
 
 FEATURES = ("heartbeat", "run", "watch", "monitorMany", VALIDATE_ALL)
-"""What this agent can do beyond `operation`."""
+"""The abilities of this agent besides `operation`."""
 
 COUNTED = 10000
-"""Resources of one connection whose starts and stops are counted, far more than a host has."""
+"""Resources of one connection whose starts and stops are counted. A host has far fewer."""
 
 CONNECTION_LIMIT = 64
 CONNECTIONS_OF_PEER = 32
-"""Open connections that are not served. With `BUSY_LIMIT` operations they leave descriptors for a
-manager, however many others come."""
+"""Open connections that are not served. Even with `BUSY_LIMIT` operations under way, they leave
+descriptors for a manager, however many others come."""
 
 GREETING_DEADLINE_S = 10.0
-"""A connection over which nothing was asked for so long is closed."""
+"""A connection without any call for this long is closed."""
 
 
 class Performer(Monitoring, Protocol):
-    """What carries operations out: :class:`halo.remote.scripts.operations.Operations`."""
+    """Carries operations out: :class:`halo.remote.scripts.operations.Operations`."""
 
     async def perform(
         self, request: Request, ended: Callable[[], None] = ...
@@ -54,7 +54,7 @@ class Performer(Monitoring, Protocol):
 
 
 class Link(Protocol):
-    """One connection, to whoever carries the calls."""
+    """One connection, as its session sees it."""
 
     @property
     def peer(self) -> str: ...
@@ -65,7 +65,7 @@ class Link(Protocol):
 class AgentService:
     """All connections of one agent. Needs a running event loop, for the time.
 
-    `features` are those that hang on how it was started."""
+    `features` are those that depend on how the agent was started."""
 
     def __init__(
         self, operations: Performer, test_id: str | None = None, features: Sequence[str] = ()
@@ -73,7 +73,7 @@ class AgentService:
         self.operations = operations
         self.arbiter: Arbiter[Session] = Arbiter()
         start_id = uuid.uuid4().hex
-        # An agent in a test stands for a host: its start is the host's boot.
+        # In a test, an agent stands for a host, so its start is the host's boot.
         boot = start_id if test_id is not None else boot_identity()
         self.welcome = Welcome(__version__, boot, start_id, (*FEATURES, *features))
         self._sessions: set[Session] = set()
@@ -82,7 +82,7 @@ class AgentService:
         self._last_refusal: tuple[str, str, Refusal] | None = None
 
     def open_session(self, link: Link) -> Session:
-        """A connection stands. It costs an idle one where there are too many."""
+        """A connection stands. If there are too many, an idle one is closed for it."""
         session = Session(self, link)
         self._sessions.add(session)
         if (out := self._crowd.enter(session, link.peer)) is not None:
@@ -91,7 +91,7 @@ class AgentService:
         return session
 
     def serve(self, session: Session) -> None:
-        """A session is the one served: it does not count among the others any more."""
+        """This session is served now: it does not count among the others any more."""
         self._crowd.leave(session)
 
     def dismiss(self, session: Session) -> None:
@@ -105,18 +105,18 @@ class AgentService:
         self.arbiter.forget(session)
 
     def note_refusal(self, manager: str, peer: str, why: Refusal) -> None:
-        """Say it once: a refused manager tries again twice a second."""
+        """Log it once, because a refused manager tries again twice a second."""
         refusal = (manager, peer, why)
         if refusal != self._last_refusal:
             log.warning("refused a manager", peer=peer, manager=manager, why=str(why))
         self._last_refusal = refusal
 
     def watch_of(self, session: Session) -> Watch | None:
-        """The watch, if it is this session's."""
+        """The watch, if this session began it."""
         return self._watch[1] if self._watch and self._watch[0] is session else None
 
     def replace_watch(self, session: Session, watch: Watch | None) -> None:
-        """End the watch there was, whoever asked for it, and begin another."""
+        """End the present watch, of any session, and begin another one."""
         if self._watch is not None:
             self._watch[1].end()
         self._watch = (session, watch) if watch is not None else None
@@ -146,18 +146,18 @@ class Session:
         self.close("no greeting in time")
 
     def close(self, why: str) -> None:
-        """Drop the connection. Safe to repeat. Not from within a call that came over it."""
+        """Drop the connection. Safe to repeat. Do not call it within a call of this connection."""
         self._greeting_deadline.cancel()
         self._service.dismiss(self)
         self._link.close()
 
     def ended(self) -> None:
-        """The manager's end closed it, or the network did."""
+        """The manager or the network closed the connection."""
         self._greeting_deadline.cancel()
         self._service.dismiss(self)
 
     def hello(self, manager: str, cluster: str, term: int) -> Welcome | Refusal:
-        """Become the served connection of `manager`, or say why not."""
+        """Become the served connection of `manager`, or return why not."""
         refusal = self._claim(manager, cluster, term)
         if refusal is not None:
             return refusal
@@ -169,7 +169,7 @@ class Session:
             watch.heartbeat()
 
     async def run(self, request: Request, term: int) -> OperationResult | Refusal | NotServed:
-        """Run an operation; dropped with the connection where its script has not begun."""
+        """Run an operation. If the connection ends before its script begins, it is dropped."""
         if not self._service.arbiter.call(self, _now()):
             return NotServed()
         stale = self._service.arbiter.check_term(self, term)
@@ -178,7 +178,7 @@ class Session:
         return await self._service.operations.perform(request, lambda: self._count(request))
 
     def _count(self, request: Request) -> None:
-        """An operation has ended; a watch reports how many of each resource did."""
+        """An operation has ended. A watch reports how many of each resource have ended."""
         counts, id = self._ended_operations, request.instance
         if request.operation.changes and (id in counts or len(counts) < COUNTED):
             counts[id] = counts.get(id, 0) + 1
@@ -190,7 +190,7 @@ class Session:
         digest_interval_s: float,
         term: int,
     ) -> str:
-        """Watch these resources from now on, and no others; returns why not, or nothing."""
+        """Watch these resources from now on, and no others. Returns why not, or nothing."""
         service = self._service
         if not service.arbiter.call(self, _now()):
             return str(NotServed())
@@ -209,7 +209,7 @@ class Session:
         return ""
 
     async def operation(self, request: Request) -> OperationResult | Busy:
-        """As :meth:`run`, for a manager that said no hello: its address is its name."""
+        """Like :meth:`run`, for a manager that sent no hello. Its address is its name."""
         arbiter = self._service.arbiter
         if not arbiter.is_served(self):
             answer = self._claim(f"manager at {self._link.peer}", "", None)

@@ -1,8 +1,8 @@
-"""Watching: monitors resources without being asked, and reports what changes.
+"""Watching: the agent monitors resources without being asked, and reports changes.
 
-Each resource has its own moment within its period, by a hash of its id, so that they are spread and
-stay where they are when others come or go. A monitor that takes longer than its period makes the
-resource skip beats. Nothing here starts or stops anything.
+Each resource has its own moment within its period, by a hash of its id. So monitors are spread, and
+keep their moments when other resources come or go. If a monitor takes longer than its period, the
+resource skips some monitors. Nothing here starts or stops a resource.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from halo.telling import PeerLog
 log = PeerLog()
 
 AT_ONCE = 32
-"""Monitors of a watch at once."""
+"""Monitors of a watch that run at once."""
 
 HUNG_S = 2.0
-"""A monitor that takes longer waits for something and uses no processor: it does not count for
-:data:`AT_ONCE` any more, and so delays no other."""
+"""A monitor that takes longer than this waits for something, and uses no processor. It does not
+count for :data:`AT_ONCE` any more, so that it delays no other monitor."""
 
 BUSY_SHARE = BUSY_LIMIT - 50
-"""With so many resources busy a watch leaves the rest to the manager's own operations."""
+"""If so many resources are busy, a watch leaves the rest to the manager's own operations."""
 
 PERIOD_MIN_S = 0.1
 DIGEST_INTERVAL_MIN_S = 0.1
 FIRST_ROUND_S = 1.0
-"""The first look at everything is spread over no more than this, however long the periods."""
+"""The first monitors of all resources are spread over at most this time."""
 
 GRACE_S = 10.0
-"""A watch outlives its connection by this; what it finds then is thrown away."""
+"""A watch continues this long after its connection has ended. Its results are then dropped."""
 
 REPORT_DEADLINE_S = 30.0
 GATHER_S = 0.05
 GATHER_FULL_S = 0.2
-"""Pauses between batches, after a change and in a full report: many changes travel in a few."""
+"""Pauses between batches, after a change and in a full report, so that a few hold many changes."""
 
 
 class WatchRefused(HaloError):
-    """Nothing is watched; the text is one sentence that says why."""
+    """Nothing is watched. The text is one sentence that says why."""
 
 
 class Monitoring(Protocol):
-    """What carries monitors out: :class:`halo.remote.scripts.operations.Operations`."""
+    """Carries monitors out: :class:`halo.remote.scripts.operations.Operations`."""
 
     @property
     def busy(self) -> int: ...
@@ -63,14 +63,14 @@ class Monitoring(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told."""
+    """The receiver of reports."""
 
     async def report(self, batch: ReportBatch) -> bool: ...
 
 
 class Watch:
-    """One watch of one connection. `operations_of` says how many starts and stops of a resource
-    have ended over that connection. Needs a running event loop."""
+    """One watch of one connection. `operations_of` gives the number of starts and stops of a
+    resource that have ended over that connection. Needs a running event loop."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Watch:
         self._reporter: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Look at everything once, soon, and then again and again."""
+        """Monitor everything once, soon, and then again and again."""
         now = self._loop.time()
         for item in self._items:
             self._look_at(now + item.phase * min(item.period_s, FIRST_ROUND_S), item)
@@ -106,7 +106,7 @@ class Watch:
         log.info("watching", resources=len(self._items))
 
     def end(self) -> None:
-        """Look no more. Monitors under way end by themselves; nobody is told."""
+        """End the watch. Monitors under way end by themselves, and are not reported."""
         self._ended = True
         for timer in self._timers.values():
             timer.cancel()
@@ -116,13 +116,13 @@ class Watch:
         self._stop_reporting()
 
     def disconnected(self) -> None:
-        """The connection is gone: end in a while."""
+        """The connection ended: end the watch after a while."""
         self._stop_reporting()
         if not self._ended and self._grace is None:
             self._grace = self._loop.call_later(GRACE_S, self._end_of_grace)
 
     def heartbeat(self) -> None:
-        """The manager sent one: after a refusal, tell it everything again."""
+        """The manager sent a heartbeat. After a refused report, report everything again."""
         if self._reports.refused:
             self._reports.begin_afresh()
             self._heard.set()
@@ -148,7 +148,7 @@ class Watch:
         task.add_done_callback(self._looking.discard)
 
     async def _look(self, item: _Item) -> None:
-        """Look at one resource, and make the next appointment."""
+        """Monitor one resource, and plan its next monitor."""
         slot = _Slot(self._slots, self._loop)
         try:
             await slot.enter()
@@ -165,7 +165,7 @@ class Watch:
     # --- telling -----------------------------------------------------------------------------
 
     async def _report(self) -> None:
-        """One batch after the other; cancelled with the watch or its connection."""
+        """Send one batch after the other. Cancelled with the watch or its connection."""
         while True:
             await self._wait_until_due(self._loop.time() + self._digest_interval_s)
             if not await self._tell(self._reports.next_batch()):
@@ -175,7 +175,7 @@ class Watch:
             await asyncio.sleep(GATHER_FULL_S if self._reports.in_full_report else GATHER_S)
 
     async def _wait_until_due(self, digest_at: float) -> None:
-        """Until there is something to tell, or nothing has been told for long enough."""
+        """Wait until there is something to report, or a digest is due."""
         while not self._reports.pressing:
             self._pressing.clear()
             try:
@@ -212,7 +212,7 @@ class _Item:
 
 
 class _Sample:
-    """One look at one resource."""
+    """One monitor of one resource."""
 
     __slots__ = ("_generation", "_item", "_operations", "_taken", "_watch")
 
@@ -229,7 +229,7 @@ class _Sample:
         return not watch._ended
 
     def found(self, result: OperationResult) -> None:
-        """The first result counts."""
+        """Take a result. Only the first one counts."""
         if self._taken or self._watch._ended:
             return
         self._taken = True
@@ -240,7 +240,7 @@ class _Sample:
 
 
 class _Slot:
-    """One place among those that run at once; given back early by what hangs."""
+    """One place among the monitors that run at once. A monitor that hangs gives it back early."""
 
     __slots__ = ("_held", "_loop", "_slots", "_timer")
 
@@ -256,7 +256,7 @@ class _Slot:
         self._timer = self._loop.call_later(HUNG_S, self.leave)
 
     def leave(self) -> None:
-        """Safe to repeat."""
+        """Give the place back. Safe to repeat."""
         if self._held:
             self._held = False
             self._slots.release()

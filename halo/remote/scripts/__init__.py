@@ -1,1 +1,1 @@
-"""OCF scripts: found, run in sessions of their own, ended at their deadline."""
+"""OCF scripts: how they are found, run in their own sessions, and ended at their deadline."""

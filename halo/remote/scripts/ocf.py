@@ -1,4 +1,4 @@
-"""OCF resource agents: where a script is, what it is told, and how long it asks for.
+"""OCF resource agents: where a script is, its environment, and the timeouts that it advertises.
 
 Source: the OCF resource agent API 1.1 (environment, actions, meta-data), and Pacemaker's
 `OCF_RESKEY_CRM_meta_timeout`, which many scripts read.
@@ -28,16 +28,16 @@ DEFAULT_TIMEOUT_S = {
     Operation.STOP: 300.0,
     Operation.VALIDATE: 20.0,
 }
-"""Where neither the call nor the script names a timeout. Mounting a large file system after a
-crash takes minutes; a monitor that takes one is as good as hung; the API proposes 20 s for
-`validate-all`, and whatever else is asked of the resource waits for it."""
+"""Timeouts if neither the call nor the script names one. Mounting a large file system after a crash
+takes minutes. A monitor that takes a minute has hung. The API proposes 20 s for `validate-all`, and
+other operations of the resource wait for it."""
 
 ADVERTISED_LIMIT_S = 24 * 3600.0
-"""Of a timeout that a script advertises: a number without end is a mistake, not a wish."""
+"""The longest timeout that a script may advertise. A larger number is taken as a mistake."""
 
 
 class ScriptError(HaloError):
-    """A script cannot be run; the text is one sentence that says why."""
+    """A script cannot be run. The text is one sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Script:
 
 
 def locate(ocf_root: Path, request: Request) -> Script:
-    """The script of a request, if its names are ones we accept. Raises ScriptError.
+    """The script of a request, if its names are valid. Raises ScriptError.
 
-    `kind` is two names below `resource.d`; nothing in it can lead out. What stands under such a
-    name is the administrator's choice: distributions install some scripts as symbolic links to
-    elsewhere, so a link is followed, wherever it leads. Only root can put one there.
+    `kind` is two names below `resource.d`, and cannot lead out of it. The file of that name is the
+    administrator's choice. Distributions install some scripts as symbolic links to other places, so
+    a link is followed, wherever it leads. Only root can create one there.
     """
     components = request.kind.split("/")
     if len(components) != 2 or not all(
@@ -91,10 +91,10 @@ def environment(
     test_id: str,
     inherited: Mapping[str, str],
 ) -> dict[str, str]:
-    """Everything a script sees: the agent's own environment and the OCF variables.
+    """The environment of a script: the agent's own environment and the OCF variables.
 
-    The instance name is made fit for a file name, which scripts use it as: a resource id may hold
-    a slash.
+    Scripts use the instance name as a file name. So it is changed to fit, since a resource id may
+    hold a slash.
     """
     kept = {name: value for name, value in inherited.items() if not name.startswith("OCF_RESKEY_")}
     reskeys = {f"OCF_RESKEY_{name}": value for name, value in request.parameters.items()}
@@ -113,12 +113,12 @@ def environment(
 
 
 def parse_timeouts(metadata: bytes) -> dict[Operation, float]:
-    """The timeouts in seconds that a script's meta-data advertises; none where it is malformed.
+    """The timeouts in seconds that a script's meta-data advertises. None if it is malformed.
 
-    Of several monitors (by depth or role) the longest counts.
+    If there are several monitors (by depth or role), the longest timeout counts.
     """
-    # Entities can grow without bound, and no real script has them. In UTF-16, with its zero bytes,
-    # they would not be seen here.
+    # Entities can grow without limit, and no real script has them. In UTF-16, with its zero bytes,
+    # this check would not find them.
     if b"<!ENTITY" in metadata or b"\0" in metadata:
         return {}
     try:

@@ -1,7 +1,7 @@
-"""Carries operations out: in their resource's lane, with a deadline, to the end.
+"""Carries operations out: one at a time for each resource, with a deadline, to the end.
 
-A call may be cancelled or lost while its script runs; the script is not. It runs to its end or its
-deadline, and the resource's next operation waits for that. What has not begun is dropped.
+If a call is cancelled or lost while its script runs, the script continues to its end or deadline.
+The resource's next operation waits for that. An operation whose script has not begun is dropped.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from halo.telling import PeerLog
 
 log = structlog.get_logger()
 peer_log = PeerLog()
-"""For what a manager can bring about as often as it likes."""
+"""The log for events that a manager can cause as often as it likes."""
 
 BUSY_LIMIT = 300
-"""Resources busy at once. Each takes three descriptors, of the 1,024 that a process usually has;
-no host runs as many scripts and lives. It is a refusal, not a queue, so that no resource ever
-waits for another."""
+"""Resources that are busy at once. Each takes three descriptors, of the 1,024 that a process
+usually has. No healthy host runs so many scripts. More are refused instead of queued, so that no
+resource ever waits for another."""
 
 
 Giver: TypeAlias = Callable[[OperationResult], None]
-"""Takes a result as soon as it is known, and ignores all but the first."""
+"""Takes a result as soon as it is known, and ignores further ones."""
 
 
 class Monitor:
-    """A monitor that is run again and again, and what of that need not be found out every time."""
+    """A monitor that runs again and again, with the values that are the same every time."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -81,11 +81,11 @@ class Operations:
     async def perform(
         self, request: Request, ended: Callable[[], None] = lambda: None
     ) -> OperationResult:
-        """Run one operation when its resource is free. Never raises for a script's fault.
+        """Run one operation when its resource is free. A script's fault never raises.
 
         Cancelling drops the operation if its script has not begun, and otherwise only the answer.
-        `ended` is called once, when it was dropped or refused, or when it is over and before the
-        resource's next operation begins.
+        `ended` is called once: when the operation was dropped or refused, or when it is over and
+        before the resource's next operation begins.
         """
         key = request.resource_key
         try:
@@ -104,11 +104,12 @@ class Operations:
         return await asyncio.shield(answer)
 
     async def monitor(self, monitor: Monitor, begin: Callable[[], bool], found: Giver) -> None:
-        """Run a monitor of a watch when its resource is free. Never raises for a script's fault.
+        """Run a monitor of a watch when its resource is free. A script's fault never raises.
 
-        `begin` is called when the resource is free, and may call it off with False; `found` as
-        soon as the result is known, and not at all where it was called off, or where too many
-        operations wait for the resource. Returns when the resource is free again.
+        `begin` is called when the resource is free, and may call the monitor off with False.
+        `found` is called as soon as the result is known. It is not called if the monitor was called
+        off, or if too many operations wait for the resource. Returns when the resource is free
+        again.
         """
         try:
             await self._queues.enter(monitor.key)
@@ -143,7 +144,7 @@ class Operations:
         return await self._timeouts.of(script, request.operation, bare)
 
     async def resume(self) -> None:
-        """Take over what a crashed predecessor left running. Call it before serving."""
+        """Take over scripts that a crashed agent left running. Call it before serving."""
         found = await self._runner.in_thread(self._find_running)
         left: dict[str, list[RunningScript]] = {}
         for record in found:
@@ -220,10 +221,10 @@ class Operations:
         timeout_s: float,
         give: Giver,
     ) -> tuple[ScriptProcess, float]:
-        """Wait until the script has started; returns also how much of its time is left.
+        """Wait until the script has started. Also returns how much of its time is left.
 
-        On a dead file system it may take for ever. The caller learns of it at the deadline; a
-        script that starts later than that must not run.
+        On a dead file system the start may take for ever. The caller gets an answer at the
+        deadline. A script that starts after it must not run.
         """
         task = asyncio.get_running_loop().create_task(starting)
         done, _ = await asyncio.wait([task], timeout=timeout_s)
@@ -256,7 +257,7 @@ class Operations:
         timeout_s: float,
         give: Giver,
     ) -> OperationResult:
-        """Wait for the end of the script, by itself or by its deadline; answer as soon as known."""
+        """Wait until the script ends or its deadline ends it. Answer as soon as possible."""
         try:
             async with asyncio.timeout(timeout_s):
                 status = await asyncio.shield(process.exited)
@@ -348,7 +349,7 @@ def _set(future: asyncio.Future[None]) -> None:
 def _completed(status: int, stderr: str) -> OperationResult:
     if status >= 0:
         return OperationResult(Outcome.COMPLETED, status, stderr if status else "")
-    # As a shell counts: no OCF code is that high, so it proves nothing about the resource.
+    # As shells do. No OCF code is that high, so this proves nothing about the resource.
     words = f"the script was killed by signal {-status}"
     return OperationResult(
         Outcome.COMPLETED, 128 - status, f"{words}: {stderr}" if stderr else words
@@ -362,7 +363,7 @@ def _not_run(request: Request, why: str) -> OperationResult:
 
 
 def _log_end(request: Request, result: OperationResult, duration_s: float) -> None:
-    """One line for a start or stop; others only for debugging. Never a parameter's value."""
+    """One line for a start or stop. Other operations only at debug. Never a parameter's value."""
     if result.outcome is Outcome.TIMED_OUT:
         write = log.warning
     else:

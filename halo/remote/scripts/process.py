@@ -1,15 +1,15 @@
 """Runs one script in a session of its own, with a deadline and bounded output.
 
-Its standard error is a pipe that the script holds open *both* ways, so it always has a reader:
-when the agent dies, a script in the middle of its work is not killed by SIGPIPE at its next
-message, and a daemon that it started never is. While the agent lives it drains the pipe.
-Rejected: a plain pipe (kills both), and a file (grows without bound under a talkative daemon).
+The script's standard error is a pipe that the script holds open for reading *and* writing. So the
+pipe always has a reader. If the agent dies, SIGPIPE does not kill the script, or a daemon that it
+started, at its next message. While the agent lives, it drains the pipe.
+Rejected: a plain pipe (SIGPIPE kills both), and a file (a talkative daemon fills the disk).
 
-Scripts are started in worker threads, which first read what will be executed: on a dead file system
-that read hangs, in its own thread alone. `posix_spawn` makes a child by vfork, which holds *all*
-threads until the `exec` is through, and with them the answer to heartbeats. Rejected: a plain fork,
-which makes an operation cost the agent half as much again; `subprocess`, which does the same as
-`posix_spawn` for more than twice the time; a thread for each running script.
+Worker threads start the scripts. They first read the file that will be executed. On a dead file
+system, that read hangs, but only in its own thread. `posix_spawn` makes a child by vfork, which
+stops *all* threads until the `exec` is done, and so the answers to heartbeats. Rejected: a plain
+fork, since an operation would cost the agent half as much again; `subprocess`, which does the same
+as `posix_spawn` in more than twice the time; a thread for each running script.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from halo.remote.scripts.records import RunDirectory, RunningScript
 
 T = TypeVar("T")
 Environment: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes]
-"""As bytes it costs less to pass on again and again."""
+"""As bytes, it costs less to pass on again and again."""
 
 STDERR_TAIL_BYTES = 16 * 1024
 STDOUT_LIMIT_BYTES = 256 * 1024
@@ -42,20 +42,20 @@ _WALK_INTERVAL_S = 0.1
 _UNKILLABLE_INTERVAL_S = 2.0
 _READ_BYTES = 64 * 1024
 _FLOOD_REST_S = 0.005
-_FIRST_LINE_BYTES = 256  # as many as Linux looks at
+_FIRST_LINE_BYTES = 256  # as many as Linux reads
 _FINAL_DRAIN_BYTES = 1024 * 1024
 _PIPE_BYTES = 256 * 1024
-# One thread is taken for the millisecond of a start, or for as long as an `exec` hangs.
+# One thread is busy for the millisecond of a start, or for as long as an `exec` hangs.
 _THREADS = 128
-# Python ignores these; a script shall not.
+# Python ignores these signals; a script must not.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 _LOST_STATUS = 255
-# Pipes of scripts that ended while a daemon of theirs still holds the other end.
+# Pipes of ended scripts whose daemons still hold the other end.
 _LINGERING_PIPES = 128
 
 
 class Tail:
-    """Drains a pipe and keeps the first or last bytes of it."""
+    """Drains a pipe, and keeps its first or last bytes."""
 
     def __init__(self, fd: int, limit: int, *, keep_last: bool) -> None:
         self.fd = fd
@@ -106,7 +106,7 @@ class Tail:
         if self.at_end:
             self.close()
         elif self.taken - before >= _READ_BYTES:
-            # A flood: rest a moment, so that it costs neither heartbeats nor a whole core.
+            # A flood: pause a moment, so that heartbeats are answered and a core stays free.
             self._loop.remove_reader(self.fd)
             self._rest = self._loop.call_later(_FLOOD_REST_S, self.watch, self._loop)
 
@@ -124,7 +124,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class _Started:
-    """A script just started, as the worker thread hands it over. Its descriptors go with it."""
+    """A script that was just started, as the worker thread hands it over, with its descriptors."""
 
     pid: int
     pidfd: int
@@ -135,8 +135,8 @@ class _Started:
 class ScriptProcess:
     """One running script. Made by :meth:`ScriptRunner.start`.
 
-    `exited` is set to its exit status when it, not its last descendant, has ended: a daemon that
-    it started may go on, and may even hold its pipe.
+    `exited` is set to its exit status when the script itself has ended. A daemon that it started
+    may continue, and may even hold its pipe.
     """
 
     def __init__(self, started: _Started, adopt: Callable[[Tail], None]) -> None:
@@ -155,8 +155,8 @@ class ScriptProcess:
 
     @property
     def start_ticks(self) -> int:
-        """Tells its session from a later one of that number. Ask while it has not exited: until
-        its status is taken the number is its own."""
+        """Distinguishes its session from a later one with the same number. Ask before it has
+        exited: until its status is taken, the number is its own."""
         if self._start_ticks is None:
             stat = None if self.exited.done() else sessions.stat_of(self.pid)
             self._start_ticks = stat.start_ticks if stat else 0
@@ -169,13 +169,13 @@ class ScriptProcess:
 
     @property
     def stdout(self) -> bytes:
-        """The beginning of its standard output, where that was asked for."""
+        """The beginning of its standard output, if that was requested."""
         return self._started.stdout.value() if self._started.stdout else b""
 
     def _on_exit(self) -> None:
         status = _take_status(self.pid)
         if status is None:
-            return  # not yet to be reaped; the descriptor stays readable
+            return  # it cannot be reaped yet; the descriptor stays readable
         self._loop.remove_reader(self._started.pidfd)
         os.close(self._started.pidfd)
         for tail in self._tails():
@@ -185,7 +185,7 @@ class ScriptProcess:
 
 
 class ScriptRunner:
-    """Starts scripts and ends their sessions. One for an agent; needs a running event loop."""
+    """Starts scripts and ends their sessions. One per agent. Needs a running event loop."""
 
     def __init__(self, protection: Protection, records: RunDirectory) -> None:
         self._protection = protection
@@ -194,7 +194,7 @@ class ScriptRunner:
         self._lingering: dict[int, Tail] = {}
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run what blocks (files, /proc) beside the event loop."""
+        """Run a function that blocks (files, /proc) in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     async def start(
@@ -205,11 +205,11 @@ class ScriptRunner:
         record: RunningScript | None = None,
         keep_stdout: bool = False,
     ) -> ScriptProcess:
-        """Start a script in a new session, recorded where `record` is given, whose id
-        `environment` then holds as OPERATION_VARIABLE.
+        """Start a script in a new session. If `record` is given, the script is recorded, and
+        `environment` holds the record's id as OPERATION_VARIABLE.
 
-        Raises ScriptError when it cannot be run. The caller waits for `exited` and removes the
-        record.
+        Raises ScriptError if the script cannot be run. The caller waits for `exited` and removes
+        the record.
         """
         started = await self.in_thread(lambda: self._start(argv, environment, record, keep_stdout))
         return ScriptProcess(started, self._adopt)
@@ -239,7 +239,7 @@ class ScriptRunner:
         _read_ahead(argv[0])
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as childs:
             stderr_fd, childs_stderr = _pipe(on_failure, childs)
-            # Ours are closed by `exec`. The pipes go first: opening 0 must not hit one of them.
+            # `exec` closes ours. The pipes come first: opening 0 must not hit one of them.
             places: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
                 (os.POSIX_SPAWN_DUP2, childs_stderr, 2)
             ]
@@ -261,7 +261,7 @@ class ScriptRunner:
                 )
             try:
                 pidfd = os.pidfd_open(pid)
-            except OSError:  # nobody could wait for it
+            except OSError:  # then nobody could wait for it
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 raise
@@ -276,7 +276,7 @@ class ScriptRunner:
     async def end_session(self, session: int, start_ticks: int) -> bool:
         """End every process of a session: SIGTERM, a short grace, SIGKILL.
 
-        Returns whether nothing of it runs any more; a process stuck in the kernel may.
+        Returns whether it has ended completely. A process that is stuck in the kernel may remain.
         """
         loop = asyncio.get_running_loop()
         await self._signal(session, start_ticks, signal.SIGTERM)
@@ -293,7 +293,7 @@ class ScriptRunner:
         return True
 
     async def end_stubborn_session(self, session: int, start_ticks: int) -> None:
-        """Return when the last process of a session that SIGKILL did not end has gone."""
+        """Wait until the last process of a session has gone that SIGKILL did not end at once."""
         while await self._signal(session, start_ticks, signal.SIGKILL):  # noqa: ASYNC110  # polled
             await asyncio.sleep(_UNKILLABLE_INTERVAL_S)
 
@@ -301,7 +301,7 @@ class ScriptRunner:
         return await self.in_thread(lambda: sessions.signal_session(session, start_ticks, number))
 
     def _adopt(self, tail: Tail) -> None:
-        """Go on draining a pipe that a daemon of an ended script still holds."""
+        """Continue to drain a pipe that a daemon of an ended script still holds."""
         if tail.at_end:
             tail.close()
             return
@@ -311,7 +311,7 @@ class ScriptRunner:
             self._lingering.pop(next(iter(self._lingering))).close()
 
     def close(self) -> None:
-        """Let go of the pipes and idle threads; running scripts go on."""
+        """Release the pipes and idle threads. Running scripts continue."""
         for tail in self._lingering.values():
             tail.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -321,13 +321,13 @@ def _take_status(pid: int) -> int | None:
     """The exit status of a child (negative: the signal that killed it), None while it runs."""
     try:
         reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # somebody else took it; what it was is lost
+    except ChildProcessError:  # somebody else took the status, so it is lost
         return _LOST_STATUS
     return os.waitstatus_to_exitcode(status) if reaped else None
 
 
 def _pipe(on_failure: contextlib.ExitStack, childs: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe's read end for us, and one open both ways for the script."""
+    """A pipe's read end for us, and an end for the script that is open for reading and writing."""
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     on_failure.callback(os.close, read_fd)
     try:
@@ -342,7 +342,7 @@ def _pipe(on_failure: contextlib.ExitStack, childs: contextlib.ExitStack) -> tup
 
 
 def _read_ahead(path: str) -> None:
-    """Bring a script and its interpreter near, or hang here and not in the `exec`."""
+    """Read a script and its interpreter into memory, or hang here and not in the `exec`."""
     with contextlib.suppress(OSError, ValueError):
         with open(path, "rb") as script:
             first_line = script.readline(_FIRST_LINE_BYTES)

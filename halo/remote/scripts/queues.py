@@ -1,4 +1,4 @@
-"""One operation at a time for each resource, in order of arrival; resources side by side."""
+"""One operation at a time for each resource, in order of arrival. Resources run side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from halo.core.errors import HaloError
 
 QUEUE_LIMIT = 32
-"""A manager has at most a few calls for one resource under way; more is a fault of the caller."""
+"""A manager has only a few calls for one resource under way. More is a fault of the caller."""
 
 
 class QueueFull(HaloError):
@@ -16,7 +16,7 @@ class QueueFull(HaloError):
 
 
 class ResourceQueues:
-    """A key is present while its resource is busy; its queue holds who waits."""
+    """A key is present while its resource is busy. Its queue holds the operations that wait."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -27,13 +27,13 @@ class ResourceQueues:
         return len(self._waiting)
 
     def occupy(self, key: str) -> None:
-        """Take a free lane at once: for operations that were under way before this agent."""
+        """Take a free lane at once, for operations that were under way before this agent began."""
         self._waiting.setdefault(key, deque())
 
     async def enter(self, key: str) -> None:
-        """Wait for our turn; then the lane is ours until :meth:`leave`.
+        """Wait for our turn. Then the lane is ours until :meth:`leave`.
 
-        Cancelled while waiting, the turn is given up. Raises QueueFull.
+        If the wait is cancelled, the turn is given up. Raises QueueFull.
         """
         queue = self._waiting.get(key)
         if queue is None:
@@ -47,9 +47,9 @@ class ResourceQueues:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                if turn in queue:  # else `leave` has passed it over in the same moment
+                if turn in queue:  # else `leave` skipped it at the same moment
                     queue.remove(turn)
-            else:  # our turn came in the same moment
+            else:  # our turn came at the same moment
                 self.leave(key)
             raise
 

@@ -1,14 +1,14 @@
-"""What is running, on disk under /run, so that a successor of a crashed agent knows it.
+"""Records of running scripts under /run, for the next agent if this one crashes.
 
-A record is written before its script is started (`pid` 0) and again when the pid is known. A
-successor finds a script whose agent died in between by the operation id in its environment.
-Nothing is flushed: a record must outlive the agent, not the host.
+A record is written before its script is started (`pid` 0), and again when the pid is known. If the
+agent dies in between, the next agent finds the script by the operation id in its environment.
+Nothing is flushed, because a record must survive the agent, but not the host.
 
-The monitors of a watch run too often for that. Each carries in its environment, as its operation
-id, all that a record would say, and a successor finds them in /proc (:class:`WatchMarker`). What
-that misses is a script that became another program by `exec`, with other arguments: beside such a
-monitor an operation may begin, and nobody ends it at its deadline. For a start that would be
-wrong.
+The monitors of a watch run too often for records. Instead, the operation id in their environment
+holds all that a record would say, and the next agent finds them in /proc (:class:`WatchMarker`).
+This misses a script that became another program by `exec`, with other arguments. Then an operation
+may begin beside such a monitor, and nobody ends the monitor at its deadline. For a start that would
+be wrong.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ OPERATION_VARIABLE = "HALO_OPERATION_ID"
 
 @dataclass(frozen=True)
 class RunningScript:
-    """One script that was started. `resource_key` gives no parameter away.
+    """One script that was started. `resource_key` reveals no parameter.
 
-    `deadline_boot_s` is on the boot-time clock, which all processes of one boot share;
+    `deadline_boot_s` is a time of the boot-time clock, which all processes of one boot share.
     `deadline_unix_s` is the same moment for people.
     """
 
@@ -49,7 +49,7 @@ class RunningScript:
     start_ticks: int = 0
 
     def find(self) -> RunningScript | None:
-        """The record with its live process, or None where that is gone. Blocks (reads /proc)."""
+        """The record with its live process, or None if that has gone. Blocks (reads /proc)."""
         if self.boot_id != sessions.boot_id():
             return None
         if self.pid:
@@ -65,10 +65,10 @@ class RunningScript:
 
 
 class WatchMarker:
-    """What marks the monitors of one agent's watch in their environment.
+    """Marks the monitors of one agent's watch in their environment.
 
-    `agent` is the folder of its records, which no other agent of this machine shares; `scripts` is
-    the folder of the resource agents.
+    `agent` is the folder of the agent's records, which no other agent of this machine uses.
+    `scripts` is the folder of the resource agents.
     """
 
     def __init__(self, agent: Path, scripts: Path) -> None:
@@ -81,7 +81,7 @@ class WatchMarker:
         return f"{self._prefix}{round(timeout_s * 1000)}-{resource_key}"
 
     def find(self) -> list[RunningScript]:
-        """The monitors that a predecessor's watch left running. Blocks (reads /proc)."""
+        """The monitors that an earlier agent's watch left running. Blocks (reads /proc)."""
         found = []
         prefix = f"{OPERATION_VARIABLE}={self._prefix}"
         for process, rest, script in sessions.find_marked(prefix, self._scripts, "monitor"):
@@ -106,7 +106,7 @@ class WatchMarker:
 
 
 class RunDirectory:
-    """The folder of one agent's records. All methods block for the time of a small file write."""
+    """The folder of one agent's records. All methods block as long as a small write to a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -117,11 +117,11 @@ class RunDirectory:
         return self._path
 
     def open(self) -> None:
-        """Make the folder, for root alone. Raises OSError."""
+        """Make the folder, only for root. Raises OSError."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, record: RunningScript) -> None:
-        """Keep a record, atomically. A folder that cannot be written costs the record only."""
+        """Keep a record, atomically. If the folder cannot be written, only the record is lost."""
         target = self._path / f"{record.id}.json"
         draft = self._path / f"{record.id}.tmp"
         try:
@@ -141,7 +141,7 @@ class RunDirectory:
             (self._path / f"{id}.json").unlink(missing_ok=True)
 
     def load(self) -> list[RunningScript]:
-        """All records of a predecessor; drafts and unreadable ones are removed."""
+        """All records of an earlier agent. Drafts and unreadable records are removed."""
         for draft in self._path.glob("*.tmp"):
             draft.unlink(missing_ok=True)
         found = []

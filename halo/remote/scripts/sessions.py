@@ -1,7 +1,7 @@
-"""Processes as the kernel shows them in /proc: who they are, and ending a whole session safely.
+"""Processes as the kernel shows them in /proc: how to find them, and to end a whole session safely.
 
-These functions block (they read /proc, which takes milliseconds where a thousand processes run):
-call them from a worker thread.
+These functions block: they read /proc, which takes milliseconds with a thousand processes. Call
+them from a worker thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """What we read of /proc/PID/stat. `start_ticks` tells a process from a later one of its pid."""
+    """A part of /proc/PID/stat. `start_ticks` distinguishes a process from a later one of its
+    pid."""
 
     pid: int
     state: str
@@ -42,13 +43,13 @@ def stat_of(pid: int) -> ProcessStat | None:
         text = (PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return None
-    # The command name may hold spaces and parentheses: fields are counted from its last one.
+    # The command name may hold spaces and parentheses. Count fields from the last parenthesis.
     fields = text[text.rindex(b")") + 2 :].split()
     return ProcessStat(pid, fields[0].decode(), int(fields[3]), int(fields[19]))
 
 
 def boot_id() -> str:
-    """Changes whenever the kernel boots."""
+    """An id that changes whenever the kernel boots."""
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -56,22 +57,22 @@ def boot_id() -> str:
 
 
 def boot_identity() -> str:
-    """Changes whenever the host boots: the kernel, or the container or namespace that is the host
-    (whose process 1 is then another)."""
+    """An id that changes whenever the host boots. If the host is a container or a namespace, it
+    changes with that one's process 1."""
     init = stat_of(1)
     return f"{boot_id()}-{init.start_ticks if init is not None else 0}"
 
 
 def boot_clock() -> float:
-    """Seconds since boot, including suspend; the same for all processes of one boot."""
+    """Seconds since boot, including suspend. They are the same for all processes of one boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def members(session: int, start_ticks: int) -> list[ProcessStat]:
     """The running processes of a session whose leader started at `start_ticks`.
 
-    Also those that changed their process group, and those whose leader has gone. None when the
-    session's number belongs to a later process by now.
+    This includes processes that changed their process group, and sessions whose leader has gone.
+    The list is empty if the session's number belongs to a later process by now.
     """
     leader = stat_of(session)
     if leader is not None and leader.start_ticks != start_ticks:
@@ -80,10 +81,10 @@ def members(session: int, start_ticks: int) -> list[ProcessStat]:
 
 
 def signal_session(session: int, start_ticks: int, number: signal.Signals) -> int:
-    """Send a signal to every process of a session; returns how many there were.
+    """Send a signal to every process of a session. Returns how many there were.
 
-    Each is held by a pidfd and looked at again before it is signalled, so that a process that
-    took over the pid in between is not hit.
+    Each process is held by a pidfd, and checked again before the signal. So a process that got the
+    pid in between is not hit.
     """
     found = members(session, start_ticks)
     for process in found:
@@ -101,7 +102,7 @@ def signal_session(session: int, start_ticks: int, number: signal.Signals) -> in
 def find_started(script: str, action: str, marker: str) -> ProcessStat | None:
     """The session leader that runs `script action` with `marker` (NAME=value) in its environment.
 
-    The marker alone is not enough: a daemon that the script started inherits it.
+    The marker alone is not enough, because a daemon that the script started inherits it.
     """
     for process in _all_processes():
         if process.pid != process.session or not process.is_running:
@@ -116,8 +117,8 @@ def find_started(script: str, action: str, marker: str) -> ProcessStat | None:
 
 
 def find_marked(prefix: str, folder: str, action: str) -> Iterator[tuple[ProcessStat, str, str]]:
-    """The session leaders that run a script below `folder` for `action`, with an environment
-    variable that begins with `prefix`: each with the rest of the variable, and the script."""
+    """The session leaders that run a script below `folder` for `action`, and have an environment
+    variable that begins with `prefix`. Each comes with the rest of the variable, and the script."""
     for process in _all_processes():
         if process.pid != process.session or not process.is_running:
             continue

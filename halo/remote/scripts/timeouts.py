@@ -1,4 +1,4 @@
-"""How long a script asks for: the timeouts in its meta-data, read once per version of it."""
+"""The timeouts in a script's meta-data, read once for each version of the script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 METADATA_TIMEOUT_S = 10.0
 LOOK_UP_TIMEOUT_S = METADATA_TIMEOUT_S + 2.0
-"""For all of it: what is on a file system that hangs is never read to the end."""
+"""Deadline for the whole reading: a file system that hangs never lets it end."""
 
 _CACHE_LIMIT = 256
 
@@ -30,8 +30,8 @@ _Timeouts: TypeAlias = dict[Operation, float]
 class AdvertisedTimeouts:
     """A cache of scripts' advertised timeouts, by path and version (inode, size, time).
 
-    A script whose meta-data fails or hangs is remembered as advertising nothing, so that it costs
-    time once and not before every operation.
+    If a script's meta-data fails or hangs, the script is remembered as one without timeouts. So
+    this costs time only once, and not before every operation.
     """
 
     def __init__(self, runner: ScriptRunner) -> None:
@@ -41,11 +41,11 @@ class AdvertisedTimeouts:
     async def of(
         self, script: Script, operation: Operation, environment: Mapping[str, str]
     ) -> float:
-        """Seconds that `script` asks for; `environment` is for running its meta-data action."""
+        """The timeouts of `script`, in seconds. `environment` is for its meta-data action."""
         try:
             async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
                 return await self._look_up(script, operation, environment)
-        except TimeoutError:  # its file cannot be read; running it has a deadline of its own
+        except TimeoutError:  # the file cannot be read; running it has its own deadline
             log.warning("meta-data cannot be read; using the default timeouts", kind=script.kind)
             return ocf.DEFAULT_TIMEOUT_S[operation]
 
