@@ -1,1 +1,1 @@
-"""Fence programs, and the power of whole hosts."""
+"""Fence programs, and the power state of whole hosts."""

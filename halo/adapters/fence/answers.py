@@ -1,6 +1,6 @@
-"""What a fence program that has ended said: its exit status and output as a result.
+"""Turns the exit status and output of a fence program that has ended into a result.
 
-Nothing is read into a run that does not say it plainly: an "off" starts groups on other hosts.
+Only a clear answer counts, because an "off" starts groups on other hosts.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Run:
     stdout: str
     stderr: str
     stdout_was_cut: bool
-    is_gone: bool  # else it was killed, and does not die
+    is_gone: bool  # False: it was killed, but does not die
     duration_s: float
 
     def failed(self, what: str) -> FenceResult:
-        """A failure, with the end of what the program wrote."""
+        """A failure, with the end of the program's output."""
         message = _with_excerpt(f"{self.name}: {what}", self.stderr or self.stdout)
         return failure(message, self.duration_s)
 
 
 def outcome_of(run: Run, deadline_s: float) -> FenceResult:
-    """Whether an `off`, `on` or the like was done."""
+    """The result of an `off`, an `on` or a similar action."""
     if run.status is None:
         return run.failed(_no_end(run, deadline_s))
     if run.status != 0:
@@ -44,11 +44,11 @@ def outcome_of(run: Run, deadline_s: float) -> FenceResult:
 
 
 def status_of(run: Run, deadline_s: float, *, strict: bool) -> FenceResult:
-    """What a `status` found. `strict`: the program always says what it found, as ours do."""
+    """The result of a `status`. `strict`: the program always says what it found, as ours do."""
     if run.status is None:
         return run.failed(_no_end(run, deadline_s))
     if run.stdout_was_cut:
-        # What is gone may contradict what is left.
+        # The lost part of the output may contradict the rest.
         return run.failed(f"wrote more than {KEEP_BYTES} bytes, which is too long an answer")
     says_on = "is ON" in run.stdout
     says_off = "is OFF" in run.stdout
@@ -58,8 +58,8 @@ def status_of(run: Run, deadline_s: float, *, strict: bool) -> FenceResult:
         power = PowerState.OFF if says_off else PowerState.ON
         return FenceResult(True, power, f"{run.name}: {power.value}", run.duration_s)
     if run.status == _STATUS_OFF:
-        # 2 is also what interpreters exit with for a usage error or a script they cannot open.
-        # Ours always say what they found; of others the API does not ask it.
+        # Interpreters also exit with 2, for a usage error or a script that they cannot open. Our
+        # programs always say what they found. The API does not require this of other programs.
         if says_on or (strict and not says_off):
             return run.failed("exit status 2, but the program did not say off")
         return FenceResult(True, PowerState.OFF, f"{run.name}: off", run.duration_s)
@@ -72,7 +72,7 @@ def failure(message: str, duration_s: float = 0.0) -> FenceResult:
 
 
 def readable(text: str, was_cut: bool, redact: Redactor) -> str:
-    """A program's output fit for a message: no secrets, also none that was cut in two."""
+    """A program's output for a message, without secrets, even if one was cut in two."""
     text = redact(text)
     return text[redact.longest :] if was_cut else text
 
@@ -87,7 +87,7 @@ def _describe_exit(status: int) -> str:
 
 
 def _with_excerpt(message: str, output: str) -> str:
-    """The message with the end of what the program wrote, in one printable line."""
+    """The message with the end of the program's output, in one printable line."""
     line = "; ".join(part.strip() for part in output.splitlines() if part.strip())
     line = "".join(character if character.isprintable() else "?" for character in line)
     if len(line) > _EXCERPT:

@@ -1,7 +1,7 @@
 """The power of a whole host, over all its fence devices and levels.
 
-For the command line, which talks to the devices without the manager. The manager decides level by
-level in its own state machine, since it must look at the host's connection in between.
+This is for the command line, which talks to the devices without the manager. The manager decides
+level by level in its own state machine, because it must check the host's connection in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halo.ports import FenceDevices
 
 @dataclass(frozen=True, slots=True)
 class HostPower:
-    """What came of one action on one host; `message` says what failed, or how it was done."""
+    """The result of one action on one host. `message` says what failed, or how it was done."""
 
     host: str
     succeeded: bool
@@ -27,7 +27,7 @@ class HostPower:
 class HostPowers:
     """Acts on hosts through their fence devices.
 
-    `deadline_s` holds for each run of a fence program.
+    `deadline_s` is the deadline of each run of a fence program.
     """
 
     def __init__(self, devices: FenceDevices, deadline_s: float) -> None:
@@ -35,7 +35,7 @@ class HostPowers:
         self._deadline_s = deadline_s
 
     async def status(self, host: Host) -> HostPower:
-        """Off where every device of some level says off; else what the first level says."""
+        """Off if all devices of one level say off. Otherwise the answer of the first level."""
         problems: list[str] = []
         is_on = False
         for level in host.fence_levels:
@@ -49,7 +49,7 @@ class HostPowers:
         return self._failure(host, problems)
 
     async def off(self, host: Host) -> HostPower:
-        """Level after level, until every device of one did it and then says off."""
+        """Try one level after the other, until all devices of one switched off and then say off."""
         problems: list[str] = []
         for level in host.fence_levels:
             results = await self._run_level(level, FenceAction.OFF)
@@ -67,7 +67,7 @@ class HostPowers:
         return self._failure(host, problems)
 
     async def on(self, host: Host) -> HostPower:
-        """All levels, the last one first: a power strip feeds the controller of the first level."""
+        """Switch all levels on, the last one first: its power strip feeds the first controller."""
         problems: list[str] = []
         for level in reversed(host.fence_levels):
             results = await self._run_level(level, FenceAction.ON)
@@ -77,7 +77,7 @@ class HostPowers:
         return HostPower(host.id, True, PowerState.ON, "")
 
     async def cycle(self, host: Host) -> HostPower:
-        """Off, seen off, and on again."""
+        """Switch off, check that it is off, and switch on again."""
         off = await self.off(host)
         return await self.on(host) if off.succeeded else off
 

@@ -1,4 +1,4 @@
-"""Parameters of fence devices: secrets read when used, and kept out of every message."""
+"""Parameters of fence devices. Secrets are read only when used, and no message shows them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ ENV_PREFIX = "env:"
 
 _MAX_SECRET_FILE = 65536
 _READ_TIMEOUT_S = 5.0
-_MAX_INPUT = 32768  # well below the capacity of a pipe, so that writing it never blocks
+_MAX_INPUT = 32768  # far below the capacity of a pipe, so that a write never blocks
 
 
 def is_secret(key: str, value: str) -> bool:
-    """True where a parameter's value may never be shown."""
+    """True if a parameter's value may never be shown."""
     return is_secret_name(key) or value.startswith((FILE_PREFIX, ENV_PREFIX))
 
 
 async def resolve(parameters: Mapping[str, str], files: PatientFiles) -> dict[str, str]:
-    """The parameters with `file:/path` and `env:NAME` replaced by what they name.
+    """The parameters, with `file:/path` and `env:NAME` replaced by their values.
 
-    Files are read within a deadline: they may lie on a network that is gone. Raises FenceError
-    that names the parameter, never its value.
+    Files are read within a deadline, because they may lie on a network that has failed. Raises
+    FenceError, which names the parameter, but never its value.
     """
     values = await asyncio.gather(
         *(_resolve_one(key, value, files) for key, value in parameters.items())
@@ -84,14 +84,14 @@ def environment_names(parameters: Mapping[str, str]) -> set[str]:
 
 
 def as_input(action: str, parameters: Mapping[str, str]) -> bytes:
-    """What a fence program reads on its standard input (fence-agent API: `key=value` lines).
+    """The standard input of a fence program (fence-agent API: `key=value` lines).
 
-    Raises FenceError where a key or value could smuggle in another line.
+    Raises FenceError if a key or value could add another line.
     """
     lines = [f"action={action}\n"]
     for key, value in parameters.items():
         if key == "action":
-            continue  # ours alone to decide
+            continue  # only HALO decides on this
         if not key or re.search(r"[=\s\0]", key):
             raise FenceError(f"fence parameter {key!r}: the name must not hold blanks or =")
         if re.search(r"[\r\n\0]", value):
@@ -104,10 +104,10 @@ def as_input(action: str, parameters: Mapping[str, str]) -> bytes:
 
 
 class Redactor:
-    """Takes secrets out of what a program wrote.
+    """Removes secrets from a program's output.
 
-    Beside the plain value it knows the forms in which programs tend to print it: quoted for a
-    shell, a URL, JSON or Python, and inside an HTTP basic authorization.
+    It knows the plain value, and the forms in which programs often print it: quoted for a shell, a
+    URL, JSON or Python, and inside an HTTP basic authorization.
     """
 
     def __init__(self, declared: Mapping[str, str], resolved: Mapping[str, str]) -> None:
@@ -122,7 +122,7 @@ class Redactor:
 
     @property
     def longest(self) -> int:
-        """Length in bytes of the longest form: how much of a cut text may be a part of one."""
+        """Length in bytes of the longest form. So many bytes of a cut text may be part of one."""
         return max((len(form.encode()) for form in self._forms), default=0)
 
     def __call__(self, text: str) -> str:

@@ -1,8 +1,8 @@
 """One run of a fence program: its own session, bounded output, and an end that leaves nothing.
 
-asyncio's own subprocesses were not taken: their child watcher reaps the program before its
-leftovers can be killed by process group safely (until it is reaped its number cannot be reused),
-and their readers keep all output, however much it is.
+Rejected: asyncio's own subprocesses. Their child watcher reaps the program too early. Its process
+group can be killed safely only before that, because then its number cannot be reused. And their
+readers keep all output, however much it is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _KILL_LIMIT_S = 2.0
 class Watchdog:
     """The process that ends this manager's fence programs when the manager dies.
 
-    One for each :class:`FencePrograms`; started at the first run, and again should it have died.
+    There is one for each :class:`FencePrograms`. The first run starts it. A later run starts it
+    again if it has died.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Watchdog:
         self._runs = 0
 
     def next_mark(self) -> str:
-        """A mark for one run; starts the watchdog where it is not there. Raises OSError."""
+        """A mark for one run. Starts the watchdog if it does not run. Raises OSError."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         self._runs += 1
@@ -51,7 +52,7 @@ class Watchdog:
 
     @property
     def pid(self) -> int | None:
-        """Its process, once started."""
+        """The watchdog's process, if it was started."""
         return self._process.pid if self._process else None
 
     def _start(self) -> None:
@@ -67,16 +68,16 @@ class Watchdog:
         )
 
     def close(self) -> None:
-        """Let it end; it kills what still bears the mark. Does not wait."""
+        """Let the watchdog end. It kills all processes with its mark. Does not wait."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-            # Reaped in a thread of no importance: it ends some hundredths of a second later.
+            # Reaped in a daemon thread, because it ends some hundredths of a second later.
             threading.Thread(target=process.wait, daemon=True).start()
 
 
 class _Output:
-    """Collects the last KEEP_BYTES of a stream; never stops draining it, lest the writer hang."""
+    """Collects the last KEEP_BYTES of a stream. Never stops draining, or the writer would hang."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -111,7 +112,7 @@ class _Output:
         self._tail += data
         del self._tail[:-KEEP_BYTES]
         if self._seen > _FAST_BYTES:
-            # A flood: go on draining, but so slowly that it costs the event loop nothing.
+            # A flood: continue to drain, but slowly, so that the event loop stays free.
             self._loop.remove_reader(self._fd)
             self._timer = self._loop.call_later(_SLOW_PAUSE_S, self._resume)
 
@@ -129,13 +130,13 @@ class _Output:
 
 
 class FenceProcess:
-    """A fence program at work. Use as an asynchronous context manager: on leaving, nothing of it
-    lives, whatever the reason (its end, a deadline, a cancellation)."""
+    """A running fence program. Use it as an asynchronous context manager. When that is left,
+    nothing of the program lives, whether it ended, reached a deadline or was cancelled."""
 
     def __init__(
         self, argv: Sequence[str], data: bytes, environment: Mapping[str, str], mark: str
     ) -> None:
-        """Start it, with `data` (less than a pipe holds) as its input. Raises OSError."""
+        """Start it with `data`, which must fit into a pipe, as its input. Raises OSError."""
         self._mark = mark
         reading, writing = os.pipe()
         try:
@@ -164,16 +165,16 @@ class FenceProcess:
         await self._end()
 
     async def wait(self, deadline_s: float) -> int | None:
-        """The exit status (negative: a signal), or None when it still runs after `deadline_s`."""
+        """The exit status (negative: a signal), or None if it still runs after `deadline_s`."""
         done, _ = await asyncio.wait([self._exited], timeout=deadline_s)
         if not done:
             return None
-        # Not reaped yet, so this number is surely still its own.
+        # The process is not reaped yet, so this number is still its own.
         self._kill_group()
         status = self._popen.wait()
         with contextlib.suppress(TimeoutError):
-            # What it wrote is in the pipes already; only a leftover in a foreign process group
-            # could hold them open.
+            # Its output is in the pipes already. Only a leftover in another process group could
+            # hold them open.
             async with asyncio.timeout(_DRAIN_S):
                 await self.stdout.ended.wait()
                 await self.stderr.ended.wait()
@@ -181,7 +182,7 @@ class FenceProcess:
 
     @property
     def is_gone(self) -> bool:
-        """True once it has exited; after a kill false only for one stuck in the kernel."""
+        """True when it has exited. After a kill, False only if it is stuck in the kernel."""
         return self._popen.returncode is not None
 
     def _kill_group(self) -> None:
@@ -193,7 +194,7 @@ class FenceProcess:
         if self._popen.returncode is None:
             self._kill_group()
         if self._popen.returncode is None or not drained:
-            # Shielded: a second cancellation must not leave a fence program at work.
+            # Shielded: a second cancellation must not leave a running fence program behind.
             await asyncio.shield(self._kill_all())
         self.stdout.close()
         self.stderr.close()
@@ -212,7 +213,7 @@ class FenceProcess:
 
 
 def _exit_of(pid: int) -> asyncio.Future[None]:
-    """Done when the child has exited; it is not reaped."""
+    """Done when the child has exited. The child is not reaped."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     try:
@@ -232,7 +233,7 @@ def _exit_of(pid: int) -> asyncio.Future[None]:
 
 
 def wait_in_thread(pid: int, future: asyncio.Future[None]) -> None:
-    """The way without pidfd: a thread of its own, since the default ones may all be busy."""
+    """For kernels without pidfd: wait in an own thread, since the default ones may be busy."""
     loop = future.get_loop()
 
     def tell() -> None:
@@ -242,7 +243,7 @@ def wait_in_thread(pid: int, future: asyncio.Future[None]) -> None:
     def wait() -> None:
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             loop.call_soon_threadsafe(tell)
 
     threading.Thread(target=wait, daemon=True, name=f"fence-{pid}").start()

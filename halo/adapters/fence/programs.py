@@ -1,8 +1,8 @@
-"""Fence devices by way of programs that speak the ClusterLabs fence-agent API.
+"""Fence devices that are controlled by programs with the ClusterLabs fence-agent API.
 
-The API: the program reads `key=value` lines on its standard input, each ended by a newline, one of
-them `action=...`; `off` and `on` exit 0 when the device did it; `status` exits 0 for on and 2 for
-off. HALO's own test agent exits 0 in both cases and writes `is ON` or `is OFF`.
+The API: the program reads `key=value` lines on its standard input, each ended by a newline. One of
+them is `action=...`. `off` and `on` exit with 0 if the device did it. `status` exits with 0 for on
+and with 2 for off. HALO's test agent exits with 0 in both cases and writes `is ON` or `is OFF`.
 https://github.com/ClusterLabs/fence-agents/blob/main/doc/FenceAgentAPI.md
 """
 
@@ -26,15 +26,16 @@ from halo.core.outcomes import FenceAction, FenceResult
 _FIRST_PAGE = 4096
 
 STARTS_A_TURN = 8
-"""How many programs start before the event loop looks at anything else: each holds it for some
-milliseconds, and when fifty hosts die at once, heartbeats would wait for all of them."""
+"""How many programs start in a row, without other work of the event loop. Each stops the loop for
+some milliseconds. If fifty hosts die at once, heartbeats must not wait for all of the starts."""
 
 
 class FencePrograms:
-    """Runs fence programs; implements :class:`halo.ports.FenceDevices`.
+    """Runs fence programs. Implements :class:`halo.ports.FenceDevices`.
 
-    At most `limit` at once, each in a session of its own that is killed at the deadline, on
-    cancellation, and when this process dies. Used on one event loop; call :meth:`close` at its end.
+    At most `limit` run at once, each in its own session. A session is killed at its deadline, on
+    cancellation, and when this process dies. Use it on one event loop, and call :meth:`close` at
+    the end.
     """
 
     def __init__(self, limit: int = 64) -> None:
@@ -51,10 +52,10 @@ class FencePrograms:
         deadline_s: float,
         expired: Callable[[], str | None] = lambda: None,
     ) -> FenceResult:
-        """Run one action of a device; never raises for the device's fault.
+        """Run one action of a device. The device's fault never raises.
 
-        `deadline_s` counts from the program's start. Waiting for a place among the `limit` takes
-        as long again at most. `expired` is asked in the very step that starts it.
+        `deadline_s` counts from the program's start. The wait for a place among the `limit` takes
+        at most as long again. `expired` is asked in the same step that starts the program.
         """
         name = f"{os.path.basename(device.program)} {action.value}"
         try:
@@ -119,8 +120,8 @@ class FencePrograms:
 
     @contextlib.asynccontextmanager
     async def _turn_to_start(self) -> AsyncIterator[None]:
-        """Wait for one of the turns to start a program. Nothing is awaited at its end, so a process
-        that was started within is in the caller's hands at once."""
+        """Wait for a turn to start a program. Nothing is awaited at the end of the turn, so that
+        the caller has a started process at once."""
         await self._starts.acquire()
         try:
             yield
@@ -128,10 +129,10 @@ class FencePrograms:
             asyncio.get_running_loop().call_soon(self._starts.release)
 
     async def _file_system_problem(self, program: str, deadline_s: float) -> str | None:
-        """Is the program's file system alive? To start a program stops the whole process until
-        the kernel has read its first page: Python holds its lock meanwhile (vfork), so a thread
-        around the start would not help, and a plain fork costs a manager of 300 MB ten
-        milliseconds. Read first, a dead file server hangs one thread instead."""
+        """What is wrong with the program's file system, if anything. The start of a program stops
+        the whole process until the kernel has read its first page, because Python holds its lock
+        meanwhile (vfork). A thread would not help, and a plain fork takes ten milliseconds in a
+        manager of 300 MB. So read the file first: a dead file server then hangs only one thread."""
         try:
             await self._files.read(program, _FIRST_PAGE, deadline_s)
         except TimeoutError:
@@ -140,16 +141,16 @@ class FencePrograms:
                 "that it is on"
             )
         except OSError:
-            pass  # starting it says in words what is wrong
+            pass  # the start will say what is wrong
         return None
 
     @property
     def watchdog_pid(self) -> int | None:
-        """The process that ends the fence programs when this one dies; None before the first."""
+        """The process that ends fence programs when this one dies. None before the first run."""
         return self._watchdog.pid
 
     async def close(self) -> None:
-        """Let go of the watchdog; programs that still run are killed."""
+        """Release the watchdog. Programs that still run are killed."""
         self._watchdog.close()
 
 
@@ -159,10 +160,10 @@ def is_bundled(program: str) -> bool:
 
 
 def command_line(program: str) -> list[str]:
-    """How a fence program is run.
+    """The command line of a fence program.
 
-    Bundled ones run with the manager's own interpreter, which need not be on PATH, and without
-    `site`: 20 ms instead of 60. All others as they are.
+    Bundled programs run with the manager's own interpreter, which need not be on PATH, and without
+    `site`, which takes 20 ms instead of 60. All others run as they are.
     """
     if is_bundled(program):
         return [sys.executable, "-I", "-S", program]

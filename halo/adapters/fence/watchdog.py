@@ -1,17 +1,18 @@
 """Ends every process of a fence program: at its deadline, or when the manager has died.
 
-A fence program that outlives its manager may switch a host off minutes later, when a successor has
-already started groups there. PR_SET_PDEATHSIG is not enough: it reaches the direct child alone, not
-the `ipmitool` below it, and setting it needs code between fork and exec, which costs a full fork
-of the manager (instead of vfork) for each program. So one small process per manager holds the
-reading end of a pipe whose only writing end is the manager's. When the manager is gone, however it
-died, the pipe ends, and the watchdog kills everything that carries the manager's mark.
+A fence program that outlives its manager could switch a host off minutes later, when the next
+manager has already started groups there. PR_SET_PDEATHSIG is not enough: it reaches only the direct
+child, but not the `ipmitool` below it. To set it, code must run between fork and exec, and then
+each program costs a full fork of the manager instead of a vfork. Therefore one small process per
+manager holds the reading end of a pipe. Only the manager holds the writing end. When the manager
+has died, for whatever reason, the pipe ends, and the watchdog kills all processes with the
+manager's mark.
 
-A fence program's processes are found in /proc by any of three signs: the mark in their environment
-(inherited by every child, also after setsid), their session, and descent from one of those.
+The processes of a fence program are found in /proc by any of three signs: the mark in their
+environment (every child inherits it, even after setsid), their session, and their ancestors.
 
-This file is run by path with the bare interpreter (`python -I -S`), so it imports the standard
-library alone, and little of that: it must be up in milliseconds.
+This file is run by its path with the bare interpreter (`python -I -S`). It must start within
+milliseconds, so it imports only the standard library, and little of that.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Process(NamedTuple):
 
 
 def processes() -> list[Process]:
-    """All living processes; zombies and dead ones are left out, they run no more."""
+    """All living processes. Zombies and dead processes are left out, since they do not run."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -86,10 +87,10 @@ def doomed(is_ours: Callable[[Process], bool]) -> list[int]:
 def kill_until_gone(
     is_ours: Callable[[Process], bool], *, clean_passes: int = 1, limit_s: float = _KILL_LIMIT_S
 ) -> list[int]:
-    """SIGKILL everything of ours until `clean_passes` looks in a row find nothing (blocking).
+    """SIGKILL all our processes until `clean_passes` passes in a row find none (blocking).
 
-    Repeated, because a process may fork between the look and the kill. Returns the processes that
-    are still there after `limit_s` seconds (in uninterruptible sleep): none, as a rule.
+    Passes are repeated, because a process may fork between the search and the kill. Returns the
+    processes that still exist after `limit_s` seconds (in uninterruptible sleep), usually none.
     """
     end = time.monotonic() + limit_s
     clean = 0
@@ -108,19 +109,19 @@ def kill_until_gone(
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-                except PermissionError:  # a set-uid program: it is reported as still there
+                except PermissionError:  # a set-uid program, which is reported as remaining
                     pass
         time.sleep(_PASS_PAUSE_S)
 
 
 def main() -> None:
-    """Wait for the end of standard input, then kill whatever bears the mark in `argv[1]`."""
+    """Wait for the end of standard input. Then kill all processes with the mark in `argv[1]`."""
     token = sys.argv[1] + "."
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
-    # Three clean looks: a program that was just being spawned shows its mark only after its exec.
+    # Three clean passes, because a program that is being started shows its mark only after exec.
     kill_until_gone(lambda process: mark_of(process.pid).startswith(token), clean_passes=3)
 
 

@@ -2,16 +2,16 @@
 
 Choices, and what was rejected:
 
-- Write-ahead log with `synchronous=FULL`: one flush for a batch. A rollback journal takes three,
-  and two appends stand between a dead host and the start of its groups.
-- `locking_mode=EXCLUSIVE`: no shared-memory file, so a manager starts even on a full disk; and no
-  other SQLite program can run a checkpoint under us. The price: `sqlite3` cannot read the file
+- Write-ahead log with `synchronous=FULL`: one flush for a batch. A rollback journal needs three,
+  and the failover of a dead host needs two appends.
+- `locking_mode=EXCLUSIVE`: there is no shared-memory file, so a manager starts even on a full disk.
+  No other SQLite program can run a checkpoint meanwhile. The price: `sqlite3` cannot read the file
   while the manager runs.
-- The manager's own lock is `flock` on the database file itself. A lock file beside it would miss
-  a second name of the same file, and a process that dies would leave it behind.
+- The manager's own lock is `flock` on the database file itself. A lock file beside it would not
+  protect a second name of the same file, and would remain after a process died.
 - A seal on the database and its log, see
-  :mod:`halo.adapters.journal.write_ahead_log`: SQLite makes a memory of whatever it finds, and one
-  that nobody ever had starts groups that were to stay down.
+  :mod:`halo.adapters.journal.write_ahead_log`. Without it, SQLite would accept damaged files, and a
+  wrong memory could start groups that have to stay down.
 
 Everything here blocks.
 """
@@ -35,7 +35,7 @@ from halo.ports import JournalRecord
 
 log = structlog.get_logger(__name__)
 
-APPLICATION_ID = 0x48414C4F  # "HALO", so that file(1) and a later version know whose it is
+APPLICATION_ID = 0x48414C4F  # "HALO", so that file(1) and later versions recognize the file
 _BUSY_TIMEOUT_MS = 1000
 _READ_CHUNK = 2000  # rows
 _WAL_LIMIT_BYTES = 16 * 1024 * 1024
@@ -66,13 +66,13 @@ def build_database(path: Path, records: Sequence[JournalRecord]) -> None:
         connection.close()
 
 
-# A damaged last record is left in place when dropped (a full disk must not prevent the start),
-# so the next record replaces it.
+# A damaged last record is dropped, but stays in the file, since a full disk must not prevent the
+# start. The next record replaces it.
 _INSERT = "INSERT OR REPLACE INTO journal (sequence, record, checksum) VALUES (?, ?, ?)"
 
 
 def encoded(record: JournalRecord) -> str:
-    """The record as the database keeps it. Raises TypeError or ValueError where JSON cannot."""
+    """The record as the database keeps it. Raises TypeError or ValueError if JSON cannot."""
     return json.dumps(record, separators=(",", ":"), allow_nan=False)
 
 
@@ -85,21 +85,21 @@ def _rows(first: int, texts: Sequence[str]) -> Iterator[tuple[int, str, int]]:
 
 
 _SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What is raised over a damaged database: a message may quote it, and then be no text."""
+"""Exceptions for a damaged database. A message may quote it, and so may not be valid text."""
 
 
 class Database:
-    """The open database; every method runs in one thread, which sqlite3 itself checks.
+    """The open database. Every method runs in one thread, which sqlite3 itself checks.
 
-    The texts that it writes are those that :func:`encoded` makes.
+    It writes the texts that :func:`encoded` makes.
     """
 
     def __init__(self, locked: LockedFile) -> None:
-        """Open the file, made if missing. Raises StateError where it is damaged, or of no use."""
+        """Open the file, or make it if it is missing. Raises StateError if it cannot be used."""
         self._locked = locked
         self._path = locked.path
         self._seal = 0
-        self._last_sequence = 0  # found on the disk, whole or not
+        self._last_sequence = 0  # of the last record on the disk, whole or damaged
         self._check_log()
         self._connection = self._connect()
         try:
@@ -108,7 +108,7 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        # On a full disk a manager starts all the same; then before the first record.
+        # A manager starts even on a full disk. Then this is done before the first record.
         with contextlib.suppress(*_SQLITE_ERRORS, OSError):
             self._put_seal()
 
@@ -119,7 +119,7 @@ class Database:
             raise StateError(f"{self._path}: the state file cannot be read: {error}") from error
 
     def _require_the_sealed_end(self) -> None:
-        """Records may be missing at the end, where no gap in their numbers shows it."""
+        """Check the end: records may be missing there without a gap in their numbers."""
         try:
             if not self._connection.execute(
                 "SELECT 1 FROM sqlite_master WHERE name = 'seal'"
@@ -130,12 +130,12 @@ class Database:
             raise self._unusable(error) from error
         if len(rows) != 1 or type(rows[0][0]) is not int:
             raise self._damaged("the note of its last record is missing")
-        # A last record that is there and damaged is dropped, as one that was never acknowledged.
+        # A damaged last record is dropped, because it was never acknowledged.
         if self._last_sequence < (end := rows[0][0]):
             raise self._damaged(f"record {end} is missing")
 
     def _version(self) -> int:
-        """The seal, as SQLite reads it, after the log was replayed."""
+        """The seal, as SQLite reads it after it has replayed the log."""
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         return int(version)
 
@@ -144,8 +144,8 @@ class Database:
 
         Raises sqlite3.Error, OSError.
 
-        Touches the first page alone: it is by that that a log is known which a manager has begun
-        that was killed before the database named it."""
+        This changes only the first page. By that, a later manager recognizes a log that was begun
+        by a manager that died before the database named the log."""
         version = self._version()
         self._in_transaction(lambda: self._set_version(version))  # there is a log now
         seal = write_ahead_log.seal_for(Path(f"{self._path}-wal"), is_open=True)
@@ -158,7 +158,7 @@ class Database:
         self._connection.execute(f"PRAGMA user_version={version}")
 
     def _note_end(self, end: int) -> None:
-        """Note how many records there are, apart from them."""
+        """Note the number of the last record in a separate table."""
         self._connection.execute("CREATE TABLE IF NOT EXISTS seal (sequence INTEGER NOT NULL)")
         self._connection.execute("DELETE FROM seal")
         self._connection.execute("INSERT INTO seal VALUES (?)", (end,))
@@ -169,7 +169,7 @@ class Database:
             connection = sqlite3.connect(
                 self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000
             )
-            # Records are checked as bytes: a garbled one need not be valid UTF-8.
+            # Records are checked as bytes, because a damaged one need not be valid UTF-8.
             connection.text_factory = bytes
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -207,7 +207,7 @@ class Database:
         return StateError(f"{self._path}: {what} ({error}); {remedy}")
 
     def _find_end(self) -> int:
-        """The next sequence number, the place of a damaged last record included."""
+        """The next sequence number. A damaged last record is counted."""
         try:
             last = self._connection.execute(
                 "SELECT sequence, record, checksum FROM journal ORDER BY sequence DESC LIMIT 1"
@@ -220,7 +220,7 @@ class Database:
         return int(last[0]) + 1 if _is_whole(*last) else int(last[0])
 
     def read(self) -> list[JournalRecord]:
-        """All records, in order. Raises StateError with the sequence number of damage."""
+        """All records, in order. Raises StateError with the number of a damaged record."""
         records: list[JournalRecord] = []
         try:
             cursor = self._connection.execute(
@@ -246,7 +246,7 @@ class Database:
             log.warning("dropped the damaged last record", file=str(self._path), sequence=sequence)
             rows = rows[:-1]
         try:
-            # One call into the decoder for the whole chunk: twice as fast as one for each.
+            # One decoder call for the whole chunk is twice as fast as one for each record.
             decoded = json.loads(b"[" + b",".join([row[1] for row in rows]) + b"]")
         except ValueError as error:
             raise self._damaged(f"a record from {first} on is not JSON") from error
@@ -258,12 +258,12 @@ class Database:
         return StateError(f"{self._path}: the journal is damaged: {what}; {_RESTORE}")
 
     def append(self, texts: Sequence[str]) -> None:
-        """Add records in one transaction, flushed on return. Raises RecordError."""
+        """Add records in one transaction. On return they are flushed. Raises RecordError."""
         self._transact(lambda: self._insert(self._next_sequence, texts))
         self._next_sequence += len(texts)
 
     def replace(self, texts: Sequence[str]) -> None:
-        """Put these records in the place of all, in one transaction. Raises RecordError."""
+        """Replace all records by these, in one transaction. Raises RecordError."""
 
         def work() -> None:
             self._connection.execute("DELETE FROM journal")
@@ -303,19 +303,19 @@ class Database:
             raise
 
     def _roll_back(self) -> None:
-        # After some errors (a full disk) SQLite has rolled back already.
+        # After some errors (a full disk), SQLite has rolled back already.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """End in order; where that cannot be written, as if this process had been killed."""
+        """Close in order. If that cannot be written, end as if this process had been killed."""
         if self._seal:
             try:
                 self._in_transaction(self._note_closed)
             except sqlite3.Error as error:
                 log.warning("the state file was not closed in order", problem=str(error))
-                # SQLite would remove the log when it lets go of the connection, and the next
-                # start miss it: so it never lets go.
+                # SQLite would remove the log when it closes the connection. The next start would
+                # miss the log. So the connection is never closed.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
                 return
         self._connection.close()

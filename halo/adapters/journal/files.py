@@ -1,6 +1,6 @@
-"""The state file as a file: locked, found again after a crash, a HALO text file replaced.
+"""The state file as a file: its lock, its checks at start-up, and the import of HALO's text file.
 
-Everything here blocks; it runs at start-up, and in the journal's worker thread.
+Everything here blocks. It runs at start-up, and in the journal's worker thread.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ log = structlog.get_logger(__name__)
 _MODE = 0o600
 _SQLITE_HEADER = b"SQLite format 3\0"
 _LOG_SUFFIXES = ("-wal", "-journal", "-shm")
-_ATTEMPTS = 10  # to lock a file that another manager is just replacing
+_ATTEMPTS = 10  # to lock a file that another manager is replacing
 
 Inode: TypeAlias = tuple[int, int]
 DatabaseBuilder: TypeAlias = Callable[[Path, Sequence[JournalRecord]], None]
 
 _held: set[Inode] = set()
-"""Files locked by this very process. To open and close one of them again would drop SQLite's own
-locks on it (POSIX locks belong to the process), so a second attempt is refused before it opens."""
+"""Files that this process has locked. Opening and closing one of them again would drop SQLite's
+locks on it, because POSIX locks belong to the process. So a second attempt is refused."""
 
 
 class LockedFile:
@@ -46,7 +46,7 @@ class LockedFile:
         _held.add(self._inode)
 
     def problem(self) -> str | None:
-        """What became of the file underneath us, or None when it is still in its place."""
+        """What happened to the file meanwhile, or None if it is still in its place."""
         if _inode_at(self.path) != self._inode:
             return f"{self.path}: the state file was removed or replaced"
         log_path = Path(f"{self.path}-wal")
@@ -57,7 +57,7 @@ class LockedFile:
         return None
 
     def release(self) -> None:
-        """Give up the lock. Safe to repeat."""
+        """Release the lock. Safe to repeat."""
         if self._descriptor >= 0:
             _held.discard(self._inode)
             os.close(self._descriptor)
@@ -65,7 +65,8 @@ class LockedFile:
 
 
 def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
-    """Lock the state file at `path`, made if missing; import it first where it is HALO's text.
+    """Lock the state file at `path`, and make it if it is missing. A HALO text file is imported
+    first.
 
     `build` makes a database of records at a path. Raises StateError.
     """
@@ -75,7 +76,7 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
             _require_the_file_of_its_log(real)
             locked = _lock(real)
             if locked is None:
-                continue  # the name moved on to another file between open and lock
+                continue  # between open and lock, the name was given to another file
             try:
                 if not _is_text(real):
                     _require_one_name(real)
@@ -84,7 +85,7 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
             except BaseException:
                 locked.release()
                 raise
-            # The database that took the text's place is another file, with a lock of its own.
+            # The database that replaced the text is another file, with its own lock.
             locked.release()
     except OSError as error:
         raise _unusable(real, error) from error
@@ -92,8 +93,8 @@ def lock_state_file(path: Path, build: DatabaseBuilder) -> LockedFile:
 
 
 def _require_the_file_of_its_log(path: Path) -> None:
-    """A log beside no database: somebody moved or emptied the one without the other. SQLite would
-    throw the log away, and the manager forget what it was told."""
+    """Refuse a log without a database: somebody moved or emptied only one of them. SQLite would
+    delete the log, and the manager would forget the orders in it."""
     log_path = Path(f"{path}-wal")
     if _size_of(log_path) and not _size_of(path):
         raise StateError(
@@ -143,7 +144,7 @@ def _lock(path: Path) -> LockedFile | None:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether this is something other than a database: HALO's text, or damage to be reported."""
+    """Is this HALO's text file, and not a database? Raises StateError if it is damaged."""
     with path.open("rb") as file:
         start = file.read(len(_SQLITE_HEADER))
     if start in (_SQLITE_HEADER, b""):
@@ -166,16 +167,16 @@ def _require_one_name(path: Path) -> None:
 
 
 def _import_text(path: Path, build: DatabaseBuilder) -> None:
-    """Put a database in the place of HALO's text file, which is kept under another name.
+    """Replace HALO's text file by a database. The text file is kept under another name.
 
-    After every step a crash leaves the text file at `path`, or the complete database.
+    After a crash in any step, `path` is the text file or the complete database.
     """
     records = import_halo_state(path)
     new = Path(f"{path}.importing")
     _remove(new)
     for suffix in _LOG_SUFFIXES:
         _remove(Path(f"{new}{suffix}"))
-        # A log left by an earlier database of this name would be replayed into the new one.
+        # The log of an earlier database of this name would be replayed into the new one.
         _remove(Path(f"{path}{suffix}"))
     try:
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
@@ -195,7 +196,7 @@ def _import_text(path: Path, build: DatabaseBuilder) -> None:
 
 
 def _keep_aside(path: Path) -> Path:
-    """Give the file a second name, so that it stays at the first until that is replaced."""
+    """Give the file a second name. It keeps the first name until that is replaced."""
     number = 0
     while True:
         aside = Path(f"{path}.halo-text" + (f".{number}" if number else ""))
@@ -252,7 +253,7 @@ def _locked_by_another(path: Path, inode: Inode | None) -> StateError:
 
 
 def _holder(inode: Inode) -> int | None:
-    """The process that holds the `flock` on a file, as far as the kernel tells."""
+    """The process that holds the `flock` on a file, if the kernel names it."""
     device = f"{os.major(inode[0]):02x}:{os.minor(inode[0]):02x}:{inode[1]}"
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/locks").read_text().splitlines():

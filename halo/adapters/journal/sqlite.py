@@ -1,8 +1,8 @@
 """The journal on a local disk: one SQLite database, one worker thread, one lock.
 
-The event loop never waits for the disk: whatever touches the database
+The event loop never waits for the disk. All work on the database
 (:mod:`halo.adapters.journal.database`) runs in the worker thread, in the order of the calls.
-The file must lie on a local file system.
+The file must be on a local file system.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _MAX_PENDING = 1000  # batches that wait for the disk before appends are refused
 
 
 class SqliteMedium:
-    """Keeps journal records in a SQLite database; implements :class:`halo.ports.JournalMedium`.
+    """Keeps journal records in a SQLite database. Implements :class:`halo.ports.JournalMedium`.
 
-    Appends are carried out in the order of their calls. Cancelling an append does not take it
-    back: it is written all the same, only nobody hears of the outcome.
+    Appends are carried out in the order of their calls. A cancelled append is still written, but
+    nobody gets its outcome.
     """
 
     def __init__(self, locked: LockedFile, worker: Worker, database: Database) -> None:
@@ -39,10 +39,10 @@ class SqliteMedium:
 
     @classmethod
     def open(cls, path: Path) -> SqliteMedium:
-        """Take the lock and open the database at `path`, made if missing (may block).
+        """Take the lock and open the database at `path`, or make it if it is missing (may block).
 
-        A HALO text state file found there is imported and kept aside as `<path>.halo-text`.
-        Raises StateError when another manager holds it, when it is damaged, or cannot be used.
+        A HALO text state file is imported, and is kept as `<path>.halo-text`. Raises StateError if
+        another manager holds the file, or if it is damaged or cannot be used.
         """
         locked = lock_state_file(path, build_database)
         worker = Worker(f"journal {locked.path.name}")
@@ -60,19 +60,19 @@ class SqliteMedium:
         return self._locked.path
 
     def read(self) -> Iterable[JournalRecord]:
-        """All records in order (blocks). Raises StateError with the sequence number of damage.
+        """All records in order (blocks). Raises StateError with the number of a damaged record.
 
-        A damaged *last* record was never acknowledged, or cannot be told from one that was not:
-        it is dropped with a warning, and its number is used again.
+        A damaged *last* record is dropped with a warning, and its number is used again: it was
+        never acknowledged, or cannot be distinguished from such a record.
         """
         return self._worker.submit(self._database.read).result()
 
     async def append(self, records: Sequence[JournalRecord]) -> None:
-        """Add records in one transaction, flushed to disk on return. Raises RecordError.
+        """Add records in one transaction. On return they are on disk. Raises RecordError.
 
         Records that JSON cannot express raise TypeError or ValueError.
         """
-        # Encoded now, so that what is written is what the caller had in hand at the call.
+        # Encode now, so that later changes by the caller do not matter.
         texts = [encoded(record) for record in records]
         if texts:
             await self._run(lambda: self._database.append(texts))

@@ -1,7 +1,7 @@
 """Reads the text state file of an existing HALO site.
 
-One record a line, tab separated: local time `%Y-%m-%dT%H:%M:%S.%f`, event, object, comment. The
-file is only read here; :mod:`halo.adapters.journal.files` puts a database in its place.
+Each line is one record, separated by tabs: local time `%Y-%m-%dT%H:%M:%S.%f`, event, object,
+comment. The file is only read here. :mod:`halo.adapters.journal.files` replaces it by a database.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MAX_FRACTION_DIGITS = 9
 def import_halo_state(path: Path) -> list[JournalRecord]:
     """The records of a HALO text state file, in order of time.
 
-    Each has exactly the keys `at` (seconds since the epoch), `event`, `object`, `comment`, and an
-    empty `data`. HALO writes local time without a zone, so the zone of this machine is taken.
+    Each record has exactly the keys `at` (seconds since the epoch), `event`, `object`, `comment`,
+    and an empty `data`. HALO writes local time without a zone, so the zone of this machine is used.
 
-    Raises StateError with file and line for anything that is not such a record: to guess at a
-    lost `unmanage` or `fence` could start a group twice.
+    Raises StateError with file and line for anything that is not such a record. A guess at a lost
+    `unmanage` or `fence` could start a group twice.
     """
     try:
         content = path.read_bytes()

@@ -1,7 +1,7 @@
-"""The thread that does the journal's work, so that a slow disk holds up nothing else.
+"""The thread that does the journal's work, so that a slow disk delays nothing else.
 
-A daemon thread of our own rather than an executor: the interpreter joins executors at exit, so a
-hanging disk would keep a manager from ending.
+It is our own daemon thread and not an executor. The interpreter waits for executors at exit, so a
+disk that hangs would keep a manager from ending.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Worker:
         return self._jobs.qsize()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Have this done after the jobs before it."""
+        """Run this job after all earlier jobs."""
         future: Future[T] = Future()
 
         def job() -> None:
@@ -46,11 +46,11 @@ class Worker:
         return future
 
     def stop(self) -> None:
-        """End the thread after the jobs before this call."""
+        """End the thread after all earlier jobs."""
         self._jobs.put(None)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            # A job holds its caller's records: do not keep them until the next one comes.
+            # A job holds its caller's records. Do not keep them until the next job comes.
             del job

@@ -1,19 +1,20 @@
-"""The write-ahead log of the state file, looked at before SQLite does.
+"""The write-ahead log of the state file, which is checked before SQLite opens it.
 
-SQLite replays a log up to its first frame that is not whole, and throws the rest away; where there
-is no log, or one whose first bytes are damaged, it takes the database alone. For a crash that is
-right. Of a log that was damaged, lost, or put there from elsewhere, it makes a memory that nobody
-ever had, without a word. So the manager *seals* the state file while it uses it:
+SQLite replays a log up to the first frame that is not whole, and drops the rest. If there is no
+log, or if its first bytes are damaged, SQLite uses only the database. After a crash, this is right.
+But if a log was damaged, lost or exchanged, the memory would be wrong, without any message. So the
+manager *seals* the state file while it uses it:
 
-- the database's `user_version` names the log that belongs to it (by the first of its two salts,
-  which counts upwards whenever the log begins anew) and says whether a manager has it open;
-- while it is open the log must be there, must belong to it, and may be broken off within its last
-  transaction alone, which then was never acknowledged.
+- The database's `user_version` names the log that belongs to it. It does so by the first of the
+  log's two salts, which is increased whenever the log begins again. It also says whether a manager
+  has the file open.
+- While the file is open, the log must exist and belong to it. It may be broken off only within its
+  last transaction, which then was never acknowledged.
 
-It costs a start after a kill an eighth of a second for a log of 4 MB, which is as long as one gets.
+After a kill, the check takes an eighth of a second for a log of 4 MB, the longest possible one.
 
-What this cannot see: a log whose end is missing as if it had never been written. That is a disk
-that loses what it flushed.
+This check cannot find a log whose end is missing as if it had never been written. Only a disk that
+loses flushed data does that.
 
 Source of the format: https://www.sqlite.org/fileformat2.html, "The Write-Ahead Log".
 """
@@ -32,28 +33,28 @@ from halo.core.errors import StateError
 
 log = structlog.get_logger(__name__)
 
-_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}  # the byte order of what is summed up
+_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}  # the byte order for the checksum
 _HEADER_BYTES = 32
 _FRAME_BYTES = 24
 _VERSION_AT = 60
 _MASK = 0xFFFFFFFF
-_OPEN = 1  # the lowest bit of a seal; the others are those of the salt
+_OPEN = 1  # the lowest bit of a seal; the other bits are those of the salt
 _BEGINNINGS = 1 << 20
-"""How often a log may begin anew in one life of a manager: after every thousand pages or so."""
+"""How often a log may begin again while one manager runs: about every thousand pages."""
 
-# What a change of `user_version` alone changes in the first page, besides that: SQLite's counters.
+# SQLite's counters in the first page, which a change of `user_version` changes, too.
 _COUNTERS = ((24, 28), (_VERSION_AT, _VERSION_AT + 4), (92, 100))
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """One page in the log. `size` is not 0 where a transaction ends: the database's, in pages."""
+    """One page in the log. `size` is 0, or at the end of a transaction the database's pages."""
 
     page: int
     size: int
     salts: bytes
     sums: tuple[int, int]
-    at: int  # byte of the log
+    at: int  # its first byte in the log
 
 
 class Log:
@@ -72,7 +73,7 @@ class Log:
         self.is_whole = plausible and self._sum((0, 0), data[:24]) == tuple(sums)
 
     def frames(self) -> Iterator[_Frame]:
-        """Every frame that is there in full, whatever stands in it."""
+        """Every complete frame, whatever its content."""
         step = _FRAME_BYTES + self._page_bytes
         for at in range(_HEADER_BYTES, len(self._data) - step + 1, step):
             page, size = struct.unpack_from(">2I", self._data, at)
@@ -81,7 +82,7 @@ class Log:
 
     @cached_property
     def whole_frames(self) -> list[_Frame]:
-        """Those from the beginning that SQLite would replay, or could, were they complete."""
+        """The valid frames from the beginning. SQLite replays their complete transactions."""
         found = []
         sums = struct.unpack_from(">2I", self._data, 24)
         running = (sums[0], sums[1])
@@ -100,8 +101,8 @@ class Log:
         return self._data[begin : begin + self._page_bytes]
 
     def damaged_at(self) -> int | None:
-        """Where a transaction begins to be broken that others follow: they were written after it
-        had been flushed to the disk, so no crash can have left it so."""
+        """Where a broken transaction begins that other transactions follow. They were written after
+        it had been flushed to the disk, so a crash cannot be the cause."""
         whole = len(self.whole_frames)
         ended = False
         broken_at = 0
@@ -119,14 +120,14 @@ class Log:
 
     @property
     def is_broken_off(self) -> bool:
-        """Whether something of this log's own stands behind what SQLite would replay."""
+        """Does a frame of this log follow after those that SQLite would replay?"""
         whole = self.whole_frames
         kept = max((n for n, frame in enumerate(whole, 1) if frame.size), default=0)
         rest = list(self.frames())[kept:]
         return any(frame.salts == self._salts for frame in rest)
 
     def _sum(self, sums: tuple[int, int], data: bytes) -> tuple[int, int]:
-        """The log's own checksum, carried on over `data`."""
+        """The log's checksum, continued over `data`."""
         first, second = sums
         words = iter(struct.unpack(f"{self._order}{len(data) // 4}I", data))
         for one, other in zip(words, words, strict=True):
@@ -136,9 +137,9 @@ class Log:
 
 
 def check(path: Path) -> None:
-    """Raise StateError where the log beside the state file is not the one that belongs there.
+    """Raise StateError if the log beside the state file does not belong to it.
 
-    Reads both files; to be called under the lock, before SQLite opens them.
+    Reads both files. Call it under the lock, before SQLite opens them.
     """
     log_path = Path(f"{path}-wal")
     seal, first_page, size = _of_database(path)
@@ -160,7 +161,7 @@ def check(path: Path) -> None:
 
 
 def _of_database(path: Path) -> tuple[int, bytes, int]:
-    """The seal, the first page and the size in pages of a database; 0 where there is none."""
+    """The seal, the first page and the size in pages of a database. The seal is 0 if missing."""
     with path.open("rb") as file:
         head = file.read(100)
         if len(head) < 100:
@@ -188,15 +189,15 @@ def _require_its_own(path: Path, log_path: Path, wal: Log, seal: int) -> None:
 
 
 def _belongs(wal: Log, seal: int) -> bool:
-    """Whether the log is the sealed one, or that one begun anew a few times."""
+    """Is the log the sealed one, or the same log after it began again a few times?"""
     return (wal.salt - (seal & ~_OPEN)) & _MASK < _BEGINNINGS
 
 
 def _require_nothing_but_a_seal(
     path: Path, log_path: Path, wal: Log, first_page: bytes, size: int
 ) -> None:
-    """A log that is new, beside a state file that no manager had open: one that was about to open
-    it has ended in between. Then nothing was written yet but the seal."""
+    """Check a new log beside a state file that no manager had open. A manager may have ended while
+    it was opening the file. Then the log holds only the seal."""
 
     def without_counters(page: bytes) -> bytes:
         kept = bytearray(page)
@@ -229,13 +230,13 @@ def seal_for(log_path: Path, *, is_open: bool) -> int:
         wal = Log(file.read(_HEADER_BYTES))
     if not wal.is_whole:
         raise StateError(f"{log_path}: the log of the state file cannot be read; {_REMEDY}")
-    # Never 0, which says that there is no seal, not even for the rarest of salts.
+    # Never 0, for any salt, because 0 means that there is no seal.
     value = (wal.salt & ~_OPEN & _MASK) or 2
     return _signed(value | (_OPEN if is_open else 0))
 
 
 def closed(seal: int) -> int:
-    """The same seal of a state file that no manager has open."""
+    """The same seal, for a state file that no manager has open."""
     return _signed(seal & ~_OPEN & _MASK)
 
 
