@@ -1,7 +1,7 @@
 """The agent's port where it speaks no TLS.
 
-asyncio's own server accepts as many connections in one step as may wait, so that a flood of them
-holds up the loop, and what was accepted, for as long; here it is a few at a time.
+asyncio's own server accepts all waiting connections in one step. A flood of them would stop the
+loop, and with it the accepted connections. Here only a few are accepted at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halo.telling import PeerLog
 log = PeerLog()
 
 ACCEPT_PAUSE_S = 1.0
-"""After an accept that failed for want of descriptors or memory."""
+"""The pause after an accept that failed for lack of descriptors or memory."""
 
 ACCEPTS_AT_ONCE = 8
 
@@ -35,17 +35,17 @@ OF_ONE_CONNECTION = frozenset(
         errno.ETIMEDOUT,
     )
 )
-"""What `accept` says of a connection that failed before it was accepted: Linux hands its error on.
-The next one may be sound, so nobody waits for it. Source: accept(2)."""
+"""Errors of `accept` for a connection that failed before it was accepted: Linux passes them on. The
+next connection may be good, so there is no pause. Source: accept(2)."""
 
 
 class PlainListener:
-    """Listens, and hands on each connection. Has `close` as :class:`asyncio.Server` has it."""
+    """Listens, and hands on each connection. `close` is like that of :class:`asyncio.Server`."""
 
     def __init__(
         self, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], backlog: int
     ) -> None:
-        """Raises OSError where the bound socket cannot listen."""
+        """Raises OSError if the bound socket cannot listen."""
         self._sock = sock
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()

@@ -27,7 +27,7 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
-    "off": logging.CRITICAL,  # the last words of a program that ends are always said
+    "off": logging.CRITICAL,  # the reason why a program ends is always logged
 }
 
 
@@ -38,9 +38,9 @@ def configure(
 ) -> None:
     """Set logging up, once, at the start of a program.
 
-    The level is HALO_LOG's, else debug with `verbose`, else info. `auto` is for people, with
-    colours on a terminal; `json` writes one object a line. Disabled levels cost one call that
-    does nothing.
+    HALO_LOG gives the level. Without it, the level is debug with `verbose`, and else info. `auto`
+    is for people, with colours on a terminal. `json` writes one object in each line. A line of a
+    disabled level costs one call that does nothing.
     """
     wanted = environment.get("HALO_LOG", "").strip().lower()
     level = _LEVELS.get(wanted, logging.DEBUG if verbose else logging.INFO)
@@ -58,9 +58,9 @@ def configure(
 
 
 def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) -> None:
-    """What asyncio and aiohttp log looks like our own lines, so that JSON stays JSON.
+    """Give the lines of asyncio and aiohttp our own format, so that JSON stays JSON.
 
-    Their debug lines are for those who mend them: warnings and worse alone.
+    Their debug lines are for their developers, so only warnings and worse are logged.
     """
     handler = logging.StreamHandler(sys.stderr)
     processors = _processors(format, environment)
@@ -79,8 +79,8 @@ def _take_in_libraries(level: int, format: str, environment: Mapping[str, str]) 
 
 
 def _bounded(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Texts of a line may be those of a peer, a script or a file: cut, and without what moves a
-    terminal's cursor or begins a line of its own. Tracebacks are our own."""
+    """Texts of a line may come from a peer, a script or a file. So they are cut, and lose
+    characters that move a terminal's cursor or begin a new line. Tracebacks are our own."""
     for key, value in entry.items():
         if isinstance(value, str):
             if len(value) > TEXT_LIMIT:
@@ -92,7 +92,7 @@ def _bounded(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any
 
 
 def _spelled_out(text: str) -> str:
-    """The control characters in it as Python spells them."""
+    """The text, with control characters spelled as in Python."""
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROLS else c
         for c in text
@@ -112,7 +112,7 @@ def _processors(format: str, environment: Mapping[str, str]) -> list[Any]:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str),
         ]
-    if "JOURNAL_STREAM" not in environment:  # the journal stamps every line itself
+    if "JOURNAL_STREAM" not in environment:  # systemd's journal adds the time to every line
         common.append(structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S.%f", utc=False))
     colors = sys.stderr.isatty() and "NO_COLOR" not in environment
     renderer = structlog.dev.ConsoleRenderer(

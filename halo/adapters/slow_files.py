@@ -1,8 +1,8 @@
-"""Files that may lie on a file system that hangs: read in threads of no importance.
+"""Reads files on file systems that may hang, in daemon threads.
 
-Not in the event loop's own threads: those are few, and a read on a dead file server keeps its
-thread for ever. Here each file costs one thread at most, however many ask for it, and none of them
-holds up the end of the process.
+The event loop's own threads are not used: there are few of them, and a read on a dead file server
+keeps its thread for ever. Here each file costs at most one thread, however many ask for it, and no
+thread delays the end of the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def in_daemon_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run what may hang; `work` must not raise. Wait for the result with a deadline."""
+    """Run work that may hang. It must not raise. Wait for the result with a deadline."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()
 
@@ -27,7 +27,7 @@ def in_daemon_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
 
     def run() -> None:
         result = work()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             loop.call_soon_threadsafe(tell, result)
 
     threading.Thread(target=run, daemon=True, name=name).start()
@@ -41,7 +41,7 @@ class PatientFiles:
         self._reading: dict[tuple[str, int], asyncio.Future[bytes | OSError]] = {}
 
     async def read(self, path: str, limit: int, deadline_s: float) -> bytes:
-        """The first `limit` bytes. Raises OSError, and TimeoutError when it took too long."""
+        """The first `limit` bytes. Raises OSError, and TimeoutError if it took too long."""
         key = path, limit
         reading = self._reading.get(key)
         if reading is None:

@@ -1,7 +1,7 @@
-"""Tells systemd how the daemon is (sd_notify), and feeds its watchdog from the event loop.
+"""Tells systemd the state of the daemon (sd_notify), and feeds its watchdog from the event loop.
 
-Own code instead of the `systemd-python` binding: the protocol is one datagram, the binding needs a
-C compiler and libsystemd. Protocol: sd_notify(3), sd_watchdog_enabled(3).
+Rejected: the `systemd-python` binding, which needs a C compiler and libsystemd. The protocol is
+only one datagram. Protocol: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import socket
 from collections.abc import Mapping
 
 NOTIFY_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What a child of the daemon must not inherit, or it could speak for the daemon."""
+"""Variables that a child of the daemon must not inherit, or it could speak for the daemon."""
 
 
 class Notifier:
-    """Says READY, STOPPING and WATCHDOG to systemd; does nothing where nobody listens."""
+    """Sends READY, STOPPING and WATCHDOG to systemd. Does nothing without systemd."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -31,7 +31,7 @@ class Notifier:
             )
 
     def ready(self, status: str = "") -> None:
-        """The daemon serves. Call it in the event loop, which feeds the watchdog from now on."""
+        """The daemon is ready. Call it in the event loop, which feeds the watchdog from now on."""
         self._send("READY=1" + (f"\nSTATUS={status}" if status else ""))
         if self._interval_s is not None and self._socket is not None:
             self._feed()
@@ -61,13 +61,13 @@ class Notifier:
     def _send(self, text: str) -> None:
         if self._socket is None:
             return
-        # systemd that cannot be told must not stop the daemon.
+        # If systemd cannot be told, the daemon must still run.
         with contextlib.suppress(OSError):
             self._socket.sendto(text.encode(), self._address)
 
 
 def _watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
-    """A third of what systemd allows, so that one late turn of the loop does no harm."""
+    """A third of the time that systemd allows, so that one late turn of the loop does no harm."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

@@ -1,8 +1,8 @@
-"""The manager's Unix socket: taken without stealing it from a living manager, never open to all.
+"""The manager's Unix socket. It is never taken from a living manager, and never open to all users.
 
-Rejected: binding to another name and renaming (the kernel would show clients and `ss` the wrong
-name), a lock file beside the socket (litter that cannot be removed without a race), and changing
-the umask (it belongs to the whole process; another thread may be creating files).
+Rejected: binding to another name and renaming, since the kernel would show clients and `ss` the
+wrong name. A lock file beside the socket, since it cannot be removed without a race. Changing the
+umask, since it belongs to the whole process, and another thread may be creating files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BACKLOG = 128
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A listening socket with the identity of its file, to know it again at exit."""
+    """A listening socket with the identity of its file, to recognize the file at exit."""
 
     listener: socket.socket
     device: int
@@ -64,8 +64,8 @@ async def open_unix_site(
 ) -> UnixSite:
     """Serve `runner`, which is set up, on a Unix socket at `path`.
 
-    The socket's mode is 0600, or 0660 for members of `group`. A socket that nobody listens on is
-    replaced; raises SocketError where the path is in use, is no socket, or cannot be had.
+    The socket's mode is 0600, or 0660 for members of `group`. A socket on which nobody listens is
+    replaced. Raises SocketError if the path is in use, is not a socket, or cannot be used.
     """
     bound = await asyncio.to_thread(_bind, path, group, lock_deadline_s)
     site = web.SockSite(runner, bound.listener)
@@ -107,7 +107,7 @@ def _group_id(group: str | None) -> int | None:
 
 @contextlib.contextmanager
 def _folder_locked(path: str, deadline_s: float = LOCK_DEADLINE_S) -> Iterator[None]:
-    """Hold off other managers between the look at an old socket and its replacement."""
+    """Keep other managers out between the check of an old socket and its replacement."""
     folder = os.path.dirname(path) or "."
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -139,7 +139,7 @@ def _lock(descriptor: int, path: str, deadline_s: float) -> None:
 
 
 def _make_room(path: str) -> None:
-    """Remove a socket that nobody listens on; raises SocketError for anything else there."""
+    """Remove a socket on which nobody listens. Raises SocketError for anything else there."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -159,14 +159,14 @@ def _make_room(path: str) -> None:
 
 
 def _listening_process(path: str) -> str | None:
-    """Who listens at `path`, in words that may be empty; None where nobody does."""
+    """Which process listens at `path`, in words that may be empty; None if no process does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_DEADLINE_S)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             return None
-        except (TimeoutError, BlockingIOError):  # its queue is full: it lives, and is busy or hung
+        except (TimeoutError, BlockingIOError):  # the queue is full: it lives, but is busy or hung
             return " by a process that accepts no connection"
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:  # a datagram socket of some other program
@@ -188,15 +188,15 @@ def _process_behind(connected: socket.socket) -> str:
 def _listen(path: str, gid: int | None) -> _Bound:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Linux makes the file with the mode of the unbound socket, so it is private from birth.
+        # Linux makes the file with the mode of the unbound socket, so it is private at once.
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(path)
         try:
-            os.chmod(path, 0o600)  # whatever the umask took away
+            os.chmod(path, 0o600)  # whatever the umask has removed
             if gid is not None:
                 os.chown(path, -1, gid)
                 os.chmod(path, 0o660)
-            # Before the lock goes: the next manager's probe must find somebody.
+            # Listen before the lock is released: the next manager's check must find us.
             listener.listen(BACKLOG)
             found = os.lstat(path)
         except BaseException:
@@ -210,7 +210,7 @@ def _listen(path: str, gid: int | None) -> _Bound:
 
 
 def _remove_if_ours(path: str, bound: _Bound) -> None:
-    """Remove the socket at orderly exit, unless another manager has put its own there."""
+    """Remove the socket at an orderly exit, unless another manager has put its own there."""
     with contextlib.suppress(OSError, SocketError), _folder_locked(path):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == (bound.device, bound.inode):

@@ -1,4 +1,4 @@
-"""Command lines of the daemons: what is wrong with them is for an administrator to mend."""
+"""Command lines of the daemons: an administrator must correct mistakes in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _WrongUsage(click.UsageError):
 
 
 class DaemonCommand(click.Command):
-    """A wrong flag or variable, as HALO_PORT, exits 64: systemd shall not try again."""
+    """A wrong flag, or a wrong variable such as HALO_PORT, exits with 64: no restart by systemd."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

@@ -2,8 +2,8 @@
 
 Every call must run inside `async with capnp.kj_loop():`, which the manager's main enters once.
 
-One connection costs one socket and no task of its own. How it was lost is learnt from the socket
-itself (:mod:`halo.adapters.rpc.wire`), not from the text of a library exception.
+One connection costs one socket, and no task. The reason of its loss comes from the socket itself
+(:mod:`halo.adapters.rpc.wire`), and not from the text of a library's exception.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ from halo.core.peers.calls import VALIDATE_ALL
 from halo.ports import AnswerTaker, ReportSink
 
 WATCH_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 4096
-"""Of what a watch asks for; its message has a few words more."""
+"""Bytes of the items of a watch. The message is a little longer."""
 
 _TLS_THERE = "if the agent runs with --mtls, start the manager with --mtls, too"
 _NOT_LET_IN = "the agent may have refused the manager's certificate; see the agent's log"
 
 PEERS_FAULT = (capnp.KjException, UnicodeError)
-"""What waiting for an answer raises, whatever the agent does."""
+"""The exceptions that a wait for an answer can raise, whatever the agent does."""
 
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
 
 
 class HeartbeatUnknown(HaloError):
-    """The agent knows `operation` alone; check `identity.legacy` before asking for heartbeats."""
+    """The agent knows only `operation`. Check `identity.legacy` before asking for heartbeats."""
 
 
 class CapnpConnection:
-    """One standing connection: implements :class:`halo.ports.AgentConnection`.
+    """One standing connection. Implements :class:`halo.ports.AgentConnection`.
 
-    Made by :meth:`halo.adapters.rpc.connector.CapnpConnector.connect` alone.
+    Only :meth:`halo.adapters.rpc.connector.CapnpConnector.connect` makes it.
     """
 
     def __init__(self, host: str, term: Callable[[], int], *, uses_tls: bool) -> None:
@@ -96,7 +96,7 @@ class CapnpConnection:
         loss = self._refusal_in(error) or loss_of(error)
         if not self._greeted and loss.kind is LossKind.RESET:
             if self._uses_tls:
-                # TLS 1.3 lets our side finish before the agent has looked at our certificate.
+                # With TLS 1.3, our side finishes before the agent has checked our certificate.
                 text = f"after the handshake, before a greeting: {loss.detail}; {_NOT_LET_IN}"
                 loss = Loss(LossKind.TLS, text)
             else:
@@ -104,7 +104,7 @@ class CapnpConnection:
         self._end(loss)
 
     def _refusal_in(self, error: BaseException | None) -> Loss | None:
-        """That the agent refused our certificate, where its last words say so."""
+        """The loss if the agent refused our certificate and said so at the end, or None."""
         reason = refusal_in(error) if self._uses_tls and not self._greeted else None
         if reason is None:
             return None
@@ -120,22 +120,22 @@ class CapnpConnection:
                 self._closed.set_result(loss)
 
     async def wait_closed(self) -> Loss:
-        """Return when the connection ended, with the reason."""
+        """Return when the connection has ended, with the reason."""
         return await asyncio.shield(self._closed)
 
     def close(self) -> None:
-        """Drop the connection at once; pending calls raise LinkError. Safe to repeat."""
+        """Drop the connection at once. Pending calls raise LinkError. Safe to repeat."""
         self._give_up(Loss(LossKind.STALE, "closed by us"))
 
     def _give_up(self, loss: Loss) -> None:
-        """End the connection, for this reason unless there is one."""
+        """End the connection for this reason, unless it has ended for another one."""
         self._end(loss)
         if not self._is_reporting:
             self.wire.abort()
 
     def _report(self, sink: ReportSink, params: Any) -> bool:
-        """One report. What comes of it may well be the end of this very connection; pycapnp would
-        free what the answer is written to with it. So it ends when the answer has been given."""
+        """Take one report. It may lead to the end of this connection. pycapnp would then free the
+        memory of the answer. So the connection ends only when the answer has been given."""
         loop = asyncio.get_running_loop()
         self._is_reporting = True
         try:
@@ -158,7 +158,7 @@ class CapnpConnection:
         self.wire.abort()
 
     async def greet(self, manager: str, cluster: str) -> None:
-        """Say who we are and learn who answers. Raises LinkError; the caller sets the deadline."""
+        """Greet the agent, and learn who it is. Raises LinkError. The caller sets the deadline."""
         self._require_open()
         try:
             answer = await self._agent.hello(manager=manager, cluster=cluster, term=self._term())
@@ -173,15 +173,15 @@ class CapnpConnection:
         self.identity = identity_of(answer)
 
     def take_for_legacy(self) -> None:
-        """Go on with an agent that knows `operation` alone."""
+        """Continue with an agent that knows only `operation`."""
         self._greeted = True
         self.identity = AgentIdentity(legacy=True)
 
     async def heartbeat(self) -> None:
-        """Return when the agent answered; the caller sets the deadline.
+        """Return when the agent has answered. The caller sets the deadline.
 
-        Raises LinkError, and HeartbeatUnknown where `identity.legacy`. A refusal is no silence, and
-        no answer either: it ends the connection.
+        Raises LinkError, and HeartbeatUnknown if `identity.legacy`. A refusal is neither silence
+        nor an answer: it ends the connection.
         """
         self._require_open()
         if self.identity.legacy:
@@ -193,26 +193,26 @@ class CapnpConnection:
             await self._agent.heartbeat()
         except PEERS_FAULT as error:
             failure = self._failure(error)
-            if failure.loss.kind is not LossKind.RESET:  # else the wire is about to tell why
+            if failure.loss.kind is not LossKind.RESET:  # else the wire will tell the reason
                 self._give_up(failure.loss)
             raise failure from error
 
     async def operation(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> OperationResult:
-        """Run one operation; TIMED_OUT when no answer came within `deadline_s`.
+        """Run one operation. The result is TIMED_OUT if no answer came within `deadline_s`.
 
-        The script's own deadline is the resource's configured one, else the timeout that the
-        script advertises. Raises LinkError.
+        The script's own deadline is the configured one of the resource, or else the timeout that
+        the script advertises. Raises LinkError.
         """
         if operation is Operation.MONITOR and FEATURE in self.identity.features:
             return await self._monitor_and_wait(resource, deadline_s)
-        # No turn of the loop comes between the gate that a start passed and its sending.
+        # There is no turn of the loop between the gate that a start passed and its sending.
         self._monitors.flush()
         return await self._operate_alone(resource, operation, deadline_s)
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
-        """Monitor one resource; `take` is called once, in a later step. Never raises."""
+        """Monitor one resource. `take` is called once, in a later step. Never raises."""
         if FEATURE in self.identity.features:
             self._monitors.monitor(resource, deadline_s, take)
         else:
@@ -236,7 +236,7 @@ class CapnpConnection:
     def _operate_alone(
         self, resource: Resource, operation: Operation, deadline_s: float
     ) -> Coroutine[Any, Any, OperationResult]:
-        """Sends at once; what it returns is the answer, to be awaited."""
+        """Sends at once. Returns the answer, to be awaited."""
         self._require_open()
         call = self._operation if self.identity.legacy else self._run
         if operation is Operation.VALIDATE:
@@ -265,7 +265,7 @@ class CapnpConnection:
         is_ended = self._loss is not None or failure.loss.kind is LossKind.RESET
         if is_ended or operation is Operation.MONITOR:
             raise failure
-        # The connection stands, so it is no loss: asked again, it may say the same for ever.
+        # The connection stands, so this is no loss: a new connection may give the same answer.
         answered = f"the agent answered: {failure.loss}"
         return OperationResult(Outcome.NOT_RUN, message=answered, uncounted=True)
 
@@ -315,8 +315,8 @@ class CapnpConnection:
     async def watch(
         self, items: Sequence[WatchItem], sink: ReportSink, digest_interval_s: float
     ) -> None:
-        """Have the agent monitor `items` by itself and report to `sink`; returns when it has taken
-        this over. The caller sets the deadline. Raises LinkError.
+        """Have the agent monitor `items` by itself and report to `sink`. Returns when it has
+        accepted this. The caller sets the deadline. Raises LinkError.
         """
         self._require_open()
         self._cut_off_observer()
@@ -328,7 +328,7 @@ class CapnpConnection:
         )
         set_items(request, items)
         size = request.total_size.word_count * WORD_BYTES
-        if size > WATCH_LIMIT_BYTES:  # the agent would end the connection over it
+        if size > WATCH_LIMIT_BYTES:  # the agent would end the connection for it
             text = f"{len(items)} resources with their parameters have {size} bytes, too many"
             raise LinkError(Loss(LossKind.PROTOCOL, f"it cannot be asked to watch: {text}"))
         try:
@@ -348,7 +348,7 @@ class CapnpConnection:
             raise LinkError(self._loss)
 
     def _failure(self, error: BaseException) -> LinkError:
-        """The reason of the loss where there was one, else what the agent answered wrongly."""
+        """The reason of the loss, or else what was wrong with the agent's answer."""
         if self._loss is not None:
             return LinkError(self._loss)
         kind = {

@@ -38,13 +38,13 @@ _RESOLVER_THREADS = 16
 
 
 class CapnpConnector:
-    """Connects to agents: implements :class:`halo.ports.AgentConnector`.
+    """Connects to agents. Implements :class:`halo.ports.AgentConnector`.
 
-    `manager` names this manager to agents, the same after its restart, so that its newer
-    connection replaces its older one. `tls` switches mutual TLS on, with this manager's
-    certificate; `server_name` is then the
-    name expected of every agent (HALO_SERVER_DOMAIN_NAME), else the host's own address is.
-    `term` gives the leader's term for each call, 0 where there is one manager only.
+    `manager` is the name of this manager towards agents. It stays the same after a restart, so that
+    a newer connection replaces the older one. `tls` switches mutual TLS on, with this manager's
+    certificate. Then `server_name` is the name that every agent's certificate must hold
+    (HALO_SERVER_DOMAIN_NAME). Without it, the host's own address is expected. `term` gives the
+    leader's term for each call, or 0 if there is only one manager.
     """
 
     def __init__(
@@ -61,23 +61,23 @@ class CapnpConnector:
         self._tls = tls
         self._server_name = server_name
         self._term = term
-        # Hosts whose agent said that it knows `operation` alone. Such an agent may be busy in a
-        # script and answer nothing for a minute: its silence to a greeting is not the host's.
+        # Hosts whose agent said that it knows only `operation`. Such an agent may be busy with a
+        # script, and answer nothing for a minute. Its silence is then not that of the host.
         self._legacy: set[str] = set()
         # A resolver that hangs must not occupy the loop's own worker threads.
         self._resolvers = ThreadPoolExecutor(_RESOLVER_THREADS, "halo-resolver")
 
     def close(self) -> None:
-        """Let go of the resolver threads. Standing connections are not touched."""
+        """Release the resolver threads. Standing connections are not touched."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def connect(
         self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
     ) -> CapnpConnection:
-        """Connect and exchange greetings, within `deadline_s`; raises LinkError.
+        """Connect and exchange greetings within `deadline_s`. Raises LinkError.
 
-        Resolving the name is part of the deadline; when it takes all of it, the loss is DNS. What
-        it waits for `turn` is not.
+        The deadline includes the resolving of the name. If that takes all the time, the loss is
+        DNS. The deadline does not include the wait for `turn`.
         """
         deadline = asyncio.get_running_loop().time() + deadline_s
         addresses = await self._resolve(host, deadline)
@@ -119,7 +119,7 @@ class CapnpConnector:
             raise LinkError(Loss(LossKind.DNS, f"{host.address}: no answer in time")) from None
         except (OSError, UnicodeError) as error:
             raise LinkError(Loss(LossKind.DNS, f"{host.address}: {words_of(error)}")) from error
-        except RuntimeError as error:  # no thread to be had
+        except RuntimeError as error:  # no thread could be started
             raise LinkError(Loss(LossKind.LOCAL, f"resolver: {error}")) from error
 
     async def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> socket.socket:
@@ -134,10 +134,10 @@ class CapnpConnector:
         raise LinkError(loss)
 
     async def certificate_ends_at(self, host: Host, deadline_s: float) -> float | None:
-        """When the certificate that the agent shows now ends; None without TLS.
+        """The expiry time of the certificate that the agent shows now; None without TLS.
 
-        For a look beside a standing connection, which was begun with an earlier one perhaps. Says
-        nothing to the agent, and raises LinkError."""
+        A standing connection may have begun with an earlier certificate. This look is made beside
+        it. It sends nothing to the agent, and raises LinkError."""
         if self._tls is None:
             return None
         deadline = asyncio.get_running_loop().time() + deadline_s
@@ -151,7 +151,7 @@ class CapnpConnector:
     async def _stand_up(
         self, connection: CapnpConnection, sock: socket.socket, host: Host, deadline: float
     ) -> float | None:
-        """Returns when the agent's certificate ends, with TLS."""
+        """With TLS, returns the expiry time of the agent's certificate."""
         await self._secure(connection.wire, sock, host, deadline)
         if self._tls is None:
             return None
@@ -160,10 +160,10 @@ class CapnpConnector:
     async def _secure(
         self, protocol: asyncio.BaseProtocol, sock: socket.socket, host: Host, deadline: float
     ) -> asyncio.Transport:
-        # From here on the socket is asyncio's to close: closing it as well could hit a descriptor
-        # that another connection has been given meanwhile.
+        # From here on, asyncio closes the socket. If we closed it, too, we could hit a descriptor
+        # that belongs to another connection by then.
         loop = asyncio.get_running_loop()
-        # Without the dot of a name from the root: no certificate has it (RFC 6066, section 3).
+        # Without the final dot of a name: no certificate has it (RFC 6066, section 3).
         name = normal_name(self._server_name or host.address) if self._tls is not None else None
         context = self._tls.context if self._tls is not None else None
         try:
@@ -175,7 +175,7 @@ class CapnpConnector:
         except TimeoutError:
             raise LinkError(Loss(LossKind.SILENT, "no TLS handshake in time")) from None
         except (OSError, ValueError) as error:
-            # A ValueError is of bytes or names that cannot be decoded: TLS goes no further.
+            # A ValueError means bytes or names that cannot be decoded: TLS has failed.
             is_tls = not isinstance(error, OSError) and self._tls is not None
             loss = Loss(LossKind.TLS, words_of(error)) if is_tls else loss_of(error)
             if speaks_no_tls(error):
@@ -185,8 +185,8 @@ class CapnpConnector:
             raise LinkError(loss) from error
 
     def _look_at(self, tls: TlsIdentity, secured: ssl.SSLObject, host: Host) -> float:
-        """When the agent's certificate ends. That of a manager answers for no host."""
-        shown = secured.getpeercert(binary_form=True) or b""  # verified, so that it is there
+        """The expiry time of the agent's certificate. A manager's certificate is refused."""
+        shown = secured.getpeercert(binary_form=True) or b""  # verified, so it exists
         if tls.is_own(shown):
             raise LinkError(Loss(LossKind.TLS, _OWN_CERTIFICATE_THERE))
         try:
@@ -227,7 +227,7 @@ async def _open_one(family: int, address: Any, deadline: float) -> socket.socket
             await asyncio.get_running_loop().sock_connect(sock, address)
     except TimeoutError as error:
         sock.close()
-        # Ours has no errno; the kernel's own ETIMEDOUT is the same kind of silence.
+        # Our own timeout has no errno. The kernel's ETIMEDOUT is the same kind of silence.
         detail = words_of(error) if error.errno else "no connection in time"
         raise LinkError(Loss(LossKind.SILENT, detail)) from None
     except OSError as error:

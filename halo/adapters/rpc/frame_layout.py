@@ -1,4 +1,4 @@
-"""How a message of Cap'n Proto RPC lies in its bytes: read within bounds, and written.
+"""The layout of Cap'n Proto RPC messages in bytes: reads within bounds, and writes.
 
 Source: the encoding specification of Cap'n Proto, and its `rpc.capnp`.
 """
@@ -18,17 +18,17 @@ WORD = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
 
 EXCEPTION = 1
-"""Of what a `Return` holds."""
+"""The kinds of content of a `Return`."""
 
 NO_RPC = "it does not speak Cap'n Proto RPC"
 
 
 class FrameError(Exception):
-    """The peer broke a rule of the protocol or a bound; the text is one sentence for people."""
+    """The peer broke a rule of the protocol, or a limit. The text is one sentence for people."""
 
 
 class Kind(IntEnum):
-    """The kinds of `Message` in rpc.capnp that HALO has a use for, by their discriminants."""
+    """The kinds of `Message` in rpc.capnp that HALO uses, by their discriminants."""
 
     ABORT = 1
     CALL = 2
@@ -39,24 +39,24 @@ class Kind(IntEnum):
 
 
 StructAt = tuple[int, int, int, int, int]
-"""Segment, where its data begins, where that ends, where its pointers begin, where those end."""
+"""Segment, begin and end of the data, begin and end of the pointers."""
 
 
 class Frame:
-    """One frame within `data`, complete once `end` is there. Every access is within its segment, or
-    raises FrameError."""
+    """One frame within `data`. It is complete if `data` reaches `end`. An access outside of its
+    segment raises FrameError."""
 
     __slots__ = ("_data", "_segments", "end")
 
     def __init__(self, data: memoryview, at: int) -> None:
-        """Raises FrameError where its table is out of bounds. Needs eight bytes of it."""
+        """Raises FrameError if its table is out of bounds. Needs the table's first eight bytes."""
         self._data = data
         count = _U32.unpack_from(data, at)[0] + 1
         if count > SEGMENT_LIMIT:
             raise FrameError(NO_RPC)
         begin = at + WORD_BYTES * (count // 2 + 1)
         self._segments: list[tuple[int, int]] = []
-        self.end = begin  # of the table alone, as long as that is not complete
+        self.end = begin  # only the table's end, as long as the table is not complete
         if begin > len(data):
             return
         for number in range(count):
@@ -76,7 +76,7 @@ class Frame:
         return self._struct(0, begin)
 
     def struct_at(self, of: StructAt, number: int) -> StructAt:
-        """The struct that a pointer of another leads to; an empty one where there is none."""
+        """The struct to which a pointer of another struct leads. It is empty if there is none."""
         at = of[3] + WORD_BYTES * number
         return self._struct(of[0], at) if at < of[4] else (0, 0, 0, 0, 0)
 
@@ -102,7 +102,7 @@ class Frame:
         return int(_U32.unpack_from(self._data, at)[0]) if at + 4 <= of[2] else 0
 
     def count_at(self, of: StructAt, number: int) -> int:
-        """How many entries the list has that a pointer of a struct leads to."""
+        """The number of entries of the list to which a pointer of a struct leads."""
         at = of[3] + WORD_BYTES * number
         if at >= of[4] or self._word(at) == 0:
             return 0
@@ -124,8 +124,8 @@ class Frame:
         return segment, begin, pointers, pointers, end
 
     def _follow(self, segment: int, at: int) -> tuple[int, int, int]:
-        """The segment and place that the pointer at `at` leads to, and the pointer that says what
-        is there. One that leads to another segment has a landing pad there, of one or two words."""
+        """The segment and place to which the pointer at `at` leads, and the pointer that describes
+        the content. In another segment, there is a landing pad of one or two words."""
         pointer = self._word(at)
         if pointer & 3 != 2:
             return segment, at + WORD_BYTES + WORD_BYTES * _offset_words(pointer), pointer

@@ -1,16 +1,16 @@
-"""What a peer sends is looked at before pycapnp sees a byte of it.
+"""Checks every byte of a peer before pycapnp sees it.
 
-pycapnp ends the process over a refusal whose text is not UTF-8, and Cap'n Proto itself keeps
-whatever waits for something else, as much as a peer likes to send. So every frame is judged here:
-its size and segments, and whether its kind of message is one that managers and agents have any use
-for. All else of the protocol (promises, embargoes, third parties) costs the peer its connection.
+A refusal whose text is not UTF-8 makes pycapnp end the process. And Cap'n Proto keeps all messages
+that wait for something, as many as a peer sends. So every frame is checked here: its size, its
+segments, and whether managers and agents use its kind of message. A peer that uses other parts of
+the protocol (promises, embargoes, third parties) loses its connection.
 
-An exception is not handed on as it came. It is written anew, from its cut and cleaned reason, so
-that no text of a peer ever becomes a library's exception. What a message holds beyond that is read
-lazily, with Cap'n Proto's own checks of bounds, and judged where it is read.
+An exception is not handed on as it came. It is written again from its reason, which is cut and
+cleaned. So no text of a peer ever becomes a library's exception. The rest of a message is read only
+when needed, with Cap'n Proto's own bounds checks, and is judged there.
 
-Rejected: reading frames by the schema that pycapnp ships. It costs ten times as much for each, and
-it is the library that has to be protected.
+Rejected: reading frames with the schema of pycapnp. This costs ten times as much for each frame,
+and it is pycapnp that has to be protected.
 
 Source: the encoding specification of Cap'n Proto, and its `rpc.capnp`.
 """
@@ -34,8 +34,8 @@ from halo.adapters.rpc.frame_layout import (
 from halo.core.peers.bounds import cut
 
 TRAVERSAL_LIMIT_WORDS = 4 * MESSAGE_LIMIT_BYTES // 8
-"""What pycapnp may read of one message. Pointers to the same place make a message larger than it
-is."""
+"""How much pycapnp may read of one message. Several pointers to one place make a message look
+larger than it is."""
 
 _CALL_WORD, _RETURN_WORD = int(Kind.CALL), int(Kind.RETURN)  # compared a million times an hour
 _LIMIT_WORDS = MESSAGE_LIMIT_BYTES // WORD_BYTES - 1
@@ -57,8 +57,8 @@ class PeerGone(Exception):
 class Limits:
     """What one end of a connection may do.
 
-    `asks_first`: it may ask for our main interface. `rate`, `burst`: its messages a second that are
-    no answers, over a long and a short time.
+    `asks_first`: it may ask for our main interface. `rate` and `burst` limit its messages that are
+    not answers: per second over a long time, and at once.
     """
 
     asks_first: bool
@@ -67,16 +67,16 @@ class Limits:
 
 
 OF_AGENTS = Limits(asks_first=False, rate=100, burst=500)
-"""An agent calls nothing but the manager's observer: one report at a time, twenty a second."""
+"""An agent calls only the manager's observer: one report at a time, at most twenty a second."""
 
 OF_MANAGERS = Limits(asks_first=True, rate=4000, burst=40000)
-"""A manager that knows `operation` alone sends two messages for each look at each resource."""
+"""A manager that knows only `operation` sends two messages for each monitor of a resource."""
 
 
 class Inspector:
-    """The frames of one peer, in the order they come.
+    """The frames of one peer, in their order.
 
-    `ending`: why the peer is to be disconnected, once what :meth:`feed` has returned is handed on.
+    `ending`: why to disconnect the peer after the result of :meth:`feed` was handed on.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -89,10 +89,10 @@ class Inspector:
         self._now = self._allowed_at = 0.0
 
     def feed(self, data: memoryview, now: float) -> memoryview | bytearray:
-        """The frames that are complete with `data`, ready to be handed on; where nothing had to be
-        changed or kept back, `data` itself. `now` is in seconds of any steady clock.
+        """The frames that are complete with `data`, to be handed on. If nothing had to be changed
+        or kept back, this is `data` itself. `now` is in seconds of any steady clock.
 
-        At a bad frame or a goodbye it sets `ending`, returns what came before, and takes no more.
+        At a bad frame or a goodbye, it sets `ending`, returns the frames before, and takes no more.
         """
         if self.ending is not None:
             return bytearray()
@@ -119,7 +119,7 @@ class Inspector:
         return gathered
 
     def _check(self, data: memoryview) -> tuple[bytearray | None, int]:
-        """The frames at the beginning of `data` where one had to be changed, and their end."""
+        """The frames at the beginning of `data` if one had to be changed, and where they end."""
         at, size, changed_to, copied_to = 0, len(data), None, 0
         self._needed = 0
         try:
@@ -150,7 +150,7 @@ class Inspector:
         return changed_to, at
 
     def _judge(self, frame: Frame) -> bytes | None:
-        """Raises FrameError; returns what is to be handed on instead of the frame, if anything."""
+        """Raises FrameError. Returns the bytes to hand on instead of the frame, if any."""
         message = frame.root()
         kind = frame.u16(message, 0)
         if kind == Kind.RETURN:
@@ -180,8 +180,8 @@ class Inspector:
             raise FrameError(f"it sends more than {self._limits.rate:g} messages a second")
 
     def _judge_call(self, frame: Frame, call: StructAt) -> None:
-        """A call that waits for another would wait in Cap'n Proto, unseen and unbounded: so the
-        only answer that can be called before it has come is that to the first question."""
+        """A call on an answer that has not come yet would wait in Cap'n Proto, unseen and without
+        limit. So only the answer to the first question may be called before it has come."""
         target = frame.struct_at(call, 0)
         if frame.u16(target, 4) != _IMPORTED_CAP:
             question = frame.u32(frame.struct_at(target, 0), 0)
@@ -199,11 +199,11 @@ _PLAIN_TARGET = 64
 
 
 def _end_of_plain(data: memoryview, at: int, size: int) -> int:
-    """Where a frame ends that nobody can object to; 0 where it has to be looked at.
+    """The end of a plain frame, which needs no further check; 0 if the frame has to be checked.
 
-    It is a call of an interface that was handed over, or an answer with results, both without
-    interfaces of their own, and laid out as Cap'n Proto itself does it. Nearly every frame is one:
-    this takes a sixth of the time that a look does."""
+    A plain frame is a call of an interface that was handed over, or an answer with results. It has
+    no interfaces of its own, and the layout that Cap'n Proto uses. Nearly every frame is plain, and
+    this test takes a sixth of the time of a full check."""
     if size - at < _PLAIN.size:
         return 0
     segments, words, root, kind, body, w3, _, w5, w6, w7 = _PLAIN.unpack_from(data, at)
@@ -247,7 +247,7 @@ def _judged_return(frame: Frame, answer: StructAt) -> bytes | None:
         return exception(
             question=frame.u32(answer, 0),
             flags=frame.u16(answer, 4),
-            # "Disconnected" is ours to say: the connection that brings the answer stands.
+            # Only we may say "disconnected": the connection that brings the answer stands.
             kind=kind if kind in (_OVERLOADED, _UNIMPLEMENTED) else _FAILED,
             reason=cut(bytes(frame.text_at(error, 0))),
         )
@@ -264,7 +264,7 @@ def _judge_capabilities(frame: Frame, payload: StructAt) -> None:
 
 
 def _goodbye(frame: Frame, error: StructAt) -> FrameError | PeerGone:
-    """What the end that the peer announces comes to."""
+    """The exception for an end of the connection that the peer announces."""
     if frame.u16(error, 4) == _DISCONNECTED:
         return PeerGone()
     reason = cut(bytes(frame.text_at(error, 0)), 500)

@@ -1,4 +1,4 @@
-"""What an error of the socket, TLS or resolver layer says of the link it ended."""
+"""What an error of the socket, TLS or resolver layer says about the link that it ended."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _KIND_OF_ERRNO = {
 def loss_of(error: BaseException | None) -> Loss:
     """What an exception of the socket, TLS or resolver layer says about the link.
 
-    None is an orderly end of the stream. Errors that are not the network's (descriptors, memory,
-    permissions) are LOCAL: they prove nothing about the host.
+    None is an orderly end of the stream. Errors that the network did not cause (descriptors,
+    memory, permissions) are LOCAL: they prove nothing about the host.
     """
     if error is None:
         return Loss(LossKind.RESET, "closed by the agent's host")

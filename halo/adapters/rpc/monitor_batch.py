@@ -1,16 +1,16 @@
-"""Monitors that are asked for in the same moment over one connection travel as one call.
+"""Monitors that are requested at the same moment over one connection travel in one call.
 
-At a thousand hosts nearly all that a polling manager does is to ask "does it run?": a call of its
-own for each question costs four times as much, on both ends, and half a gigabyte where a restarted
-manager asks everything at once.
+With a thousand hosts, nearly all work of a polling manager is the question "does it run?". One call
+for each question would cost four times as much on both ends. And when a restarted manager asks for
+everything at once, it would take half a gigabyte.
 
-A script that hangs must hold up nothing but its own answer. So the agent answers a batch as soon as
-nothing in it has ended for :data:`PATIENCE_S`, with what it has; what is *pending* is asked for
-again by a call of its own, which waits for the script, and so is that resource from then on, until
-it has answered quickly again.
+A script that hangs must delay only its own answer. So the agent answers a batch when no monitor of
+it has ended for :data:`PATIENCE_S`. A *pending* monitor is requested again with its own call, which
+waits for the script. From then on, that resource always gets its own call, until it has answered
+quickly again.
 
-Whoever sends something else over the connection calls :meth:`MonitorBatcher.flush` first: what was
-asked for before a start is not sent after it.
+Before something else is sent over the connection, :meth:`MonitorBatcher.flush` must be called. So a
+monitor that was requested before a start is not sent after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from halo.ports import AnswerTaker
 FEATURE = "monitorMany"
 PATIENCE_S = 0.2
 BATCH_LIMIT = 64
-"""Monitors in one call; more go out side by side."""
+"""Monitors in one call. Further monitors go out in parallel calls."""
 
 Results = Sequence[OperationResult | None]
 ManyRuns = Callable[[Sequence[Resource]], Awaitable[Results]]
@@ -35,7 +35,7 @@ SingleRun = Callable[[Resource, float], Coroutine[Any, Any, OperationResult]]
 
 
 class _Asked:
-    """One monitor that waits for its answer. There are thousands a second: no task, no future."""
+    """One monitor that waits for its answer. There are thousands a second, so it has no task."""
 
     __slots__ = ("deadline", "deadline_s", "resource", "take")
 
@@ -51,8 +51,8 @@ class _Asked:
 class MonitorBatcher:
     """Gathers the monitors of one turn of the event loop. One for each connection.
 
-    `send` makes a call at once and returns its results to be awaited, as many as it was given
-    resources, None for what is pending; both raise LinkError. `run` is a call for one.
+    `send` makes a call at once, and returns its results to be awaited: one for each resource, None
+    for a pending one. Both raise LinkError. `run` is a call for one resource.
     """
 
     def __init__(self, send: ManyRuns, run: SingleRun) -> None:
@@ -64,7 +64,7 @@ class MonitorBatcher:
         self._calls: set[asyncio.Task[None]] = set()
 
     def monitor(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
-        """Monitor one resource; `take` is called once, in a later step."""
+        """Monitor one resource. `take` is called once, in a later step."""
         if resource.id in self._slow:
             self.monitor_alone(resource, deadline_s, take)
             return
@@ -73,11 +73,11 @@ class MonitorBatcher:
         self._gathered.append(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
     def monitor_alone(self, resource: Resource, deadline_s: float, take: AnswerTaker) -> None:
-        """The same by a call for one, which waits for the script."""
+        """The same with a call for one resource, which waits for the script."""
         self._call_alone(_Asked(resource, deadline_s, self._loop.time() + deadline_s, take))
 
     def flush(self) -> None:
-        """Send what was gathered so far, in this very step."""
+        """Send the monitors that were gathered so far, in this same step."""
         gathered, self._gathered = self._gathered, []
         if len(gathered) == 1:
             self._call_alone(gathered[0])
@@ -97,7 +97,7 @@ class MonitorBatcher:
         call.add_done_callback(self._calls.discard)
 
     def _call_alone(self, asked: _Asked) -> None:
-        """Sends at once, as `send` does."""
+        """Sends at once, like `send`."""
         try:
             answer = self._run(asked.resource, asked.deadline - self._loop.time())
         except Exception as error:
@@ -117,7 +117,7 @@ class MonitorBatcher:
         asked.take(result)
 
     async def _hear(self, batch: list[_Asked], sent: Awaitable[Results]) -> None:
-        """Whatever comes of a call, every asker hears of it, in the order of the questions."""
+        """Give every asker the outcome of the call, in the order of the questions."""
         try:
             async with asyncio.timeout_at(min(asked.deadline for asked in batch)):
                 results = await sent
@@ -125,7 +125,7 @@ class MonitorBatcher:
             self._late(batch)
         except LinkError as error:
             if error.loss.kind is LossKind.PROTOCOL:
-                # It may be over one of them: each by itself, the others are not held up by it.
+                # One of them may be the cause. Ask for each alone, so that the others are answered.
                 for asked in batch:
                     self._call_alone(asked)
             else:
@@ -141,7 +141,7 @@ class MonitorBatcher:
                     self._call_alone(asked)
 
     def _late(self, batch: list[_Asked]) -> None:
-        """The earliest deadline of a batch has passed: the others are asked for once more."""
+        """The earliest deadline of a batch has passed: request the other monitors once more."""
         now = self._loop.time()
         for asked in batch:
             if asked.deadline <= now:

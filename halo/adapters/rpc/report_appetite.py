@@ -1,7 +1,7 @@
-"""How much a manager takes in of what one agent reports, over one connection.
+"""How much of one agent's reports a manager takes in, over one connection.
 
-The frames of an agent are counted before anybody reads them (:mod:`halo.adapters.rpc.frames`),
-but what one of them costs to read hangs on what it holds.
+The frames of an agent are counted before they are read (:mod:`halo.adapters.rpc.frames`). But the
+cost of reading a frame depends on its content.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from halo.core.outcomes import ReportBatch
 from halo.core.peers.bounds import REPORT_LIMIT
 
 RESULT_SIZE = 100
-"""What a result costs besides its text, in characters."""
+"""The cost of a result besides its text, in characters."""
 
 RATE = 1024 * 1024
-"""Characters a second, over a long time: twice what an agent sends that finds 256 bare results
-changed twenty times a second."""
+"""Characters a second over a long time. This is twice the rate of an agent that reports 256 changed
+results without texts, twenty times a second."""
 
 BURST = 8 * REPORT_LIMIT
-"""A full report of 2,000 resources that all fail with the longest message is shorter."""
+"""Characters at once. A full report of 2,000 resources that all fail with the longest message is
+shorter."""
 
 REFUSALS = 3
-"""Reports that may come in vain between two heartbeats. An agent whose report is not accepted is
-silent until the next one; a few may cross it on the way."""
+"""Reports that may be refused between two heartbeats. After a refusal, an agent is silent until the
+next heartbeat, but a few reports may be under way."""
 
 
 class Appetite:
-    """Raises LinkError where the agent sends more than any honest one would."""
+    """Raises LinkError if the agent sends more than an honest agent would."""
 
     def __init__(self) -> None:
         self._left = float(BURST)
@@ -34,7 +35,7 @@ class Appetite:
         self._refused = 0
 
     def take(self, batch: ReportBatch, now: float) -> None:
-        """A report was read; `now` is in seconds of any steady clock."""
+        """A report was read. `now` is in seconds of any steady clock."""
         size = sum(
             RESULT_SIZE + len(reported.resource) + len(reported.result.message)
             for reported in batch.results
@@ -46,12 +47,12 @@ class Appetite:
             raise LinkError(Loss(LossKind.PROTOCOL, text))
 
     def refuse(self) -> None:
-        """A report is not accepted, and not read."""
+        """A report was not accepted, and was not read."""
         self._refused += 1
         if self._refused > REFUSALS:
             text = "it continues to report although its reports are not accepted"
             raise LinkError(Loss(LossKind.PROTOCOL, text))
 
     def heartbeat(self) -> None:
-        """One was sent: the agent may begin its report afresh."""
+        """A heartbeat was sent: the agent may begin its report again."""
         self._refused = 0

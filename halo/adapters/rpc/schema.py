@@ -1,4 +1,4 @@
-"""The Cap'n Proto schema `halo.capnp`, loaded once a process."""
+"""The Cap'n Proto schema `halo.capnp`, which each process loads once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between `halo.capnp` and the manager's values, and what serves an agent's reports."""
+"""Between `halo.capnp` and the manager's values; and the receiver of an agent's reports."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ log = PeerLog()
 _MAX_TIMEOUT_MS = 2**32 - 1
 
 _BARE = {code: OperationResult(Outcome.COMPLETED, code) for code in range(10)}
-"""Nearly every result is one of these: they share one object each."""
+"""Nearly every result is equal to one of these. Equal results share one object."""
 
 
 REFUSAL_LIMIT_BYTES = 500
 
 
 class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
-    """What a watching agent reports to. Cut off, it accepts nothing.
+    """The object to which a watching agent reports. After it is cut off, it accepts nothing.
 
-    `take` hands the parameters of a report on to the sink.
+    `take` hands the parameters of a report to the sink.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run 
 
 
 def of_peer(read: Callable[P, T]) -> Callable[P, T]:
-    """Whatever an agent sends must cost the manager that host alone: all that goes wrong in reading
-    it is the agent's fault, and becomes LinkError."""
+    """Bad data of an agent must affect only that host. So every error in reading an agent's message
+    counts as the agent's fault, and becomes LinkError."""
 
     @functools.wraps(read)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -89,7 +89,7 @@ def of_peer(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of the library says, without its stack."""
+    """The first line of a library's error, without its stack."""
     text = str(getattr(error, "description", "") or error)
     return cut(text.splitlines()[0], REFUSAL_LIMIT_BYTES) if text else "no reason given"
 
@@ -120,7 +120,7 @@ def _stale(term: int) -> LinkError:
 
 
 def _id(of: str, text: str) -> str:
-    """Cut, two of them could look alike."""
+    """The id, unless it is too long. It is not cut, since two cut ids could be equal."""
     if len(text) > NAME_LIMIT:
         raise LinkError(Loss(LossKind.PROTOCOL, f"its {of} id has {len(text)} characters"))
     return text
@@ -132,13 +132,13 @@ def _refusal(text: str) -> str:
 
 @of_peer
 def refusal_of(answer: Any) -> str:
-    """Why nothing is watched, or nothing."""
+    """Why nothing is watched, or an empty text."""
     text: str = answer.refused
     return _refusal(text)
 
 
 def set_arguments(request: Any, resource: Resource) -> None:
-    """Field by field: a list of dicts, which pycapnp takes too, costs five times as much."""
+    """Set field by field. A list of dicts, which pycapnp also takes, costs five times as much."""
     arguments = request.init("args", len(resource.parameters))
     for number, (key, value) in enumerate(resource.parameters.items()):
         argument = arguments[number]
@@ -169,7 +169,7 @@ def set_monitors(request: Any, resources: Sequence[Resource]) -> None:
 
 @of_peer
 def results_of(answer: Any, count: int) -> list[OperationResult | None]:
-    """The outcomes of `count` monitors; None where one is pending."""
+    """The outcomes of `count` monitors. None: the monitor is pending."""
     outcomes = answer.outcomes
     if len(outcomes) != count:
         text = f"{len(outcomes)} outcomes for {count} monitors"
@@ -190,7 +190,7 @@ def batch_of(params: Any) -> ReportBatch:
         )
         results.append(reported)
         size += len(reported.resource) + len(reported.result.message)
-        if size > REPORT_LIMIT:  # pointers to one place make much text of little
+        if size > REPORT_LIMIT:  # pointers to one place can repeat a text many times
             text = f"it sent more than {REPORT_LIMIT} characters in one report"
             raise LinkError(Loss(LossKind.PROTOCOL, text))
     return ReportBatch(batch.sequence, batch.complete, batch.digest, tuple(results))
@@ -211,7 +211,7 @@ def timeout_ms(timeout_s: float | None) -> int:
 
 @of_peer
 def result_of(answer: Any) -> OperationResult:
-    """Of a `run` or a `validateAll`."""
+    """The result of a `run` or a `validateAll`."""
     return _result(answer.outcome)
 
 

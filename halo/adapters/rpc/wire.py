@@ -1,11 +1,11 @@
 """Between asyncio's transports and pycapnp: one receive and one send for many RPC messages.
 
-pycapnp's own stream pauses and resumes the socket around every read, reads a message in two or
-three pieces, writes it in as many, and forgets why a connection was lost. :class:`Wire` stands
-between: to asyncio it is the protocol, to pycapnp's protocol the transport. It reads whatever has
-arrived at once, hands it on as asked, gathers the writes of one turn of the event loop, and keeps
-the reason of the loss. A heartbeat costs a quarter less for it. And it has every frame judged
-(:mod:`halo.adapters.rpc.frames`) before pycapnp sees it.
+pycapnp's own stream pauses and resumes the socket around every read. It reads and writes a message
+in two or three pieces, and forgets why a connection was lost. :class:`Wire` is between the two: for
+asyncio it is the protocol, and for pycapnp's protocol the transport. It reads everything that has
+arrived at once, hands it on as requested, gathers the writes of one turn of the event loop, and
+keeps the reason of the loss. This makes a heartbeat a quarter cheaper. It also has every frame
+checked (:mod:`halo.adapters.rpc.frames`) before pycapnp sees it.
 
 Rejected: pycapnp's public `AsyncIoStream.create_connection` and `create_server`. They show neither
 the peer's address nor the reason of a loss. The one private name used here is
@@ -38,7 +38,7 @@ _receive_view = memoryview(bytearray(_RECEIVE_BYTES))
 
 
 def set_socket_options(sock: socket.socket) -> None:
-    """No delay for small messages; a dead peer is noticed by the kernel within 11 seconds."""
+    """No delay for small messages. The kernel notices a dead peer within 11 seconds."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
@@ -48,15 +48,15 @@ def set_socket_options(sock: socket.socket) -> None:
 
 
 class ProtocolError(Exception):
-    """What arrived is not the protocol that was expected."""
+    """The received data do not follow the expected protocol."""
 
 
 class Wire(asyncio.BufferedProtocol):
-    """One connection. `stream` is what pycapnp's client or server takes, once connected.
+    """One connection. When it is connected, pycapnp's client or server takes `stream`.
 
     `peer` says what the other end may do. `on_connected` is called with the wire when the
-    connection stands (with TLS: after the handshake), `on_lost` once with the reason: None for an
-    orderly end by the peer.
+    connection stands (with TLS: after the handshake). `on_lost` is called once with the reason.
+    None means an orderly end by the peer.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Wire(asyncio.BufferedProtocol):
         self.stream = stream
 
     def get_extra_info(self, name: str) -> Any:
-        """As asyncio's transport: `peername`, `socket`, `peercert`."""
+        """Like asyncio's transport: `peername`, `socket`, `peercert`."""
         return self._transport.get_extra_info(name) if self._transport else None
 
     def abort(self) -> None:
@@ -92,7 +92,7 @@ class Wire(asyncio.BufferedProtocol):
             self._transport.abort()
         self._lose(None)
 
-    # The protocol's face, towards asyncio.
+    # The side of the protocol, towards asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -117,7 +117,7 @@ class Wire(asyncio.BufferedProtocol):
             self._finish()
         elif is_ending or len(self._pending) > _PENDING_LIMIT_BYTES:
             self._pause()
-            if is_ending:  # when pycapnp has read the frames before, an answer among them perhaps
+            if is_ending:  # end when pycapnp has read the frames before, which may hold an answer
                 self._loop.call_later(_FAREWELL_S, self._finish)
 
     def _pause(self) -> None:
@@ -126,7 +126,7 @@ class Wire(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _finish(self) -> None:
-        """End the connection as the inspector wants it. Safe to repeat."""
+        """End the connection for the inspector's reason. Safe to repeat."""
         ending = self._inspector.ending
         if self.lost:
             return
@@ -136,14 +136,14 @@ class Wire(asyncio.BufferedProtocol):
             self._drop(None)
 
     def _refuse(self, why: str) -> None:
-        """Say why, as any peer understands it, and end the connection."""
+        """Tell the peer why, in a way that every peer understands, and end the connection."""
         self._flush()
         if self._transport is not None:
             self._transport.write(abort(f"refused: {why}"))
         self._drop(ProtocolError(why))
 
     def eof_received(self) -> None:
-        """The peer's orderly end: asyncio closes the transport, since nothing is returned."""
+        """The peer's orderly end: asyncio closes the transport, because nothing is returned."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lose(exc)
@@ -166,7 +166,7 @@ class Wire(asyncio.BufferedProtocol):
         self._inner.connection_lost(exc)
 
     def _give(self, data: memoryview | bytearray) -> int:
-        """Hand on as much of `data` as pycapnp wants now; returns how much."""
+        """Hand on as much of `data` as pycapnp wants now. Returns how much."""
         given = 0
         while self._wanted and given < len(data):
             buffer = self._inner.get_buffer(-1)
@@ -176,7 +176,7 @@ class Wire(asyncio.BufferedProtocol):
             self._inner.buffer_updated(count)
         return given
 
-    # The transport's face, towards pycapnp's protocol.
+    # The side of the transport, towards pycapnp's protocol.
 
     def pause_reading(self) -> None:
         self._wanted = False
@@ -215,15 +215,15 @@ class Wire(asyncio.BufferedProtocol):
         return True
 
     def write_eof(self) -> None:
-        """The RPC system gave the connection up, over something that is no Cap'n Proto.
+        """The RPC system ended the connection, because of data that are not Cap'n Proto.
 
-        It is in the middle of its work here, so the connection is dropped in a turn of its own.
+        It is in the middle of its work here, so the connection is dropped in a later turn.
         """
         self._flush()
         self._loop.call_soon(self._drop, ProtocolError(NO_RPC))
 
     def _drop(self, reason: ProtocolError | None) -> None:
-        """End the connection. What is on its way gets there, unless the peer does not read."""
+        """End the connection. Data under way still arrive, unless the peer does not read."""
         if self._transport is not None:
             self._transport.close()
             self._loop.call_later(_FAREWELL_S, self._transport.abort)

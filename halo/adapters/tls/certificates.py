@@ -1,8 +1,8 @@
-"""Reads what counts of an X.509 certificate: names, usages, its end.
+"""Reads the names, usages and expiry of an X.509 certificate.
 
-The standard library shows a peer's names but not what its certificate may be used for.
-`cryptography` would, at the price of 10 MB and 70 ms in every agent; `halo tls` alone uses it. So
-this walks the few DER structures of RFC 5280, section 4, of which TLS has checked the signature.
+The standard library shows a peer's names, but not the usages of its certificate. `cryptography`
+would show them, but it would cost every agent 10 MB and 70 ms; only `halo tls` uses it. So this
+module reads the few DER structures of RFC 5280, section 4. TLS has checked their signature.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Element(NamedTuple):
 
 
 def normal_name(text: str) -> str:
-    """A name as certificates and settings are compared: lower case, addresses in one form."""
+    """A name in the form in which names are compared: lower case, addresses in one spelling."""
     text = text.strip().rstrip(".").lower()
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
@@ -43,7 +43,7 @@ def normal_name(text: str) -> str:
 
 
 def read_certificate(der: bytes) -> Certificate:
-    """One certificate. Raises ValueError where it is none."""
+    """One certificate. Raises ValueError if it is not one."""
     try:
         return _read(der)
     except (ValueError, IndexError, StopIteration, OverflowError) as error:
@@ -77,7 +77,7 @@ def _read(der: bytes) -> Certificate:
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
-    """The elements that lie one after the other in `data`."""
+    """The elements of `data`, one after the other."""
     position = 0
     while position < len(data):
         tag, length = data[position], data[position + 1]
@@ -107,7 +107,7 @@ def _extensions(field: _Element) -> dict[bytes, bytes]:
 
 
 def _names(extension: bytes | None) -> Iterator[str]:
-    """A name that can be none is left out: TLS goes by the others, and so do we."""
+    """The names. An invalid name is left out, as TLS does."""
     if extension is None:
         return
     (listed,) = _elements(extension)

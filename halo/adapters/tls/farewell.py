@@ -1,8 +1,8 @@
 """The last words of an agent to a manager whose certificate it refuses.
 
-A peer that ends a connection without a word leaves the operator to guess. So it sends what any
-Cap'n Proto peer understands, the message *abort* of `rpc.capnp`, and reads nothing: the parser of
-messages is for those who are let in.
+If the agent ended the connection without a word, the operator would have to guess. So it sends the
+message *abort* of `rpc.capnp`, which every Cap'n Proto peer understands. It reads nothing, because
+the parser of messages is only for accepted peers.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def farewell(reason: str) -> bytes:
 
 
 def refusal_in(error: BaseException | None) -> str | None:
-    """The reason, where what ended a call or a connection comes from :func:`farewell`."""
+    """The reason, if the error that ended a call or a connection comes from :func:`farewell`."""
     _, mark, reason = str(getattr(error, "description", error)).partition(_MARK)
     lines = reason[:_WORDS_AT_MOST].splitlines() if mark else []
     return "".join(c if c.isprintable() else "?" for c in lines[0]) or None if lines else None
 
 
 def _struct_pointer(*, data_words: int, pointers: int) -> bytes:
-    """To a structure that lies right behind the pointer."""
+    """A pointer to a structure that comes directly after it."""
     return struct.pack("<IHH", 0, data_words, pointers)

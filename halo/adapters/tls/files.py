@@ -1,9 +1,9 @@
 """Mutual TLS between manager and agents: where the certificates are, and both sides' contexts.
 
-Both sides present a certificate and verify the other's against one CA. The manager also checks
-that the agent's certificate names the host, and the agent that the manager's is a manager's: see
-:mod:`halo.core.peers.certificates`. What changes on disk meanwhile:
-:mod:`halo.adapters.tls.identity`.
+Both sides present a certificate, and verify the other one against one CA. The manager also checks
+that the agent's certificate names the host. The agent checks that the manager's certificate is a
+manager's: see :mod:`halo.core.peers.certificates`. :mod:`halo.adapters.tls.identity` handles files
+that change while the program runs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ DEFAULT_DIRECTORY = Path("/etc/halo")
 
 
 class TlsFileError(AdministratorError):
-    """A certificate or key that mutual TLS needs is missing, unreadable or does not fit."""
+    """A certificate or key that mutual TLS needs is missing, cannot be read, or does not fit."""
 
 
 class TlsNameError(AdministratorError):
-    """A name that mutual TLS is to go by is none."""
+    """A name for mutual TLS is not valid."""
 
 
 class _Secured(ssl.SSLObject):
-    """A connection whose certificate may hold what the standard library cannot read.
+    """A connection whose certificate may hold data that the standard library cannot read.
 
-    asyncio reads the peer's names at the end of each handshake. An error other than TLS's own would
-    go past everything that expects one, and be written to the log with a traceback each time."""
+    asyncio reads the peer's names at the end of each handshake. If it raised another error than
+    those of TLS, nothing would catch it, and each time the log would get a traceback."""
 
     def getpeercert(self, binary_form: bool = False) -> Any:
         try:
@@ -48,7 +48,7 @@ UNREADABLE = "the certificate holds a name that cannot be read"
 
 
 class _UnreadableError(ssl.SSLError):
-    """One of our own has no `reason` and no `library`, as those that OpenSSL begins have."""
+    """An error of our own. It has no `reason` and no `library`, unlike OpenSSL's errors."""
 
     reason = UNREADABLE
     library = "halo"
@@ -87,7 +87,7 @@ class TlsFiles:
 def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
     """The name that every agent's certificate must hold, or None for the host's own.
 
-    Raises TlsNameError for one that no certificate can hold: each handshake would fail with it."""
+    Raises TlsNameError for a name that no certificate can hold. Each handshake would fail then."""
     given = environment.get("HALO_SERVER_DOMAIN_NAME")
     if not given:
         return None
@@ -107,7 +107,7 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
 def manager_names(text: str | None) -> frozenset[str]:
     """The names of HALO_MANAGER_NAME: one, or several separated by commas.
 
-    Raises TlsNameError for a text without any: roles were to be set, and would not be."""
+    Raises TlsNameError for a text without a name: roles would not be set, against its purpose."""
     names = frozenset(filter(None, (normal_name(name) for name in (text or "").split(","))))
     if text and not names:
         raise TlsNameError(
@@ -118,7 +118,7 @@ def manager_names(text: str | None) -> frozenset[str]:
 
 
 def own_names(own: Certificate) -> frozenset[str]:
-    """What an agent is called: by its certificate, and by its machine."""
+    """The names of an agent: those of its certificate, and those of its machine."""
     host = normal_name(socket.gethostname())
     return own.names | {host, host.partition(".")[0]}
 
@@ -126,9 +126,9 @@ def own_names(own: Certificate) -> frozenset[str]:
 def agent_context(files: TlsFiles) -> ssl.SSLContext:
     """The agent's side. Reads files: call it before the event loop runs. Raises TlsFileError."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
-    # A session that is taken up again skips the check of the manager's certificate, its end above
-    # all. A full handshake costs a millisecond. TLS 1.2 still takes sessions up from OpenSSL's own
-    # memory, which Python cannot switch off: see ManagerGate.refusal_of.
+    # A resumed session would skip the check of the manager's certificate, above all of its expiry.
+    # A full handshake costs a millisecond. TLS 1.2 still resumes sessions from OpenSSL's memory,
+    # which Python cannot switch off: see ManagerGate.refusal_of.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     return context
@@ -142,11 +142,11 @@ def manager_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def speaks_no_tls(error: BaseException) -> bool:
-    """Did the other end of a handshake send what is no TLS at all?"""
+    """Did the other end of a handshake send something that is not TLS?"""
     return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
 
 
-# What OpenSSL calls such bytes.
+# OpenSSL's names for such errors.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "BAD_RECORD_TYPE")
 
 
@@ -162,7 +162,7 @@ def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
     ):
         _require_readable(path, what)
     try:
-        # An encrypted key would make OpenSSL ask on the terminal, where no one answers a daemon.
+        # For an encrypted key, OpenSSL would ask on the terminal, where nobody answers a daemon.
         context.load_cert_chain(files.certificate, files.key, password=_refuse_password)
     except (ssl.SSLError, OSError, TlsFileError) as error:
         raise TlsFileError(

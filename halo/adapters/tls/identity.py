@@ -1,13 +1,13 @@
-"""The certificate that a program shows, as it is now: renewed files are taken up while it runs.
+"""The certificate that a program shows now: renewed files are used while the program runs.
 
-New files hold from the next handshake on. A standing connection is not touched: what it was begun
-with was good then, and to end it would only make a gap. Files are looked at every few seconds, and
-used when they have not changed between two looks, since certificate and key cannot be replaced in
-one step. What cannot be used then is told once, and what was in use before stays in use; it is
-tried again every minute.
+New files are used from the next handshake on. A standing connection is not touched: its certificate
+was good when it began, and to end it would only make a gap. Files are checked every few seconds.
+They are used when they have not changed between two checks, because certificate and key cannot be
+replaced in one step. If they cannot be used, this is logged once, and the earlier ones stay in use.
+HALO tries again every minute.
 
-Rejected: inotify, which is silent on network file systems, and a look at each handshake, which
-would have to wait for a disk. A signal as well: whoever forgets it learns so a year later.
+Rejected: inotify, which does not work on network file systems. A check at each handshake, which
+would have to wait for a disk. A signal, since a forgotten signal is noticed only a year later.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
 RETRY_S = 60.0
-"""Files that could not be used are read again so often, changed or not: what was wrong may have
-been a label of SELinux, a disk, or want of descriptors, none of which shows in a file."""
+"""How often files that could not be used are read again, even if they have not changed. The cause
+may be an SELinux label, a disk, or a lack of descriptors, and none of these shows in a file."""
 PATIENCE_S = 30.0
-"""A file system that takes longer is told of; its answer is still waited for."""
+"""If a file system takes longer than this, it is logged. Its answer is still awaited."""
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ Signature: TypeAlias = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What the files held at one moment."""
+    """The content of the files at one moment."""
 
     context: ssl.SSLContext
     own: Certificate
@@ -68,7 +68,7 @@ class _Loaded:
 
 
 class TlsIdentity:
-    """One side's files in use. Create it before the event loop runs: it reads them."""
+    """The files of one side that are in use. Create it before the event loop runs: it reads."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class TlsIdentity:
         self._troubles: dict[str, str | None] = {}
         self._loaded = self._load()
         self.known = OwnCertificates()
-        """Kept up to date in place, for whoever shows it."""
+        """Kept up to date in place, for those who show it."""
         self._note_ends()
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the next handshake."""
+        """The context for the next handshake."""
         return self._loaded.context
 
     @property
@@ -100,12 +100,12 @@ class TlsIdentity:
         return self._loaded.own
 
     def is_own(self, der: bytes | None) -> bool:
-        """Is it the very certificate that this program shows?"""
+        """Is this the same certificate that this program shows?"""
         return der == self._loaded.der
 
     def refusal_of_agent(self, der: bytes, expected: str) -> str | None:
-        """Why a manager refuses what an agent showed under the name expected of it, or None.
-        Raises ValueError for what is no certificate."""
+        """Why a manager refuses the certificate of the agent with the name `expected`, or None.
+        Raises ValueError if it is not a certificate."""
         return refusal_of_agent(read_certificate(der), self.own, normal_name(expected))
 
     async def watch(
@@ -114,14 +114,14 @@ class TlsIdentity:
         retry_s: float = RETRY_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """Take up what changes on disk, until cancelled. Nothing else ends it: whoever renews
-        would find out when the certificates in use have ended."""
+        """Use renewed files, until cancelled. Nothing else may end this, because a renewal would
+        then go unnoticed until the certificates in use have expired."""
         self._patience_s = patience_s
         while True:
             await asyncio.sleep(every_s)
             try:
                 await self._look(retry_s)
-            except Exception as error:  # no thread to be had, say
+            except Exception as error:  # such as no free thread
                 self._tell(stuck=f"cannot read the files: {error}")
             else:
                 self._tell(stuck=None)
@@ -141,7 +141,7 @@ class TlsIdentity:
         self._take_up(result)
 
     async def _ask(self, work: Callable[[], T], what: str) -> T:
-        """Do what may hang, and tell of it where it does. One thread at most is lost to it."""
+        """Do work that may hang, and log if it does. At most one thread is lost."""
         asked = in_daemon_thread(work, what)
         done, _ = await asyncio.wait([asked], timeout=self._patience_s)
         if not done:
@@ -162,7 +162,7 @@ class TlsIdentity:
         )
 
     def _tell(self, **troubles: str | None) -> None:
-        """Keep what is wrong; a line in the log for each that is new."""
+        """Keep the troubles, and log each new one."""
         new = {why for what, why in troubles.items() if why and why != self._troubles.get(what)}
         self._troubles.update(troubles)
         self.known.trouble = "; ".join(filter(None, self._troubles.values())) or None
@@ -184,13 +184,13 @@ class TlsIdentity:
             return self._load()
         except TlsFileError as error:
             return error
-        except Exception as error:  # whatever it is, the certificate in use is the better one
+        except Exception as error:  # in any case, keep the certificate in use
             return TlsFileError(f"{type(error).__name__}: {error}")
 
     def _load(self) -> _Loaded:
         context = self._make_context(self._files)
         own, der = _read(self._files.certificate)[0]
-        # While a CA is replaced the file holds both, and the newer is what counts.
+        # While a CA is replaced, the file holds both, and the newer one counts.
         ca_ends_at = max(ca.expires_at for ca, _ in _read(self._files.ca))
         if mistake := self._mistake_in(own):
             raise TlsFileError(
@@ -200,7 +200,7 @@ class TlsIdentity:
 
 
 class ManagerGate:
-    """The agent's door with mutual TLS: whom it lets in, and with what it shows itself."""
+    """The agent's gate with mutual TLS: whom it lets in, and which certificate it shows."""
 
     def __init__(self, files: TlsFiles, managers: frozenset[str]) -> None:
         """Reads files: create it before the event loop runs. Raises TlsFileError."""
@@ -211,16 +211,16 @@ class ManagerGate:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the next handshake."""
+        """The context for the next handshake."""
         return self.identity.context
 
     def refusal_of(self, peer: bytes | None) -> str | None:
-        """Why whoever showed this certificate, in DER, is not served; None where it is."""
+        """Why the peer with this certificate, in DER, is not served; None if it is served."""
         try:
             shown = read_certificate(peer or b"")
         except ValueError as error:
             return str(error)
-        # TLS looks at it in a full handshake alone, and a session may be taken up again.
+        # TLS checks the expiry only in a full handshake, and a session may be resumed.
         if ended := refusal_of_ended(shown, time.time()):
             return ended
         return refusal_of_manager(shown, self._managers, own_names(self.identity.own))
@@ -232,7 +232,7 @@ def manager_identity(files: TlsFiles) -> TlsIdentity:
 
 
 def _signature(files: TlsFiles) -> Signature:
-    """Changes when one of the files does."""
+    """A value that changes when one of the files changes."""
     return tuple(_stat(path) for path in (files.certificate, files.key, files.ca))
 
 

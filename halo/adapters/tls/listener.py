@@ -1,7 +1,7 @@
-"""The agent's port where it requires TLS: who is turned away is written down, with the reason.
+"""The agent's port with TLS: connections that are turned away are logged with the reason.
 
-asyncio's own server drops a connection whose handshake fails without telling anybody; so the
-handshake is waited for here.
+If a handshake fails, asyncio's own server drops the connection without a message. So this module
+waits for the handshake itself.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_S = 5.0
 FAREWELL_TIMEOUT_S = 1.0
-"""How long whoever is refused may take to end the connection; what it says is not read."""
+"""How long a refused peer may take to end the connection. Its messages are not read."""
 HANDSHAKES_AT_ONCE = 64
 HANDSHAKES_OF_PEER = 32
 ACCEPT_PAUSE_S = 1.0
-"""After an accept that failed for want of descriptors or memory."""
+"""The pause after an accept that failed for lack of descriptors or memory."""
 REPEAT_S = 600.0
-"""How long the same refusal of the same peer is not told again."""
+"""How long the same refusal of the same peer is not logged again."""
 TOLD_AT_MOST = 20
-"""Refusals told within REPEAT_S, whoever the peers are."""
+"""Refusals that are logged within REPEAT_S, for all peers together."""
 
 
 @dataclass
@@ -41,12 +41,12 @@ class _Told:
 
 
 class Refusals:
-    """Tells of connections that were turned away, and of each once, then how often: whoever is
-    refused comes back twice a second, and anybody may connect."""
+    """Logs connections that were turned away: each once, and then how often. A refused peer comes
+    back twice a second, and anybody may connect."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], _Told] = {}  # the oldest first
-        self._others = 0  # connections not told of because there were too many peers
+        self._others = 0  # connections that were not logged, because there were too many peers
 
     def note(self, peer: str, reason: str) -> None:
         """A connection of this peer was turned away. Needs a running event loop, for the time."""
@@ -65,8 +65,8 @@ class Refusals:
         log.debug("turned a connection away", peer=peer, reason=reason)
 
     def _settle(self, current: tuple[str, str], now: float) -> int:
-        """Forget what was told long ago, with a line on how often it came again; that of `current`
-        is left to the caller, who gets the number."""
+        """Forget old refusals, and log how often each came again. For `current`, return that number
+        instead, since the caller logs it."""
         earlier = 0
         while self._told:
             (peer, reason), told = next(iter(self._told.items()))
@@ -84,21 +84,21 @@ class Refusals:
 
 
 class Door(Protocol):
-    """What a TLS listener shows, and whom it lets in."""
+    """The certificate that a TLS listener shows, and its decision whom to let in."""
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the next handshake."""
+        """The context for the next handshake."""
         ...
 
     def refusal_of(self, peer: bytes | None) -> str | None:
-        """Why whoever showed this certificate, in DER, is turned away; None where it is not."""
+        """Why the peer with this certificate, in DER, is turned away; None if it may enter."""
         ...
 
 
 class TlsListener:
     """Listens, and hands on each connection whose handshake succeeds and whose certificate the
-    door lets in. Has `close` as :class:`asyncio.Server` has it."""
+    door accepts. `close` is like that of :class:`asyncio.Server`."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class TlsListener:
         refusals: Refusals,
         backlog: int,
     ) -> None:
-        """Raises OSError where the bound socket cannot listen."""
+        """Raises OSError if the bound socket cannot listen."""
         self._sock = sock
         self._door = door
         self._protocol = protocol
@@ -141,7 +141,7 @@ class TlsListener:
             handshake.add_done_callback(self._ended)
             if (out := self._crowd.enter(handshake, peer)) is not None:
                 out.cancel()
-            # Else as many as are waiting would be accepted before anything else goes on.
+            # Else all waiting connections would be accepted before anything else happens.
             await asyncio.sleep(0)
 
     def _ended(self, handshake: asyncio.Task[None]) -> None:
@@ -157,13 +157,13 @@ class TlsListener:
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
                 ssl_shutdown_timeout=FAREWELL_TIMEOUT_S,
             )
-        except (OSError, ValueError) as error:  # the latter of what cannot be decoded
+        except (OSError, ValueError) as error:  # ValueError: data that cannot be decoded
             self._refusals.note(peer, reason_of(error))
 
 
 class _Gate(asyncio.Protocol):
-    """Stands at a connection until its handshake ends. Only then, and only for a certificate that
-    the door lets in, is there anything that reads what the peer sends."""
+    """Holds a connection until its handshake ends. Only after that, and only if the door accepts
+    the certificate, does something read the peer's messages."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class _Gate(asyncio.Protocol):
         transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Of one that was refused: thrown away."""
+        """Data of a refused peer are dropped."""
 
 
 def reason_of(error: OSError | ValueError) -> str:

@@ -1,4 +1,4 @@
-"""The methods of `halo.capnp` as the agent serves them: `halo.capnp` in, plain values out."""
+"""The agent's methods of `halo.capnp`: `halo.capnp` in, plain values out."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ Method: TypeAlias = Callable[["Servant", Any], Awaitable[None]]
 
 
 def _refusing(refuse: Callable[[Any, str], None]) -> Callable[[Method], Method]:
-    """What a caller says must cost the agent nothing: a call that cannot be read, or is out of
-    bounds, is refused with a sentence by `refuse(results, sentence)`.
+    """No call may harm the agent. A call that cannot be read, or is out of bounds, is refused with
+    a sentence by `refuse(results, sentence)`.
 
-    No other exception may leave a method as it is, since pycapnp sends it with its traceback, and
-    stops for ever over a text that is not UTF-8."""
+    No other exception may leave a method unchanged: pycapnp would send it with its traceback, and
+    would hang for ever on a text that is not UTF-8."""
 
     def decorate(method: Method) -> Method:
         called = method.__name__.removesuffix("_context")
@@ -79,7 +79,7 @@ def _refuse_outcome(results: Any, why: str) -> None:
 
 
 def _refuse_outcomes(results: Any, why: str) -> None:
-    """An empty list: as many outcomes as the caller asked for could be too many."""
+    """Answer with an empty list, since one outcome for each requested monitor could be too many."""
 
 
 def _refuse_result(results: Any, why: str) -> None:
@@ -91,13 +91,13 @@ def _refuse_watch(results: Any, why: str) -> None:
 
 
 def _refuse_silently(results: Any, why: str) -> None:
-    """A heartbeat says nothing and is told nothing."""
+    """Answer nothing: a heartbeat has no content, and its answer has none."""
 
 
 class Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the schema
-    """The methods of `halo.capnp`, by the names that pycapnp looks for.
+    """The methods of `halo.capnp`, with the names that pycapnp expects.
 
-    What a call says is read before anything is done, and then let go of."""
+    A call is read before anything is done, and its message is then released."""
 
     def __init__(self, under_way: UnderWay, session: AgentSession) -> None:
         self.under_way = under_way
@@ -131,7 +131,7 @@ class Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from 
         except BadCall as error:
             if not operation.changes:
                 raise
-            # Not as what came of it: the manager would count a start or stop that we do not.
+            # Not as a result: the manager would count a start or stop that the agent does not.
             self.under_way.note("run", str(error))
             context.results.init("outcome").refused = f"the call of run is refused: {error}"
 
@@ -161,7 +161,7 @@ class Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from 
             await self._monitor_many(context, requests, term, patience_s)
 
     async def _monitor(self, request: Request | BadCall, term: int) -> Answer:
-        """One of many: what is wrong with it is its own alone."""
+        """One monitor of many. If something is wrong with it, only it fails."""
         if isinstance(request, BadCall):
             return OperationResult(Outcome.NOT_RUN, message=f"the monitor is refused: {request}")
         return await self._session.run(request, term)
@@ -201,7 +201,7 @@ class Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from 
 
 
 async def _while_some_end(calls: Sequence[asyncio.Task[Any]], patience_s: float) -> None:
-    """Return when all have ended, when none did for `patience_s`, or after ten times that."""
+    """Return when all have ended, when none has ended for `patience_s`, or after ten times that."""
     one_ended = asyncio.Event()
     left = len(calls)
 
@@ -221,7 +221,7 @@ async def _while_some_end(calls: Sequence[asyncio.Task[Any]], patience_s: float)
 
 
 class _RemoteObserver:
-    """The manager's observer, as the agent calls it: an :class:`Observer`."""
+    """The manager's observer, which the agent calls: an :class:`Observer`."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -1,7 +1,7 @@
-"""Between `halo.capnp` and the agent's values: what managers ask, bounded, and what they are told.
+"""Between `halo.capnp` and the agent's values: managers' requests, bounded, and the answers.
 
-What a caller sends is read once, here. Its lists are counted before they are walked: one of nothing
-can be millions long and take no byte.
+A caller's message is read once, here. Its lists are counted before they are read, because a list of
+empty items can be millions long without taking a byte.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _OPERATIONS = (Operation.MONITOR, Operation.START, Operation.STOP)
 
 
 class BadCall(Exception):
-    """A call is out of bounds; the text says how, without its subject."""
+    """A call is out of bounds. The text says how, without its subject."""
 
 
 def bare_request(params: Any) -> Request:
-    """What a manager asks that knows `operation` alone."""
+    """The request of a manager that knows only `operation`."""
     return Request(name_of(params.resource), operation_of(params), _arguments(params))
 
 
 def single(params: Any, operation: Operation) -> Request:
-    """One operation, of a `run` or of an item."""
+    """One operation of a `run` or of an item."""
     return Request(
         kind=name_of(params.resource),
         operation=operation,
@@ -73,14 +73,14 @@ def operation_of(params: Any) -> Operation:
 
 
 def name_of(text: str, limit: int = NAME_LIMIT) -> str:
-    """A name as it is, unless it is too long to be one."""
+    """The name, unless it is too long. Raises BadCall."""
     if len(text) > limit:
         raise BadCall(f"a name of {len(text)} characters is longer than {limit}")
     return text
 
 
 def bounded(entries: Any, limit: int, what: str) -> Any:
-    """A list that is not longer than that, before anybody walks it."""
+    """The list, unless it is longer than `limit`. Raises BadCall before anything is read."""
     if len(entries) > limit:
         raise BadCall(f"{len(entries)} {what} are too many; the limit is {limit}")
     return entries
@@ -139,7 +139,7 @@ def fill_outcome(
 
 
 def fill_result(answer: Any, result: OperationResult | Busy) -> None:
-    """Method 0 knows no deadline: a script ended at its own is an unspecific failure of it."""
+    """Method 0 has no result for a deadline. A script that was ended at its own is a failure."""
     if isinstance(result, Busy):
         answer.err = str(result)
     elif result.outcome is Outcome.NOT_RUN:

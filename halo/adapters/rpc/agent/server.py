@@ -1,7 +1,7 @@
 """Listens for managers, and makes a session of each connection.
 
-Must run inside `async with capnp.kj_loop():`. What a call comes to is decided behind
-:class:`~halo.adapters.rpc.agent.session.AgentSession`; nothing here knows scripts or managers.
+Must run inside `async with capnp.kj_loop():`. The sessions decide how to answer calls, see
+:class:`~halo.adapters.rpc.agent.session.AgentSession`. Nothing here knows scripts or managers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from halo.adapters.tls.listener import Door, Refusals, TlsListener
 from halo.core.errors import LossKind
 
 BACKLOG = 512
-"""Connections that wait to be accepted: a flood must not fill it, and drop a manager's."""
+"""Connections that may wait to be accepted. A flood must not fill this, or a manager's is lost."""
 
 
 class CapnpAgentServer:
-    """Listens for managers; `open_session` is called for each connection that stands."""
+    """Listens for managers. `open_session` is called for each connection that stands."""
 
     def __init__(
         self, open_session: Callable[[Link], AgentSession], tls: Door | None = None
@@ -49,7 +49,7 @@ class CapnpAgentServer:
         return _Connection(self._open_session, self._refusals).wire
 
     def close(self) -> None:
-        """Stop listening. Standing connections are their sessions' to close."""
+        """Stop listening. The sessions close the standing connections."""
         if self._server is not None:
             self._server.close()
 

@@ -1,4 +1,4 @@
-"""The port of the agent's end: what one connection of a manager comes to, and who is told."""
+"""The ports of the agent's end: the session of one connection, and the receiver of reports."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Answer: TypeAlias = OperationResult | Busy | StaleTerm | BadTerm | NotServed
 
 
 class Observer(Protocol):
-    """Who is told what a watch finds: the manager at the other end of a connection."""
+    """Receives the reports of a watch: the manager at the other end of a connection."""
 
     async def report(self, batch: ReportBatch) -> bool:
-        """Whether the manager took the batch; False also where the connection is lost. The caller
-        sets the deadline."""
+        """Did the manager accept the batch? False also if the connection is lost. The caller sets
+        the deadline."""
         ...
 
 
 class AgentSession(Protocol):
-    """What one connection of a manager comes to; calls arrive in order."""
+    """The session of one connection of a manager. Calls arrive in order."""
 
     def hello(
         self, manager: str, cluster: str, term: int
@@ -38,11 +38,11 @@ class AgentSession(Protocol):
     def heartbeat(self) -> None: ...
 
     async def run(self, request: Request, term: int) -> Answer:
-        """Cancelled when the caller or the connection is gone."""
+        """Run an operation. Cancelled when the caller or the connection has gone."""
         ...
 
     async def operation(self, request: Request) -> OperationResult | Busy:
-        """A call of a manager that knows nothing more. Cancelled as `run` is."""
+        """A call of a manager that knows only this method. Cancelled like `run`."""
         ...
 
     def watch(
@@ -52,11 +52,11 @@ class AgentSession(Protocol):
         digest_interval_s: float,
         term: int,
     ) -> str:
-        """Watch these resources from now on; returns why not, or nothing."""
+        """Watch these resources from now on. Returns why not, or nothing."""
         ...
 
     def ended(self) -> None:
-        """The connection is gone; called once, and never after `Link.close`."""
+        """The connection has ended. Called once, and never after `Link.close`."""
         ...
 
 
@@ -69,5 +69,5 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop it at once; its calls under way are cancelled. Safe to repeat."""
+        """Drop the connection at once. Its calls under way are cancelled. Safe to repeat."""
         ...

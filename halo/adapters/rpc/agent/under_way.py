@@ -1,4 +1,4 @@
-"""What one connection has under way: counted, bounded, cancelled with it, and told of."""
+"""The calls that one connection has under way: counted, limited, and cancelled with it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from halo.telling import PeerLog
 log = PeerLog()
 
 UNDER_WAY_LIMIT = 10000
-"""Operations of one connection that have not ended: five for each of the resources of a host that
-has more than any. What the scripts do not get to is refused long before."""
+"""Operations of one connection that have not ended: five for each resource, for more resources than
+any host has. Long before this limit, the scripts' own limit refuses operations."""
 
 HELD_LIMIT_BYTES = 16 * 1024 * 1024
-"""Of their parameters."""
+"""Bytes of their parameters."""
 
 
 class UnderWay:
-    """The calls of one connection; `peer` is the address that the log names."""
+    """The calls of one connection. `peer` is the address that the log names."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
@@ -31,7 +31,7 @@ class UnderWay:
         self._held_bytes = 0
 
     def cancel(self) -> None:
-        """The connection is gone. Safe to repeat."""
+        """Cancel all calls, because the connection has ended. Safe to repeat."""
         for call in list(self._calls):
             call.cancel()
 
@@ -39,8 +39,8 @@ class UnderWay:
     def carrying_out(self, *requests: Request) -> Iterator[None]:
         """Note the current task as a call under way, to be cancelled with the connection.
 
-        pycapnp cancels calls too, but only once its own machinery has noticed the end. Raises
-        BadCall where the connection has too much under way.
+        pycapnp also cancels calls, but only when it has noticed the end itself. Raises BadCall if
+        the connection has too much under way.
         """
         call = asyncio.current_task()
         assert call is not None
@@ -63,9 +63,9 @@ class UnderWay:
             self._calls.discard(call)
 
     def note(self, method: str, why: str) -> None:
-        """A call was refused for what it said."""
+        """Log a call that was refused for its content."""
         log.warning("refused a call", peer=self._peer, method=method, why=why)
 
     def note_defect(self, method: str) -> None:
-        """A call failed for a reason of ours: inside its exception handler."""
+        """Log a call that failed by a defect of ours. Call it inside the exception handler."""
         log.exception("a call failed inside the agent", peer=self._peer, method=method)
