@@ -1,1 +1,1 @@
-"""The `halo` command: one module a command, over the manager's HTTP API."""
+"""The `halo` command, which uses the manager's HTTP API. Each command has its own module."""

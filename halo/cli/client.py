@@ -1,10 +1,10 @@
 """One HTTP request to the manager over its Unix socket.
 
-http.client was the candidate library and was not taken: with the mail and TLS libraries that it
-loads it costs 17 ms of the 80 ms that a whole `halo status` may take. A request in HTTP/1.0 is
-answered in one piece that ends with the connection, so there is little left to read. For the same
-reason it opens the socket with the C module under `socket`, whose own import makes hundreds of enum
-members and loads `selectors`.
+Rejected: http.client. It loads mail and TLS libraries, and takes 17 ms of the 80 ms that a whole
+`halo status` may take. An HTTP/1.0 request gets its answer in one piece that ends with the
+connection, so little code is needed to read it. For the same reason, this module opens the socket
+with the C module under `socket`. The import of `socket` itself makes hundreds of enum members, and
+loads `selectors`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from halo.cli.errors import CliError, ManagerUnreachable
 
 STATUS_DEADLINE_S = 30.0
 COMMAND_DEADLINE_S = 75.0
-"""Longer than the manager takes to answer any command but a fence (60 s)."""
+"""Longer than the manager takes to answer any command other than a fence (60 s)."""
 FENCE_DEADLINE_S = 930.0
 """Longer than the manager takes to answer a fence (900 s)."""
 ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
 
 PREFIX = "/v1"
-"""Of our half of the API: HALO (Rust) has only the other, at the root."""
+"""The prefix of our half of the API. HALO (Rust) has only the other half, at the root."""
 NOT_THERE = (401, 404)
-"""How HALO (Rust) answers what it does not have; 401 on the socket that it makes for all users."""
+"""The answers of HALO (Rust) to unknown requests; 401 comes on its socket for all users."""
 
 _PIECE_BYTES = 256 * 1024
 _CONNECT_RETRY_S = 0.02
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The manager's words. A HALO manager's errors are bare text, its successes empty."""
+        """The manager's words. Errors of HALO (Rust) are bare text, and its successes are empty."""
         if isinstance(self.content, dict):
             said = self.content.get("message" if self.succeeded else "error")
             return said if isinstance(said, str) else ""
@@ -56,15 +56,15 @@ class Answer(NamedTuple):
 
 
 class _BrokenOff(Exception):
-    """The connection ended before the whole answer was there."""
+    """The connection ended before the answer was complete."""
 
 
 class _NoManager(Exception):
-    """What answers does not speak as a manager does."""
+    """The program that answers is not a manager."""
 
 
 def path_of(*parts: str) -> str:
-    """The path of a request: each part quoted, since ids may hold slashes."""
+    """The path of a request. Each part is quoted, because ids may hold slashes."""
     from urllib.parse import quote  # not needed for a status
 
     return "".join("/" + quote(part, safe="") for part in parts)
@@ -78,7 +78,7 @@ def request(
     *,
     deadline_s: float,
 ) -> Answer:
-    """The manager's answer, whatever its status; raises ManagerUnreachable where there is none."""
+    """The manager's answer, whatever its status. Raises ManagerUnreachable if there is none."""
     payload = b"" if body is None else json.dumps(body).encode()
     head = (
         f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n"
@@ -111,9 +111,9 @@ def request(
 
 
 def get_status(socket_path: str, *, deadline_s: float = STATUS_DEADLINE_S) -> dict[str, Any]:
-    """The manager's status; raises ManagerUnreachable, or CliError with the manager's reason.
+    """The manager's status. Raises ManagerUnreachable, or CliError with the manager's reason.
 
-    A HALO (Rust) manager's is that of the root of the API; of ours it would be the lesser one."""
+    Only for a manager of HALO (Rust), this is the shorter status at the root of the API."""
     answer = request(socket_path, "GET", PREFIX + "/status", deadline_s=deadline_s)
     if answer.status in NOT_THERE:
         answer = request(socket_path, "GET", "/status", deadline_s=deadline_s)
@@ -134,12 +134,12 @@ _LOG = " (Its log: journalctl -u halo.)"
 
 
 def _exchanged(path: str, request: bytes, deadline_s: float) -> bytes:
-    """Send a request; gives all that comes back. Raises OSError, TimeoutError at the deadline."""
+    """Send a request, and return the whole answer. Raises OSError, TimeoutError at the deadline."""
     ends = time.monotonic() + deadline_s
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         _connect(connection, path, ends)
-        # It may have answered, and closed, before it read everything.
+        # The manager may have answered and closed before it read everything.
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(request)
         return _received(connection, ends)
@@ -172,7 +172,7 @@ def _connect(connection: _socket.socket, path: str, ends: float) -> None:
 
 
 def _arm(connection: _socket.socket, ends: float) -> None:
-    """Give the next wait what is left of the deadline; raises TimeoutError at its end."""
+    """Limit the next wait to the rest of the deadline. Raises TimeoutError if it has passed."""
     left = ends - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -204,7 +204,7 @@ def _parsed(received: bytes) -> Answer:
 
 
 def _not_connected(path: str, error: OSError) -> ManagerUnreachable:
-    """Why there is no connection: is the socket there, whose is it, does anybody listen."""
+    """Why there is no connection: is the socket there, whose is it, and does anybody listen?"""
     start = "Is the manager running here (systemctl status halo)?"
     elsewhere = "If its socket is elsewhere, name it with --socket or HALO_SOCKET."
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -239,7 +239,7 @@ def _owner(path: str) -> str:
     try:
         found = os.stat(path)
     except OSError:
-        return ""  # the folder itself is closed to us
+        return ""  # we may not even enter the folder
     try:
         owner = pwd.getpwuid(found.st_uid).pw_name
     except KeyError:

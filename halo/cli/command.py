@@ -1,4 +1,4 @@
-"""One command to the manager, ours or one of HALO (Rust): which has the root of the API alone."""
+"""One command to the manager, ours or one of HALO (Rust), which has only the root of the API."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _HALO_HOST_COMMANDS = ("activate", "deactivate", "failback", "fence", "reset")
 def command(
     socket_path: str, method: str, path: str, body: Mapping[str, Any], *, deadline_s: float
 ) -> Answer:
-    """The answer to one command; `path` is below the prefix of our half.
+    """The answer to one command. `path` is below the prefix of our half.
 
-    Raises ManagerUnreachable, and CliError where the manager is one of HALO (Rust) and knows no
-    such command. Nothing is sent twice to a manager that understood it."""
+    Raises ManagerUnreachable. Raises CliError if the manager is one of HALO (Rust), and does not
+    know the command. Nothing is sent twice to a manager that understood it."""
     answer = request(socket_path, method, PREFIX + path, body, deadline_s=deadline_s)
     if answer.status not in NOT_THERE or isinstance(answer.content, dict):
-        return answer  # our half answers in JSON, also where a host or group does not exist
+        return answer  # our half answers in JSON, even if a host or group does not exist
     name = body.get("command") or path.split("/")[1]
     if not _halo_knows(path, name):
         raise CliError(

@@ -1,4 +1,4 @@
-"""What every command is told before its own options: config, socket, verbosity."""
+"""The options that all commands share: config, socket, verbosity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _META = "halo.cli."
 
 @dataclass
 class Context:
-    """The settings shared by all commands; reach it with `click.pass_obj`."""
+    """The settings that all commands share. Get it with `click.pass_obj`."""
 
     config: str = DEFAULT_CONFIG
     socket: str = DEFAULT_SOCKET
@@ -22,16 +22,16 @@ class Context:
 
 
 def context_of(ctx: click.Context) -> Context:
-    """The settings as far as they are parsed, also during shell completion."""
+    """The settings that were parsed so far, even during shell completion."""
     given = {name: ctx.meta[_META + name] for name in _NAMES if _META + name in ctx.meta}
     return Context(**given)
 
 
 def add_shared_options(command: click.Command, *, read_environment: bool = False) -> None:
-    """Let `command`, and what is below it, take the shared options too.
+    """Let `command`, and the commands below it, take the shared options, too.
 
-    They may stand before the command or after it; the last one counts. An option that the
-    command defines itself stays its own.
+    The options may come before the command or after it. The last one counts. An option that the
+    command defines itself is not replaced.
     """
     taken = {name for parameter in command.params for name in parameter.opts}
     for option in _shared_options(read_environment):
@@ -52,7 +52,7 @@ def _shared_options(read_environment: bool) -> list[click.Option]:
             ["--config"],
             metavar="FILE",
             envvar=environment("HALO_CONFIG"),
-            type=click.Path(readable=False),  # else an unreadable one is a usage error
+            type=click.Path(readable=False),  # else an unreadable file would be a usage error
             expose_value=False,
             callback=_store,
             help=f"The cluster's config file (HALO_CONFIG; default {DEFAULT_CONFIG}).",

@@ -1,4 +1,4 @@
-"""Where the `halo` command looks, when it is told nothing."""
+"""The default paths of the `halo` command."""
 
 DEFAULT_CONFIG = "/etc/halo/halo.conf"
 DEFAULT_SOCKET = "/var/run/halo.socket"

@@ -1,8 +1,8 @@
-"""Where the `halo` command begins.
+"""The entry point of the `halo` command.
 
-A `halo status` is what operators and scripts ask most, and may take 80 ms as a whole process. In
-its commonest forms it needs no command-line parser, whose import takes longer than all the rest;
-everything else does.
+Operators and scripts run `halo status` most often. It may take 80 ms as a whole process. The import
+of the command-line parser takes longer than all the rest. So the most common forms of `halo status`
+do without it. All other commands use it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _WITHOUT_PARSER: dict[tuple[str, ...], dict[str, bool]] = {
     ("status", "-x"): {"exclude_normal": True},
     ("status", "--json"): {"as_json": True},
 }
-"""Whole command lines, with what they ask of `status_text`."""
+"""Whole command lines, with their settings for `status_text`."""
 
 
 def main() -> None:
     """Entry point of the `halo` command."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a terminal that lacks a character must not stop the output
+        if reconfigure is not None:  # a character that the terminal lacks must not stop the output
             reconfigure(errors="backslashreplace")
     try:
         settings = _WITHOUT_PARSER.get(tuple(sys.argv[1:]))
@@ -38,8 +38,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC) or sys.stdout is None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is to be flushed
-        if error.errno != errno.EPIPE:  # else whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing must be flushed
+        if error.errno != errno.EPIPE:  # else the reader has ended on purpose
             tell_error(f"The output could not be written: {error.strerror}.")
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:  # in the middle of an import, or of a plain status
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _status(settings: dict[str, bool]) -> int:
-    """As `halo status` with those settings; the exit status."""
+    """Run `halo status` with these settings. Returns the exit status."""
     from halo.cli.show.shown import status_text
 
     try:
@@ -56,6 +56,6 @@ def _status(settings: dict[str, bool]) -> int:
     except CliError as error:
         error.show()
         return error.exit_code
-    if shown:  # with -x there may be nothing to say
+    if shown:  # with -x there may be nothing to show
         print(shown, flush=True)
     return 0

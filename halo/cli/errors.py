@@ -1,27 +1,27 @@
-"""How `halo` ends: its exit statuses, and the exceptions that carry them."""
+"""The exit statuses of `halo`, and the exceptions that carry them."""
 
 from __future__ import annotations
 
 import sys
 
 EXIT_REFUSED = 1
-"""The manager refused, or tried and failed; its sentence is on stderr."""
+"""The manager refused, or tried and failed. Its sentence is on stderr."""
 EXIT_CONFIG = 64
-"""The config is wrong: every mistake is on stderr. (2, a usage error, is click's own.)"""
+"""The config is wrong. All mistakes are on stderr. (Status 2, a usage error, comes from click.)"""
 EXIT_UNREACHABLE = 69
 """No answer from the manager (EX_UNAVAILABLE of sysexits.h)."""
 EXIT_NOT_REACHED = 75
-"""The command was accepted, and what --wait waits for did not come in time (EX_TEMPFAIL)."""
+"""The command was accepted, but the state of --wait was not reached in time (EX_TEMPFAIL)."""
 
 
 def tell_error(text: str) -> None:
-    """One line on stderr, where there is one that takes it: the exit status tells the rest."""
-    if sys.stderr is None:  # closed by whoever began the command
+    """Print one line on stderr, if it can be written. Otherwise only the exit status tells."""
+    if sys.stderr is None:  # closed by the caller of the command
         return
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        sys.stderr = None  # else Python tries again when it ends
+        sys.stderr = None  # else Python tries again at its end
 
 
 class CliError(Exception):
@@ -39,13 +39,13 @@ class CliError(Exception):
 
 
 class AdministratorMustMend(CliError):
-    """The config, or something like it, must be mended first."""
+    """The config, or something similar, must be corrected first."""
 
     exit_code = EXIT_CONFIG
 
 
 class ManagerUnreachable(CliError):
-    """No answer from the manager. `absent`: nothing listens; else the fault may be on our side."""
+    """No answer from the manager. `absent`: nothing listens. Otherwise the fault may be ours."""
 
     exit_code = EXIT_UNREACHABLE
 

@@ -1,4 +1,4 @@
-"""The `halo` command: its options and the table of commands, each loaded only when it is used."""
+"""The `halo` command: its options and its table of commands, each loaded only when it is used."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ COMMANDS: dict[str, _Entry] = {
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name, and imports one when it is asked for."""
+    """Knows its commands by name, and imports a command when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -100,7 +100,7 @@ class LazyGroup(click.Group):
 
 
 def _for_the_operator(error: Exception) -> CliError | None:
-    """HALO's own errors as a message and an exit status; None for any other."""
+    """One of HALO's own errors as a message and an exit status; None for any other error."""
     from halo.core.errors import AdministratorError, HaloError
 
     if isinstance(error, CliError):

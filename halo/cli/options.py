@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, with their shell completion."""
+"""Arguments and options of several commands, with their shell completion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPLETION_DEADLINE_S = 0.5
 
 
 def expand_hosts(texts: tuple[str, ...]) -> list[str]:
-    """The host names that nodesets stand for, each once; raises BadParameter."""
+    """The host names that nodesets stand for, each once. Raises BadParameter."""
     if not all(text.strip() for text in texts):
         raise click.BadParameter("the name of a host is empty")
     if not any(set(text) & set(",[] ") for text in texts):
@@ -32,7 +32,7 @@ def expand_hosts(texts: tuple[str, ...]) -> list[str]:
 
 
 def _names(ctx: click.Context, kind: str) -> list[str]:
-    """All host or group names: asked of the manager, else read from the config."""
+    """All host or group names, from the manager, or else from the config."""
     from halo.cli.client import get_status
     from halo.cli.errors import CliError
     from halo.cli.show import view
@@ -54,7 +54,7 @@ def _names(ctx: click.Context, kind: str) -> list[str]:
 
 
 def complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The names of hosts, after what of a comma list stands already."""
+    """The names of hosts, after the part of a comma list that is there already."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + name for name in _names(ctx, "hosts") if name.startswith(last)]
 
@@ -130,7 +130,7 @@ def reason_option(command: Decorated) -> Decorated:
 
 
 def force_option(description: str) -> Callable[[Decorated], Decorated]:
-    """`--force`: what it overrides is the command's own."""
+    """`--force`. Each command defines what it overrides."""
     return click.option("--force", is_flag=True, help=description)
 
 

@@ -1,4 +1,4 @@
-"""Sending commands to the manager, and telling the operator what came of each."""
+"""Sends commands to the manager, and tells the operator the result of each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from halo.cli.errors import EXIT_REFUSED, CliError
 
 
 class Command(NamedTuple):
-    """One request: about what, how to speak of it ("fence 'oss01'"), and what to ask; its path is
-    below the prefix of our half of the API."""
+    """One request: its target, its words for messages ("fence 'oss01'"), and its content. The path
+    is below the prefix of our half of the API."""
 
     target: str
     words: str
@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What came of several requests: the worst exit status, and the targets that succeeded."""
+    """The result of several requests: the worst exit status, and the targets that succeeded."""
 
     exit_code: int
     done: list[str]
@@ -34,10 +34,10 @@ class Sent(NamedTuple):
 def send_all(
     context: Context, commands: Sequence[Command], *, deadline_s: float = COMMAND_DEADLINE_S
 ) -> Sent:
-    """Send the commands one after the other, each with a line that says what came of it.
+    """Send the commands one after the other, and print one line with the result of each.
 
-    One after the other, so that an operator can interrupt, and so that the manager weighs each
-    against what the ones before it changed. Without a manager the rest is not tried.
+    They are sent one after the other so that an operator can interrupt, and so that the manager
+    checks each against the changes of those before. Without a manager, the rest is not tried.
     """
     worst = 0
     done: list[str] = []
@@ -60,7 +60,7 @@ def send_all(
 
 
 def report(answer: Answer, words: str, default: str, *, name_it: bool = False) -> int:
-    """Print what the manager answered; gives the exit status."""
+    """Print the manager's answer. Returns the exit status."""
     if answer.succeeded:
         prefix = f"{words}: " if name_it else ""
         click.echo(prefix + (answer.sentence or default))
@@ -71,6 +71,6 @@ def report(answer: Answer, words: str, default: str, *, name_it: bool = False) -
 
 
 def body_of(command: str | None = None, **values: Any) -> dict[str, Any]:
-    """A request's body: keys with no value are left out, for managers that know fewer of them."""
+    """A request's body. Keys without a value are left out, for managers that know fewer keys."""
     body = {"command": command, **values}
     return {key: value for key, value in body.items() if value not in (None, False, "")}

@@ -1,4 +1,4 @@
-"""`--wait`: ask for the status until what was commanded is so, or say what is missing."""
+"""`--wait`: asks for the status until the requested state is reached, or says what is missing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from halo.cli.show import view
 from halo.cli.show.view import Item
 
 Missing: TypeAlias = Callable[[Item], list[str]]
-"""From a status to sentences about what is not yet so; empty when all is."""
+"""From a status to sentences about what is missing. There are none when the state is reached."""
 
 
 class GivenUp(str):
-    """A sentence about what will not be so: the manager has given it up."""
+    """A sentence about something that will not happen, because the manager gave it up."""
 
     __slots__ = ()
 
@@ -28,11 +28,11 @@ POLL_INTERVAL_S = 0.3
 
 
 def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
-    """Wait at most `wait_s` seconds; gives the exit status, and says how long it took, or on stderr
+    """Wait at most `wait_s` seconds. Returns the exit status. Prints how long it took, or on stderr
     what is missing.
 
-    A manager that does not answer meanwhile may be restarting: that is waited out too. Where all
-    that is missing was given up, there is nothing to wait for.
+    A manager that does not answer may be restarting, so the wait continues. If the manager has
+    given up everything that is missing, the wait ends.
     """
     if wait_s is None:
         return 0
@@ -61,7 +61,7 @@ def _failed(headline: str, sentences: Sequence[str], code: int) -> int:
 
 
 def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
-    """Until the groups run, on the host `on` where one is named."""
+    """Until the groups run. If `on` is given, until they run on that host."""
 
     def missing(status: Item) -> Iterator[str]:
         for name in names:
@@ -72,7 +72,7 @@ def groups_running(names: Sequence[str], on: str | None = None) -> Missing:
             state = view.state_of(group)
             if not state.runs or (on is not None and state.host != on):
                 yield (_given_up(status, name) if on else None) or _described(name, state)
-            elif group.get("under_way"):  # such as a stop from before the start was said
+            elif group.get("under_way"):  # such as a stop from before the start command
                 yield f"{name}: {view.text(group, 'under_way')} is still running"
 
     return lambda status: list(missing(status))
@@ -94,13 +94,13 @@ def groups_stopped(names: Sequence[str]) -> Missing:
 
 
 def groups_settled(names: Sequence[str]) -> Missing:
-    """Until the groups run, or are stopped where that is wanted."""
+    """Until the groups run, or are stopped if they should be."""
 
     def missing(status: Item) -> Iterator[str]:
         for name in names:
             group = view.find_group(status, name)
             if group is None:
-                continue  # it is in the config no more: there was nothing but to be named
+                continue  # it is not in the config any more, so there is nothing to wait for
             state = view.state_of(group)
             if state.runs if view.is_wanted(group) else state.status == view.STOPPED:
                 continue
@@ -110,7 +110,7 @@ def groups_settled(names: Sequence[str]) -> Missing:
 
 
 def home_groups_back(hosts: Sequence[str]) -> Missing:
-    """Until all managed, wanted groups whose home is among `hosts` run there."""
+    """Until all managed, wanted groups whose home host is in `hosts` run there."""
 
     def missing(status: Item) -> Iterator[str]:
         for group in view.groups(status):
@@ -155,22 +155,22 @@ def hosts_empty(hosts: Sequence[str]) -> Missing:
             state = view.state_of(group)
             if state.runs and state.host in hosts:
                 yield _described(view.text(group, "id"), state)
-            elif not state.runs:  # else it is proven that nothing of it runs anywhere else
+            elif not state.runs:  # else it is proven that the group runs nowhere else
                 yield from _may_run(group, hosts)
 
     return lambda status: list(missing(status))
 
 
 def _may_run(group: Item, hosts: Sequence[str]) -> Iterator[str]:
-    """On which of the hosts a group is not known to be stopped; none where nobody says."""
+    """The hosts on which a group is not known to be stopped. None if the manager does not say."""
     for host, words in view.candidates(group).items():
         if host in hosts and not words.startswith(view.STOPPED):
             yield f"{view.text(group, 'id')} may still run on {host}"
 
 
 def _given_up(status: Item, name: str) -> GivenUp | None:
-    """Why a group's last planned move was given up, if it was. Its move stands in the events before
-    the command is answered, so that an earlier failure is not taken for one of this command."""
+    """Why a group's last planned move was given up, if it was. The move is among the events before
+    the command is answered. So an earlier failure does not count for this command."""
     for event in reversed(view.events(status)):
         if event.get("obj_id") == name and event.get("event") in ("move", "moved", "move-failed"):
             if event.get("event") != "move-failed":

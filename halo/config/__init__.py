@@ -1,7 +1,7 @@
 """From the administrator's YAML to a validated :class:`halo.core.model.Cluster`.
 
-The names below are imported on first use: the command line folds host names at every call, and
-needs the YAML library only where it reads a config.
+The names below are imported on first use. The command line folds host names in every call, but it
+needs the YAML library only when it reads a config.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is allowed in a config and may still surprise: warnings for the log and `halo validate`."""
+"""Warnings about a valid config that may still surprise, for the log and `halo validate`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from halo.core.model import Cluster, FenceDevice, Host, HostId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
 _NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
-# With one of these the controller is verified, or the operator wrote down that it need not be.
+# With one of these, the controller is verified, or the operator has decided against it.
 _TLS_KEYS = frozenset(
     ("tls_ca", "ca", "ca_cert", "ssl_ca", "tls_fingerprint", "ssl_secure", "ssl_insecure")
 )
 
 
 def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
-    """What an operator should know of a valid config, one sentence each.
+    """What an operator should know about a valid config, one sentence each.
 
-    `path` is the file that the cluster was loaded from. Looks at file modes: not for the event
-    loop.
+    `path` is the file from which the cluster was loaded. This checks file modes, so do not call it
+    in the event loop.
     """
     return [
         *_readable_secrets(cluster, Path(path)),
@@ -35,7 +35,7 @@ def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
 
 
 def is_secret(name: str) -> bool:
-    """True where a fence parameter of this name holds a secret, and not the name of a file."""
+    """True if a fence parameter of this name holds a secret, and not the name of a file."""
     normal = name.replace("-", "_")
     return bool(_SECRET.search(normal)) and not _NAMES_A_FILE.search(normal)
 
@@ -121,7 +121,7 @@ def _without_failover(cluster: Cluster) -> Iterator[str]:
 
 
 def _shared_by_place(cluster: Cluster) -> Iterator[str]:
-    """Each by itself: an exclusive service started twice would destroy its data."""
+    """One warning for each resource: an exclusive service that runs twice destroys its data."""
     for resource, groups in cluster.groups_of_shared.items():
         if not groups[0].by_id[resource].shared_by_place:
             continue

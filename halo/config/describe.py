@@ -18,7 +18,7 @@ from halo.core.model import (
 )
 
 _MAX_INDENT = 40  # a chain of thousands of resources must not print megabytes of blanks
-# Parameters that say which device and plug it is. No other value is shown: it may be a secret.
+# Parameters that identify the device and the plug. No other value is shown: it may be a secret.
 _SHOWN = ("ip", "ipaddr", "ipport", "port", "plug", "systems_uri", "systems-uri")
 _SHOWN_OF_TEST_AGENT = ("target", "test_id")
 

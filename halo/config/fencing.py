@@ -36,21 +36,21 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _RESERVED = frozenset(("action", "option", "o"))
 _AGENT_EXPECTED = "null, powerman, redfish, ipmi, fence_test, a fence_* program or an absolute path"
 
-# Each with the old and short names of the fence-agent API.
+# Each with its old and short names in the fence-agent API.
 _ADDRESS = ("ip", "ipaddr", "a")
 _PLUG = ("port", "plug", "n")
 _IP_PORT = ("ipport", "u")
 _USERNAME = ("username", "login", "l")
 _PASSWORD = ("password", "passwd", "p")
 _REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    # A client certificate may stand for both.
+    # A client certificate may replace both.
     "redfish": ((*_USERNAME, "tls_cert"), (*_PASSWORD, "tls_cert")),
     "ipmi": (_USERNAME, _PASSWORD),
     "fence_test": (("target",), ("test_id",)),
 }
-# Agents that speak to the host's own management controller: one address, one host.
+# Agents that talk to the host's own management controller: one address, one host.
 _CONTROLLERS = re.compile(r"redfish|ipmi|fence_(?:redfish|ipmilan|idrac|imm|ilo\d.*)")
-# Parameters that say how to talk to a device, and not which device and plug.
+# Parameters that say how to talk to a device. They do not identify the device or the plug.
 _MANNER = re.compile(
     r"username|login|pass.*|.*script|.*timeout|.*wait|.*delay|.*retr.*|.*attempts|verbose.*|debug.*"
     r"|quiet|ssl.*|tls.*|notls|.*cert.*|.*ca_?(?:file|path)?|.*key.*|lanplus|cipher|method|auth"
@@ -60,7 +60,7 @@ _MANNER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PlacedDevice:
-    """A fence device with the place where the config names it."""
+    """A fence device, with its place in the config."""
 
     device: FenceDevice
     node: Node
@@ -68,18 +68,18 @@ class PlacedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Fencing:
-    """What a host entry says of its fencing. `levels` holds what could be read."""
+    """The fencing of one host entry. `levels` holds the levels that could be read."""
 
     levels: tuple[tuple[PlacedDevice, ...], ...] = ()
 
     @property
     def devices(self) -> tuple[tuple[FenceDevice, ...], ...]:
-        """The levels as the model wants them."""
+        """The levels in the form of the model."""
         return tuple(tuple(placed.device for placed in level) for level in self.levels)
 
 
 class FencingReader:
-    """Reads the fencing of all hosts of one config, and knows the devices read before."""
+    """Reads the fencing of all hosts of one config, and remembers the devices read so far."""
 
     def __init__(self, mistakes: MistakeList) -> None:
         self._mistakes = mistakes
@@ -87,7 +87,7 @@ class FencingReader:
         self._owners: dict[DeviceKey, tuple[str, int]] = {}
 
     def read(self, host: Section, hostname: str | None) -> Fencing:
-        """The fencing of one host entry; `hostname` gives the devices their default address."""
+        """The fencing of one host entry. `hostname` is the default address of the devices."""
         if host.has("fence_levels") and host.get("fence_levels") is not None:
             for key in DEVICE_KEYS:
                 if host.get(key) is not None:
@@ -97,7 +97,7 @@ class FencingReader:
                     )
             return Fencing(self._levels(host, hostname))
         if host.get("fence_agent") is None:
-            # A null written out may switch fencing off and keep the parameters for later.
+            # An explicit null may switch fencing off, and keep the parameters for later.
             if host.get("fence_parameters") is not None and not host.has("fence_agent"):
                 self._mistakes.add(
                     host.key_node("fence_parameters"),
@@ -108,8 +108,8 @@ class FencingReader:
         return Fencing(((device,),)) if device else Fencing()
 
     def claim(self, host_id: str, fencing: Fencing) -> None:
-        """Note the devices of a host, and a mistake where another host has one of them, or a step
-        has one of them twice: the outlet that was meant would stay on."""
+        """Note the devices of a host. It is a mistake if another host has the same device, or if a
+        level has a device twice: then the intended outlet would stay on."""
         for level in fencing.levels:
             in_step: dict[DeviceKey, int] = {}
             for placed in level:
@@ -211,7 +211,7 @@ class FencingReader:
 
     def _parameter(self, name: str, entry: Entry) -> str | None:
         if is_null(entry.value):
-            # Without its name: `{admin, secret}` makes keys of what was meant as values.
+            # Without its name: in `{admin, secret}`, intended values have become keys.
             problem = 'a parameter without a value; write NAME: VALUE ("" for an empty value)'
         elif not _NAME.fullmatch(name) or name in _RESERVED:
             reason = "HALO sets it itself" if name in _RESERVED else "not usable as a name"
@@ -229,10 +229,10 @@ class FencingReader:
 
 
 def with_default_address(agent: str, parameters: Mapping[str, str], hostname: str) -> Parameters:
-    """The parameters of a bundled agent, with the device's address where they name none.
+    """The parameters of a bundled agent. If they name no address, the default one is added.
 
-    `redfish` and `ipmi` reach the host's own controller under the hostname, `powerman` the daemon
-    on localhost with the hostname as plug.
+    For `redfish` and `ipmi`, this is the hostname, which reaches the host's own controller. For
+    `powerman`, it is the daemon on localhost, with the hostname as plug.
     """
     completed = dict(parameters)
     if agent in ("redfish", "ipmi") and not _first(parameters, _ADDRESS):
@@ -264,7 +264,7 @@ def _why_no_program(agent: str) -> str:
     if agent in BUNDLED_AGENTS:
         return f'fence_agent: the bundled agent "{agent}" is missing; install HALO again'
     if agent.startswith("fence_") and "/" not in agent:
-        # Half of every name is the same "fence_", so that only a very like one is meant.
+        # Half of every name is the same "fence_". So propose only a very similar name.
         meant = nearest(agent, installed_fence_agents(), likeness=0.8)
         return (
             f'fence_agent: no program "{agent}" on PATH, in /usr/sbin, /sbin or /usr/local/sbin'
@@ -280,7 +280,7 @@ def _first(parameters: Mapping[str, str], names: tuple[str, ...]) -> str:
 
 
 def _device_key(device: FenceDevice) -> DeviceKey:
-    """Equal for two devices exactly when they switch the same outlet."""
+    """A key that is equal for two devices exactly if they switch the same outlet."""
     parameters = {name.replace("-", "_"): value for name, value in device.parameters.items()}
     address = normal_address(_first(parameters, _ADDRESS))
     ip_port = _first(parameters, _IP_PORT)

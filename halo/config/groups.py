@@ -24,7 +24,7 @@ GROUP_KEYS = ("root", "home_host", "failover_hosts", "on_start_failure", "second
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """One entry as read; `home_host` is empty where it could not be read."""
+    """One entry as read. `home_host` is empty if it could not be read."""
 
     root: ResourceId
     root_node: Node
@@ -76,7 +76,7 @@ class Groups:
         )
 
     def finish(self) -> dict[GroupId, ResourceGroup]:
-        """All groups with their trees, once everything was read."""
+        """All groups with their trees. Call it when everything was read."""
         members = {root: self._resources.below(root) for root in self._entries}
         self._check_membership(members)
         if self._resources.in_circle:
@@ -146,12 +146,12 @@ class Groups:
                 else:
                     found[host] = None
         if node is not None and not isinstance(node, SequenceNode):
-            section.items("failover_hosts")  # notes that it is not a list
+            section.items("failover_hosts")  # notes the mistake that it is not a list
         return tuple(found)
 
     def _check_membership(self, members: dict[GroupId, set[ResourceId]]) -> None:
-        """Every resource is in one group, or is shared. HALO's own configs have no key for that:
-        there, what stands below two roots is shared."""
+        """Check that every resource is in one group, or is shared. Configs of HALO (Rust) have no
+        key `shared`: there, a resource below two roots is shared."""
         groups_of: dict[ResourceId, list[GroupId]] = {}
         for root, resources in members.items():
             for resource in resources:

@@ -1,4 +1,4 @@
-"""The section `hosts`, and the names under which the rest of a config may refer to a host."""
+"""The section `hosts`, and the names by which the rest of a config may refer to a host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Hosts:
 
     def read(self, node: Node, default_port: int) -> None:
         """Read one entry. A host with a mistake stays known, so that references to it are not
-        reported as well."""
+        reported, too."""
         section = Section(node, "host", HOST_KEYS, self._mistakes)
         hostname = section.require("hostname", "a name or address with an optional :port")
         written = str(hostname.value) if isinstance(hostname, ScalarNode) else ""
@@ -49,7 +49,7 @@ class Hosts:
         return None if text is None else self._resolve(text, node, what)
 
     def find_several(self, node: Node, what: str) -> list[HostId]:
-        """The hosts that one item of a list names, which may be a nodeset."""
+        """The hosts that one item of a list names. The item may be a nodeset."""
         text = text_of(node, what, self._mistakes, expected="the name of a host")
         if text is None:
             return []
@@ -73,7 +73,7 @@ class Hosts:
     def _resolve(self, text: str, node: Node, what: str) -> HostId | None:
         if text in self.by_id:
             return text
-        # `[::1]` names the address ::1; with a port only the very spelling of the host counts.
+        # `[::1]` names the address ::1. With a port, only the exact spelling of the host counts.
         bare, port = split_port(text)
         candidates = self._by_name.get(text) or ({} if port else self._by_name.get(bare, {}))
         if len(candidates) == 1:
@@ -89,8 +89,8 @@ class Hosts:
         return None
 
     def _id(self, fencing: Fencing, written: str, host_address: str, node: Node) -> HostId:
-        """The hostname without its port; for the test fence agent its target, since test hosts
-        share one address."""
+        """The hostname without its port. For the test fence agent it is the agent's target, because
+        test hosts share one address."""
         for level in fencing.devices:
             for device in level:
                 if device.agent == "fence_test":

@@ -24,7 +24,7 @@ from halo.core.peers.bounds import NAME_LIMIT
 
 TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups")
 IGNORED_PREFIX = "x-"
-"""Top-level keys that begin so are skipped: a place for YAML anchors."""
+"""Top-level keys with this prefix are skipped: a place for YAML anchors."""
 
 MAX_BYTES = 64 << 20
 DEFAULT_NAME = "halo"
@@ -39,9 +39,9 @@ def load(
 ) -> Cluster:
     """Read and check a config file.
 
-    `monitor_interval_s` overrides the file's setting; `default_port` is the agents' port where a
-    hostname names none. Looks for the fence programs it names on this machine, and changes
-    nothing. Reads files: not for the event loop. Raises ConfigError with every mistake found.
+    `monitor_interval_s` overrides the setting in the file. `default_port` is the agents' port if a
+    hostname names none. This looks for the fence programs on this machine, and changes nothing. It
+    reads files, so do not call it in the event loop. Raises ConfigError with all mistakes.
     """
     try:
         with open(path, "rb") as file:
@@ -77,7 +77,7 @@ def load_text(
     fence_on_connection_close: bool = False,
     default_port: int = 8000,
 ) -> Cluster:
-    """The same as :func:`load` for a config at hand; `source` names it in messages."""
+    """Like :func:`load`, but for the text of a config. `source` is its name in messages."""
     with garbage_collection_paused():
         return _read(
             text,

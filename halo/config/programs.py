@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 BUNDLED_AGENTS = ("powerman", "redfish", "ipmi", "fence_test")
-"""The fence agents that come with HALO, by the names a config uses."""
+"""The fence agents that come with HALO, by their names in a config."""
 
 SBIN_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
-"""Searched after PATH, which for a service or a plain user often lacks them."""
+"""Folders to search after PATH, which often lacks them for a service or an ordinary user."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -18,8 +18,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def bundled_folder(name: str) -> Path:
     """The folder of files that comes with HALO: `fence_agents` or `ocf_agents`.
 
-    In a checkout it is the top-level folder itself, in an installed copy the one packed into the
-    package. Raises FileNotFoundError where this copy of HALO lacks it.
+    In a checkout, it is the top-level folder itself. In an installed copy, it is the folder in the
+    package. Raises FileNotFoundError if this copy of HALO lacks it.
     """
     for folder in (_PACKAGE.parent / name, _PACKAGE / "share" / name):
         if folder.is_dir() and (folder.parent / "halo.capnp").is_file():
@@ -30,10 +30,10 @@ def bundled_folder(name: str) -> Path:
 
 
 def find_fence_program(agent: str) -> Path | None:
-    """The executable that a config's `fence_agent` names, or None where there is none.
+    """The executable that a config's `fence_agent` names, or None if there is none.
 
-    `powerman`, `redfish` and `ipmi` are the bundled agents; `fence_*` is looked up on PATH, in the
-    system's sbin folders, then among the bundled agents; an absolute path is taken as it is.
+    `powerman`, `redfish` and `ipmi` are the bundled agents. `fence_*` is searched on PATH, then in
+    the system's sbin folders, then among the bundled agents. An absolute path is taken as it is.
     """
     if agent.startswith("/"):
         path = Path(agent)

@@ -17,9 +17,9 @@ RESOURCE_KEYS = ("name", "kind", "parameters", "dependents", "shared", *DURATION
 
 @dataclass(slots=True)
 class ResourceEntry:
-    """One resource as the config has it; `dependents` holds known resources only.
+    """One resource of the config. `dependents` holds only known resources.
 
-    `shared` is None where the key is missing; `shared_by_place` is found out once all groups are
+    `shared` is None if the key is missing. `shared_by_place` is determined when all groups were
     read."""
 
     id: ResourceId
@@ -34,7 +34,7 @@ class ResourceEntry:
     shared_by_place: bool = False
 
     def finished(self) -> Resource:
-        """The resource as the model wants it."""
+        """The resource in the form of the model."""
         return Resource(
             id=self.id,
             kind=self.kind,
@@ -51,7 +51,7 @@ class ResourceEntry:
 
 
 class Resources:
-    """All resources of a config and the edges between them."""
+    """All resources of a config, and the edges between them."""
 
     def __init__(self, mistakes: MistakeList) -> None:
         self.by_id: dict[ResourceId, ResourceEntry] = {}
@@ -59,8 +59,8 @@ class Resources:
         self._mistakes = mistakes
 
     def read(self, node: Node) -> None:
-        """Read one entry. One with a mistake stays known, so that references to it are not
-        reported as well."""
+        """Read one entry. A resource with a mistake stays known, so that references to it are not
+        reported, too."""
         section = Section(node, "resource", RESOURCE_KEYS, self._mistakes)
         name_node = section.require("name", "a name")
         kind_node = section.require("kind", "PROVIDER/SCRIPT")
@@ -74,7 +74,7 @@ class Resources:
             dependent_nodes=list(self._dependents(section)),
         )
         if not entry.id:
-            # Known under what was written all the same: references to it are right.
+            # It stays known by its written name, because references to it are right.
             if not isinstance(name_node, ScalarNode):
                 return
             entry.id = str(name_node.value)
@@ -88,7 +88,7 @@ class Resources:
         self.by_id[entry.id] = entry
 
     def connect(self) -> None:
-        """Resolve the dependents of all resources, once all were read, and look for circles."""
+        """Resolve the dependents of all resources, and look for circles. Call it at the end."""
         for entry in self.by_id.values():
             seen: set[ResourceId] = set()
             for dependent, node in entry.dependent_nodes:
@@ -107,9 +107,9 @@ class Resources:
         self._find_circles()
 
     def start_order(self, root: ResourceId, members: set[ResourceId]) -> list[ResourceId]:
-        """The root and all below it, every parent before its dependents, siblings as written.
+        """The root and everything below it: parents before dependents, siblings as written.
 
-        The caller makes sure that there is no circle among them.
+        The caller makes sure that there is no circle.
         """
         waiting = {m: sum(p in members for p in self.by_id[m].parents) for m in members}
         ready = [root]
@@ -135,8 +135,8 @@ class Resources:
         return members
 
     def _find_circles(self) -> None:
-        """Note each circle once, at the dependent that closes it. Depth first, without recursion:
-        a chain of resources may be longer than the interpreter's stack."""
+        """Note each circle once, at the dependent that closes it. The search is depth first, but
+        without recursion, because a chain of resources may be longer than Python's stack."""
         finished: set[ResourceId] = set()
         for start in self.by_id:
             if start in finished:
@@ -185,7 +185,7 @@ class Resources:
         return parameters
 
     def _check_size(self, section: Section, parameters: dict[str, str]) -> None:
-        """An agent refuses more."""
+        """Note parameters that are too many or too long: an agent would refuse them."""
         count, node = len(parameters), section.get("parameters")
         if count > PARAMETER_LIMIT:
             self._mistakes.add(

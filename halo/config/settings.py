@@ -11,7 +11,7 @@ from halo.config.yaml.nodes import Node
 from halo.core.hosts.losing_sight import HEARTBEATS_PER_BUDGET
 from halo.core.model import Settings
 
-_NOT_IN_FILE = "fence_on_connection_close"  # a switch of test environments, on the command line
+_NOT_IN_FILE = "fence_on_connection_close"  # only on the command line, for test environments
 
 SETTING_FIELDS = {
     field.name.removesuffix("_s"): field.name
@@ -30,7 +30,7 @@ def read_settings(
     monitor_interval_s: float | None,
     fence_on_connection_close: bool,
 ) -> Settings:
-    """The settings of a config. `monitor_interval_s`, where given, overrides the file's."""
+    """The settings of a config. `monitor_interval_s`, if given, overrides the one in the file."""
     given: dict[str, Any] = {}
     section = None
     if node is not None:
@@ -42,7 +42,7 @@ def read_settings(
     if monitor_interval_s is not None:
         given["monitor_interval_s"] = monitor_interval_s
     if "heartbeat_interval_s" not in given and "loss_budget_s" in given:
-        # One lost heartbeat must not be a verdict, whatever the budget.
+        # One lost heartbeat must not lead to a verdict, whatever the budget.
         given["heartbeat_interval_s"] = min(
             Settings.heartbeat_interval_s, given["loss_budget_s"] / HEARTBEATS_PER_BUDGET
         )

@@ -13,7 +13,7 @@ from halo.config.yaml.nodes import Node
 from halo.core.peers.bounds import NAME_LIMIT
 
 MAX_DURATION_S = 31 * 86400.0
-"""No duration of a config may be longer."""
+"""The longest duration in a config."""
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|min|h)?", re.ASCII)
 _UNIT_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
@@ -31,7 +31,8 @@ Choice = TypeVar("Choice", bound=StrEnum)
 def parse_duration(text: str) -> float:
     """Seconds from `3`, `0.5`, `500ms`, `3s`, `5min` or `1h`.
 
-    Raises ValueError with a sentence for anything else, for zero, and beyond MAX_DURATION_S.
+    Raises ValueError with a sentence for any other text, for zero, and for more than
+    MAX_DURATION_S.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -103,7 +104,7 @@ def choice(node: Node, what: str, options: type[Choice], mistakes: MistakeList) 
 
 
 def kind(node: Node, mistakes: MistakeList) -> str | None:
-    """A resource's script under OCF_ROOT/resource.d: two plain path components."""
+    """A resource's script under OCF_ROOT/resource.d, as two plain path components."""
     expected = "PROVIDER/SCRIPT of letters, digits, dots, dashes and underscores (heartbeat/ZFS)"
     text = text_of(node, "kind", mistakes, expected=expected)
     if text is None:
@@ -178,7 +179,7 @@ def address(node: Node, default_port: int, mistakes: MistakeList) -> tuple[str, 
 
 
 def split_port(text: str) -> tuple[str, str | None]:
-    """Host and port as written; an IPv6 address loses its brackets."""
+    """Host and port as written. The brackets of an IPv6 address are removed."""
     if text.startswith("["):
         inner, closed, rest = text[1:].partition("]")
         if closed and ":" in inner:
@@ -194,7 +195,7 @@ def split_port(text: str) -> tuple[str, str | None]:
 
 
 def normal_address(host: str) -> str:
-    """The one spelling under which equal addresses compare equal."""
+    """A normal spelling, so that equal addresses compare equal."""
     try:
         return ipaddress.ip_address(host).compressed
     except ValueError:
@@ -205,7 +206,7 @@ def _is_host(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        # What looks like an IPv4 address must be one: a resolver would not find it as a name.
+        # A text like an IPv4 address must be one, since a resolver would not find it as a name.
         last = host.rstrip(".").rpartition(".")[2]
         looks_numeric = "." in host and last.isdigit()
         return not looks_numeric and len(host) <= 253 and _HOSTNAME.fullmatch(host) is not None

@@ -1,1 +1,1 @@
-"""The commands of `halo`, one module a subject."""
+"""The commands of `halo`, one module for each subject."""

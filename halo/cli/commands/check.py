@@ -23,7 +23,7 @@ PROBLEMS_SHOWN = 8
 
 
 class Level(IntEnum):
-    """What a monitoring system is told."""
+    """The result for a monitoring system."""
 
     OK = 0
     WARNING = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 _VARIABLE = "_HALO_COMPLETE"
-"""The variable that click's scripts set, from the program's name."""
+"""The variable that click's scripts set. Its name comes from the program's name."""
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """`halo discover`: from running hosts to a config, over ssh.
 
-What a host has is read from `zpool list`, `zpool import` (what it could take over) and
-`mount -t lustre`. A pool belongs to the host that has it imported; those that could import it are
-its failover hosts.
+The state of a host is read from `zpool list`, `zpool import` (the pools that it could take over)
+and `mount -t lustre`. A pool belongs to the host that has imported it. Hosts that could import it
+are its failover hosts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from halo.cli.options import hosts_argument
 Parsed = TypeVar("Parsed")
 
 CONNECT_TIMEOUT_S = 10
-COMMAND_TIMEOUT_S = 120.0  # `zpool import` looks at every disk
+COMMAND_TIMEOUT_S = 120.0  # `zpool import` reads every disk
 _AT_ONCE = 32
 _SSH_FAILED = 255
 _NOT_FOUND = 127
@@ -39,7 +39,7 @@ _START_ORDER = {"mgt": 0, "mdt": 1, "ost": 2}
 
 @dataclass(frozen=True, order=True)
 class Pool:
-    """A zpool; only the guid tells two of one name apart."""
+    """A zpool. Only the guid distinguishes two pools with the same name."""
 
     name: str
     guid: str
@@ -55,13 +55,13 @@ class Mount:
 
     @property
     def pool(self) -> str | None:
-        """The zpool it lies on; None for a target on a block device."""
+        """The zpool of the target; None for a target on a block device."""
         return None if self.device.startswith("/") else self.device.partition("/")[0]
 
 
 @dataclass
 class HostView:
-    """What one host shows."""
+    """The state of one host."""
 
     name: str
     imported: list[Pool] = field(default_factory=list)
@@ -70,7 +70,7 @@ class HostView:
 
 
 class DiscoveryError(Exception):
-    """One host could not be looked at; the text says why."""
+    """One host could not be inspected. The text says why."""
 
 
 @click.command()
@@ -105,7 +105,7 @@ def _try_look(host: str, verbose: bool) -> HostView | str:
 
 
 def look_at(host: str, *, verbose: bool = False) -> HostView:
-    """Ask one host what it has. Raises DiscoveryError."""
+    """Ask one host for its pools and mounts. Raises DiscoveryError."""
     imported = _ask(host, LIST_POOLS, parse_pools, verbose)
     importable = _ask(host, LIST_IMPORTABLE, parse_importable, verbose)
     mounts = _ask(host, LIST_MOUNTS, parse_mounts, verbose)
@@ -138,7 +138,7 @@ def _ask(
         raise DiscoveryError(f"ssh failed: {last[0] if last else 'it gave no reason'}")
     if done.returncode == _NOT_FOUND:
         return []  # a host without ZFS, or without Lustre
-    # `zpool import` fails where it finds nothing to import.
+    # `zpool import` fails if it finds nothing to import.
     if done.returncode != 0 and "no pools available" not in done.stdout + done.stderr:
         last = done.stderr.strip().splitlines()[-1:]
         raise DiscoveryError(f"{words}: exit status {done.returncode}: {''.join(last)}")
@@ -152,7 +152,7 @@ def parse_pools(output: str) -> list[Pool]:
 
 
 def parse_importable(output: str) -> list[Pool]:
-    """The pools that `zpool import` offers, also those another host holds."""
+    """The pools that `zpool import` offers, including pools that another host holds."""
     pools = []
     name = ""
     for line in output.splitlines():
@@ -166,7 +166,7 @@ def parse_importable(output: str) -> list[Pool]:
 
 
 def parse_mounts(output: str) -> list[Mount]:
-    """The targets among the lines of `mount -t lustre`; mounts of clients are left out."""
+    """The targets among the lines of `mount -t lustre`. Mounts of clients are left out."""
     mounts = []
     for line in output.splitlines():
         device, separator, rest = line.partition(" on ")
@@ -181,7 +181,7 @@ def parse_mounts(output: str) -> list[Mount]:
 
 
 def make_config(views: list[HostView]) -> tuple[dict[str, Any], list[str]]:
-    """A config of these hosts, and notes on what a person should look at."""
+    """A config of these hosts, and notes on what a person should check."""
     notes: list[str] = []
     resources: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def make_config(views: list[HostView]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _owners(views: Iterable[HostView]) -> dict[Pool, list[str]]:
-    """Every pool seen, with the hosts that have it imported."""
+    """Every pool, with the hosts that have imported it."""
     owners: dict[Pool, list[str]] = {}
     for view in views:
         for pool in (*view.imported, *view.importable):
@@ -270,7 +270,7 @@ def _resource(
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """The config as text that a person goes on with."""
+    """The config as text, for a person to complete."""
     import yaml
 
     body = yaml.safe_dump(config, sort_keys=False, default_flow_style=False, allow_unicode=True)

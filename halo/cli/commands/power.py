@@ -28,14 +28,14 @@ _OLD_NAMES = {"username": ("login",), "password": ("passwd", "password_script", 
 
 @dataclass(frozen=True)
 class Override:
-    """What the command line sets in place of the config."""
+    """The values of the command line that replace those of the config."""
 
     agent: str | None = None
     username: str | None = None
     password: str | None = None
 
     def parameters(self, given: dict[str, str]) -> dict[str, str]:
-        """Parameters of a device with ours put in."""
+        """The parameters of a device, with the values of the command line."""
         found = dict(given)
         for name, value in (("username", self.username), ("password", self.password)):
             if value is not None:
@@ -90,7 +90,7 @@ def power(
     if names and every:
         raise click.UsageError("give either hosts or --all, not both")
     if not names and not every and action != "status":
-        # As HALO always did: one word too few must not power a cluster off.
+        # As in HALO (Rust): a forgotten word must not power a cluster off.
         raise CliError(f'Must specify host names to perform action "{action}", or --all.')
     if password and not password.startswith(("file:", "env:")):
         click.echo(
@@ -102,16 +102,16 @@ def power(
     chosen, configured_s = _choose(context.config, names, override)
     deadline_s = timeout_s or configured_s
     results = asyncio.run(_act(action, chosen, deadline_s, verbose=context.verbose))
-    # A host without a fence agent is told of, and is no failure where nobody asked for it.
+    # A host without a fence agent is named, but is not a failure if nobody named it.
     blameless = set() if names else {host.id for host in chosen if not host.fence_levels}
     if _report(action, results, blameless):
         raise click.exceptions.Exit(1)
 
 
 def _choose(config: str, names: list[str], override: Override) -> tuple[list[Host], float]:
-    """The hosts meant, with the overrides in them, and the deadline of the config."""
+    """The chosen hosts, with the overrides, and the deadline of the config."""
     if override.agent is not None and names:
-        # Hosts that stand in no config can be switched too.
+        # Hosts that are not in the config can be switched, too.
         return [_made_up_host(name, override) for name in names], DEFAULT_DEADLINE_S
     from halo.config import load
 
@@ -161,7 +161,7 @@ def _made_up_host(name: str, override: Override) -> Host:
 async def _act(
     action: str, hosts: Sequence[Host], deadline_s: float, *, verbose: bool
 ) -> list[HostPower]:
-    """One action on all hosts, side by side; tells of each as it is done."""
+    """One action on all hosts side by side. Prints each result when it is known."""
     from halo.adapters.fence.host_power import HostPowers
     from halo.adapters.fence.programs import FencePrograms
 
@@ -186,7 +186,7 @@ async def _act(
 
 
 class _Progress:
-    """A line for each host switched; for status, a count where somebody watches."""
+    """Prints a line for each switched host. For status, prints a count on a terminal."""
 
     def __init__(self, action: str, total: int) -> None:
         self._action = action
@@ -206,7 +206,7 @@ class _Progress:
 
 
 def _report(action: str, results: Sequence[HostPower], blameless: set[str]) -> bool:
-    """The table at the end; True where something failed."""
+    """Print the table at the end. Returns True if something failed."""
     failed = [r.host for r in results if not r.succeeded and r.host not in blameless]
     if action == "status":
         for result in results:
@@ -225,7 +225,7 @@ def _report(action: str, results: Sequence[HostPower], blameless: set[str]) -> b
 
 
 def _nodeset(names: list[str]) -> str:
-    """The names in a form that can be given to the next command."""
+    """The names in a form that the next command accepts."""
     from halo.config import fold
 
     try:

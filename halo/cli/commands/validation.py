@@ -23,7 +23,7 @@ HOSTS_AT_ONCE = 16
 
 
 class HostAnswer(NamedTuple):
-    """What came of one host: its rows, or why it could not be asked."""
+    """The answer of one host: its rows, or why it could not be asked."""
 
     host: str
     rows: list[Item]
@@ -31,7 +31,7 @@ class HostAnswer(NamedTuple):
 
 
 def validate_agents(context: Context, *, as_json: bool) -> int:
-    """Have every host's agent run `validate-all`, and show the outcome; gives the exit status."""
+    """Have every host's agent run `validate-all`, and show the results. Returns the exit status."""
     hosts = [view.text(host, "id") for host in view.items(get_status(context.socket), "hosts")]
     answers = []
     for answer in _side_by_side(lambda host: _ask(context, host), hosts):
@@ -47,7 +47,7 @@ def validate_agents(context: Context, *, as_json: bool) -> int:
 
 
 def lines_of(answer: HostAnswer) -> Iterator[str]:
-    """`ID (KIND) on HOST: OUTCOME`, a line a resource; one line for a host not asked."""
+    """`ID (KIND) on HOST: OUTCOME` for each resource, or one line if the host was not asked."""
     if answer.refusal:
         yield f"{answer.host}: could not be asked: {answer.refusal}"
     for row in answer.rows:
@@ -66,7 +66,7 @@ def _outcome(row: Item) -> str:
 
 
 def summary(answers: Sequence[HostAnswer]) -> str:
-    """How many were asked, and what is not well, in one line."""
+    """The numbers of good and bad results, in one line."""
     outcomes = [view.text(row, "outcome") for answer in answers for row in answer.rows]
     parts = [f"{outcomes.count('ok')} of {len(outcomes)} ok"]
     for outcome in ("failed", "timed out", "not run"):
@@ -96,8 +96,8 @@ def _ask(context: Context, host: str) -> HostAnswer:
 
 
 def _side_by_side(ask: Callable[[str], HostAnswer], hosts: Sequence[str]) -> Iterator[HostAnswer]:
-    """The hosts' answers in their order. The threads end with the program, so that an operator
-    can interrupt."""
+    """The hosts' answers in the order of the hosts. The threads end with the program, so that an
+    operator can interrupt it."""
     answers: dict[str, Future[HostAnswer]] = {host: Future() for host in hosts}
     waiting = deque(hosts)
 

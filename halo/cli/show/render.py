@@ -34,10 +34,10 @@ def status_lines(
 ) -> Iterator[str]:
     """The lines of a status.
 
-    `exclude_normal` leaves out what runs at home, is managed and has nothing said of it (a stop
-    that failed is), the connected hosts, and the events unless `event_count` asks for some.
-    Otherwise the last ten events are shown. A resource stands below what it depends on, indented;
-    its line is the same at every depth.
+    `exclude_normal` leaves out resources that run at home, are managed and have no comment (a
+    failed stop is a comment). It leaves out connected hosts, and events unless `event_count` asks
+    for some. Otherwise the last ten events are shown. A resource comes below its parents, indented.
+    Its line is the same at every depth.
     """
     yield from _banners(status, paint)
     yield from _resources(status, exclude_normal, verbose, paint)
@@ -82,7 +82,7 @@ def _banners(status: Item, paint: Paint) -> Iterator[str]:
 
 
 def _version_skew(status: Item) -> str:
-    """The versions in one line where they differ; an agent that tells none is left out."""
+    """The versions in one line if they differ. An agent without a version is left out."""
     ours = view.text(view.manager(status), "version")
     if not ours:
         return ""
@@ -103,7 +103,7 @@ def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) 
     said = _said_of_groups(resources, groups)
     for depth, resource in view.tree(resources):
         state = view.state_of(resource)
-        # What concerns the group as a whole stands with its root, which bears its name.
+        # A comment on the whole group is shown at its root, which has the group's name.
         group = groups.get(resource.get("id"))
         marks = list(_marks(resource, group))
         comment = _comment(resource, group, state)
@@ -124,7 +124,7 @@ def _parts(comment: str) -> list[str]:
 def _said_of_groups(
     resources: Iterable[Item], groups: Mapping[Any, Item]
 ) -> Mapping[Any, frozenset[str]]:
-    """What stands at each root's line and concerns the whole group: by the group's id."""
+    """For each group's id, the comments at its root that concern the whole group."""
     told: dict[Any, list[set[str]]] = {}
     at_root: dict[Any, tuple[set[str], set[str]]] = {}
     for resource in resources:
@@ -145,7 +145,7 @@ def _said_of_groups(
 
 
 def _own(resource: Item, comment: str, said: Mapping[Any, frozenset[str]]) -> str:
-    """A comment without what its group's root says already; a failure of its own stays."""
+    """A comment without the parts that its group's root shows. Its own failures stay."""
     of_group = said.get(resource.get("group"), frozenset())
     failures = view.failures(resource)
     return "; ".join(
@@ -167,14 +167,14 @@ def _marks(resource: Item, group: Item | None) -> Iterator[str]:
 
 
 def _comment(resource: Item, group: Item | None, state: State) -> str:
-    """What is said of a resource and of the group it is the root of."""
+    """The comment on a resource, and on the group if the resource is its root."""
     comment = state.comment
     if group is not None:
         of_group = view.text(group, "comment")
         if not view.is_managed(resource):
             of_group = of_group.removeprefix("unmanaged").lstrip(":; ")  # a mark says it
         if comment in of_group:
-            comment = of_group  # it says the same and more
+            comment = of_group  # it includes the resource's comment
         elif of_group and of_group not in comment:
             said = _parts(comment)
             comment = "; ".join([*said, *(p for p in _parts(of_group) if p not in said)])
@@ -233,7 +233,7 @@ def _hosts(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> I
 
 
 def _host_list(hosts: list[Item], paint: Paint) -> str:
-    """The hosts as nodesets: first those with nothing to remark, then those with the same marks."""
+    """The hosts as nodesets: first the hosts without a mark, then those with the same marks."""
     alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
     for host in hosts:
         marks = _host_marks(host)
@@ -269,7 +269,7 @@ def _host_marks(host: Item) -> list[str]:
 
 
 def _host_detail(host: Item, verbose: bool) -> str:
-    """What an operator must know of a host beyond its place in the lists."""
+    """What an operator must know about a host besides its place in the lists."""
     state = view.text(host, "state")
     comment = view.text(host, "comment")
     since = _time_of(host.get("since"))
@@ -284,7 +284,7 @@ def _host_detail(host: Item, verbose: bool) -> str:
 
 
 def _time_of(value: object) -> str:
-    """Seconds since the epoch as local time; a text as it is."""
+    """Seconds since the epoch as local time. A text is returned as it is."""
     if isinstance(value, int | float):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     return view.clean(value)

@@ -1,4 +1,4 @@
-"""The text of `halo status`, asked of the manager and painted for the terminal at hand."""
+"""The text of `halo status`: asks the manager, and adds colours for the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def status_text(
     as_json: bool = False,
     verbose: bool = False,
 ) -> str:
-    """What `halo status` shows; raises CliError where the manager gives no status."""
+    """The text of `halo status`. Raises CliError if the manager gives no status."""
     found = get_status(socket)
     if as_json:
         return json.dumps(found, indent=2)

@@ -1,6 +1,6 @@
-"""Reading the status JSON: what may be missing or of another manager is dealt with here.
+"""Reads the status JSON. Missing keys, and the status of other managers, are handled here.
 
-A HALO (Rust) manager's status has `resources`, `hosts` and `events` alone, and its latest one
+The status of a HALO (Rust) manager has only `resources`, `hosts` and `events`. The latest version
 gives a resource's status by host.
 """
 
@@ -17,9 +17,9 @@ STOPPED = "Stopped"
 
 
 class State(NamedTuple):
-    """The state of a resource or group: in a word, where it runs (or ""), and why.
+    """The state of a resource or group: its word, where it runs (or ""), and why.
 
-    `host` is a nodeset, where a shared resource runs on several."""
+    `host` is a nodeset if a shared resource runs on several hosts."""
 
     status: str
     host: str
@@ -31,18 +31,18 @@ class State(NamedTuple):
 
 
 def items(status: Item, key: str) -> list[Item]:
-    """The objects of one of the status's lists."""
+    """The objects of one list of the status."""
     found = status.get(key)
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def text(item: Item, key: str) -> str:
-    """One value as printable text on one line, "" where it is missing."""
+    """One value as printable text on one line, or "" if it is missing."""
     return clean(item.get(key))
 
 
 def clean(value: Any) -> str:
-    """A value as text that cannot drive a terminal: no line breaks, no control characters."""
+    """A value as text that cannot control a terminal: no line breaks, no control characters."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
@@ -54,7 +54,7 @@ def clean(value: Any) -> str:
 
 
 def manager(status: Item) -> Item:
-    """What the manager says of itself."""
+    """What the manager says about itself."""
     found = status.get("manager")
     return found if isinstance(found, dict) else {}
 
@@ -104,7 +104,7 @@ def _state_by_host(item: Item, by_host: Item) -> State:
 
 
 def folded(names: Iterable[str]) -> str:
-    """Host names as one nodeset; those that have no place in one, such as [fe80::1], after it."""
+    """Host names as one nodeset. Names that do not fit into one, such as [fe80::1], come after."""
     listed = list(names)
     if len(listed) == 1:
         return listed[0]  # most clusters' lists of disconnected hosts are short
@@ -117,12 +117,12 @@ def folded(names: Iterable[str]) -> str:
 
 
 def tree(resources: Iterable[Item]) -> Iterator[tuple[int, Item]]:
-    """Each resource once, with its depth: below the first one that it depends on, else at the top.
+    """Each resource once, with its depth: below its first parent, or else at the top.
 
-    Those of a manager that gives no dependents are all at the top, in their order."""
+    If a manager gives no dependents, all resources are at the top, in their order."""
     listed = list(resources)
     by_name: dict[str, Item] = {}
-    for resource in listed:  # HALO (Rust) lists what two groups share with each of them
+    for resource in listed:  # HALO (Rust) lists a shared resource once for each group
         by_name.setdefault(_name(resource), resource)
     below = {name for resource in listed for name in _dependents(resource)}
     roots = [resource for resource in listed if _name(resource) not in below]
@@ -139,7 +139,7 @@ def tree(resources: Iterable[Item]) -> Iterator[tuple[int, Item]]:
 
 
 def _name(resource: Item) -> str:
-    """Its id; of one that has none, whatever tells it from the others."""
+    """The resource's id. Without one, a text that distinguishes it from the others."""
     found = resource.get("id")
     return found if isinstance(found, str) else f"\0{id(resource)}"
 
@@ -165,7 +165,7 @@ def candidates(item: Item) -> dict[str, str]:
 
 
 def failures(item: Item) -> list[str]:
-    """What a resource's own operations said, on candidates where it runs or is in error."""
+    """The failures of a resource's own operations, on candidates where it runs or is in error."""
     found = item.get("candidates")
     by_host = found.values() if isinstance(found, dict) else ()
     return [
@@ -176,7 +176,7 @@ def failures(item: Item) -> list[str]:
 
 
 def groups(status: Item) -> list[Item]:
-    """The groups; of a manager that has no such list, the resources stand for them."""
+    """The groups. If a manager has no such list, the resources are used instead."""
     found = items(status, "groups")
     if found or "groups" in status:
         return found
@@ -192,7 +192,7 @@ def find_host(status: Item, name: str) -> Item | None:
 
 
 def is_wanted(group: Item) -> bool:
-    """Whether the group is meant to run."""
+    """Should the group run?"""
     return group.get("wanted") != "stopped"
 
 

@@ -1,1 +1,1 @@
-"""`halo tls`: a small certificate authority of the site's own, and what a set of files may do."""
+"""`halo tls`: a small certificate authority for a site, and a check of certificate files."""

@@ -1,8 +1,8 @@
 """Makes certificates: bytes in, bytes out. No files; the time is an argument.
 
-ECDSA on P-256 with SHA-256, which OpenSSL and the TLS library of existing HALO sites both take;
-Ed25519 is refused by FIPS builds of OpenSSL before 3.0. Profiles are those of RFC 5280 with one
-extended key usage each: a host's certificate serves, a manager's calls, and none does both.
+The algorithm is ECDSA on P-256 with SHA-256, which OpenSSL and the TLS library of existing HALO
+sites accept. FIPS builds of OpenSSL before 3.0 refuse Ed25519. Profiles follow RFC 5280, with one
+extended key usage each: a host's certificate serves, and a manager's calls. None does both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLOCK_SKEW = timedelta(days=1)
-"""A host whose clock is late must not refuse a certificate that was made a moment ago."""
+"""Certificates begin this much earlier, so that a host with a late clock accepts a new one."""
 
 PrivateKey: TypeAlias = (
     ec.EllipticCurvePrivateKey
@@ -29,7 +29,7 @@ PrivateKey: TypeAlias = (
     | ed25519.Ed25519PrivateKey
     | ed448.Ed448PrivateKey
 )
-"""Keys that sign certificates: a CA that was made elsewhere may have another than ours."""
+"""Keys that can sign certificates. A CA from elsewhere may have another kind than ours."""
 
 _CN_LENGTH = 64  # ub-common-name of RFC 5280
 
@@ -42,7 +42,7 @@ class Role(Enum):
 
     @property
     def usage(self) -> x509.ObjectIdentifier:
-        """The one extended key usage that it has."""
+        """The one extended key usage of the role."""
         host = self is Role.HOST
         return ExtendedKeyUsageOID.SERVER_AUTH if host else ExtendedKeyUsageOID.CLIENT_AUTH
 
@@ -73,22 +73,22 @@ def make_ca(name: str, days: int, now: datetime) -> Pair:
 
 
 def renew_ca(earlier: Pair, days: int, now: datetime) -> Pair:
-    """The same CA with a later end: key, name and extensions stay, so that what it signed stays
-    good, and so do hosts that know its earlier certificate alone.
+    """The same CA with a later expiry. Its key, name and extensions stay the same. So certificates
+    that it signed stay valid, and hosts that know only its earlier certificate still work.
 
-    Raises ValueError, also where another CA signed it: with a signature of its own it would be
-    another one, that no host trusts."""
+    Raises ValueError, for example if another CA signed it: with its own signature, it would be a
+    different CA, which no host trusts."""
     before = x509.load_pem_x509_certificate(earlier.certificate)
     if before.issuer != before.subject:
         raise ValueError(f"only {before.issuer.rfc4514_string()}, which signed it, can renew it")
     key = _key_of(earlier)
     builder = _begun(before.subject, before.subject, key, now, now + timedelta(days=days))
     for extension in before.extensions:
-        # One of its own issuer may hold the serial number of its earlier certificate.
+        # An identifier by issuer may hold the serial number of the earlier certificate.
         if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
             builder = builder.add_extension(extension.value, extension.critical)
     if not any(isinstance(e.value, x509.BasicConstraints) for e in before.extensions):
-        # Version 1 has no extensions; in version 3, which this is, no CA is good without.
+        # Version 1 has no extensions. In version 3, which this is, a CA is not valid without them.
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
     return _signed(builder, key, key)
 
@@ -100,8 +100,8 @@ def issue(
     days: int,
     now: datetime,
 ) -> Pair:
-    """A certificate with a new key for these DNS names and addresses. It ends with the CA at the
-    latest, and has no extended key usage where `usages` is empty. Raises ValueError."""
+    """A certificate with a new key for these DNS names and addresses. It expires with the CA at the
+    latest. It has no extended key usage if `usages` is empty. Raises ValueError."""
     authority = x509.load_pem_x509_certificate(ca.certificate)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_CN_LENGTH])])
@@ -123,7 +123,7 @@ def issue(
 
 
 def general_name(name: str) -> x509.GeneralName:
-    """A name as it stands in subjectAltName: an address or a DNS name."""
+    """A name in the form of subjectAltName: an address or a DNS name."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -131,13 +131,13 @@ def general_name(name: str) -> x509.GeneralName:
 
 
 def belong_together(certificate: bytes, key: bytes) -> bool:
-    """Is it the key of this certificate? Raises ValueError where one cannot be read."""
+    """Is this the key of this certificate? Raises ValueError if one cannot be read."""
     shown = x509.load_pem_x509_certificate(certificate).public_key()
     return _public_bytes(shown) == _public_bytes(load_key(key).public_key())
 
 
 def load_key(key: bytes) -> PrivateKey:
-    """A private key from PEM. Raises ValueError where it is none, encrypted, or signs nothing."""
+    """A private key from PEM. Raises ValueError if it is encrypted, or is not a signing key."""
     try:
         loaded = serialization.load_pem_private_key(key, password=None)
     except TypeError as error:
@@ -201,7 +201,7 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _issuer_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """As the CA names its key itself; a CA that was made elsewhere may have a name of its own."""
+    """The CA's own identifier of its key. A CA from elsewhere may use another one than ours."""
     try:
         named = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound:

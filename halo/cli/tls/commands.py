@@ -1,4 +1,4 @@
-"""`halo tls`: the commands. What makes certificates is loaded when one is asked for."""
+"""The commands of `halo tls`. Code that makes certificates is loaded only when it is needed."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def show(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """
     from halo.cli.tls.inspect import inspect
 
-    report = inspect(files, datetime.now(UTC))  # uncut, or a day is left too many for a second
+    report = inspect(files, datetime.now(UTC))  # not rounded, or one day too many would be left
     click.echo("\n".join(report.lines))
     ctx.exit(1 if report.has_problems else 0)
 
@@ -273,13 +273,13 @@ def show(ctx: click.Context, files: tuple[Path, ...]) -> None:
 def _make(
     folder: Path, role: Role, names: Sequence[str], others: Iterable[str], days: int, force: bool
 ) -> list[Place]:
-    """One certificate for each name; all or none where some are there already."""
+    """Make one certificate for each name. If some exist already, make none."""
     from halo.cli.tls.store import Store
 
     store = Store(folder)
     ca = store.load_ca()
     places = [store.place(role, name) for name in names]
-    # A name that cannot be is told before anything is made.
+    # Report an invalid name before anything is made.
     further = [store.place(role, other).name for other in others]
     _refuse_to_replace([path for p in places for path in (p.key, p.certificate)], force)
     for place in places:

@@ -1,4 +1,4 @@
-"""What a set of PEM files is good for, and what is wrong with it, in lines for people."""
+"""What a set of PEM files may do, and what is wrong with it, in lines for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST = 1 << 20
 
 @dataclass
 class Report:
-    """Lines to print; those that begin with `  !` are problems."""
+    """Lines to print. Lines that begin with `  !` are problems."""
 
     lines: list[str] = field(default_factory=list)
     has_problems: bool = False
@@ -45,7 +45,7 @@ class _File:
 
 
 def inspect(paths: Sequence[Path], now: datetime) -> Report:
-    """Look at these files together; where there are none, at those that this machine uses."""
+    """Check these files together. Without files, check those that this machine uses."""
     report = Report()
     files = [_read(path) for path in _expanded(paths or _of_this_machine())]
     if not files:

@@ -1,4 +1,4 @@
-"""The folder of a site's CA, and how files get there: whole or not at all, keys for root alone.
+"""The folder of a site's CA. Files are written completely or not at all; keys only for root.
 
 ::
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9_]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one certificate lies."""
+    """The place of one certificate."""
 
     folder: Path
     role: Role
@@ -73,7 +73,7 @@ class Store:
         _write(self.ca_certificate, ca.certificate, CERTIFICATE_MODE)
 
     def place(self, role: Role, name: str) -> Place:
-        """Where the certificate of this name belongs; it need not be there."""
+        """The place for the certificate of this name. The certificate need not exist."""
         normal = as_stored(name)
         if not _NAME.fullmatch(normal):
             raise CliError(
@@ -82,7 +82,7 @@ class Store:
         return Place(self.folder / _FOLDER_OF[role] / normal, role)
 
     def places(self) -> Iterator[Place]:
-        """Those of all certificates that are there, hosts first, by name."""
+        """The places of all existing certificates, hosts first, by name."""
         for role, folder in _FOLDER_OF.items():
             for path in sorted((self.folder / folder).glob(f"*/{role.value}.crt")):
                 yield Place(path.parent, role)
@@ -91,7 +91,7 @@ class Store:
         return self._load(place.certificate, place.key)
 
     def save(self, place: Place, made: Pair, ca: Pair) -> None:
-        """One after the other: whoever reads them meanwhile finds a pair that does not fit."""
+        """Write the files one after the other. Read meanwhile, the pair does not fit together."""
         self._make(place.folder.parent)
         self._make(place.folder)
         _write(place.key, made.key, KEY_MODE)
@@ -121,12 +121,12 @@ class Store:
 
 
 def as_stored(name: str) -> str:
-    """A name as its folder and its certificate have it."""
+    """A name in the form of its folder and its certificate."""
     return normal_name(name)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file in one step; on return it is on disk. Nobody else can ever read a key."""
+    """Replace a file in one step. On return it is on disk. Nobody else can ever read a key."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""Folding host names to a nodeset: apart from reading nodesets, and without regular expressions.
+"""Folds host names to a nodeset. It is separate from reading, and uses no regular expressions.
 
-Every `halo status` folds host names, and may take little longer than Python's own start: to compile
-what `halo.config.nodesets.nodeset` reads with would be a noticeable part of that.
+Every `halo status` folds host names, and may take little longer than Python's own start. Compiling
+the regular expressions of `halo.config.nodesets.nodeset` would take a large part of that time.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def fold(names: Iterable[str]) -> str:
 
 
 def is_padded(number: str) -> bool:
-    """Is it written with zeros before it?"""
+    """Is the number written with leading zeros?"""
     return len(number) > 1 and number[0] == "0"
 
 
 def shortened(text: str) -> str:
-    """A text for a message."""
+    """A text, shortened for a message."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _parted(name: str) -> tuple[str, str, str]:
-    """What stands before the last number of a name, the number, and what stands after it. No
-    number in an IPv6 address: it has hexadecimal digits, and a range over some would confuse."""
+    """The parts of a name: before its last number, the number, and after it. An IPv6 address counts
+    as without a number, because a range over its hexadecimal digits would confuse."""
     end = len(name)
     while end and name[end - 1] not in _DIGITS:
         end -= 1
@@ -60,7 +60,7 @@ def _parted(name: str) -> tuple[str, str, str]:
 
 
 def _folded(numbers: list[str]) -> str:
-    """Numbers that share a prefix and a suffix, as one bracket (or plainly, when there is one)."""
+    """Numbers with the same prefix and suffix, as one bracket. A single number has no bracket."""
     if len(numbers) == 1:
         return numbers[0]
     runs: list[list[str]] = []

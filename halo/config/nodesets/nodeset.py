@@ -1,9 +1,9 @@
 """Nodesets: one short text for many host names, as in `oss[00-15]` or `oss[0,2-4],mds00`.
 
-ClusterShell's NodeSet was the candidate library and was not taken: at import it reads
-/etc/clustershell and files under the user's home, a group `@name` may run a command, and it costs
-30 ms of the 80 ms that a whole `halo status` may take. The syntax here is its common part, so a
-set that HALO prints can be pasted into clush, pdsh or powerman.
+Rejected: ClusterShell's NodeSet. Its import reads /etc/clustershell and files under the user's
+home, a group `@name` may run a command, and it takes 30 ms of the 80 ms that a whole `halo status`
+may take. The syntax here is the common part of it, so a set that HALO prints can be pasted into
+clush, pdsh or powerman.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from halo.config.nodesets.folding import MAX_DIGITS, fold, is_padded, shortened
 __all__ = ["MAX_NAMES", "expand", "fold", "is_nodeset"]
 
 MAX_NAMES = 100_000
-"""No text may stand for more names than this."""
+"""The largest number of names that one text may stand for."""
 
 _ITEM = re.compile(r"(?:[^\s,\[\]]|\[[^\[\]]*\])+")
 _SEPARATOR = re.compile(r"\s*,\s*|\s+")
@@ -29,8 +29,8 @@ _NOT_IN_A_NAME = re.compile(r"[\s,\[\]@!&^*?]")
 def expand(text: str) -> list[str]:
     """The names that a nodeset stands for, in the order written, each once.
 
-    Items are parted by commas or blanks; in brackets stand numbers and ranges (`0,2-4`, with a
-    step `0-8/2`), whose zero padding is kept. Raises ValueError with a sentence when the text is
+    Items are separated by commas or blanks. Brackets hold numbers and ranges (`0,2-4`, or with a
+    step `0-8/2`). Leading zeros are kept. Raises ValueError with a sentence if the text is
     malformed, empty, or stands for more than MAX_NAMES names.
     """
     names: dict[str, None] = {}
@@ -51,7 +51,7 @@ def expand(text: str) -> list[str]:
 
 
 def is_nodeset(text: str) -> bool:
-    """True where the text is written as a set of names, and not as one name."""
+    """True if the text is written as a set of names, and not as one name."""
     return "[" in text or "," in text
 
 
@@ -90,7 +90,7 @@ def _malformed(text: str, found: str) -> ValueError:
 
 
 def _unreadable(text: str, why: str) -> ValueError:
-    """It begins with HALO's words, which scripts of existing sites look for."""
+    """An error that begins with HALO's words, which scripts of existing sites search for."""
     return ValueError(f'nodeset syntax error: unable to parse "{shortened(text)}": {why}')
 
 

@@ -1,1 +1,1 @@
-"""YAML text to nodes that know their place."""
+"""From YAML text to nodes that know their place in the file."""

@@ -1,8 +1,8 @@
-"""YAML text to nodes that know their place, and the accessors that collect mistakes.
+"""From YAML text to nodes that know their place, and the accessors that collect mistakes.
 
-The text becomes nodes and is never constructed: no tag can make an object, and every scalar stays
-as it was written (`0755`, `yes` and `1:30` are text until a key says otherwise), which YAML 1.1's
-implicit types would spoil.
+The text becomes nodes, and never Python objects. So no tag can make an object. Every scalar stays
+as it was written: `0755`, `yes` and `1:30` are text until a key needs another type. The implicit
+types of YAML 1.1 would change them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from halo.config.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from halo.core.errors import ConfigError, Mistake
 
 MAX_DEPTH = 64
-"""Nesting beyond this is refused: no config needs it."""
+"""Deeper nesting is refused, because no config needs it."""
 
 _MAX_HINTS = 10
 _STANDARD_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
 )
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
-# The library repeats what it found in quotes, and that may be a part of a password.
+# The library quotes what it found, and that may be a part of a password.
 _QUOTED = re.compile(r""" (?:'[^<'].+'|"[^<"].+")""")
 
 
@@ -41,7 +41,7 @@ class MistakeList:
         self._hints = 0
 
     def add(self, node: Node | None, message: str) -> None:
-        """Note a mistake at a node (None: of the file as a whole)."""
+        """Note a mistake at a node. None: a mistake of the whole file."""
         if node is None:
             self.add_at(0, 0, message)
         else:
@@ -50,13 +50,14 @@ class MistakeList:
     def add_at(self, line: int, column: int, message: str) -> None:
         """Note a mistake at a line and column, both counted from 1.
 
-        A message quotes the file, whose control characters are no business of a terminal or log.
+        A message quotes the file. Control characters are removed, since terminals and logs must not
+        get them.
         """
         self._found.append(Mistake(line, column, _shown(message)))
 
     def nearest(self, word: str, known: Collection[str]) -> str:
-        """:func:`nearest` for names of the config, of which there may be many: a file that is
-        wrong throughout gets the hint for its first mistakes alone."""
+        """:func:`nearest` for names of the config. There may be many names, so only the first
+        mistakes of a file get the hint."""
         if self._hints >= _MAX_HINTS:
             return ""
         self._hints += 1
@@ -70,7 +71,7 @@ class MistakeList:
 
 
 def _shown(message: str) -> str:
-    """On one line, with what cannot be printed in the way that Python spells it."""
+    """The message on one line, with unprintable characters spelled as in Python."""
     if message.isprintable():
         return message
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
@@ -94,7 +95,7 @@ def _position(mark: Any) -> tuple[int, int]:
 
 
 def compose(text: str, mistakes: MistakeList) -> Node | None:
-    """The root node of a document; None, with the mistake noted, where there is none."""
+    """The root node of a document. If there is none, the mistake is noted, and None returned."""
     try:
         root = nodes.compose(text, MAX_DEPTH)
     except nodes.TooDeep as error:
@@ -121,8 +122,8 @@ def compose(text: str, mistakes: MistakeList) -> Node | None:
 
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Without the pause three quarters of the time of a large config go into collections that
-    find nothing, since every node is alive."""
+    """Pause the collector. Otherwise, three quarters of the time for a large config would go into
+    collections that find nothing, because every node is alive."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -147,12 +148,12 @@ def _first_unprintable(text: str) -> tuple[int, int]:
 
 
 def is_null(node: Node) -> bool:
-    """True for an empty value, `~` and `null`, where they are not quoted."""
+    """True for an empty value, `~` and `null`, if they are not quoted."""
     return isinstance(node, ScalarNode) and node.is_plain and node.value in _NULLS
 
 
 def found(node: Node, *, secret: bool = False) -> str:
-    """What stands at a node, for an error message. `secret`: its kind alone."""
+    """The content of a node, for an error message. `secret`: only its kind."""
     if isinstance(node, MappingNode):
         return "a mapping"
     if isinstance(node, SequenceNode):
@@ -165,15 +166,15 @@ def found(node: Node, *, secret: bool = False) -> str:
 
 
 def shortened(text: str) -> str:
-    """Text from the config, fit to stand in a message of one line."""
+    """Text from the config, shortened for a message of one line."""
     clipped = text if len(text) <= 60 else text[:57] + "..."
     return "".join(c if c.isprintable() else "?" for c in clipped)
 
 
 def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
-    """`; did you mean "x"?` for the known word that is most like this one, or nothing.
+    """`; did you mean "x"?` for the known word that is most similar, or nothing.
 
-    `likeness`: the least that counts, from 0 to 1 for the same word (difflib's ratio)."""
+    `likeness` is the smallest similarity that counts: 1 means the same word (difflib's ratio)."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f'; did you mean "{matches[0]}"?' if matches else ""
 
@@ -191,7 +192,7 @@ def text_of(
 
 
 def items_of(node: Node, what: str, mistakes: MistakeList) -> list[Node] | None:
-    """The items of a list; None, with the mistake noted, for anything else."""
+    """The items of a list. For anything else, the mistake is noted, and None returned."""
     if not isinstance(node, SequenceNode):
         hint = "; write [...] around it" if isinstance(node, ScalarNode) else ""
         mistakes.add(node, f"{what}: expected a list, found {found(node, secret=True)}{hint}")
@@ -202,7 +203,7 @@ def items_of(node: Node, what: str, mistakes: MistakeList) -> list[Node] | None:
 
 
 def entries_of(node: Node, what: str, mistakes: MistakeList) -> dict[str, Entry] | None:
-    """The entries of a mapping, merge keys (`<<`) included; duplicates are noted as mistakes."""
+    """The entries of a mapping, with merge keys (`<<`). Duplicates are noted as mistakes."""
     if not isinstance(node, MappingNode):
         mistakes.add(node, f"{what}: expected a mapping, found {found(node, secret=True)}")
         return None
@@ -258,8 +259,8 @@ def _tag_is_known(node: Node, what: str, mistakes: MistakeList) -> bool:
 class Section:
     """One mapping with a fixed set of keys, read key by key.
 
-    Unknown keys are noted as mistakes when it is made. A key whose value is null counts as not
-    given.
+    Unknown keys are noted as mistakes when the section is made. A key with the value null counts as
+    not given.
     """
 
     def __init__(
@@ -284,11 +285,11 @@ class Section:
             mistakes.add(entry.key, f'{what}: unknown key "{shortened(name)}"{hint}')
 
     def has(self, key: str) -> bool:
-        """True where the key stands in the file, even with a null value."""
+        """True if the key is in the file, even with a null value."""
         return key in self._entries
 
     def key_node(self, key: str) -> Node:
-        """The place of a key that stands in the file; else that of the section."""
+        """The place of a key if it is in the file, or else of the section."""
         entry = self._entries.get(key)
         return entry.key if entry else self.node
 
@@ -298,7 +299,7 @@ class Section:
         return None if entry is None or is_null(entry.value) else entry.value
 
     def require(self, key: str, expected: str) -> Node | None:
-        """The value of a key that must be there."""
+        """The value of a required key."""
         value = self.get(key)
         if value is None and self.is_mapping:
             at = self._entries[key].value if key in self._entries else self.node

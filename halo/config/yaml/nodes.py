@@ -1,8 +1,8 @@
-"""YAML events to a light node graph.
+"""From YAML events to a light graph of nodes.
 
-PyYAML's own composer was measured and not taken: its nodes keep two marks each, which for 30,000
-resources costs 80 MB more at start-up, never given back to the system, and half a second; and it
-recurses in C, so that a file of brackets ends the process.
+Rejected: PyYAML's own composer. Its nodes keep two marks each. For 30,000 resources, this costs
+half a second and 80 MB more at start-up, which the system never gets back. And it recurses in C, so
+a file of brackets ends the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PARSER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class Node:
-    """One value of a document. `line` and `column` count from 1; `tag` is None unless written."""
+    """One value of a document. `line` and `column` count from 1. `tag` is None if not written."""
 
     __slots__ = ("column", "line", "tag")
 
@@ -27,7 +27,7 @@ class Node:
 
 
 class ScalarNode(Node):
-    """Text as it was written. `is_plain`: without quotes, so that `null` may mean nothing."""
+    """Text as it was written. `is_plain`: without quotes, so that `null` may mean no value."""
 
     __slots__ = ("is_plain", "value")
 
@@ -48,7 +48,7 @@ class SequenceNode(Node):
 
 
 class MappingNode(Node):
-    """A mapping: its keys with their values, as often as they stand there."""
+    """A mapping: its keys with their values, including repeated keys."""
 
     __slots__ = ("value",)
 
@@ -70,7 +70,7 @@ class TooDeep(Exception):
 
 
 def compose(text: str, max_depth: int) -> Node | None:
-    """The root node of the one document in a text; None where there is none.
+    """The root node of the one document in a text; None if there is none.
 
     Raises yaml.YAMLError for text that is not one YAML document, and TooDeep.
     """
