@@ -102,7 +102,7 @@ async def test_the_root_refuses_in_bare_sentences(sharers: ClusterHarness) -> No
         ("/hosts/h9", {"command": "reset"}, 404, "no host h9"),
         ("/hosts/h1", {"command": "reset"}, 409, "not"),
         ("/hosts/h1", {"command": "start"}, 400, "one of"),
-        ("/nowhere", {}, 404, "nothing at /nowhere"),
+        ("/nowhere", {}, 404, "no route /nowhere"),
     ):
         found, text = await sharers.root("POST", path, body)
         assert (found, words in text) == (code, True), (path, found, text)
