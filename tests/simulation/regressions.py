@@ -98,6 +98,10 @@ WHAT_IT_FOUND = {
         "A manager that had just started stopped a shared resource for a group that was to stop, "
         "before it had looked at another group there, which ran and needed it."
     ),
+    "a_stop_whose_fate_is_unknown": (
+        "Nothing: the oracle's own. Nobody knew what became of a stop, and the start after it was "
+        "refused on account of an error; it took the group for one that may not run, for ever."
+    ),
     "a_silence_behind_a_fence": (
         "Nothing: the oracle's own. A host that had been fenced was powered on without its agent "
         "and died again, and it took that for a new silence, which made a storm of three."
