@@ -23,20 +23,20 @@ def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
     for other in state.cluster.groups.values():
         if group in other.by_id:
             raise UnknownObject(
-                f"{group} is a resource of group {other.id}; a command names the group"
+                f"{group} is a resource of group {other.id}; give the command the group's name"
             )
     if group in state.remembered.removed:
         raise UnknownObject(
-            f"{group} was removed from the config; put it back, or stop it by hand, and then "
-            f"`halo cleanup {group}`"
+            f"{group} was removed from the config; put it back into the config, or stop it by "
+            f"hand and then run `halo cleanup {group}`"
         )
-    raise UnknownObject(f"there is no resource group {group}; `halo status` lists them")
+    raise UnknownObject(f"there is no resource group {group}; `halo status` lists the groups")
 
 
 def require_host(state: ClusterState, host: HostId) -> None:
     """Raise UnknownObject unless the config has this host."""
     if host not in state.cluster.hosts:
-        raise UnknownObject(f"there is no host {host}; `halo status` lists them")
+        raise UnknownObject(f"there is no host {host}; `halo status` lists the hosts")
 
 
 def require_acting(state: ClusterState) -> None:
@@ -57,7 +57,7 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
     """Raise unless a planned move of `group` to `target` is possible now (monotonic seconds)."""
     if target not in group.candidates:
         raise CommandRefused(
-            f"{target} is no candidate of {group.id}; its candidates are "
+            f"{target} is not a candidate of {group.id}; the candidates are "
             f"{', '.join(group.candidates)}"
         )
     _require_movable(state, group)
@@ -68,7 +68,7 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
         return  # it takes back a move that was not begun, or not finished
     reason = candidates.unavailable(state, state.candidate(group, target))
     if reason is not None:
-        way_out = f"; mend it, then `halo cleanup {group.id}`"
+        way_out = f"; remove the cause, then run `halo cleanup {group.id}`"
         failed = target in state.memory_of(group).start_failures
         raise CommandRefused(
             f"{group.id} cannot move to {target}: {reason}{way_out if failed else ''}"
@@ -76,7 +76,8 @@ def check_move(state: ClusterState, group: ResourceGroup, target: HostId, now: f
     obstacle = proof.obstacle(state, group, here, now) if here is not None else None
     if obstacle is not None:
         raise CommandRefused(
-            f"{group.id} cannot be moved: once stopped, it could start nowhere: {obstacle}"
+            f"{group.id} cannot be moved, because it could not start again after the stop: "
+            f"{obstacle}"
         )
 
 
@@ -86,16 +87,17 @@ def _require_movable(state: ClusterState, group: ResourceGroup) -> None:
     if held is not None:
         way_out = ""
         if not memory.managed:
-            way_out = f"; `halo manage {group.id}` first"
+            way_out = f"; run `halo manage {group.id}` first"
         elif state.remembered.frozen is not None:
-            way_out = "; `halo thaw` first"
+            way_out = "; run `halo thaw` first"
         raise CommandRefused(f"{group.id} cannot be moved: {held}{way_out}")
     if not memory.wanted:
         is_so = "stopped" if _is_stopped(state, group) else "to be stopped"
-        raise CommandRefused(f"{group.id} is {is_so}; `halo start {group.id}` starts it")
+        raise CommandRefused(f"{group.id} is {is_so}; run `halo start {group.id}` first")
     if memory.error is not None:
         raise CommandRefused(
-            f"{group.id} cannot be moved: {memory.error}; mend it, then `halo cleanup {group.id}`"
+            f"{group.id} cannot be moved: {memory.error}; remove the cause, then run "
+            f"`halo cleanup {group.id}`"
         )
 
 
@@ -127,7 +129,7 @@ def _require_host_usable(state: ClusterState, target: HostId) -> None:
     if not at.connected:
         raise CommandRefused(f"{target} is disconnected" + (f" ({at.loss})" if at.loss else ""))
     if not state.memory_of_host(target).active:
-        raise CommandRefused(f"{target} is deactivated; `halo activate {target}` first")
+        raise CommandRefused(f"{target} is deactivated; run `halo activate {target}` first")
 
 
 def check_activation(state: ClusterState, host: HostId, *, active: bool, force: bool) -> str | None:
@@ -144,21 +146,21 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
         ]
         if not others and len(group.candidates) > 1:
             raise CommandRefused(
-                f"{host} is the last active candidate of {group.id}; activate another host "
-                "first, or --force"
+                f"{host} is the last active candidate of {group.id}; activate another candidate "
+                "first, or use --force"
             )
         if not others:
             raise CommandRefused(
-                f"{host} is the only candidate of {group.id}; `halo stop {group.id}` stops it, "
-                "or --force"
+                f"{host} is the only candidate of {group.id}; run `halo stop {group.id}` first, "
+                "or use --force"
             )
         memory = state.memory_of(group)
         here = where(state, group) == host
         why = _why_it_stays(state, group, host)
         if here and memory.managed and why is not None:
             raise CommandRefused(
-                f"no other host could take {group.id} from {host} now: {why}; --force deactivates "
-                "it all the same"
+                f"no other host can take {group.id} from {host} now: {why}; use --force to "
+                "deactivate the host anyway"
             )
     return None
 
@@ -187,7 +189,7 @@ def leaving_and_staying(
             leaving.append(group.id)
         else:
             why = holds.hold_reason(state, group) or memory.error
-            staying[group.id] = why or _why_it_stays(state, group, host) or "no candidate besides"
+            staying[group.id] = why or _why_it_stays(state, group, host) or "no other candidate"
     return leaving, staying
 
 
@@ -203,27 +205,27 @@ def check_wanted(state: ClusterState, group: ResourceGroup, *, wanted: bool) -> 
     already, and nothing but time stands in its way."""
     memory = state.memory_of(group)
     if not memory.managed:
-        raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
+        raise CommandRefused(f"{group.id} is unmanaged; run `halo manage {group.id}` first")
     if state.remembered.frozen is not None:
-        raise CommandRefused(f"frozen: {state.remembered.frozen}; `halo thaw` first")
+        raise CommandRefused(f"frozen: {state.remembered.frozen}; run `halo thaw` first")
     if memory.wanted != wanted:
         return None
     trouble = memory.error or "; ".join(memory.start_failures.values())
     if wanted and trouble:
         raise CommandRefused(
-            f"{group.id} is to run already, and is held by an error: {trouble}; "
-            f"mend it, then `halo cleanup {group.id}`"
+            f"{group.id} was told to run already, but an error holds it: {trouble}; "
+            f"remove the cause, then run `halo cleanup {group.id}`"
         )
     if wanted:
-        return f"{group.id} is to run already{_what_it_waits_for(state, group)}"
+        return f"{group.id} was told to run already{_what_it_waits_for(state, group)}"
     if memory.error_kind is ErrorKind.STOP_FAILED:
         raise CommandRefused(
-            f"{group.id} is to be stopped already, and is held by an error: {memory.error}; "
-            f"mend it, then `halo cleanup {group.id}`"
+            f"{group.id} was told to stop already, but an error holds it: {memory.error}; "
+            f"remove the cause, then run `halo cleanup {group.id}`"
         )
     if _is_stopped(state, group):
         return f"{group.id} is stopped already"
-    return f"{group.id} is to be stopped already{_what_it_waits_for(state, group)}"
+    return f"{group.id} was told to stop already{_what_it_waits_for(state, group)}"
 
 
 def check_frozen(state: ClusterState, *, frozen: bool) -> str | None:
@@ -261,7 +263,7 @@ def check_confirm_off(
     the last connection attempt said; another machine may answer at its address."""
     at = state.hosts[host]
     if not comment:
-        raise BadRequest("confirm-off needs a comment (--reason): who saw the host dark, and how")
+        raise BadRequest("confirm-off needs a comment (--reason): who saw the host off, and how")
     if at.fence_phase is FencePhase.RUNNING:
         raise CommandRefused(
             f"{host} is being fenced; wait for the outcome, or `halo fence {host} --cancel`"
@@ -272,12 +274,12 @@ def check_confirm_off(
     died = kind is not None and kind.is_closed_port and state.settings.fence_on_connection_close
     if kind is not None and kind.is_sign_of_life and not died and not force:
         raise CommandRefused(
-            f"something answers at the address of {host} ({kind.value}), so it is hardly off: look "
-            "again. --force says that it is another machine"
+            f"something answers at the address of {host} ({kind.value}), so the host is probably "
+            "not off; look again. If another machine answers there, use --force"
         )
 
 
 def check_cleanup(state: ClusterState, group: ResourceGroup) -> None:
     """Raise where nothing may be acted on."""
     if not state.memory_of(group).managed:
-        raise CommandRefused(f"{group.id} is unmanaged; `halo manage {group.id}` first")
+        raise CommandRefused(f"{group.id} is unmanaged; run `halo manage {group.id}` first")

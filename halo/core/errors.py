@@ -62,7 +62,7 @@ class ConfigError(AdministratorError):
             for m in mistakes[:MISTAKES_TOLD]
         ]
         if (more := len(mistakes) - len(lines)) > 0:
-            lines.append(f"{path}: and {more} more; mend these first")
+            lines.append(f"{path}: and {more} more; correct these first")
         super().__init__("\n".join(lines))
 
 

@@ -33,7 +33,7 @@ from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
 POLL_S = 0.05
-FROZEN_NOW = "; the cluster is frozen: its groups start nowhere before `halo thaw`"
+FROZEN_NOW = "; the cluster is frozen: no group starts before `halo thaw`"
 
 log = structlog.get_logger("halo.command")
 
@@ -104,7 +104,7 @@ class Commands:
             self._look_afresh(found)
             return f"{group} is managed"
         self._changed(found)
-        return f"{group} is unmanaged: nothing is done to it{self._still_running(found)}"
+        return f"{group} is unmanaged: HALO only monitors it{self._still_running(found)}"
 
     async def group_command(
         self, group: str, command: str, *, to: str | None, comment: str | None
@@ -120,11 +120,11 @@ class Commands:
                 return await self._set_wanted(found, command == "start", comment)
             case "move":
                 if to is None:
-                    raise BadRequest("move needs the host to move to (`to`)")
+                    raise BadRequest("the command move needs the key `to`: the target host")
                 return await self._move(found, to, comment)
             case "cleanup":
                 return await self._cleanup(found, comment)
-        raise BadRequest(f"unknown command {command!r}; there are start, stop, move, cleanup")
+        raise BadRequest(f"unknown command {command!r}; use start, stop, move or cleanup")
 
     async def _set_wanted(self, group: ResourceGroup, wanted: bool, comment: str | None) -> str:
         event = Event.START if wanted else Event.STOP
@@ -135,9 +135,9 @@ class Commands:
         if already is not None:
             return already + self._still_running(group)
         self._changed(group)
-        verb = "will be started" if wanted else "will be stopped, and stay so"
+        verb = "will be started" if wanted else "will be stopped, and will stay stopped"
         held = holds.hold_reason(self._state, group)
-        waits = f", but not before this ends: {held}" if held else ""
+        waits = f", but only after this has ended: {held}" if held else ""
         return f"{group.id} {verb}{waits}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
@@ -156,7 +156,7 @@ class Commands:
             lambda: [self._make(Event.CLEANUP, group.id, comment)],
         )
         self._look_afresh(group, forgive=True)
-        return f"{group.id} is looked at afresh{self._still_running(group)}"
+        return f"{group.id} is probed again{self._still_running(group)}"
 
     async def _forget_removed(self, group: GroupId, comment: str | None) -> str:
         """The operator has seen to a group that the config does not have any more."""
@@ -166,7 +166,7 @@ class Commands:
             lambda: None,
             lambda: [self._make(Event.CLEANUP, group, comment)],
         )
-        return f"{group} is not in the config, and is named no more"
+        return f"{group} is not in the config; HALO now takes it as stopped"
 
     # --- hosts -------------------------------------------------------------------------------
 
@@ -186,13 +186,13 @@ class Commands:
                 admin.check_confirm_off(self._state, host, comment, force=force)
                 await self._durably(self._fence_desk.confirm_off(host, comment or ""))
                 frozen = self._state.remembered.frozen is not None
-                return f"{host} counts as fenced: you saw it off" + (FROZEN_NOW if frozen else "")
+                return f"{host} counts as fenced: you confirmed it" + (FROZEN_NOW if frozen else "")
             case "cancel-fence":
                 await self._durably(self._fence_desk.cancel(host, comment or ""))
                 return (
-                    f"the fencing of {host} is cancelled, and not tried again before it answers; "
-                    f"`halo fence {host}` tries again, `--confirm-off --reason ...` says that you "
-                    "saw it off"
+                    f"the fencing of {host} is cancelled, and not tried again before the host "
+                    f"answers; run `halo fence {host}` to try again, or add `--confirm-off "
+                    "--reason ...` if you saw that the host is off"
                 )
             case "activate" | "deactivate":
                 return await self._set_active(host, command == "activate", force, comment)
@@ -223,7 +223,7 @@ class Commands:
         for group in groups:
             self._changed(group)
         if not groups:
-            return f"nothing that is at home on {host} runs elsewhere"
+            return f"no group whose home host is {host} runs elsewhere"
         return f"moving to {host}: {', '.join(group.id for group in groups)}"
 
     async def _wait_for(self, host: HostId) -> None:
@@ -292,7 +292,7 @@ class Commands:
             "clear_events": Event.CLEAR_EVENTS,
         }.get(command)
         if event is None:
-            raise BadRequest(f"unknown command {command!r}; there are freeze and thaw")
+            raise BadRequest(f"unknown command {command!r}; use freeze or thaw")
 
         def check() -> str | None:
             if event is Event.CLEAR_EVENTS:
@@ -317,7 +317,7 @@ class Commands:
             host.poke()
         return {
             Event.FREEZE: f"frozen: no automatic action until thaw{self._all_still_running()}",
-            Event.THAW: "thawed: automatic action goes on",
+            Event.THAW: "thawed: automatic action continues",
             Event.CLEAR_EVENTS: "events cleared",
         }[event]
 
@@ -375,14 +375,14 @@ class Commands:
         While it was held, people may have stopped it here and started it elsewhere. Therefore
         forget once before the record that ends the hold, so that no step can come between."""
         self._state.knowledge.drop_group(
-            group, "being looked at afresh", now=self._loop.time(), forgive=forgive
+            group, "being probed again", now=self._loop.time(), forgive=forgive
         )
 
     def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
         """Have a group decided afresh, from what all its candidates say now."""
         self._forget(group, forgive=forgive)
         for host in group.candidates:
-            self._hosts[host].recall(group.id, "to be looked at afresh")
+            self._hosts[host].recall(group.id, "to be probed again")
             self._hosts[host].probe(group.id)
         self._desk.changed([group.id])
 

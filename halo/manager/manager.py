@@ -201,7 +201,7 @@ class Manager:
                 reason = (
                     candidates.unavailable(self.state, self.state.candidate(group, target))
                     if target in group.candidates
-                    else f"{target} is no candidate any more"
+                    else f"{target} is not a candidate any more"
                 )
                 reason = reason or proof.obstacle(self.state, group, managed_on or target, now)
             if reason is None:

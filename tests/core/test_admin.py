@@ -115,9 +115,9 @@ def test_where_a_group_is(managed_on: str | None, running: list[str], expected: 
         (
             "the target's monitor fails",
             lambda w: w.see("g", "h2", ERROR, only=["x"], reason="monitor: timed out"),
-            "x on h2: monitor: timed out; mend it there",
+            "x on h2: monitor: timed out; remove the cause there",
         ),
-        ("the target is just connected", lambda w: w.connect("h2"), "not looked through yet"),
+        ("the target is just connected", lambda w: w.connect("h2"), "has not probed the group"),
         ("the start failed there", lambda w: w.start_failed("g", "h2", "exit 1"), "halo cleanup g"),
         (
             "the target is being fenced",
@@ -134,9 +134,9 @@ def test_a_move(story: str, arrange: Step, said: str | None) -> None:
 @check(
     [
         ("stopped there", lambda w: w.up("h3"), None),
-        ("out of sight", lambda w: None, "h3 is disconnected, and could not be proven"),
+        ("out of sight", lambda w: None, "h3 is disconnected, so HALO cannot prove"),
         ("its monitor fails", lambda w: w.see("g", "h3", ERROR, reason="hangs"), "g on h3: hangs"),
-        ("not looked at", lambda w: w.connect("h3"), "h3 is being looked at"),
+        ("not looked at", lambda w: w.connect("h3"), "h3 is being probed"),
         ("fenced", lambda w: w.fenced("h3"), None),
     ]
 )
@@ -165,7 +165,7 @@ def test_a_move_to_where_it_is_or_cannot_be() -> None:
     world = a_world()
     with pytest.raises(CommandRefused, match="g is on h1 already"):
         admin.check_move(world.state, world.group(), "h1")
-    with pytest.raises(CommandRefused, match="no candidate of g; its candidates are h1, h2"):
+    with pytest.raises(CommandRefused, match="not a candidate of g; the candidates are h1, h2"):
         admin.check_move(world.state, world.group(), "h9")
 
 
@@ -244,7 +244,7 @@ def deactivate(world: World, host: str, force: bool = False) -> Callable[[], obj
                 lambda w: setattr(w.state.groups["g"], "managed_on", "h2"),
                 lambda w: w.disconnect("h1"),
             ),
-            "no other host could take g from h2",
+            "no other host can take g from h2",
         ),
         (
             "so with an unmanaged group: it stays anyway",
@@ -321,7 +321,7 @@ def test_freezing_what_is_frozen() -> None:
                 lambda w: w.journal(Event.STOP, "g"),
                 lambda w: w.error("g", ErrorKind.STOP_FAILED, "busy"),
             ),
-            "held by an error: busy; mend it, then `halo cleanup g`",
+            "an error holds it: busy; remove the cause, then run `halo cleanup g`",
         ),
         ("unmanaged", lambda w: w.unmanage("g"), "unmanaged"),
         ("frozen", lambda w: w.journal(Event.FREEZE, "c"), "frozen"),
@@ -363,14 +363,14 @@ def test_starting_and_stopping_what_is_to_run_or_to_be_stopped() -> None:
     def wanted(to: bool) -> str | None:
         return admin.check_wanted(world.state, world.group(), wanted=to)
 
-    assert wanted(True) == "g is to run already"
+    assert wanted(True) == "g was told to run already"
     assert wanted(False) is None
     at = world.state.groups["g"]
-    at.managed_on, at.comment = None, "h2 has to be looked at again"
-    assert wanted(True) == "g is to run already; it waits: h2 has to be looked at again"
+    at.managed_on, at.comment = None, "h2 has to be probed again"
+    assert wanted(True) == "g was told to run already; it waits: h2 has to be probed again"
     world.journal(Event.STOP, "g")
     at.managed_on = "h1"
-    assert wanted(False) == "g is to be stopped already"
+    assert wanted(False) == "g was told to stop already"
     world.see("g", "h1", STOPPED)
     assert wanted(False) == "g is stopped already"
     assert wanted(True) is None
@@ -462,4 +462,7 @@ def test_what_leaves_a_deactivated_host_and_what_stays() -> None:
     world.journal(Event.DEACTIVATE, "h1")
     leaving, staying = admin.leaving_and_staying(world.state, "h1")
     assert leaving == ["goes"]
-    assert staying == {"held": "unmanaged: disk swap", "stuck": "stuck on h2: hangs; mend it there"}
+    assert staying == {
+        "held": "unmanaged: disk swap",
+        "stuck": "stuck on h2: hangs; remove the cause there",
+    }

@@ -213,7 +213,7 @@ def test_a_level_that_fails_is_followed_by_the_next_one() -> None:
     assert bench.end(steps.SwitchOff, way=1) == ["Tell", "Write"]
     bench.end(steps.Write)
     assert bench.phase is FencePhase.FAILED
-    assert "level 1: no; level 2: no; left off by failed levels: two" in bench.at.fence_error
+    assert "level 1: no; level 2: no; failed levels switched these off: two" in bench.at.fence_error
 
 
 def test_no_second_level_for_a_host_that_answers_again() -> None:
@@ -279,7 +279,7 @@ def test_an_open_intent_is_decided_afresh_where_a_witness_is_missing(
     assert any(
         isinstance(a, steps.Do)
         and isinstance(a.work, steps.Write)
-        and "decided afresh" in a.work.entries[0].comment
+        and "HALO decides again" in a.work.entries[0].comment
         for a in bench.did
     )
 

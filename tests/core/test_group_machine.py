@@ -507,7 +507,7 @@ def test_a_stop_that_reports_success_while_it_still_runs_is_a_failed_stop() -> N
     driver.step()
     assert "monitor x" in driver.answer("stop x")
     driver.answer("monitor x", OK)
-    assert "stop reported success, but it still runs" in driver.words
+    assert "stop reported success, but the resource still runs" in driver.words
     assert driver.machine.resources["x"].presence is RUNNING
 
 
@@ -753,7 +753,7 @@ def test_a_shared_resource_is_left_running_while_another_group_needs_it() -> Non
 def test_a_shared_resource_is_not_stopped_before_the_other_group_was_looked_at(runs: bool) -> None:
     """A manager that has just started finds g first; the first monitor of f is under way."""
     world = two_groups()
-    world.state.knowledge.drop_group(world.group("f"), "not looked at yet", now=world.now)
+    world.state.knowledge.drop_group(world.group("f"), "not probed yet", now=world.now)
     world.see("g", "h1", RUNNING)
     world.journal(Event.STOP, "g")
     g = Driver(world, "g")

@@ -297,7 +297,7 @@ SCENARIOS = [
     S("one out of sight, no verdict: Unknown, wait", ["up", "gone"], words="h2 is disconnected"),
     S("its agent is not running: wait", ["refused", "up"], words="h1"),
     S("both gone: wait", ["gone", "gone"], words="h1 is disconnected"),
-    S("never seen since its reset: not fenced", ["up", "never"], words="never seen"),
+    S("never seen since its reset: not fenced", ["up", "never"], words="since its last reset"),
     # --- lost
     S("home is lost: fenced", ["lost", "up"], fence=["h1"], words="fencing h1"),
     S("the idle partner is lost before the start: fenced", ["up", "lost"], fence=["h2"]),
@@ -308,11 +308,11 @@ SCENARIOS = [
         options={"storm_hosts": 5},
     ),
     S("one of four is lost", ["lost", "up", "up", "up"], fence=["h1"]),
-    S("both are lost: nobody could take it", ["lost", "lost"], words="no other host could take"),
+    S("both are lost: nobody could take it", ["lost", "lost"], words="no other host can take"),
     S(
         "a single candidate is lost: fencing would bring nothing",
         ["lost"],
-        words="no other host could take",
+        words="no other host can take",
     ),
     S(
         "a single candidate with on_loss: reboot",
@@ -334,19 +334,19 @@ SCENARIOS = [
     S(
         "lost, and another was never seen: fencing alone would prove nothing",
         ["lost", "up", "never"],
-        words="never seen",
+        words="has not answered since its last reset",
     ),
     S("lost, and another has no verdict yet", ["lost", "up", "gone"], words="h3"),
     S(
         "lost, and the only other is deactivated",
         ["lost", "up"],
-        words="no other host could take",
+        words="no other host can take",
         given=[says(Event.DEACTIVATE, "h2")],
     ),
     S(
         "lost, and the start failed on the only other",
         ["lost", "up"],
-        words="no other host could take",
+        words="no other host can take",
         given=[lambda w: w.start_failed("g", "h2")],
     ),
     S(
@@ -379,7 +379,7 @@ SCENARIOS = [
         "home was fenced long ago: ask its device",
         ["off, old", "up"],
         verify=["h1"],
-        words="confirm that it is still off",
+        words="confirm that the host is still off",
     ),
     S("both were fenced just now", ["off", "off"], words="no host can take it"),
     S("one fenced, one lost: the lost one too", ["off", "lost", "up"], fence=["h2"]),
@@ -418,7 +418,7 @@ def test_it_waits_with_a_verdict_for_candidates_that_answer_a_ping_sent_after_it
     decision = decided(world)
     assert decision.ping == ("h2", "h3")
     assert decision.fence == ()
-    assert "waiting for an answer of h2, h3" in decision.reason
+    assert "waiting for an answer from h2, h3" in decision.reason
     world.answers("h3")  # one that can take it is enough
     assert decided(world).fence == ("h1",)
 

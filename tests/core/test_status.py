@@ -414,7 +414,7 @@ def test_candidates_that_could_not_take_over_are_shown() -> None:
     world.start_failed("g", "h3", "exit 1")
     group = row(world, "g", "groups")
     assert group["cannot_take"] == {"h2": "x on h2: monitor: hangs", "h3": "exit 1"}
-    assert "h2 could not take it: x on h2: monitor: hangs" in group["comment"]
+    assert "h2 cannot take it: x on h2: monitor: hangs" in group["comment"]
     world.disconnect("h2")
     assert list(row(world, "g", "groups")["cannot_take"]) == ["h3"]
 

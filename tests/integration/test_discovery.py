@@ -34,7 +34,13 @@ async def test_a_host_out_of_sight_keeps_its_groups_from_starting(cluster: Clust
     cluster.start_manager()
     await until_says(
         cluster,
-        *("g1", "h2 is disconnected", "connection refused", "not fenced", "h2 was never seen"),
+        *(
+            "g1",
+            "h2 is disconnected",
+            "connection refused",
+            "not fenced",
+            "h2 has not answered since",
+        ),
         status="Unknown",
     )
     await until_says(cluster, "g2", "h2 is disconnected", status="Unknown")

@@ -24,7 +24,7 @@ from tests.integration.telling import (
     wanted_state,
 )
 
-NOT_WRITTEN = "the journal could not be written, nothing was changed"
+NOT_WRITTEN = "the journal cannot be written, so nothing was changed"
 NO_ANSWER = "the journal gave no answer within 10 s; nothing was changed"
 RESCUED_S = 12.0
 """For a fence, and a second for each of the two writes beside it, on a slow machine."""

@@ -26,7 +26,7 @@ from tests.integration.telling import (
 PRODUCTION = ["--manage-resources", "--sleep-time", "300"]
 SIGHT = {"watch_interval": 0.3, "digest_interval": 1}
 AT_HOME = {"g1": "Running on h1", "g2": "Running on h2"}
-BOOTED, SAME_BOOT = "it has booted", "the same boot"
+BOOTED, SAME_BOOT = "the host has booted since", "the host has not booted since"
 
 
 @pytest.fixture

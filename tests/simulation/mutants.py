@@ -507,7 +507,7 @@ def a_stale_digest_is_trusted() -> list[Patch]:
 
     def doubt(self: Any, sight: Any, batch: Any) -> Any:
         problem = original(self, sight, batch)
-        return None if problem == "its picture is another than ours" else problem
+        return None if problem == "the agent's results differ from the manager's" else problem
 
     return [(Watcher, "_doubt", doubt)]
 

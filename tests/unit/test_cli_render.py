@@ -129,7 +129,9 @@ def test_x_leaves_out_what_is_normal() -> None:
             resource("e", "Running", host="h"),
             resource("e1", "Running", host="h", comment="stop of e1 on h: it is busy"),
         ],
-        "groups": [{"id": "e", "comment": "not running: e1; mend it, then `halo cleanup e`"}],
+        "groups": [
+            {"id": "e", "comment": "not running: e1; remove the cause, then run `halo cleanup e`"}
+        ],
         "hosts": [host("h")],
         "events": [event(1)],
     }
@@ -139,7 +141,7 @@ def test_x_leaves_out_what_is_normal() -> None:
 b (heartbeat/ZFS): Running (Failed Over) on h
 c (heartbeat/ZFS): Running on h (Unmanaged)
 d (heartbeat/ZFS): Stopped
-e (heartbeat/ZFS): Running on h: not running: e1; mend it, then `halo cleanup e`
+e (heartbeat/ZFS): Running on h: not running: e1; remove the cause, then run `halo cleanup e`
 e1 (heartbeat/ZFS): Running on h: stop of e1 on h: it is busy
 """
     )

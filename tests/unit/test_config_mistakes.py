@@ -75,7 +75,7 @@ def test_of_thousands_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
     lines = str(raised.value).split("\n")
     assert len(raised.value.mistakes) == 2000
     assert len(lines) == 101
-    assert lines[-1] == f"{path}: and 1900 more; mend these first"
+    assert lines[-1] == f"{path}: and 1900 more; correct these first"
 
 
 def test_control_characters_are_spelled_out() -> None:

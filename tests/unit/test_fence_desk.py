@@ -470,7 +470,7 @@ async def test_a_confirmed_fence_that_cannot_be_written_down_is_not_told_as_done
 
     bench.outlet().on_off = off_and_no_disk
     error = await refusal_of(bench.command("fence"))
-    assert "it could not be written down" in str(error)
+    assert "this could not be recorded" in str(error)
     await bench.until(lambda: "g" in bench.agents["h2"].up)
     bench.disk.release()
     await settle()

@@ -838,7 +838,7 @@ def test_a_host_with_more_resources_than_a_watch_holds_is_polled_and_never_asked
         assert agent.watches_asked == []
         told = [line for line in log if line["event"] == "not watched" and line["host"] == "h2"]
         assert [line["reason"] for line in told] == [
-            "2001 resources are more than the 2000 of one watch; it is polled"
+            "it has 2001 resources, and a watch takes at most 2000; HALO polls it"
         ]
 
     play(body())
@@ -925,9 +925,9 @@ async def test_a_return_is_told_once_and_with_what_the_boot_identity_says() -> N
     await away_and_back(bench, "h2", "boot-2")
     await away_and_back(bench, "h2", "")
     assert bench.events(Event.RETURN) == [
-        "return h2: the same boot: what ran there may run on",
-        "return h2: it has booted: nothing of before runs on",
-        "return h2: whether it has booted meanwhile is not known",
+        "return h2: the host has not booted since: what ran there may still run",
+        "return h2: the host has booted since: nothing from before still runs",
+        "return h2: it is not known whether the host has booted since",
     ]
 
 

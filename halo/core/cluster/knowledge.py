@@ -29,7 +29,7 @@ class Sighting:
     """The last word on one resource on one host. Times are monotonic seconds."""
 
     presence: Presence = Presence.UNKNOWN
-    reason: str = "not looked at yet"
+    reason: str = "not probed yet"
     begun_at: float = float("-inf")  # when the monitor that told it was sent
     epoch: int = 0
     last_seen: Presence = Presence.UNKNOWN  # survives the loss of the connection

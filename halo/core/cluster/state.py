@@ -186,7 +186,7 @@ class ClusterState:
         if at.fence_phase is FencePhase.FAILED:
             at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         self.host_alive(host)
-        self.knowledge.drop_host(host, "not looked at yet")
+        self.knowledge.drop_host(host, "not probed yet")
         return at.epoch
 
     def host_disconnected(self, host: HostId, loss: Loss, now: float) -> None:

@@ -11,8 +11,8 @@ class ProbeAnswer(Enum):
 
     ANSWERS = "it answers"
     NONE = "no answer"
-    CLOSED_PORT = "something answers at its address, and no agent"
-    NOT_ASKED = "it could not be asked: the fault is on the manager's side"
+    CLOSED_PORT = "something answers at its address, but its agent does not"
+    NOT_ASKED = "it could not be asked, because of a fault on the manager's side"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,8 @@ class Inquiry:
             return self._contradicted()
         if event.answer is ProbeAnswer.NOT_ASKED:
             return Failed(
-                "the device says off, but whether the host's agent still answers could not be "
-                "asked: see to the manager's network and name resolution"
+                "the device says off, but the manager could not ask whether the host's agent still "
+                "answers; check the manager's network and name resolution"
             )
         return self._confirmed()
 
@@ -165,7 +165,7 @@ class Inquiry:
             return self._decided_afresh(ProbeAnswer.ANSWERS)
         if self._probes is not None and self._probes > 1:
             # The devices may have told the truth of when they looked.
-            return Failed("the device said off, and meanwhile the host's agent answers again")
+            return Failed("the device said off, but the host's agent answers again by now")
         why = "the device says off, but the host's agent still answers"
         return Failed(why, distrust=why)
 
@@ -178,7 +178,7 @@ class Inquiry:
         """An open intent is not confirmed: whether to fence the host is a new decision."""
         problem = self._word.problem if self._word is not None else ""
         why = f"its device says: {problem}" if problem else answer.value
-        return Failed(f"open when the manager restarted; {why}; decided afresh", afresh=True)
+        return Failed(f"open when the manager restarted; {why}; HALO decides again", afresh=True)
 
 
 _I = Inquiry

@@ -214,7 +214,7 @@ class FenceMachine:
         """No level is left, or none may be tried any more."""
         text = "; ".join(self._attempt.problems)
         if self._attempt.left_off:
-            text += f"; left off by failed levels: {', '.join(self._attempt.left_off)}"
+            text += f"; failed levels switched these off: {', '.join(self._attempt.left_off)}"
         self._settle(Failed(text))
 
     # --- is it off? --------------------------------------------------------------------------
@@ -261,8 +261,8 @@ class FenceMachine:
             self._confirmed(outcome)
             if attempt.kind is Kind.COMMAND and self._state.journal_trouble is not None:
                 error = CommandFailed(
-                    f"{self._host} is fenced, but it could not be written down: a manager that is "
-                    f"restarted now does not know it ({self._state.journal_trouble})"
+                    f"{self._host} is fenced, but this could not be recorded: after a restart the "
+                    f"manager does not know it ({self._state.journal_trouble})"
                 )
         elif isinstance(outcome, Failed) and not outcome.afresh:
             note_failure(self._state, self._host, outcome, attempt, self._now)
@@ -347,7 +347,7 @@ class FenceMachine:
 
     def _cancelled(self, ticket: int | None) -> None:
         if self.attempt is not None:
-            what = f"the fencing of {self._host} was cancelled; whether it is off is not known"
+            what = f"the fencing of {self._host} was cancelled; it is not known to be off"
             self._leave(CommandFailed(what))
         self._out.say(steps.Learnt(), *([] if ticket is None else [steps.Answer(ticket)]))
         self._look_at_cancels()

@@ -88,27 +88,31 @@ def automatic_refusal(
     if at.connected:
         return f"{host} answers"
     if at.lost_at is None and at.loss is not None and at.loss.kind is LossKind.BUSY:
-        return f"{host} answers, and obeys another manager: stop that one, or else this one"
+        return f"{host} answers, but its agent serves another manager; stop one of the managers"
     if config.on_loss is LossPolicy.WAIT:
-        return f"{host} has `on_loss: wait`; `halo fence {host}` does it by hand"
+        return f"{host} has `on_loss: wait`; run `halo fence {host}` to fence it by hand"
     if not config.fence_levels:
         return (
-            f"{host} has no fence agent; see that it is off, then "
+            f"{host} has no fence agent; make sure that the host is off, then run "
             f"`halo fence {host} --confirm-off --reason ...`"
         )
     if memory.fenced:
-        return f"{host} was fenced already; mend it, then `halo reset {host}`"
+        return f"{host} was fenced already; repair the host, then run `halo reset {host}`"
     if memory.distrusted:
-        return f"the fence device of {host} is not trusted; mend it, then `halo reset {host}`"
+        return (
+            f"the fence device of {host} is not trusted; remove the cause, then run "
+            f"`halo reset {host}`"
+        )
     if memory.fence_cancelled:
         return (
-            f"the fencing of {host} was cancelled by the administrator; `halo fence {host}` tries "
-            f"again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
+            f"the fencing of {host} was cancelled by the administrator; run `halo fence {host}` to "
+            f"try again, or, if you saw that the host is off, "
+            f"`halo fence {host} --confirm-off --reason ...`"
         )
     if not memory.seen:
         return (
-            f"{host} was never seen since its last reset; start it, or power it off for certain "
-            f"by `halo fence {host}`"
+            f"{host} has not answered since its last reset; start the host, or power it off with "
+            f"`halo fence {host}`"
         )
     if at.lost_at is None:
         return _not_lost(at)
@@ -154,7 +158,7 @@ def _not_lost(at: HostState) -> str:
     if at.loss is not None and at.loss.kind.is_closed_port:
         return (
             f"{at.id} answers, but its agent does not run; start halo_remote there, or power the "
-            f"host off by `halo fence {at.id}`"
+            f"host off with `halo fence {at.id}`"
         )
     return f"{at.id} is not declared lost"
 
@@ -195,20 +199,20 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) 
         return (
             f"{len(together)} hosts fell silent together ({', '.join(sorted(together))}): "
             "the manager's own network may be at fault; "
-            f"`halo fence {host} --force` frees this host alone"
+            f"to fence this host anyway, run `halo fence {host} --force`"
         )
     back = suspicion.just_back(state, host, now)
     if back:
         return (
-            f"{', '.join(back)} fell silent with {host} and has just come back: {host} gets the "
-            "time to do so, too"
+            f"{', '.join(back)} fell silent together with {host} and has just come back, so {host} "
+            "gets some time to come back, too"
         )
     recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
     if len(recent) + planned >= limits.fence_limit:
         were = "1 automatic fence" if len(recent) == 1 else f"{len(recent)} automatic fences"
         return (
-            f"{were} within {limits.fence_limit_window_s:g} s is the limit; `halo fence {host}` "
-            "does it by hand"
+            f"the limit of {were} within {limits.fence_limit_window_s:g} s is reached; run "
+            f"`halo fence {host}` to fence the host by hand"
         )
     return None
 
@@ -217,14 +221,15 @@ def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
     at = state.hosts[host]
     if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
         return (
-            f"fencing {host} ended without success ({at.fence_error}); `halo fence {host} --force` "
-            f"tries again, `halo fence {host} --confirm-off --reason ...` says that you saw it dark"
+            f"fencing {host} ended without success ({at.fence_error}); run `halo fence {host} "
+            "--force` to try again, or, if you saw that the host is off, "
+            f"`halo fence {host} --confirm-off --reason ...`"
         )
     if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
         return (
             f"fencing {host} failed ({at.fence_error}); next try in "
-            f"{max(1, round(at.fence_retry_at - now))} s. Mend the device, or see that the host is "
-            f"off and `halo fence {host} --confirm-off --reason ...`"
+            f"{max(1, round(at.fence_retry_at - now))} s. Repair the device, or make sure that the "
+            f"host is off and run `halo fence {host} --confirm-off --reason ...`"
         )
     return None
 
@@ -240,15 +245,15 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         return f"{host} has no fence agent in the config"
     if memory.distrusted:
         return (
-            f"the fence device of {host} is not trusted: {memory.distrusted}; mend it, then "
-            f"`halo reset {host}`"
+            f"the fence device of {host} is not trusted: {memory.distrusted}; remove the cause, "
+            f"then run `halo reset {host}`"
         )
     if force:
         return None
     if memory.fenced:
         return (
-            f"{host} was fenced already and not reset since; `halo reset {host}`, or --force to "
-            "fence it again"
+            f"{host} was fenced already and not reset since; run `halo reset {host}`, or use "
+            "--force to fence it again"
         )
     unmanaged = [
         group.id
@@ -260,7 +265,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         )
     ]
     if unmanaged:
-        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force overrides"
+        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force fences it anyway"
     stranded = [
         group
         for group in state.groups_of(host)
@@ -273,7 +278,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     ]
     if stranded:
         names = ", ".join(group.id for group in stranded)
-        return f"{takers.nobody_takes(state, stranded, host, names)}; --force overrides"
+        return f"{takers.nobody_takes(state, stranded, host, names)}; --force fences it anyway"
     return None
 
 

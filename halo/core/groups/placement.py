@@ -61,7 +61,8 @@ def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) 
     failures = memory.start_failures
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
         return Decision(
-            f"{'; '.join(failures.values())}; mend it, then `halo cleanup {group.id}`", failed=True
+            f"{'; '.join(failures.values())}; remove the cause, then run `halo cleanup {group.id}`",
+            failed=True,
         )
     lacks = proof.lacking(state, seen, since, now)
     if lacks:
@@ -81,8 +82,8 @@ def _running(
     if len(running) > 1:
         copies = tuple(copy.host for copy in running)
         return Decision(
-            f"running on {' and '.join(copies)} at once; see that no more than one copy runs, "
-            f"then `halo cleanup {here.group.id}`",
+            f"running on {' and '.join(copies)} at once; make sure that at most one copy runs, "
+            f"then run `halo cleanup {here.group.id}`",
             second_copy=copies,
             failed=True,
         )
@@ -95,7 +96,7 @@ def _running(
             if other is not here and other.at.ready and not other.was_looked_at
         )
         if unseen:
-            text = f"running on {here.host}; {', '.join(unseen)} has to be looked at first"
+            text = f"running on {here.host}; HALO has to probe {', '.join(unseen)} first"
             return Decision(text, probe=unseen, recheck_s=RECHECK_S)
     return Decision(f"running on {here.host}", manage_on=here.host)
 
@@ -132,7 +133,7 @@ def _start(
         return Decision(f"starting on {host}", start_on=host)
     text = "no host can take it: " + "; ".join(filter(None, why_not.values()))
     if failed:
-        text += f"; mend it, then `halo cleanup {group.id}`"
+        text += f"; remove the cause, then run `halo cleanup {group.id}`"
     return Decision(text, failed=failed)
 
 

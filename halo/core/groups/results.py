@@ -47,7 +47,7 @@ def monitored(
         state.bad_monitors = 0
         if state.stopped_by_script:
             state.stopped_by_script = False
-            return "stop reported success, but it still runs"
+            return "the stop reported success, but the resource still runs"
         state.presence = Presence.RUNNING
         if not state.wants_restart:  # it had not stopped, or somebody else started it
             state.crashed, state.crash = False, ""
@@ -62,7 +62,7 @@ def monitored(
         return None
     if state.stopped_by_script:
         # Another stop would tell no more: without this, a broken monitor stops it for ever.
-        return f"reported success, but its monitor cannot tell: {describe(result)}"
+        return f"the stop reported success, but the monitor failed: {describe(result)}"
     if not is_needed_by_others(state):
         state.wants_restart = True
         _note_crash(

@@ -36,8 +36,8 @@ def notices(removed: dict[GroupId, tuple[HostId, ...]]) -> list[str]:
     """What an operator has to be told of groups that were removed."""
     told = [
         f"{name} was removed from the config and may still run on {where_it_may_run(hosts)}, where "
-        "nobody looks after it: see that it is stopped, or put it back into the config; "
-        f"`halo cleanup {name}` says that you have seen to it"
+        "HALO does not monitor it; make sure that it is stopped and run "
+        f"`halo cleanup {name}`, or put it back into the config"
         for name, hosts in list(removed.items())[:NAMED]
     ]
     if len(removed) > NAMED:

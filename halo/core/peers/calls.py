@@ -70,7 +70,7 @@ class Busy:
     manager: str
 
     def __str__(self) -> str:
-        return f"this agent serves another manager, {self.manager}; stop that one first"
+        return f"this agent serves another manager, {self.manager}; stop that manager first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class StaleTerm:
     def __str__(self) -> str:
         return (
             f"this agent served a leader with the higher term {self.term}; "
-            "if there was none, restart the agent"
+            "if there was no such leader, restart the agent"
         )
 
 
@@ -93,7 +93,7 @@ class BadTerm:
     term: int
 
     def __str__(self) -> str:
-        return f"the term {self.term} is none: no leader's is above {TERM_LIMIT}"
+        return f"the term {self.term} is not valid: the highest term is {TERM_LIMIT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +101,4 @@ class NotServed:
     """The connection is not the one served."""
 
     def __str__(self) -> str:
-        return "this connection is not the one served; say hello first"
+        return "the agent does not serve this connection; say hello first"

@@ -23,7 +23,7 @@ def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
     if not state.memory_of_host(host).active:
         return f"{host} is deactivated"
     if not candidate.has_reported:
-        return f"{host} has just connected and was not looked through yet"
+        return f"{host} has just connected, and HALO has not probed the group there yet"
     failure = state.memory_of(candidate.group).start_failures.get(host)
     if failure is not None:
         return f"the start failed on {host}: {failure}"

@@ -31,7 +31,8 @@ def standing_hold(state: ClusterState, group: ResourceGroup) -> str | None:
         return f"frozen: {state.remembered.frozen}"
     if memory.error_kind is ErrorKind.SECOND_COPY:
         return (
-            f"{memory.error}; see that no more than one copy runs, then `halo cleanup {group.id}`"
+            f"{memory.error}; make sure that at most one copy runs, then run "
+            f"`halo cleanup {group.id}`"
         )
     return None
 
@@ -49,9 +50,9 @@ def second_copy_out_of_sight(
             continue
         text = f"seen running on {seen_on}, and last seen running on {host} too"
         if at.ready:
-            return f"{text}, which has to be looked at"
+            return f"{text}, which has to be probed first"
         return (
-            f"{text}, which is out of sight; bring it back, or see that it is off and "
-            f"`halo fence {host} --confirm-off --reason ...`"
+            f"{text}, which is out of sight; bring that host back, or make sure that it is off "
+            f"and run `halo fence {host} --confirm-off --reason ...`"
         )
     return None

@@ -38,23 +38,23 @@ def obstacle(
             return f"{host} is being fenced"
         if not at.connected:
             return (
-                f"{host} is disconnected, and could not be proven to run nothing of "
-                f"{group.id}; bring it back, or `halo fence {host}`"
+                f"{host} is disconnected, so HALO cannot prove that {group.id} is stopped there; "
+                f"bring the host back, or run `halo fence {host}`"
             )
         if not at.ready:
             return f"{host} is reconnecting"
         presence = candidate.presence
         if presence is Presence.RUNNING:
-            return f"it is seen running on {host}"
+            return f"the group is seen running on {host}"
         if presence is not Presence.STOPPED:
             error = candidate.first(Presence.ERROR)
-            return f"{error}; mend it there" if error else f"{host} is being looked at"
+            return f"{error}; remove the cause there" if error else f"{host} is being probed"
     return None
 
 
 def _needs_vouching(host: HostId) -> str:
     return (
-        f"{host} was confirmed off, and has no fence device that could say so again; "
+        f"{host} was confirmed off, but no trusted fence device can confirm it again; run "
         f"`halo fence {host} --confirm-off --reason ...` once more"
     )
 
@@ -82,12 +82,12 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
         if age > state.settings.power_proof_age_s:
             if not may_ask_device(state, host):
                 return _needs_vouching(host)
-            said = f" (last asked: {at.verify_error})" if at.verify_error else ""
+            said = f" (last answer: {at.verify_error})" if at.verify_error else ""
             if at.verifying_since is not None and at.verify_took_s > SLOW_DEVICE_S:
-                said += f" (it is being asked, which took {at.verify_took_s:.0f} s last time)"
+                said += f" (HALO is asking it; the last answer took {at.verify_took_s:.0f} s)"
             return (
-                f"{host} was fenced; its fence device has to confirm that it is still "
-                f"off{said}, or you: `halo fence {host} --confirm-off --reason ...`"
+                f"{host} was fenced; its fence device has to confirm that the host is still "
+                f"off{said}, or you confirm it: `halo fence {host} --confirm-off --reason ...`"
             )
         return None
     if not at.connected:
@@ -98,12 +98,12 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
     if sampled is not None and sampled >= since:
         return None
     if candidate.presence is Presence.RUNNING:
-        return f"it is seen running on {host}"
+        return f"the group is seen running on {host}"
     error = candidate.first(Presence.ERROR)
     if error is not None:
-        return f"{error}; mend it there, or `halo fence {host}`"
+        return f"{error}; remove the cause there, or run `halo fence {host}`"
     unknown = candidate.first(Presence.UNKNOWN)
-    return unknown or f"{host} has to be looked at again"
+    return unknown or f"{host} has to be probed again"
 
 
 def may_ask_device(state: ClusterState, host: HostId) -> bool:
@@ -124,7 +124,7 @@ def start_refusal(
         return held
     elsewhere = [h for h in state.knowledge.running_on(group) if h != host]
     if elsewhere:
-        return f"it is seen running on {', '.join(elsewhere)}"
+        return f"the group is seen running on {', '.join(elsewhere)}"
     if state.knowledge.root_seen(group, host, epoch):
         # It may have stopped since, and what held it while it ran holds it still.
         return holds.second_copy_out_of_sight(state, group, host)

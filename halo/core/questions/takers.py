@@ -34,7 +34,7 @@ def why_no_taker(state: ClusterState, groups: Sequence[ResourceGroup], lost: Hos
             return None
         awaited.update(awaiting_ping(able, at))
     if awaited:
-        return f"waiting for an answer of {', '.join(sorted(awaited))}"
+        return f"waiting for an answer from {', '.join(sorted(awaited))}"
     return nobody_takes(state, groups, lost)
 
 
@@ -51,5 +51,5 @@ def nobody_takes(
     why = [reason for c in others if (reason := candidates.unavailable(state, c)) is not None]
     if not why:  # somebody could, but it could not be proven that nobody else runs it
         why = [reason for g in groups if (reason := proof.obstacle(state, g, lost)) is not None]
-    text = f"no other host could take {what} from {lost} now"
+    text = f"no other host can take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text

@@ -266,7 +266,7 @@ def _group_comments(
             comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
         comments += [f"{what} is under way" for what in under_way]
         comments += [
-            f"{host} could not take it: {reason}"
+            f"{host} cannot take it: {reason}"
             for host, reason in unable.items()
             if reason not in failures
         ]
@@ -274,7 +274,7 @@ def _group_comments(
             stays = proof.obstacle(state, group, at.managed_on)
             comments.append(f"it stays on {at.managed_on}, deactivated: {stays}" if stays else "")
     if any(failures) and not any("halo cleanup" in comment for comment in comments):
-        comments.append(f"mend it, then `halo cleanup {group.id}`")
+        comments.append(f"remove the cause, then run `halo cleanup {group.id}`")
     return comments
 
 
@@ -356,7 +356,7 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
     if state.journal_trouble is not None:
         notices.append(
             f"the journal cannot be written ({state.journal_trouble}); commands are refused, and "
-            "what the manager does by itself is not remembered across its restart"
+            "after a restart the manager does not remember what it did by itself"
         )
     skewed = sorted(
         at.id
@@ -364,7 +364,7 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
         if at.connected and not at.identity.legacy and at.identity.version != version
     )
     if skewed:
-        notices.append(f"agents of another version than the manager's {version}: {skewed}")
+        notices.append(f"agents with another version than the manager ({version}): {skewed}")
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
     notices += certificates.notices(state.own_certificates, connected, wall_now)
     return notices + removed.notices(state.remembered.removed)

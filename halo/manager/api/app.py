@@ -97,14 +97,14 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
             request,
             500,
             f"The manager failed to answer {request.method} {request.path}:"
-            " its log holds the particulars. Please report this as a defect.",
+            " its log has the details. Please report this as a defect.",
         )
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> str:
     """What aiohttp itself refuses, in our words."""
     if isinstance(error, web.HTTPNotFound):
-        return f"There is nothing at {request.path}; the routes are {_routes(request)}."
+        return f"There is no route {request.path}; the routes are {_routes(request)}."
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         return f"{request.method} is not possible at {request.path}; allowed: {allowed}."

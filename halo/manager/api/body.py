@@ -51,7 +51,7 @@ def checked_body(
         if key not in known and not ignore_unknown:
             raise BadRequest(
                 f"Unknown key {_quoted(key)} in the body{nearest(key, known)}"
-                + (f" The keys are {', '.join(known)}." if known else " None is needed.")
+                + (f" The keys are {', '.join(known)}." if known else " It needs no key.")
             )
     return {field.name: _checked(field, content.get(field.name)) for field in fields}
 
@@ -74,14 +74,14 @@ def _parsed(raw: bytes) -> Any:
             f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except (ValueError, RecursionError):  # not text, a number too long, nested too deep
-        raise BadRequest("The body is not JSON that can be read.") from None
+        raise BadRequest("The body cannot be read as JSON.") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content:
-            raise BadRequest(f"The key {_quoted(key)} stands twice in the body.")
+            raise BadRequest(f"The key {_quoted(key)} occurs twice in the body.")
         content[key] = value
     return content
 
@@ -116,7 +116,7 @@ def _checked_text(field: Field, value: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON may spell half a surrogate pair; the journal cannot hold it
-        raise BadRequest(f'The key "{field.name}" holds what is no Unicode text.') from None
+        raise BadRequest(f'The key "{field.name}" holds text that is not Unicode.') from None
     return _UNPRINTABLE.sub(" ", value).strip() or None
 
 

@@ -84,10 +84,10 @@ class Commands:
         if not task.done():
             raise Unavailable(
                 f"The command {command} has not finished within {deadline_s:g} s and is still"
-                " being carried out: see `halo status` for what comes of it.",
+                " being carried out: see `halo status` for the result.",
             )
         if task.cancelled():
-            raise Unavailable(f"The manager is stopping; the command {command} was cut short.")
+            raise Unavailable(f"The manager is stopping; it ended the command {command} early.")
         return task.result()
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
@@ -128,4 +128,4 @@ async def read_body(request: web.Request, deadline_s: float) -> bytes:
             text=f"The body of the request did not arrive within {deadline_s:g} s."
         ) from None
     except (ConnectionError, PayloadEncodingError, web.RequestPayloadError):
-        raise web.HTTPBadRequest(text="The body of the request broke off.") from None
+        raise web.HTTPBadRequest(text="The body of the request is incomplete.") from None

@@ -90,12 +90,12 @@ class Journal:
                 self._queue.remove(entry)
                 raise RecordError(
                     f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; nothing was "
-                    "changed. Look at the disk under the state file, then try again"
+                    "changed. Check the disk that holds the state file, then try again"
                 ) from None
             entry.given_up = True
             raise RecordError(
                 f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; the command takes "
-                "effect if the disk completes the write. Look at `halo status` before trying again"
+                "effect if the disk completes the write. Check `halo status` before you try again"
             ) from None
 
     async def rescue(self, *records: Record) -> None:
@@ -234,7 +234,7 @@ class Journal:
                     entry.done.set_result(None)
             elif not entry.done.done():
                 entry.done.set_exception(
-                    RecordError(f"the journal could not be written, nothing was changed: {error}")
+                    RecordError(f"the journal cannot be written, so nothing was changed: {error}")
                 )
 
     def _say_no_answer(self) -> None:

@@ -276,6 +276,6 @@ class FenceDesk:
         self._closed = True
         for task in self._works.values():
             task.cancel()
-        ends = "the manager is ending; whether the host is off is not known"
+        ends = "the manager is ending; it is not known whether the host is off"
         for ticket in list(self._answers):
             self._answer(ticket, CommandFailed(ends))

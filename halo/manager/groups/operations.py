@@ -194,7 +194,7 @@ def taught(operation: Operation, result: OperationResult) -> tuple[Presence, str
     if operation is Operation.STOP:
         # Only a monitor proves that something is stopped.
         if succeeded:
-            return Presence.UNKNOWN, "stopped; to be looked at"
+            return Presence.UNKNOWN, "stopped; HALO has to probe it"
         return Presence.ERROR, f"stop failed: {describe(result)}"
     if result.outcome is Outcome.COMPLETED:
         if is_present(result.code):

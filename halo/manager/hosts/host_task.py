@@ -284,7 +284,7 @@ class HostTask:
         if self._state.hosts[self.host].power_proof is None:
             return
         log.warning("not proven off any more", host=self.host, reason=why)
-        self._state.void_power_proof(self.host, f"{self.host} was fenced, and {why}")
+        self._state.void_power_proof(self.host, f"{self.host} was fenced, but {why}")
         self._note(Journaled.NOT_OFF, why)
         self._context.desk.changed(self._context.groups_of(self.host))
 
@@ -360,7 +360,7 @@ class HostTask:
 def _boot(before: str, now: str) -> str:
     """What two boot identities, either of which may be unknown, say in words."""
     if not before or not now:
-        return "whether it has booted meanwhile is not known"
+        return "it is not known whether the host has booted since"
     if before != now:
-        return "it has booted: nothing of before runs on"
-    return "the same boot: what ran there may run on"
+        return "the host has booted since: nothing from before still runs"
+    return "the host has not booted since: what ran there may still run"

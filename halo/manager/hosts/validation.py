@@ -105,7 +105,7 @@ class Validation:
         self, connection: AgentConnection, resource: Resource, ends_at: float
     ) -> OperationResult:
         if asyncio.get_running_loop().time() >= ends_at:
-            text = f"the scripts before it took all of the {self._host_deadline_s:g} s"
+            text = f"no time was left: the scripts before it took all {self._host_deadline_s:g} s"
             return OperationResult(Outcome.NOT_RUN, message=text)
         try:
             return await connection.operation(resource, Operation.VALIDATE, self._answer_deadline_s)

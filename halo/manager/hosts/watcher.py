@@ -30,7 +30,7 @@ RETRY_S = 10.0
 CALL_DEADLINE_S = 10.0
 """For the answer to `watch`, which the agent gives before it looks at anything."""
 
-UNCERTAIN = "a start or stop was not answered in time: its end cannot be counted"
+UNCERTAIN = "a start or stop was not answered in time, so its end cannot be counted"
 
 log = PeerLog("halo.watch")
 
@@ -103,7 +103,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled; whenever sight is lost, poll for a while and try again."""
         if (count := len(self._owners)) > ITEM_LIMIT:
-            why = f"{count} resources are more than the {ITEM_LIMIT} of one watch; it is polled"
+            why = f"it has {count} resources, and a watch takes at most {ITEM_LIMIT}; HALO polls it"
             log.warning("not watched", host=self._host, reason=why)
             self._look_through()
             return
@@ -213,7 +213,7 @@ class Watcher:
                 return f"it reports {name(reported.resource)}, which it was not asked to watch"
             sight.digest.set(reported)
         if sight.digest.value != batch.digest:
-            return "its picture is another than ours"
+            return "the agent's results differ from the manager's"
         return None
 
     def operation_ended(self, resource: ResourceId) -> None:

@@ -134,9 +134,9 @@ class SecondCopies:
             for operation in (Operation.STOP, Operation.MONITOR):
                 memory = self._state.memory_of(group)
                 if self._state.groups[group.id].managed_on != holder or not memory.managed:
-                    return "the group changed hands meanwhile"
+                    return "the group is no longer managed on the same host"
                 if self._state.remembered.frozen is not None:
-                    return "frozen meanwhile"
+                    return "the cluster was frozen meanwhile"
                 log.warning(operation.value, group=group.id, resource=resource.id, host=host)
                 try:
                     result = await operate(
@@ -149,7 +149,7 @@ class SecondCopies:
                 ):
                     return f"stop of {resource.id} on {host} failed"
         if self._state.knowledge.presence(group, host) is not Presence.STOPPED:
-            return f"it was stopped on {host}, and still runs there"
+            return f"the copy on {host} was stopped, but it still runs"
         text = f"the second copy on {host} was stopped (policy)"
         self._context.journal.note(self._context.journal.make(Event.STOP_COPY, group.id, text))
         return None

@@ -14,7 +14,7 @@ UNAVAILABLE: list[tuple[str, Step, str | None]] = [
     ("nothing", lambda w: None, None),
     ("disconnected", lambda w: w.disconnect("h2"), "h2 is disconnected (no answer"),
     ("deactivated", lambda w: w.journal(Event.DEACTIVATE, "h2"), "h2 is deactivated"),
-    ("just connected", lambda w: w.connect("h2"), "not looked through yet"),
+    ("just connected", lambda w: w.connect("h2"), "has not probed the group there yet"),
     (
         "being fenced",
         lambda w: setattr(w.state.hosts["h2"], "fence_phase", FencePhase.RUNNING),

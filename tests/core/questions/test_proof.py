@@ -128,7 +128,7 @@ def test_what_the_device_said_last_stands_in_the_reason() -> None:
     world = world_of_three()
     world.fenced("h2", verified_at=0.0)
     world.state.hosts["h2"].verify_error = "bad credentials"
-    assert "(last asked: bad credentials)" in (lack(world, now=100.0) or "")
+    assert "(last answer: bad credentials)" in (lack(world, now=100.0) or "")
 
 
 # --- S1, S4: the gate of every start ------------------------------------------------------------
@@ -253,14 +253,14 @@ def test_a_slow_answer_does_not_take_the_right_away_either() -> None:
 
 OBSTACLES: list[tuple[str, Step, str | None]] = [
     ("nothing", lambda w: None, None),
-    ("out of sight", lambda w: w.disconnect("h3"), "bring it back, or `halo fence h3`"),
+    ("out of sight", lambda w: w.disconnect("h3"), "bring the host back, or run `halo fence h3`"),
     ("reconnecting", lambda w: setattr(w.state.hosts["h3"], "accepted", False), "reconnecting"),
     (
         "being fenced",
         lambda w: setattr(w.state.hosts["h3"], "fence_phase", FencePhase.RUNNING),
         "h3 is being fenced",
     ),
-    ("just connected", lambda w: w.connect("h3"), "h3 is being looked at"),
+    ("just connected", lambda w: w.connect("h3"), "h3 is being probed"),
     ("seen there", lambda w: w.see("g", "h3", RUNNING), "seen running on h3"),
     ("its monitor fails", lambda w: w.see("g", "h3", ERROR, reason="hangs"), "g on h3: hangs"),
     ("fenced just now", lambda w: w.fenced("h3"), None),
