@@ -74,9 +74,7 @@ class Resources:
             kind=(kind(kind_node, self._mistakes) if kind_node else None) or "",
             parameters=self._parameters(section),
             shared=self._shared(section),
-            durations={
-                name: self._duration(section, key) for key, name in DURATION_FIELDS.items()
-            },
+            durations={name: self._duration(section, key) for key, name in DURATION_FIELDS.items()},
             dependent_nodes=list(self._dependents(section)),
         )
         if not entry.id:

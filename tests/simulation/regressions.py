@@ -66,6 +66,10 @@ WHAT_IT_FOUND = {
         "A group whose root somebody started on the partner was completed there, by S1's "
         "exception, while it ran on a host that had just come back and was not looked at yet."
     ),
+    "ended_before_its_first_step": (
+        "A manager that was told to end before its first step had minted no tokens, and a status "
+        "that was asked of it then ended in a KeyError."
+    ),
     "fence_limit_in_one_step": (
         "Two silent hosts of one group were judged before either counted, so that one fence more "
         "than the limit was made."
