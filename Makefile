@@ -11,6 +11,7 @@ MINUTES ?= 10
 SEED ?=
 JOBS ?= 2
 RESULTS ?= simulation-results.jsonl
+SEEDS ?= 400
 
 # Where `make install` puts things; DESTDIR, if given, stands before each.
 PREFIX ?= /opt/halo
@@ -26,7 +27,7 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar bench check format clean install install-files uninstall
+.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar mutate bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
@@ -36,6 +37,7 @@ help:
 	@echo "make fuzz    random input for all that HALO reads, rogue agents and managers, for MINUTES ($(MINUTES))"
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
+	@echo "make mutate  small mistakes in the deciding code, SEEDS ($(SEEDS)) each: how many are found? RESULTS (mutation-results.jsonl)"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
@@ -87,6 +89,11 @@ simulate-bar: $(STAMP)
 	$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
 		--keep-going --no-shrink --results $(RESULTS) && exit $$failed
 
+# Days of work for all mutants; goes on where it was stopped.
+mutate: RESULTS := mutation-results.jsonl
+mutate: $(STAMP)
+	@$(BIN)/python -m tests.simulation.mutate --seeds $(SEEDS) --jobs $(JOBS) --results $(RESULTS) --show
+
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/ruff check --quiet .
@@ -98,7 +105,7 @@ format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis simulation-results.jsonl
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis simulation-results.jsonl mutation-results.jsonl
 	@find tests/test_output -mindepth 1 ! -name .gitkeep -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -177,15 +177,15 @@ class Operations(Protocol):
     async def group_command(
         self, group: str, command: str, *, to: str | None, comment: str | None
     ) -> str:
-        """`start`, `stop`, `move` (needs `to`), `cleanup`."""
+        """A command on a group, by its name in the API; `to`: the host of a `move`."""
         ...
 
     async def host_command(
         self, host: str, command: str, *, force: bool, comment: str | None
     ) -> str:
-        """`failback`, `fence`, `confirm-off`, `cancel-fence`, `activate`, `deactivate`, `reset`."""
+        """A command on a host, by its name in the API."""
         ...
 
     async def cluster_command(self, command: str, *, comment: str | None) -> str:
-        """`freeze`, `thaw`, `clear_events`."""
+        """A command on the cluster, by its name in the API, or `clear_events`."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from halo.config.resources import DURATION_FIELDS
 from halo.core.model import (
     Cluster,
     FenceDevice,
@@ -90,12 +91,7 @@ def _policies(group: ResourceGroup) -> str:
 
 
 def _resource(resource: Resource) -> str:
-    times = {
-        "monitor_interval": resource.monitor_interval_s,
-        "monitor_timeout": resource.monitor_timeout_s,
-        "start_timeout": resource.start_timeout_s,
-        "stop_timeout": resource.stop_timeout_s,
-    }
+    times = {key: getattr(resource, name) for key, name in DURATION_FIELDS.items()}
     words = [resource.kind]
     words += ["shared"] if resource.shared else []
     words += [f"{name} {value:g}s" for name, value in times.items() if value is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from halo.config.values import duration, flag, kind, name, ocf_parameter_name
 from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
@@ -11,13 +11,20 @@ from halo.config.yaml.nodes import Node, ScalarNode
 from halo.core.model import Resource, ResourceId
 from halo.core.peers.bounds import PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES
 
-DURATION_KEYS = ("monitor_interval", "monitor_timeout", "start_timeout", "stop_timeout")
-RESOURCE_KEYS = ("name", "kind", "parameters", "dependents", "shared", *DURATION_KEYS)
+DURATION_FIELDS = {
+    field.name.removesuffix("_s"): field.name
+    for field in fields(Resource)
+    if field.name.endswith("_s")
+}
+"""Every key that is a duration, with the field of Resource that it sets."""
+
+RESOURCE_KEYS = ("name", "kind", "parameters", "dependents", "shared", *DURATION_FIELDS)
 
 
 @dataclass(slots=True)
 class ResourceEntry:
-    """One resource of the config. `dependents` holds only known resources.
+    """One resource of the config. `dependents` holds only known resources. `durations` holds each
+    field of Resource that is a duration.
 
     `shared` is None if the key is missing. `shared_by_place` is determined when all groups were
     read."""
@@ -43,10 +50,7 @@ class ResourceEntry:
             parents=tuple(self.parents),
             shared=bool(self.shared) or self.shared_by_place,
             shared_by_place=self.shared_by_place,
-            monitor_interval_s=self.durations["monitor_interval"],
-            monitor_timeout_s=self.durations["monitor_timeout"],
-            start_timeout_s=self.durations["start_timeout"],
-            stop_timeout_s=self.durations["stop_timeout"],
+            **self.durations,
         )
 
 
@@ -70,7 +74,7 @@ class Resources:
             kind=(kind(kind_node, self._mistakes) if kind_node else None) or "",
             parameters=self._parameters(section),
             shared=self._shared(section),
-            durations={key: self._duration(section, key) for key in DURATION_KEYS},
+            durations={name: self._duration(section, key) for key, name in DURATION_FIELDS.items()},
             dependent_nodes=list(self._dependents(section)),
         )
         if not entry.id:

@@ -77,6 +77,7 @@ class Manager:
         self._context.desk = self.desk
         self._context.device_check = self.device_desk
         self.operations = Commands(self._context, self.hosts, self.desk, self.fence_desk, clock)
+        self.desk.mint()  # so that even an early status names the holder of every token
 
     def _show_remembered_failures(self) -> None:
         for group in self.state.cluster.groups.values():
@@ -87,7 +88,6 @@ class Manager:
 
     async def run(self) -> None:
         """Manage until cancelled. Raises a fatal error; a restart is always safe."""
-        self.desk.mint()  # before any await, so that a status names the holder of every token
         self._note_config()
         self.fence_desk.resolve_open_intents()
         self.fence_desk.resume_reboots()

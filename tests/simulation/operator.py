@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import CommandError, HaloError
+from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Incarnation, Simulation
@@ -90,11 +91,11 @@ class Operator:
                     answer = await operations.set_managed(
                         entry.object, entry.name == "manage", reason
                     )
-                case "start" | "stop" | "move" | "cleanup":
+                case name if name in GROUP_COMMANDS:
                     answer = await operations.group_command(
                         entry.object, entry.name, to=to or None, comment=reason
                     )
-                case "freeze" | "thaw" | "clear_events":
+                case name if name in (*CLUSTER_COMMANDS, "clear_events"):
                     answer = await operations.cluster_command(entry.name, comment=reason)
                 case _:
                     answer = await operations.host_command(

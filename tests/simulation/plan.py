@@ -9,6 +9,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
 from tests.simulation.model import Action, GroupPlan, Scenario
 
 SITES = (1, 2, 2, 2, 2, 3, 3, 4)
@@ -272,13 +273,13 @@ class _Planner:
     def _command(self, at: float, name: str) -> Action:
         random = self.random
         args: dict[str, Any] = {"name": name, "force": random.random() < 0.2}
-        if name in ("manage", "unmanage", "start", "stop", "move", "cleanup"):
+        if name in ("manage", "unmanage", *GROUP_COMMANDS):
             group = random.choice(self.groups)
             args["object"] = group.tree[0][0]
             if name == "move":
                 every = group.candidates if random.random() < 0.9 else tuple(self.hosts)
                 args["to"] = random.choice(every)
-        elif name not in ("freeze", "thaw", "clear_events"):
+        elif name not in (*CLUSTER_COMMANDS, "clear_events"):
             args["object"] = random.choice(list(self.hosts))
         if name == "freeze":
             args["for_s"] = random.choice([0.5, 5.0, 20.0])

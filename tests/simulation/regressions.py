@@ -66,6 +66,10 @@ WHAT_IT_FOUND = {
         "A group whose root somebody started on the partner was completed there, by S1's "
         "exception, while it ran on a host that had just come back and was not looked at yet."
     ),
+    "ended_before_its_first_step": (
+        "A manager that was told to end before its first step had minted no tokens, and a status "
+        "that was asked of it then ended in a KeyError."
+    ),
     "fence_limit_in_one_step": (
         "Two silent hosts of one group were judged before either counted, so that one fence more "
         "than the limit was made."
@@ -97,6 +101,10 @@ WHAT_IT_FOUND = {
     "a_shared_resource_of_a_group_not_looked_at": (
         "A manager that had just started stopped a shared resource for a group that was to stop, "
         "before it had looked at another group there, which ran and needed it."
+    ),
+    "a_stop_whose_fate_is_unknown": (
+        "Nothing: the oracle's own. Nobody knew what became of a stop, and the start after it was "
+        "refused on account of an error; it took the group for one that may not run, for ever."
     ),
     "a_silence_behind_a_fence": (
         "Nothing: the oracle's own. A host that had been fenced was powered on without its agent "

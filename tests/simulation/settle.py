@@ -99,6 +99,9 @@ class Settling:
             remembered = current.manager.state.memory_of(group)
             if remembered.error or remembered.start_failures or remembered.left_alone:
                 self._give("cleanup", group.id)
+            if self.stage == 3 and self.orders.wanted[group.id].possible != [True]:
+                # A stop whose fate nobody knows; a start was refused on account of an error.
+                self._give("start", group.id)
 
     def _give(self, name: str, object: str) -> None:
         while self.simulation.operator.pending and not self.world.violations:

@@ -9,7 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from halo.config.groups import GROUP_KEYS
+from halo.config.hosts import HOST_KEYS
 from halo.config.loader import load_text
+from halo.config.resources import RESOURCE_KEYS
 from halo.core.errors import ConfigError
 from halo.core.model import Cluster
 
@@ -125,15 +128,9 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-HOST_KEYS = st.sampled_from(
-    ["hostname", "fence_agent", "fence_parameters", "fence_levels", "on_loss", "hostnam"]
-)
-RESOURCE_KEYS = st.sampled_from(
-    ["name", "kind", "parameters", "dependents", "shared", "start_timeout", "extra"]
-)
-GROUP_KEYS = st.sampled_from(
-    ["root", "home_host", "failover_hosts", "on_start_failure", "second_copy", "roots"]
-)
+HOSTS_KEY = st.sampled_from([*HOST_KEYS, "hostnam"])
+RESOURCES_KEY = st.sampled_from([*RESOURCE_KEYS, "extra"])
+GROUPS_KEY = st.sampled_from([*GROUP_KEYS, "roots"])
 WORDS = st.sampled_from(
     [
         "a",
@@ -157,9 +154,9 @@ WORDS = st.sampled_from(
     st.fixed_dictionaries(
         {},
         optional={
-            "hosts": st.lists(st.dictionaries(HOST_KEYS, WORDS | JSON), max_size=4) | JSON,
-            "resources": st.lists(st.dictionaries(RESOURCE_KEYS, WORDS | JSON), max_size=4) | JSON,
-            "resource_groups": st.lists(st.dictionaries(GROUP_KEYS, WORDS | JSON), max_size=4)
+            "hosts": st.lists(st.dictionaries(HOSTS_KEY, WORDS | JSON), max_size=4) | JSON,
+            "resources": st.lists(st.dictionaries(RESOURCES_KEY, WORDS | JSON), max_size=4) | JSON,
+            "resource_groups": st.lists(st.dictionaries(GROUPS_KEY, WORDS | JSON), max_size=4)
             | JSON,
             "settings": st.dictionaries(
                 st.sampled_from(["loss_budget", "fence_limit"]), WORDS | JSON
