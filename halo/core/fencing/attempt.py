@@ -47,6 +47,6 @@ class Attempt:
         An administrator's attempt never expires."""
         if self.kind is Kind.COMMAND:
             return None
-        if self.kind is Kind.SECOND_COPY:  # the host may well answer
+        if self.kind is Kind.SECOND_COPY:  # the host may still answer
             return rules.hold_reason(state, host)
         return rules.abandon_reason(state, host, self.verdict_at)

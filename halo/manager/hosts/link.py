@@ -4,7 +4,7 @@ A link knows nothing of groups. It reports four things to its owner, in order an
 up, down, alive (a sign of life while there is no connection) and lost (the silence became a
 verdict). After `down`, it connects again only when :meth:`HostLink.release` is called. So no token
 of the old connection can meet the new one. While it is stood down (the host is being fenced), it
-only answers probes.
+only probes the agent, when the fence asks for that.
 """
 
 from __future__ import annotations
