@@ -11,7 +11,7 @@ from typing import Any
 from tests.simulation.mutation import hook, trials
 from tests.simulation.mutation.crew import Ended, Work, work_through
 from tests.simulation.mutation.derive import Mutant
-from tests.simulation.mutation.reach import Reach, seeds_of
+from tests.simulation.mutation.marks import Reach, seeds_of
 from tests.simulation.mutation.results import Line, ResultsFile
 from tests.simulation.mutation.trials import Usual
 
