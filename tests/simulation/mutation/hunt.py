@@ -86,7 +86,8 @@ class Hunt:
 
     def _take_simulated(self, finding: Finding, ended: Ended, before: Line | None) -> None:
         found = self._verdict(ended, finding.mutant)
-        if found is None:
+        if found is None:  # nobody knows; it is not written down, and was not killed
+            finding.simulation = {"verdict": "survived", "runs": 0, "changed": 0}
             return
         if before is not None and before["verdict"] == "survived":
             found = {**found, "runs": before["runs"] + found["runs"]}
