@@ -11,7 +11,7 @@ from importlib.util import spec_from_file_location
 from types import CodeType, ModuleType
 
 from tests.simulation.mutation import derive, scope
-from tests.simulation.mutation.instrument import Marker, names_for
+from tests.simulation.mutation.marks import Marker, names_for
 
 
 class _Loader(SourceFileLoader):

@@ -11,7 +11,7 @@ from typing import Any
 from tests.simulation.mutation import hook, trials
 from tests.simulation.mutation.crew import Ended, Work, work_through
 from tests.simulation.mutation.derive import Mutant
-from tests.simulation.mutation.reach import Reach, seeds_of
+from tests.simulation.mutation.marks import Reach, seeds_of
 from tests.simulation.mutation.results import Line, ResultsFile
 from tests.simulation.mutation.trials import Usual
 
@@ -86,7 +86,8 @@ class Hunt:
 
     def _take_simulated(self, finding: Finding, ended: Ended, before: Line | None) -> None:
         found = self._verdict(ended, finding.mutant)
-        if found is None:
+        if found is None:  # nobody knows; it is not written down, and was not killed
+            finding.simulation = {"verdict": "survived", "runs": 0, "changed": 0}
             return
         if before is not None and before["verdict"] == "survived":
             found = {**found, "runs": before["runs"] + found["runs"]}

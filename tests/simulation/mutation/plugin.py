@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.simulation.mutation import hook
-from tests.simulation.mutation.reach import pack
+from tests.simulation.mutation.marks import pack
 
 # The same examples every time, none of them kept: a failure here is no news about HALO.
 settings.register_profile(

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.simulation.mutation import hook
 from tests.simulation.mutation.crew import Tell
-from tests.simulation.mutation.reach import pack
+from tests.simulation.mutation.marks import pack
 
 LONGER = 10.0
 """A run that takes so many times what the seed usually takes does not come to its end."""

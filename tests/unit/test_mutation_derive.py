@@ -145,7 +145,7 @@ def test_the_deciding_code_has_mutants_of_every_kind_and_all_of_them_compile() -
     assert len({mutant.id for mutant in found}) == len(found) > 2000
     assert {mutant.kind for mutant in found} == set(KINDS)
     sources = {module.name: module.source for module in modules}
-    for mutant in random.Random(1).sample(found, 40):
+    for mutant in random.Random(1).sample(found, 15):
         tree = mutated(mutant.module, sources[mutant.module], flags, mutant.id)
         compile(tree, mutant.module, "exec")
         assert "\n" not in mutant.diff

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from tests.simulation.mutation import hook, scope
 from tests.simulation.mutation.crew import work_through
 from tests.simulation.mutation.derive import Mutant, derive, flags_of
-from tests.simulation.mutation.instrument import Marker, names_for
-from tests.simulation.mutation.reach import Reach, pack, unpack
+from tests.simulation.mutation.marks import Marker, Reach, names_for, pack, unpack
 from tests.simulation.mutation.results import ResultsFile
 from tests.simulation.plan import scenario
 from tests.simulation.runner import quiet, run
