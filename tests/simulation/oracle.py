@@ -145,6 +145,12 @@ class Oracle:
         if loss.kind in _SILENCE:
             watch.closed_since = None
             return
+        being_fenced = self.manager is not None and self.manager.fence_desk.attempt_of(host)
+        if loss.kind in _CLOSED and being_fenced:
+            # Heard by the probe of a fence: only an answer of the agent ends the verdict then.
+            watch.closed_at = self.clock.now
+            watch.closed_since = watch.closed_since or self.clock.now
+            return
         self._keep_verdict(host)
         watch.sign_at = self.clock.now
         port_counts = not self.cluster.settings.fence_on_connection_close

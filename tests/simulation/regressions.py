@@ -13,6 +13,14 @@ from tests.simulation.model import Scenario
 FOUND = Path(__file__).parent / "found"
 
 WHAT_IT_FOUND = {
+    "a_closed_port_while_it_is_fenced": (
+        "Nothing: the oracle's own. A port that the probe of a fence found closed counted as a "
+        "sign of life, and the next try of that fence came too soon for it."
+    ),
+    "a_confirmation_as_the_manager_ends": (
+        "A person said that a host is dark just as the manager ended. The answer did not say that "
+        "the command may still take effect, and its record was written."
+    ),
     "a_failure_of_another_group": (
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."

@@ -277,6 +277,9 @@ class FenceDesk:
         self._closed = True
         for task in self._works.values():
             task.cancel()
-        ends = "the manager is ending; it is not known whether the host is off"
+        ends = (
+            "the manager is ending; the command takes effect if it was recorded in time; look at "
+            "`halo status` when a manager runs again"
+        )
         for ticket in list(self._answers):
             self._answer(ticket, CommandFailed(ends))
