@@ -100,7 +100,9 @@ class FenceOracle:
     def _says_on(self, device: str, began: float, ended: float) -> None:
         if self._status_off.get(device, (ended, ended))[0] <= began:
             self._status_off.pop(device, None)
-        if self._off_ended.get(device, float("inf")) <= ended:
+        if (
+            self._off_ended.get(device, float("inf")) <= began
+        ):  # a later off may be true all the same
             self._off_ended.pop(device, None)
 
     def _maybe_confirmed(self, host: str) -> None:
@@ -330,6 +332,9 @@ class FenceOracle:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing
+        attempt = self.oracle.manager.fence_desk.attempt_of(host)
+        if attempt is not None and watch.heard_at >= attempt.begun_at:
+            return False  # it answered the probe of its fence, and is not asked since
         if self._awake_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:
             return False  # it is off because it was fenced, not because it fell silent
         if watch.sign_at == float("-inf"):  # never heard of by this manager: it waits for longer

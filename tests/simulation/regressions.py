@@ -94,6 +94,18 @@ WHAT_IT_FOUND = {
         "A host that answered while its slow device was asked after an off was not heard until the "
         "device had answered, most of a minute later, and the next death was judged without it."
     ),
+    "an_answer_to_a_question_of_before_the_off": (
+        "Nothing: the oracle's own. A device answered on to a question of before the off, after "
+        "the off had ended, and the oracle took the off for undone."
+    ),
+    "a_host_that_answered_its_own_fence": (
+        "Nothing: the oracle's own. A host answered the probe of its fence while the slow device "
+        "was still asked, and counted as silent, since nobody asks it meanwhile."
+    ),
+    "a_standstill_as_the_manager_begins": (
+        "A manager that stood still between its start and its first step counted that time as the "
+        "silence of its hosts, and fenced one 2.2 s after it woke, with a budget of 3 s."
+    ),
     "revoked_twice": (
         "A connection that ended in the step in which a group task had left killed the manager "
         "by a KeyError."

@@ -331,6 +331,15 @@ async def test_a_manager_that_was_stopped_while_a_host_was_out_of_sight_counts_a
 
 
 @virtual
+async def test_a_manager_that_stood_still_as_it_began_counts_from_when_it_woke() -> None:
+    bench = Bench(FakeAgent(), grace_s=10.0)
+    bench.agent.fall_silent()
+    bench.loop.run_late(11.0)  # before the first step of the link
+    woke_at = bench.loop.time()
+    assert await bench.until("lost") - woke_at >= 2.9
+
+
+@virtual
 async def test_a_dead_host_is_lost_after_a_late_loop_as_well() -> None:
     bench = Bench()
     await bench.until("up")

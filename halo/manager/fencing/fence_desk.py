@@ -14,6 +14,7 @@ import structlog
 from halo.core.errors import CommandFailed, InvariantError, RecordError
 from halo.core.fencing import rules
 from halo.core.fencing.answers import ProbeAnswer
+from halo.core.fencing.attempt import Attempt
 from halo.core.fencing.inquiry import PROBE_DEADLINE_S
 from halo.core.fencing.machine import FenceMachine
 from halo.core.fencing.steps import (
@@ -133,7 +134,7 @@ class FenceDesk:
 
     # --- for observers -----------------------------------------------------------------------
 
-    def attempt_of(self, host: HostId) -> object | None:
+    def attempt_of(self, host: HostId) -> Attempt | None:
         """The attempt to fence this host that is under way. Compare attempts by identity."""
         return self._machines[host].attempt
 

@@ -88,6 +88,7 @@ class HostLink:
             settings.reconnect_interval_s, settings.loss_budget_s / ATTEMPTS_PER_BUDGET
         )
         self._detector = LossDetector(settings, self._loop.time(), grace_s)
+        self._may_begin_at = self._loop.time()  # the first attempt is due then
         self._connection: AgentConnection | None = None
         self._pings: set[asyncio.Task[None]] = set()
         self._released = asyncio.Event()
@@ -122,6 +123,7 @@ class HostLink:
     def resume(self) -> None:
         """Connect again after :meth:`stand_down`. Silence is counted from now."""
         self._detector = LossDetector(self._settings, self._loop.time())
+        self._may_begin_at = self._loop.time()
         self._declared_lost = False
         self._allowed.set()
 
@@ -132,6 +134,9 @@ class HostLink:
                 await self._allowed.wait()
                 await self._released.wait()
                 began = self._loop.time()
+                # The manager may have stood still since it began, or since a fence ended.
+                self._detector.woke(began, self._may_begin_at)
+                self._may_begin_at = float("inf")
                 connection = await self._connect()
                 if connection is not None:
                     await self._serve(connection)
