@@ -165,7 +165,7 @@ async def test_a_host_that_was_gone_before_the_restart_and_never_seen_is_not_fen
     cluster.boot("h2")
     cluster.start_manager()
     await cluster.until(g1="Unknown")
-    await until_host_says(cluster, "h1", "never seen")
+    await until_host_says(cluster, "h1", "has not answered since its last reset")
     await stays_put(cluster, "g1")
     assert changes(cluster, "g1") == []
     assert not (await cluster.host("h1"))["fenced"]
