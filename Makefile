@@ -89,7 +89,7 @@ simulate-bar: $(STAMP)
 	$(BIN)/python -m tests.simulation --seeds 0..10 --duration 86400 --sparse --jobs $(JOBS) \
 		--keep-going --no-shrink --results $(RESULTS) && exit $$failed
 
-# Days of work for all mutants; goes on where it was stopped.
+# Many hours for all mutants; goes on where it was stopped.
 mutate: RESULTS := mutation-results.jsonl
 mutate: $(STAMP)
 	@$(BIN)/python -m tests.simulation.mutate --seeds $(SEEDS) --jobs $(JOBS) --results $(RESULTS) --show
