@@ -7,6 +7,7 @@ docs/fencing.md.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -158,7 +159,8 @@ class AgentSwitch(Device):
                 continue
             path = os.path.join(self._folder, name)
             if os.path.isfile(path):
-                os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):  # a script of the host was quicker
+                    os.unlink(path)
 
     def _start(self) -> None:
         if self._agent() is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -74,22 +75,22 @@ class Parameter:
         self.obsoletes = obsoletes
 
 
-class Device:
+class Device(ABC):
     """One outlet. Methods raise AgentError."""
 
+    @abstractmethod
     def is_on(self) -> bool:
         """True on, False off; anything else raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def switch(self, on: bool) -> None:
         """Tell the device; whether it did it is asked afterwards."""
-        raise NotImplementedError
 
     def shows(self, on: bool) -> bool:
         """True when the device shows the wanted state."""
         return self.is_on() == on
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most devices have nothing to leave
         """Leave the device (end a session); never raises."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -122,6 +123,16 @@ async def test_off_kills_the_agent_and_every_script_with_its_children(bench: Ben
     assert result.succeeded, result.message
     assert not [pid for pid in pids if is_alive(pid)]
     assert (await bench.fence(STATUS)).power is PowerState.OFF
+
+
+async def test_off_minds_no_state_file_that_somebody_else_removes(bench: Bench) -> None:
+    """Two offs at once, which meet at each of many files."""
+    files = [bench.folder / f"mds00.zfs.pool{number}" for number in range(3000)]
+    for path in files:
+        path.touch()
+    results = await asyncio.gather(*(bench.fence(OFF) for _ in range(4)))
+    assert [result.message for result in results if not result.succeeded] == []
+    assert not [path for path in files if path.exists()]
 
 
 async def test_off_kills_the_scripts_of_an_agent_that_crashed(bench: Bench) -> None:
