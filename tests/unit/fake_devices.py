@@ -49,6 +49,7 @@ class FakeDevices:
     running: set[str] = field(default_factory=set)
     overlaps: list[str] = field(default_factory=list)
     queue_s: dict[str, float] = field(default_factory=dict)  # how long something waits for its turn
+    dies_in_s: dict[FenceAction, float] = field(default_factory=dict)  # once it is killed
 
     async def run(
         self,
@@ -67,6 +68,9 @@ class FakeDevices:
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._act(self.outlets[device.agent], action)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.dies_in_s.get(action, 0.0))
+            raise
         except TimeoutError:
             return FenceResult(succeeded=False, message=f"no answer within {deadline_s:g} s")
         finally:

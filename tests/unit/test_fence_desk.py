@@ -14,10 +14,9 @@ from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
 from halo.core.model import LossPolicy
-from halo.core.outcomes import FenceAction, FenceResult, PowerState
+from halo.core.outcomes import FenceAction, PowerState
 from tests.fakes.memory_medium import MemoryDisk
 
-from .fake_devices import Outlet
 from .fence_bench import Bench, refusal_of, virtual
 from .virtual_time import run, settle
 
@@ -745,21 +744,6 @@ async def test_no_route_to_the_network_fences_nobody() -> None:
 # --- the end of the manager ---------------------------------------------------------------------
 
 
-def kills_slowly(bench: Bench, action: FenceAction, seconds: float) -> None:
-    """A program of this action takes its time to die."""
-    act = bench.devices._act
-
-    async def slow(outlet: Outlet, what: FenceAction) -> FenceResult:
-        try:
-            return await act(outlet, what)
-        except asyncio.CancelledError:
-            if what is action:
-                await asyncio.sleep(seconds)
-            raise
-
-    bench.devices._act = slow  # type: ignore[assignment, method-assign]
-
-
 @virtual
 async def test_a_command_that_waits_is_answered_when_the_manager_ends() -> None:
     bench = Bench()
@@ -777,7 +761,7 @@ async def test_no_off_is_sent_once_the_manager_ends() -> None:
     """A status is being killed just then, and the next level would be tried after it."""
     bench = Bench((("one",), ("two",)))
     await bench.up()
-    kills_slowly(bench, FenceAction.STATUS, 3.0)
+    bench.devices.dies_in_s[FenceAction.STATUS] = 3.0
     bench.outlet("one").status_takes_s = 50.0
     bench.outlet("one").on_off = bench.agents["h1"].fall_silent
     command = asyncio.create_task(refusal_of(bench.command("fence", force=True)))
@@ -789,3 +773,14 @@ async def test_no_off_is_sent_once_the_manager_ends() -> None:
     await asyncio.wait({bench.work, command})
     await asyncio.sleep(5)
     assert "off two" not in bench.devices.asked
+
+
+@virtual
+async def test_a_command_that_comes_as_the_manager_ends_is_refused_at_once() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.manager.fence_desk.close()
+    desk = bench.manager.fence_desk
+    for order in (desk.fence_by_command, desk.confirm_off, desk.cancel):
+        with pytest.raises(CommandFailed, match="nothing was done"):
+            await asyncio.wait_for(order("h1", "why"), 1.0)

@@ -7,6 +7,7 @@ the probes of agents and the clock are here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import count
 
 import structlog
@@ -109,28 +110,28 @@ class FenceDesk:
 
     async def fence_by_command(self, host: HostId, comment: str) -> None:
         """One attempt. Raises CommandFailed if the device failed. The caller checked S8."""
-        ticket, answer = self._ticket()
-        self._feed(host, Begin(Kind.COMMAND, comment, ticket))
-        await answer
+        await self._order(host, lambda ticket: Begin(Kind.COMMAND, comment, ticket))
 
     async def confirm_off(self, host: HostId, comment: str) -> None:
         """The administrator saw that the host is off. This counts as a confirmed fence. Raises
         RecordError."""
-        ticket, answer = self._ticket()
-        self._feed(host, Begin(Kind.CONFIRM_OFF, comment, ticket))
-        await answer
+        await self._order(host, lambda ticket: Begin(Kind.CONFIRM_OFF, comment, ticket))
 
     async def cancel(self, host: HostId, comment: str) -> None:
         """Stop trying. An attempt under way is abandoned, and its result is discarded. Raises
         CommandRefused, RecordError."""
-        ticket, answer = self._ticket()
-        self._feed(host, Cancel(comment, ticket))
-        await answer
+        await self._order(host, lambda ticket: Cancel(comment, ticket))
 
-    def _ticket(self) -> tuple[int, asyncio.Future[None]]:
+    async def _order(self, host: HostId, event_of: Callable[[int], Event]) -> None:
+        """Give a command to the host's machine, and wait for its answer.
+
+        Every work of the machine has a deadline, and :meth:`close` answers what is left."""
+        if self._closed:
+            raise CommandFailed("the manager is ending; nothing was done; try again when it runs")
         ticket = next(self._tickets)
-        self._answers[ticket] = self._loop.create_future()
-        return ticket, self._answers[ticket]
+        answer = self._answers[ticket] = self._loop.create_future()
+        self._feed(host, event_of(ticket))
+        await answer
 
     # --- for observers -----------------------------------------------------------------------
 
