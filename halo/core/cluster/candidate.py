@@ -52,6 +52,11 @@ class Candidate:
         return all(sighting.epoch == epoch for sighting in self._exclusive())
 
     @property
+    def owes_a_look(self) -> bool:
+        """Has it still to give a first answer on the group, since what was known was dropped?"""
+        return self.presence is Presence.UNKNOWN and self.first(Presence.ERROR) is None
+
+    @property
     def was_looked_at(self) -> bool:
         """Did every resource get some answer over the standing connection since the last drop?"""
         epoch = self.at.epoch

@@ -75,8 +75,7 @@ class Sharing:
         """Is there another group of this shared resource that was not probed here yet? It may run,
         and need the resource. The wait ends, because every monitor has a deadline."""
         waits = state.resource.shared and any(
-            seen.presence is Presence.UNKNOWN and seen.first(Presence.ERROR) is None
-            for seen in (self._state.candidate(group, self._host) for group in self._others(state))
+            self._state.candidate(group, self._host).owes_a_look for group in self._others(state)
         )
         if waits:
             self.look_again_at = now + OTHERS_POLL_S

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import FencePhase
-from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 
@@ -52,9 +51,6 @@ def is_being_looked_at(
 ) -> bool:
     """Does a candidate in sight, other than `besides`, still owe a first answer on the group?"""
     return any(
-        candidate.host != besides
-        and candidate.at.ready
-        and candidate.presence is Presence.UNKNOWN
-        and candidate.first(Presence.ERROR) is None
+        candidate.host != besides and candidate.at.ready and candidate.owes_a_look
         for candidate in state.candidates_of(group)
     )
