@@ -7,6 +7,7 @@ Subclass :class:`JournalMediumContract` in a test module, name the class `Test..
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pytest
@@ -20,12 +21,12 @@ def record(number: int, **data: Any) -> JournalRecord:
     return {"at": 1.5 * number, "event": "manage", "object": f"g{number}", "data": data}
 
 
-class JournalMediumContract:
+class JournalMediumContract(ABC):
     """The tests. Each test has a medium of its own: `open_medium` opens the same one again."""
 
+    @abstractmethod
     def open_medium(self) -> JournalMedium:
         """Open this test's medium."""
-        raise NotImplementedError
 
     async def test_a_new_medium_is_empty(self) -> None:
         medium = self.open_medium()

@@ -36,6 +36,10 @@ def agent_answered(number: int, run: int) -> steps.Result:
     return steps.AgentAnswered(run, number)
 
 
+def not_written(run: int) -> steps.Result:
+    return steps.NotWritten(run, RecordError("disk full"))
+
+
 RESULT_OF: dict[type[Any], tuple[Callable[[int], steps.Result], ...]] = {
     steps.GatherTokens: (steps.TokensHome,),
     steps.Sleep: (steps.TimeUp,),
@@ -53,8 +57,7 @@ def results_of(work: steps.Work) -> tuple[Callable[[int], steps.Result], ...]:
     """Every way in which this work may end."""
     match work:
         case steps.Write(must=must):
-            lost = lambda run: steps.NotWritten(run, RecordError("disk full"))  # noqa: E731
-            return (steps.Written, lost) if must else (steps.Written,)
+            return (steps.Written, not_written) if must else (steps.Written,)
         case steps.SwitchOff(level):
             count = len(LEVELS["h1"][level - 1])
         case steps.SwitchOn():
@@ -403,7 +406,7 @@ def test_a_result_that_nobody_waits_for_changes_nothing() -> None:
 
 EXAMPLES: dict[type[Any], Callable[[int], steps.Result]] = {
     steps.Written: steps.Written,
-    steps.NotWritten: lambda run: steps.NotWritten(run, RecordError("full")),
+    steps.NotWritten: not_written,
     steps.TokensHome: steps.TokensHome,
     steps.Probed: lambda run: steps.Probed(run, ProbeAnswer.NONE),
     steps.AgentAnswered: lambda run: steps.AgentAnswered(run, 2),

@@ -9,6 +9,7 @@ from typing import Any
 from tests.hostile import frames
 from tests.hostile.frames import Asked
 from tests.hostile.nonsense import BYTES, MESSAGES, UNKNOWN
+from tests.hostile.registry import Registry
 from tests.hostile.rogue import (
     Behaviour,
     Connection,
@@ -20,18 +21,12 @@ from tests.hostile.rogue import (
     welcome,
 )
 
-_made: dict[str, Behaviour] = {}
-
-
-def behaviour(function: Behaviour) -> Behaviour:
-    """Enter it into the table by its name."""
-    _made[function.__name__] = function
-    return function
+behaviour: Registry[Behaviour] = Registry()
 
 
 def behaviours() -> dict[str, Callable[[], Behaviour]]:
     """What makes each behaviour of this module, by name."""
-    return {name: (lambda made=made: made) for name, made in _made.items()}  # type: ignore[misc]
+    return behaviour.makers()
 
 
 # Bytes ------------------------------------------------------------------------------------------
@@ -60,8 +55,8 @@ def answers_with(data: bytes) -> Behaviour:
     return behave
 
 
-_made.update({name: says(data) for name, data in BYTES.items()})
-_made.update({f"{name}_for_an_answer": answers_with(data) for name, data in BYTES.items()})
+behaviour.update({name: says(data) for name, data in BYTES.items()})
+behaviour.update({f"{name}_for_an_answer": answers_with(data) for name, data in BYTES.items()})
 
 
 @behaviour
@@ -117,7 +112,7 @@ def _says_first(*messages: bytes) -> Behaviour:
     return behave
 
 
-_made.update({name: _says_first(*messages) for name, messages in MESSAGES.items()})
+behaviour.update({name: _says_first(*messages) for name, messages in MESSAGES.items()})
 
 
 def _returns(fill: frames.Fill) -> Handler:
@@ -141,7 +136,7 @@ def _thousand_capabilities(target: Any) -> None:
         table[number].senderPromise = number
 
 
-_made.update(
+behaviour.update(
     says_that_the_greeting_was_cancelled=_greets_with(lambda r: setattr(r, "canceled", None)),
     says_that_the_answer_went_elsewhere=_greets_with(
         lambda r: setattr(r, "resultsSentElsewhere", None)
@@ -211,7 +206,7 @@ def _bootstrap(kind: str, number: int = 0) -> Behaviour:
     return behave
 
 
-_made.update(
+behaviour.update(
     no_interface=_bootstrap("none"),
     a_promise_that_is_never_kept=_bootstrap("senderPromise", 5),
     the_managers_own_interface=_bootstrap("receiverHosted", 0),
@@ -256,7 +251,7 @@ def _offers(connection: Connection, observer: int) -> Iterator[bytes]:
         yield frames.call(connection.question(), "report", on_import=observer, offers=1000)
 
 
-_made.update(
+behaviour.update(
     other_methods_of_the_observer=_misuses_the_observer(_other_methods),
     the_same_question_again=_misuses_the_observer(_same_question),
     calls_whose_answers_nobody_takes=_misuses_the_observer(_without_end),
@@ -330,9 +325,11 @@ async def reads_nothing_at_all(connection: Connection) -> None:
     await connection.read_nothing()
 
 
-_made.update(
+behaviour.update(
     {f"closes_at_{step}": _at(step, Connection.close) for step in STEPS},
 )
-_made.update({f"resets_at_{step}": _at(step, Connection.reset) for step in STEPS})
-_made.update({f"silent_at_{step}": _at(step, Connection.keep_silent) for step in STEPS})
-_made.update({f"reads_nothing_after_{step}": _at(step, Connection.read_nothing) for step in STEPS})
+behaviour.update({f"resets_at_{step}": _at(step, Connection.reset) for step in STEPS})
+behaviour.update({f"silent_at_{step}": _at(step, Connection.keep_silent) for step in STEPS})
+behaviour.update(
+    {f"reads_nothing_after_{step}": _at(step, Connection.read_nothing) for step in STEPS}
+)

@@ -51,7 +51,7 @@ def _instead(features: tuple[str, ...] = FEATURES, **handlers: Handler) -> Behav
 
 def _greets(**fields: Text) -> Behaviour:
     async def behave(connection: Connection) -> None:
-        await serve(connection, hello=welcome(**fields))  # type: ignore[arg-type]
+        await serve(connection, hello=welcome(**fields))  # type: ignore[arg-type]  # each a text, and all of them texts
 
     return behave
 

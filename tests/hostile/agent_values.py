@@ -9,6 +9,7 @@ from typing import Any
 from halo.core.outcomes import Outcome
 from tests.hostile import frames
 from tests.hostile.frames import Asked, Fill
+from tests.hostile.registry import Registry
 from tests.hostile.rogue import (
     FEATURES,
     NOT_RUNNING,
@@ -39,18 +40,12 @@ Message, Return, Payload and their pointers."""
 
 _MARK = 0x1122334455667788
 
-_made: dict[str, Behaviour] = {}
-
-
-def behaviour(function: Behaviour) -> Behaviour:
-    """Enter it into the table by its name."""
-    _made[function.__name__] = function
-    return function
+behaviour: Registry[Behaviour] = Registry()
 
 
 def behaviours() -> dict[str, Callable[[], Behaviour]]:
     """What makes each behaviour of this module, by name."""
-    return {name: (lambda made=made: made) for name, made in _made.items()}  # type: ignore[misc]
+    return behaviour.makers()
 
 
 def _answer_with_tag(fill: Fill, tag: int = 77) -> Handler:
@@ -191,7 +186,9 @@ async def pending_for_ever(connection: Connection) -> None:
 
 @behaviour
 async def a_stale_term_from_every_operation(connection: Connection) -> None:
-    stale = lambda o: setattr(o, "staleTerm", HUGE_U64)  # noqa: E731
+    def stale(outcome: Any) -> None:
+        outcome.staleTerm = HUGE_U64
+
     await serve(
         connection, hello=welcome(features=POLLED), monitorMany=outcomes(stale), run=outcome(stale)
     )
@@ -240,7 +237,7 @@ def _watching(*told: Told, **how: Any) -> Behaviour:
     return behave
 
 
-_made.update(
+behaviour.update(
     reports_of_the_honest_groups=_watching(Told("g1"), Told("g2")),
     reports_of_the_honest_groups_as_running=_watching(Told("g1", 0), Told("g2", 0)),
     reports_of_nothing_known=_watching(Told("no such resource")),
@@ -309,7 +306,7 @@ def _first(asked: Asked) -> str:
     return str(asked.params().items[0].instance)
 
 
-_made.update(
+behaviour.update(
     a_flood_of_reports=_flood(20, lambda c, a, n: report(c, a, [Told(_first(a))])),
     a_flood_of_bad_reports=_flood(
         20, lambda c, a, n: report(c, a, [Told(_first(a), 1, b"\xff\xfe")])

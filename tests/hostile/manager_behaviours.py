@@ -10,6 +10,7 @@ from typing import Any
 from tests.hostile import frames
 from tests.hostile.frames import Fill, Text
 from tests.hostile.nonsense import BYTES, MESSAGES, UNKNOWN
+from tests.hostile.registry import Registry
 from tests.hostile.rogue_manager import Behaviour, Line, RogueManager
 
 MIB = 1 << 20
@@ -24,13 +25,7 @@ TEXTS: Mapping[str, Callable[[], Text]] = {
     "huge": lambda: "x" * (10 * MIB),
 }
 
-_made: dict[str, Behaviour] = {}
-
-
-def behaviour(function: Behaviour) -> Behaviour:
-    """Enter it into the table by its name."""
-    _made[function.__name__] = function
-    return function
+behaviour: Registry[Behaviour] = Registry()
 
 
 def run_params(
@@ -167,8 +162,8 @@ def _says(*messages: bytes) -> Behaviour:
     return behave
 
 
-_made.update({name: _says(data) for name, data in BYTES.items()})
-_made.update({name: _says(*messages) for name, messages in MESSAGES.items()})
+behaviour.update({name: _says(data) for name, data in BYTES.items()})
+behaviour.update({name: _says(*messages) for name, messages in MESSAGES.items()})
 
 
 # Values -----------------------------------------------------------------------------------------
@@ -207,7 +202,7 @@ async def keys_that_are_no_variables(rogue: RogueManager) -> None:
         await line.answer(await line.call("run", run_params(key=key)))
 
 
-_made.update(
+behaviour.update(
     a_term_of_all_ones=_greets(term=HUGE_U64),
     a_term_of_all_ones_with_a_run=_asks("run", run_params(term=HUGE_U64)),
     a_term_of_all_ones_with_a_watch=_asks("watch", items_params(term=HUGE_U64)),
@@ -448,7 +443,7 @@ def _lines_left_open(act: Callable[[Line], Any]) -> Behaviour:
     return behave
 
 
-_made.update(
+behaviour.update(
     a_hundred_that_never_greet=_lines_left_open(Line.bootstrap),
     a_hundred_halves_of_a_frame=_lines_left_open(lambda line: line.push(BYTES["half_a_frame"])),
 )
@@ -464,6 +459,6 @@ BEHAVIOURS: Mapping[str, Callable[[], Behaviour]] = {
         for word in TEXTS
         for place in _of("")
     },
-    **{name: (lambda made=made: made) for name, made in _made.items()},  # type: ignore[misc]
+    **behaviour.makers(),
 }
 """What makes each behaviour."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hostile.agent_behaviours import BEHAVIOURS
 from tests.hostile.company import HONEST, SEED, Company, company_arguments
-from tests.integration.conftest import MakeCluster, make_cluster  # noqa: F401
+from tests.integration.conftest import MakeCluster, make_cluster  # noqa: F401  # a fixture
 
 WAVE = 16
 PARTS = 2
@@ -40,7 +40,7 @@ def test_there_are_more_than_fifty_behaviours() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_no_agent_harms_the_manager_or_other_hosts(
-    make_cluster: MakeCluster,  # noqa: F811
+    make_cluster: MakeCluster,  # noqa: F811  # the fixture above
     part: int,
 ) -> None:
     rogues = [f"r{n:02}" for n in range(WAVE)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ node "h[1-9]" "pdu" "[1-9]"
 UUID = "a0000000-0000-4000-8000-0000000000{number:02}"
 
 
-class Simulator:
+class Simulator(ABC):
     """One simulator at work in the BMCs' node. `name` is also that of its log."""
 
     def __init__(self, world: World, name: str, address: str) -> None:
@@ -62,21 +63,21 @@ class Simulator:
         self.password = self.folder / "password"
         self.set_password(PASSWORD)
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The program that is run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether it is ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     def device(self) -> dict[str, Any]:
         """The config of a host that HALO's own agent fences by this."""
-        raise NotImplementedError
 
+    @abstractmethod
     def foreign_device(self) -> dict[str, Any]:
         """The same by the distribution's fence agent."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -20,7 +20,7 @@ class Rogue(RogueAgent):
     """Counts how often it was asked what it answers wrongly."""
 
     def __init__(self, method: str, answer: object) -> None:
-        super().__init__(method, answer)  # type: ignore[arg-type]
+        super().__init__(method, answer)  # type: ignore[arg-type]  # wrong on purpose
         self.asked = 0
 
     def _answer(self, heard: raw.Heard) -> bytes:

@@ -126,9 +126,9 @@ def refusal_of(*pieces: bytes, of_agent: bool = True) -> str:
 def test_the_rest_of_the_protocol_ends_the_connection(kind: str) -> None:
     def fill(message: object) -> None:
         if kind == "obsoleteSave":
-            message.init(kind).as_struct(raw.rpc.Release)  # type: ignore[attr-defined]
+            message.init(kind).as_struct(raw.rpc.Release)  # type: ignore[attr-defined]  # made at run time, from the schema
         else:
-            message.init(kind)  # type: ignore[attr-defined]
+            message.init(kind)  # type: ignore[attr-defined]  # made at run time, from the schema
 
     for of_agent in (True, False):
         assert "does not use" in refusal_of(raw.frame(fill), of_agent=of_agent)
@@ -177,7 +177,7 @@ def test_a_target_behind_the_message_is_looked_at() -> None:
 
 def test_interfaces_by_the_thousand_end_the_connection() -> None:
     def fill(message: object) -> None:
-        message.init("return").init("results").init("capTable", 1000)  # type: ignore[attr-defined]
+        message.init("return").init("results").init("capTable", 1000)  # type: ignore[attr-defined]  # made at run time, from the schema
 
     assert "1000 interfaces" in refusal_of(raw.frame(fill))
 

@@ -447,7 +447,7 @@ async def test_an_agent_that_goes_on_reporting_in_vain_loses_its_connection() ->
 async def test_after_each_heartbeat_an_agent_may_report_again() -> None:
     agent = RogueAgent("heartbeat", lambda heard: b"")
     observers: list[int] = []
-    agent.reports = lambda observer: observers.append(observer) or raw.finish(1_000_000)  # type: ignore[func-returns-value]
+    agent.reports = lambda observer: observers.append(observer) or raw.finish(1_000_000)  # type: ignore[func-returns-value]  # that is the point
     agent.answer = lambda heard: (
         raw.report(heard.question, batch(1), to=observers[0])
         + raw.results(heard.question, "heartbeat")
@@ -460,7 +460,7 @@ async def test_after_each_heartbeat_an_agent_may_report_again() -> None:
 
 async def test_calls_of_what_the_manager_never_gave_end_the_connection() -> None:
     for bad in (raw.report(1, batch(1), to=44), raw.bootstrap(3), raw.call(3)):
-        kind, batches, _ = await watching(lambda observer, bad=bad: bad)  # type: ignore[misc]
+        kind, batches, _ = await watching(lambda observer, bad=bad: bad)  # type: ignore[misc]  # bound anew in each round
         assert (kind, batches) == (LossKind.PROTOCOL, [])
 
 
