@@ -138,6 +138,11 @@ WHAT_IT_FOUND = {
         "A group that ran on a host out of sight, and was started on its partner by hand, was "
         "started again there when it stopped, while the other copy ran."
     ),
+    "started_by_hand_beside_a_dark_copy": (
+        "Nothing: the oracle's own. Somebody started parts of a group on one host, and then on "
+        "another. The fence of the first could not be confirmed. The manager waited for an "
+        "operator and said so, and the oracle expected the group to run."
+    ),
     "stopped_as_its_host_was_to_be_fenced": (
         "A host was fenced for the sake of a group that had been stopped, with an answer, "
         "since the decision."

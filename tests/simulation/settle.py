@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from halo.core.cluster.knowledge import Presence
 from halo.core.model import LossPolicy, ResourceGroup
 from tests.simulation.devices import DEAD_S
 from tests.simulation.hosts import SimHost
@@ -186,9 +187,25 @@ class Settling:
         hosts = self._candidates(group)
         if sum(any(r.id in h.running for r in group.exclusive) for h in hosts) > 1:
             return False  # copies by hand
+        if self._waits_for_an_operator(group):
+            return False
         if not any(h.powered and self._memory_active(h.id) for h in hosts):
             return False
         return all(h.powered or self._may_be_fenced(h) for h in hosts)
+
+    def _waits_for_an_operator(self, group: ResourceGroup) -> bool:
+        """Did somebody start the group by hand while it was last seen on a host that is dark now?
+
+        These are two copies. Nothing is started until an operator steps in or the dark host is back
+        (S9), and the status says so."""
+        state = self.simulation.current.manager.state  # type: ignore[union-attr]  # checked by the caller
+        copies = [h.running.get(r.id) for h in self._candidates(group) for r in group.exclusive]
+        return any(copy is not None and copy.by_hand for copy in copies) and any(
+            not host.powered
+            and state.hosts[host.id].is_out_of_sight
+            and state.candidate(group, host.id).last_seen is Presence.RUNNING
+            for host in self._candidates(group)
+        )
 
     def _may_be_fenced(self, host: SimHost) -> bool:
         """Is it plain that a dead host is, or will be, proven off?"""
