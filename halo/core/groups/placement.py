@@ -179,7 +179,7 @@ def _seek_proof(
 
 def _should_probe(candidate: Candidate, since: float) -> bool:
     """Should the agent be asked now? Not if it has answered since then, however badly."""
-    return candidate.at.ready and not candidate.answered_since(since)
+    return candidate.at.ready and candidate.answered_since < since
 
 
 def _is_known_stopped(candidate: Candidate) -> bool:
