@@ -10,8 +10,12 @@ from typing import Any, Protocol
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId
 from halo.core.tokens import ResourceToken
+from halo.manager.common.concurrency_limit import (
+    GREETING_PATIENCE_S,
+    GREETINGS_AT_ONCE,
+    ConcurrencyLimit,
+)
 from halo.manager.common.journal import Journal
-from halo.manager.common.turns import GREETING_PATIENCE_S, GREETINGS_AT_ONCE, Turns
 from halo.ports import AgentConnector, FenceDevices
 
 
@@ -58,7 +62,9 @@ class Context:
     fatal: Callable[[BaseException], None]
     desk: Desk = field(init=False)
     device_check: DeviceCheck = field(init=False)
-    greetings: Turns = field(default_factory=lambda: Turns(GREETINGS_AT_ONCE, GREETING_PATIENCE_S))
+    greetings: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(GREETINGS_AT_ONCE, GREETING_PATIENCE_S)
+    )
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop's references are weak
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
