@@ -25,7 +25,7 @@ from halo.core.status.ours import parts, snapshot
 from halo.core.status.root import root_parts
 from halo.manager.common.context import Context
 from halo.manager.common.status_text import Part
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.validation import Validation
 from halo.manager.placement.desk import PlacementDesk
@@ -46,14 +46,14 @@ class Commands:
         context: Context,
         hosts: dict[HostId, HostTask],
         desk: PlacementDesk,
-        fence_desk: FenceDesk,
+        fence_runner: FenceRunner,
         clock: WallClock,
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
         self._desk = desk
-        self._fence_desk = fence_desk
+        self._fence_runner = fence_runner
         self._clock = clock
         self._validation = Validation(context.state, hosts)
         self._lock = asyncio.Lock()
@@ -184,11 +184,11 @@ class Commands:
                 return await self._fence(host, force, comment)
             case "confirm-off":
                 admin.check_confirm_off(self._state, host, comment, force=force)
-                await self._durably(self._fence_desk.confirm_off(host, comment or ""))
+                await self._durably(self._fence_runner.confirm_off(host, comment or ""))
                 frozen = self._state.remembered.frozen is not None
                 return f"{host} counts as fenced: you confirmed it" + (FROZEN_NOW if frozen else "")
             case "cancel-fence":
-                await self._durably(self._fence_desk.cancel(host, comment or ""))
+                await self._durably(self._fence_runner.cancel(host, comment or ""))
                 return (
                     f"the fencing of {host} is cancelled, and not tried again before the host "
                     f"answers; run `halo fence {host}` to try again, or add `--confirm-off "
@@ -250,7 +250,7 @@ class Commands:
         refusal = rules.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
-        await self._fence_desk.fence_by_command(host, comment or "")
+        await self._fence_runner.fence_by_command(host, comment or "")
         frozen = self._state.remembered.frozen is not None
         return f"{host} is fenced" + (FROZEN_NOW if frozen else "")
 

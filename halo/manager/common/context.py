@@ -44,7 +44,7 @@ class Desk(Protocol):
 
 
 class DeviceCheck(Protocol):
-    """What host tasks need of the fence desk."""
+    """What host tasks need of the device runner."""
 
     def check_device(self, host: HostId) -> None:
         """Ask the fence device of a host that just connected."""

@@ -40,13 +40,13 @@ peer_log = PeerLog("halo.desk")
 
 
 class Fencing(Protocol):
-    """What the desk needs of the fencing desk."""
+    """What the desk needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
 
 
 class Verifying(Protocol):
-    """What the desk needs of the device desk."""
+    """What the desk needs of the device runner."""
 
     def verify(self, host: HostId) -> None: ...
 

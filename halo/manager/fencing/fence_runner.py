@@ -57,7 +57,7 @@ from halo.core.fencing.steps import (
 from halo.core.model import HostId
 from halo.core.outcomes import FenceAction
 from halo.manager.common.context import Context
-from halo.manager.fencing.device_desk import DeviceDesk
+from halo.manager.fencing.device_runner import DeviceRunner
 from halo.manager.hosts.host_task import HostTask
 
 TOKENS_HOME_DEADLINE_S = 30.0
@@ -65,11 +65,11 @@ TOKENS_HOME_DEADLINE_S = 30.0
 log = structlog.get_logger("halo.fence")
 
 
-class FenceDesk:
+class FenceRunner:
     """Fences hosts: by itself, for the administrator, and again after failures."""
 
     def __init__(
-        self, context: Context, hosts: dict[HostId, HostTask], devices: DeviceDesk
+        self, context: Context, hosts: dict[HostId, HostTask], devices: DeviceRunner
     ) -> None:
         self._context = context
         self._state = context.state

@@ -1,5 +1,5 @@
 """Questions to fence devices: is a fenced host still off, and does the device of a living host tell
-the truth (S1b, S3)? :mod:`halo.manager.fencing.fence_desk` powers hosts off.
+the truth (S1b, S3)? :mod:`halo.manager.fencing.fence_runner` powers hosts off.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Answer:
         return self.answered_at - self.asked_at
 
 
-class DeviceDesk:
+class DeviceRunner:
     """Runs the devices of hosts, and asks them for their state."""
 
     def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
