@@ -24,7 +24,7 @@ from halo.manager.common.journal import Journal
 from halo.manager.fencing.device_runner import DeviceRunner
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
-from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.placer import Placer
 from halo.manager.placement.second_copy import SecondCopies
 from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
 
@@ -71,13 +71,13 @@ class Manager:
         self.device_runner = DeviceRunner(self._context, self.hosts)
         self.fence_runner = FenceRunner(self._context, self.hosts, self.device_runner)
         copies = SecondCopies(self._context, self.hosts, self.fence_runner)
-        self.desk = PlacementDesk(
+        self.placer = Placer(
             self._context, self.hosts, self.fence_runner, self.device_runner, copies
         )
-        self._context.desk = self.desk
+        self._context.placer = self.placer
         self._context.device_check = self.device_runner
-        self.operations = Commands(self._context, self.hosts, self.desk, self.fence_runner, clock)
-        self.desk.mint()  # so that even an early status names the holder of every token
+        self.operations = Commands(self._context, self.hosts, self.placer, self.fence_runner, clock)
+        self.placer.mint()  # so that even an early status names the holder of every token
 
     def _show_remembered_failures(self) -> None:
         for group in self.state.cluster.groups.values():
@@ -94,7 +94,7 @@ class Manager:
         self.device_runner.watch_devices()
         tasks = [
             self._context.spawn(self._journal.run()),
-            self._context.spawn(self.desk.run()),
+            self._context.spawn(self.placer.run()),
             self._context.spawn(self._upkeep()),
             *(self._context.spawn(host.run()) for host in self.hosts.values()),
         ]
@@ -213,13 +213,13 @@ class Manager:
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless every token is held exactly once, by the right owner."""
-        held = self.desk.tokens_held()
+        held = self.placer.tokens_held()
         for host in self.hosts.values():
             held += host.tokens_held()
         self.state.ledger.audit(held)
         for group in self.state.cluster.groups.values():
             on = self.state.groups[group.id].managed_on
-            if on is not None and self.desk.holds(group.id):
+            if on is not None and self.placer.holds(group.id):
                 raise InvariantError(f"{group.id} is managed on {on}, and its token is at the desk")
 
     def where(self, group: str) -> dict[str, Presence]:

@@ -93,7 +93,7 @@ def look_afresh(world: World) -> None:
 
 @dataclass
 class Decided:
-    """What the desk does with a group: by the decision, and by the search for proof after it."""
+    """What the placer does with a group: by the decision, and by the search for proof after it."""
 
     reason: str
     failed: bool

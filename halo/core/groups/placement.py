@@ -50,8 +50,8 @@ def decide(
     since: float,
     now: float,
 ) -> Decision:
-    """Decide on a group whose token is at the desk. `seen` is what is known now of its candidates,
-    in order of preference. `since` is when this decision began."""
+    """Decide on a group whose token waits at the placer. `seen` is what is known now of its
+    candidates, in order of preference. `since` is when this decision began."""
     running = [each for each in seen if each.presence is Presence.RUNNING]
     if running:
         return _running(running, seen, since, now)

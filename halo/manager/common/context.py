@@ -19,8 +19,8 @@ from halo.manager.common.journal import Journal
 from halo.ports import AgentConnector, FenceDevices
 
 
-class Desk(Protocol):
-    """The desk, as the host tasks see it: tokens that no host holds wait there."""
+class Placing(Protocol):
+    """The placer, as the host tasks see it: tokens that no host holds wait there."""
 
     def accept(self, token: ResourceToken, detail: str, since: float) -> None:
         """Take a token home. Samples that were taken after `since` may serve as proof."""
@@ -60,7 +60,7 @@ class Context:
     connector: AgentConnector
     fence_devices: FenceDevices
     fatal: Callable[[BaseException], None]
-    desk: Desk = field(init=False)
+    placer: Placing = field(init=False)
     device_check: DeviceCheck = field(init=False)
     greetings: ConcurrencyLimit = field(
         default_factory=lambda: ConcurrencyLimit(GREETINGS_AT_ONCE, GREETING_PATIENCE_S)

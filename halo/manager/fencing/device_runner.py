@@ -81,7 +81,7 @@ class DeviceRunner:
     # --- a fenced host: is it still off? ---------------------------------------------------------
 
     def verify(self, host: HostId) -> None:
-        """Ask the devices of a fenced host whether it is still off, and tell the desk."""
+        """Ask the devices of a fenced host whether it is still off, and tell the placer."""
         at = self._state.hosts[host]
         if at.verifying_since is None:
             at.verifying_since = self._loop.time()
@@ -109,7 +109,7 @@ class DeviceRunner:
                 self._hosts[host].void_power_proof("its device says on")
         finally:
             at.verifying_since = None
-            self._context.desk.learnt(self._context.groups_of(host))
+            self._context.placer.learnt(self._context.groups_of(host))
 
     async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
         """Ask the devices of the `level` that confirmed a fence, and no others. A dead level before

@@ -163,8 +163,8 @@ class FenceRunner:
                 case DenyOff(why):
                     self._hosts[host].void_power_proof(why)
                 case Learnt(afresh):
-                    desk, groups = self._context.desk, self._context.groups_of(host)
-                    (desk.changed if afresh else desk.learnt)(groups)
+                    placer, groups = self._context.placer, self._context.groups_of(host)
+                    (placer.changed if afresh else placer.learnt)(groups)
                 case Tell(weight, text, fields):
                     tell = log.warning if weight is Weight.WARNING else log.error
                     tell(text, host=host, **fields)

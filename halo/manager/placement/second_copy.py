@@ -61,7 +61,7 @@ class SecondCopies:
                 await self._act(group)
         finally:
             self._under_way.discard(group.id)
-            self._context.desk.learnt([group.id])
+            self._context.placer.learnt([group.id])
             for host in group.candidates:
                 self._hosts[host].poke(group.id)
 
@@ -93,7 +93,7 @@ class SecondCopies:
         self._context.journal.note(
             self._context.journal.make(Event.ERROR, group.id, text, kind=kind, hosts=hosts)
         )
-        self._context.desk.learnt([group.id])
+        self._context.placer.learnt([group.id])
         for host in group.candidates:
             self._hosts[host].poke(group.id)
 

@@ -1,7 +1,7 @@
-"""The desk: every token that no host task holds waits here, and is handed out from here.
+"""The placer: every token that no host task holds waits here, and is handed out from here.
 
-Whenever something changed for a waiting group, the desk asks
-:func:`halo.core.groups.placement.decide` again. If that decision lacks proof, the desk asks
+Whenever something changed for a waiting group, the placer asks
+:func:`halo.core.groups.placement.decide` again. If that decision lacks proof, the placer asks
 :func:`halo.core.groups.proof_search.search` what could bring it. It carries both answers out: it
 hands the token to a host, or has hosts probed, pinged, verified or fenced.
 """
@@ -35,23 +35,23 @@ DECISION_HOLDS_S = 20.0
 """How long a sample is proof while the decision waits for something else. Later, people may have
 started by hand what an agent had found stopped."""
 
-log = structlog.get_logger("halo.desk")
-peer_log = PeerLog("halo.desk")
+log = structlog.get_logger("halo.placer")
+peer_log = PeerLog("halo.placer")
 
 
 class Fencing(Protocol):
-    """What the desk needs of the fence runner."""
+    """What the placer needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
 
 
 class Verifying(Protocol):
-    """What the desk needs of the device runner."""
+    """What the placer needs of the device runner."""
 
     def verify(self, host: HostId) -> None: ...
 
 
-class PlacementDesk:
+class Placer:
     """Holds waiting tokens and places them."""
 
     def __init__(
