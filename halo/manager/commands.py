@@ -25,10 +25,10 @@ from halo.core.status.ours import parts, snapshot
 from halo.core.status.root import root_parts
 from halo.manager.common.context import Context
 from halo.manager.common.status_text import Part
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.validation import Validation
-from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.placer import Placer
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
@@ -45,15 +45,15 @@ class Commands:
         self,
         context: Context,
         hosts: dict[HostId, HostTask],
-        desk: PlacementDesk,
-        fence_desk: FenceDesk,
+        placer: Placer,
+        fence_runner: FenceRunner,
         clock: WallClock,
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
-        self._desk = desk
-        self._fence_desk = fence_desk
+        self._placer = placer
+        self._fence_runner = fence_runner
         self._clock = clock
         self._validation = Validation(context.state, hosts)
         self._lock = asyncio.Lock()
@@ -184,11 +184,11 @@ class Commands:
                 return await self._fence(host, force, comment)
             case "confirm-off":
                 admin.check_confirm_off(self._state, host, comment, force=force)
-                await self._durably(self._fence_desk.confirm_off(host, comment or ""))
+                await self._durably(self._fence_runner.confirm_off(host, comment or ""))
                 frozen = self._state.remembered.frozen is not None
                 return f"{host} counts as fenced: you confirmed it" + (FROZEN_NOW if frozen else "")
             case "cancel-fence":
-                await self._durably(self._fence_desk.cancel(host, comment or ""))
+                await self._durably(self._fence_runner.cancel(host, comment or ""))
                 return (
                     f"the fencing of {host} is cancelled, and not tried again before the host "
                     f"answers; run `halo fence {host}` to try again, or add `--confirm-off "
@@ -201,7 +201,7 @@ class Commands:
                     lambda: admin.check_reset(self._state, host),
                     lambda: [self._make(Event.RESET, host, comment)],
                 )
-                self._desk.changed(self._context.groups_of(host))
+                self._placer.changed(self._context.groups_of(host))
                 if self._state.hosts[host].ready:
                     # The device is trusted again. If its outlet is still wrong, it says off now.
                     self._context.device_check.check_device(host)
@@ -250,7 +250,7 @@ class Commands:
         refusal = rules.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
-        await self._fence_desk.fence_by_command(host, comment or "")
+        await self._fence_runner.fence_by_command(host, comment or "")
         frozen = self._state.remembered.frozen is not None
         return f"{host} is fenced" + (FROZEN_NOW if frozen else "")
 
@@ -266,7 +266,7 @@ class Commands:
         )
         if already is not None:
             return already + ("" if active else self._what_leaves(host))
-        self._desk.changed(self._context.groups_of(host))
+        self._placer.changed(self._context.groups_of(host))
         self._hosts[host].poke()
         if active:
             return f"{host} is active"
@@ -312,7 +312,7 @@ class Commands:
             return already + (self._all_still_running() if event is Event.FREEZE else "")
         for group in thawed:
             self._look_afresh(group)
-        self._desk.changed(self._state.cluster.groups)
+        self._placer.changed(self._state.cluster.groups)
         for host in self._hosts.values():
             host.poke()
         return {
@@ -384,11 +384,11 @@ class Commands:
         for host in group.candidates:
             self._hosts[host].recall(group.id, "to be probed again")
             self._hosts[host].probe(group.id)
-        self._desk.changed([group.id])
+        self._placer.changed([group.id])
 
     def _changed(self, group: ResourceGroup) -> None:
         """Have the holder of the group's token look at the group again."""
-        self._desk.changed([group.id])
+        self._placer.changed([group.id])
         for host in group.candidates:
             self._hosts[host].poke(group.id)
 

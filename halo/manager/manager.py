@@ -21,10 +21,10 @@ from halo.core.questions import candidates, holds, proof
 from halo.manager.commands import Commands
 from halo.manager.common.context import Context
 from halo.manager.common.journal import Journal
-from halo.manager.fencing.device_desk import DeviceDesk
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.device_runner import DeviceRunner
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
-from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.placer import Placer
 from halo.manager.placement.second_copy import SecondCopies
 from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
 
@@ -68,16 +68,16 @@ class Manager:
         self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s
         self.hosts = {host: HostTask(self._context, host, grace_s) for host in cluster.hosts}
-        self.device_desk = DeviceDesk(self._context, self.hosts)
-        self.fence_desk = FenceDesk(self._context, self.hosts, self.device_desk)
-        copies = SecondCopies(self._context, self.hosts, self.fence_desk)
-        self.desk = PlacementDesk(
-            self._context, self.hosts, self.fence_desk, self.device_desk, copies
+        self.device_runner = DeviceRunner(self._context, self.hosts)
+        self.fence_runner = FenceRunner(self._context, self.hosts, self.device_runner)
+        copies = SecondCopies(self._context, self.hosts, self.fence_runner)
+        self.placer = Placer(
+            self._context, self.hosts, self.fence_runner, self.device_runner, copies
         )
-        self._context.desk = self.desk
-        self._context.device_check = self.device_desk
-        self.operations = Commands(self._context, self.hosts, self.desk, self.fence_desk, clock)
-        self.desk.mint()  # so that even an early status names the holder of every token
+        self._context.placer = self.placer
+        self._context.device_check = self.device_runner
+        self.operations = Commands(self._context, self.hosts, self.placer, self.fence_runner, clock)
+        self.placer.mint()  # so that even an early status names the holder of every token
 
     def _show_remembered_failures(self) -> None:
         for group in self.state.cluster.groups.values():
@@ -89,12 +89,12 @@ class Manager:
     async def run(self) -> None:
         """Manage until cancelled. Raises a fatal error; a restart is always safe."""
         self._note_config()
-        self.fence_desk.resolve_open_intents()
-        self.fence_desk.resume_reboots()
-        self.device_desk.watch_devices()
+        self.fence_runner.resolve_open_intents()
+        self.fence_runner.resume_reboots()
+        self.device_runner.watch_devices()
         tasks = [
             self._context.spawn(self._journal.run()),
-            self._context.spawn(self.desk.run()),
+            self._context.spawn(self.placer.run()),
             self._context.spawn(self._upkeep()),
             *(self._context.spawn(host.run()) for host in self.hosts.values()),
         ]
@@ -107,7 +107,7 @@ class Manager:
             self._journal.note(self._journal.make(Event.DEFECT, self.state.cluster.name, text))
             raise
         finally:
-            self.fence_desk.close()
+            self.fence_runner.close()
             self._context.cancel_all()
             await asyncio.wait(tasks)
             await self._journal.close()
@@ -213,13 +213,13 @@ class Manager:
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless every token is held exactly once, by the right owner."""
-        held = self.desk.tokens_held()
+        held = self.placer.tokens_held()
         for host in self.hosts.values():
             held += host.tokens_held()
         self.state.ledger.audit(held)
         for group in self.state.cluster.groups.values():
             on = self.state.groups[group.id].managed_on
-            if on is not None and self.desk.holds(group.id):
+            if on is not None and self.placer.holds(group.id):
                 raise InvariantError(f"{group.id} is managed on {on}, and its token is at the desk")
 
     def where(self, group: str) -> dict[str, Presence]:

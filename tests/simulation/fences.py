@@ -183,7 +183,7 @@ class FenceOracle:
             if orders.frozen.surely(True) or self.oracle.observe_only:
                 self.world.violated("S4", f"{host} is powered on while frozen or observing")
             return
-        attempt = self.oracle.manager.fence_desk.attempt_of(host)
+        attempt = self.oracle.manager.fence_runner.attempt_of(host)
         if self._attempts.get(host) is attempt:
             return  # a further device or level of the same attempt
         self._attempts[host] = attempt
@@ -332,7 +332,7 @@ class FenceOracle:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing
-        attempt = self.oracle.manager.fence_desk.attempt_of(host)
+        attempt = self.oracle.manager.fence_runner.attempt_of(host)
         if attempt is not None and watch.heard_at >= attempt.begun_at:
             return False  # it answered the probe of its fence, and is not asked since
         if self._awake_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:

@@ -28,7 +28,7 @@ from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
-from halo.manager.placement import desk as desk_module
+from halo.manager.placement import placer as placer_module
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
@@ -454,10 +454,10 @@ def what_comes_in_wakes_nobody() -> list[Patch]:
         if not self._since:
             original(self, groups)
 
-    original = desk_module.PlacementDesk.changed
+    original = placer_module.Placer.changed
     return [
-        (desk_module.PlacementDesk, "learnt", learnt),
-        (desk_module.PlacementDesk, "changed", changed),
+        (placer_module.Placer, "learnt", learnt),
+        (placer_module.Placer, "changed", changed),
         (placement, "RECHECK_S", 1e9),
     ]
 

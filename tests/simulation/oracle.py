@@ -145,7 +145,7 @@ class Oracle:
         if loss.kind in _SILENCE:
             watch.closed_since = None
             return
-        being_fenced = self.manager is not None and self.manager.fence_desk.attempt_of(host)
+        being_fenced = self.manager is not None and self.manager.fence_runner.attempt_of(host)
         if loss.kind in _CLOSED and being_fenced:
             # Heard by the probe of a fence: only an answer of the agent ends the verdict then.
             watch.closed_at = self.clock.now
@@ -282,7 +282,7 @@ class Oracle:
         watch = self.hosts[host]
         if watch.heard_over is not connection:
             self.world.violated("ready", f"a report of {host} is taken before a heartbeat")
-        if self.manager.fence_desk.attempt_of(host) is not None:
+        if self.manager.fence_runner.attempt_of(host) is not None:
             self.world.violated("S3", f"a report of {host} is taken while it is being fenced")
         for found in batch.results:
             name, result = found.resource, found.result

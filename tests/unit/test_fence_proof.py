@@ -95,7 +95,7 @@ def test_after_a_closed_port_an_older_answer_of_the_device_counts_for_nothing(
             bench.lose()
             bench.outlet().is_on = False
         bench.outlet().status_takes_s = 6.0
-        bench.manager.device_desk.verify("h1")
+        bench.manager.device_runner.verify("h1")
         await asyncio.sleep(2.0)
         bench.agents["h1"].refuses = LossKind.REFUSED
         await bench.until(lambda: bench.h1.power_proof.doubted_at > float("-inf"))
@@ -104,7 +104,7 @@ def test_after_a_closed_port_an_older_answer_of_the_device_counts_for_nothing(
         assert bench.h1.power_proof.verified_at == float("-inf")
         bench.outlet().is_on = True
         await asyncio.sleep(12.0)
-        bench.manager.device_desk.verify("h1")
+        bench.manager.device_runner.verify("h1")
         await bench.until(lambda: bench.h1.power_proof is None)
 
     run(body())
@@ -601,7 +601,7 @@ async def test_the_level_that_confirmed_says_on_and_is_believed_whatever_another
     bench.outlet("pdu").is_on = False
     bench.outlet("bmc").is_on = True
     bench.h1.power_proof.verified_at = float("-inf")
-    bench.manager.device_desk.verify("h1")
+    bench.manager.device_runner.verify("h1")
     await bench.until(lambda: bench.h1.power_proof is None)
 
 

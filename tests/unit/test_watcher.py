@@ -728,7 +728,7 @@ async def test_a_full_report_that_does_not_end_is_no_sight() -> None:
     await bench.until(lambda: all(agent.sink is not None for agent in bench.agents.values()))
     for agent in bench.agents.values():
         agent.tell()
-    await bench.until(lambda: bench.runs("g"))  # by monitors, which the desk asks for
+    await bench.until(lambda: bench.runs("g"))  # by monitors, which the placer asks for
     bench.forget()
     for _ in range(6):
         await asyncio.sleep(5.0)

@@ -116,11 +116,13 @@ class Remembered:
 
     def host(self, host: HostId) -> RememberedHost:
         """The memory of one host. It is new if nothing was recorded of the host."""
-        return self.hosts.setdefault(host, RememberedHost())
+        found = self.hosts.get(host)
+        return self.hosts.setdefault(host, RememberedHost()) if found is None else found
 
     def group(self, group: GroupId) -> RememberedGroup:
         """The memory of one group. It is new if nothing was recorded of the group."""
-        return self.groups.setdefault(group, RememberedGroup())
+        found = self.groups.get(group)
+        return self.groups.setdefault(group, RememberedGroup()) if found is None else found
 
     def lifecycle(self, host: HostId) -> HostTransition:
         """The last transition of one host."""

@@ -47,7 +47,7 @@ def obstacle(
         if presence is Presence.RUNNING:
             return f"the group is seen running on {host}"
         if presence is not Presence.STOPPED:
-            error = candidate.first(Presence.ERROR)
+            error = candidate.error
             return f"{error}; remove the cause there" if error else f"{host} is being probed"
     return None
 
@@ -99,11 +99,10 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
         return None
     if candidate.presence is Presence.RUNNING:
         return f"the group is seen running on {host}"
-    error = candidate.first(Presence.ERROR)
+    error = candidate.error
     if error is not None:
         return f"{error}; remove the cause there, or run `halo fence {host}`"
-    unknown = candidate.first(Presence.UNKNOWN)
-    return unknown or f"{host} has to be probed again"
+    return candidate.unknown or f"{host} has to be probed again"
 
 
 def may_ask_device(state: ClusterState, host: HostId) -> bool:

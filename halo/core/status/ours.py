@@ -216,7 +216,7 @@ def _cannot_take(
     reasons = {}
     for host in group.candidates:
         if host != besides and state.hosts[host].ready:
-            reason = state.candidate(group, host).first(Presence.ERROR) or failures.get(host)
+            reason = state.candidate(group, host).error or failures.get(host)
             if reason is not None:
                 reasons[host] = reason
     return reasons

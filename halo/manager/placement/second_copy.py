@@ -19,7 +19,7 @@ from halo.core.model import HostId, Operation, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import Outcome
 from halo.core.peers.ocf import OcfCode
 from halo.manager.common.context import Context
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.groups.operations import operate
 from halo.manager.hosts.host_task import HostTask
 
@@ -35,12 +35,12 @@ class SecondCopies:
     """Carries out `second_copy` policies."""
 
     def __init__(
-        self, context: Context, hosts: dict[HostId, HostTask], fence_desk: FenceDesk
+        self, context: Context, hosts: dict[HostId, HostTask], fence_runner: FenceRunner
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
-        self._fence_desk = fence_desk
+        self._fence_runner = fence_runner
         self._under_way: set[str] = set()
 
     def seen(self, group: ResourceGroup) -> None:
@@ -61,7 +61,7 @@ class SecondCopies:
                 await self._act(group)
         finally:
             self._under_way.discard(group.id)
-            self._context.desk.learnt([group.id])
+            self._context.placer.learnt([group.id])
             for host in group.candidates:
                 self._hosts[host].poke(group.id)
 
@@ -93,7 +93,7 @@ class SecondCopies:
         self._context.journal.note(
             self._context.journal.make(Event.ERROR, group.id, text, kind=kind, hosts=hosts)
         )
-        self._context.desk.learnt([group.id])
+        self._context.placer.learnt([group.id])
         for host in group.candidates:
             self._hosts[host].poke(group.id)
 
@@ -122,7 +122,7 @@ class SecondCopies:
         refusal = rules.second_copy_refusal(self._state, host, now)
         if refusal is not None:
             return f"not fenced: {refusal}"
-        self._fence_desk.fence_second_copy(host, f"it ran a second copy of {group.id}")
+        self._fence_runner.fence_second_copy(host, f"it ran a second copy of {group.id}")
         return None
 
     async def _stop(self, group: ResourceGroup, holder: HostId, host: HostId) -> str | None:

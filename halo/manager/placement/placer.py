@@ -1,23 +1,26 @@
-"""The desk: every token that no host task holds waits here, and is handed out from here.
+"""The placer: every token that no host task holds waits here, and is handed out from here.
 
-Whenever something changed for a waiting group, the desk asks
-:func:`halo.core.groups.placement.decide` again. It carries the answer out: it hands the token to a
-host, or has hosts probed, pinged, verified or fenced.
+Whenever something changed for a waiting group, the placer asks
+:func:`halo.core.groups.placement.decide` again. If that decision lacks proof, the placer asks
+:func:`halo.core.groups.proof_search.search` what could bring it. It carries both answers out: it
+hands the token to a host, or has hosts probed, pinged, verified or fenced.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
+from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups.placement import Decision, decide
+from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import departures
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
@@ -32,23 +35,23 @@ DECISION_HOLDS_S = 20.0
 """How long a sample is proof while the decision waits for something else. Later, people may have
 started by hand what an agent had found stopped."""
 
-log = structlog.get_logger("halo.desk")
-peer_log = PeerLog("halo.desk")
+log = structlog.get_logger("halo.placer")
+peer_log = PeerLog("halo.placer")
 
 
 class Fencing(Protocol):
-    """What the desk needs of the fencing desk."""
+    """What the placer needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
 
 
 class Verifying(Protocol):
-    """What the desk needs of the device desk."""
+    """What the placer needs of the device runner."""
 
     def verify(self, host: HostId) -> None: ...
 
 
-class PlacementDesk:
+class Placer:
     """Holds waiting tokens and places them."""
 
     def __init__(
@@ -155,7 +158,7 @@ class PlacementDesk:
             dirty, self._dirty = self._dirty, {}
             for number, group in enumerate(dirty, start=1):
                 if group in self._tokens:
-                    self._carry_out(group, self._decide(group))
+                    self._place(self._state.cluster.groups[group])
                 if number % DECISIONS_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let heartbeats in between ten thousand decisions
 
@@ -172,19 +175,25 @@ class PlacementDesk:
             self._dirty[group] = None
         self._recheck_at = min(self._recheck.values(), default=None)
 
-    def _decide(self, group: GroupId) -> Decision:
-        now = self._loop.time()
-        since, found = self._since.setdefault(group, now), self._state.cluster.groups[group]
-        decision = decide(self._state, found, since, now)
-        holds_s = self._holds_s.get(group, DECISION_HOLDS_S)
+    def _place(self, group: ResourceGroup) -> None:
+        """Decide on a group, and carry the decision out."""
+        now, seen = self._loop.time(), self._state.candidates_of(group)
+        decision = self._decide(group, seen, now)
+        found = search(self._state, group, seen, decision.unproven, now)
+        self._carry_out(group.id, decision, found)
+
+    def _decide(self, group: ResourceGroup, seen: Sequence[Candidate], now: float) -> Decision:
+        since = self._since.setdefault(group.id, now)
+        decision = decide(self._state, group, seen, since, now)
+        holds_s = self._holds_s.get(group.id, DECISION_HOLDS_S)
         if decision.start_on is None or now - since <= holds_s:
             return decision
         # Probe once more. If the probe itself took so long, more time is allowed.
-        self._since[group], self._holds_s[group] = now, 2 * holds_s
-        return decide(self._state, found, now, now)
+        self._since[group.id], self._holds_s[group.id] = now, 2 * holds_s
+        return decide(self._state, group, seen, now, now)
 
-    def _carry_out(self, group: GroupId, decision: Decision) -> None:
-        self._say(group, decision.reason, failed=decision.failed)
+    def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
+        self._say(group, decision.reason + found.words, failed=decision.failed or found.failed)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
@@ -202,13 +211,13 @@ class PlacementDesk:
             self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
         for host in decision.probe:
             self._hosts[host].probe(group)
-        for host in decision.ping:
+        for host in found.ping:
             self._ping(host, now)
-        for host in decision.verify:
+        for host in found.verify:
             self._devices.verify(host)
-        for host, refusal in decision.not_fenced:
+        for host, refusal in found.not_fenced:
             self._say_not_fenced(host, refusal)
-        for host in decision.fence:
+        for host in found.fence:
             self._say_not_fenced(host, "")
             self._fencing.fence_automatically(host)
 
