@@ -15,6 +15,12 @@ from halo.core.journal.remembered import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import candidates, departures, holds, proof
 
+FROZEN = (
+    "frozen: HALO takes no automatic action, and refuses start, stop, move and failback; `halo "
+    "thaw` ends this"
+)
+FROZEN_NOW = "; the cluster is frozen: no group starts before `halo thaw`"
+
 
 def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
     """The group of this name, by its root."""
@@ -254,7 +260,13 @@ def check_reset(state: ClusterState, host: HostId) -> None:
     if at.fence_phase is FencePhase.RUNNING:
         raise CommandRefused(f"{host} is being fenced; wait for the outcome")
     if not memory.fenced and not memory.distrusted:
-        raise CommandRefused(f"{host} is not fenced")
+        why = f"{host} is not fenced, so there is nothing to reset"
+        if at.fence_phase is FencePhase.FAILED:
+            why += (
+                ". Its fence failed: `halo status` says why. To stop the tries, run "
+                f"`halo fence {host} --cancel`"
+            )
+        raise CommandRefused(why)
 
 
 def check_confirm_off(

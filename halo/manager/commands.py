@@ -15,6 +15,7 @@ import structlog
 
 from halo import __version__
 from halo.core import admin
+from halo.core.admin import FROZEN_NOW
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
 from halo.core.fencing import rules
@@ -33,7 +34,6 @@ from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
 POLL_S = 0.05
-FROZEN_NOW = "; the cluster is frozen: no group starts before `halo thaw`"
 
 log = structlog.get_logger("halo.command")
 
@@ -137,8 +137,9 @@ class Commands:
         self._changed(group)
         verb = "will be started" if wanted else "will be stopped, and will stay stopped"
         held = holds.hold_reason(self._state, group)
-        waits = f", but only after this has ended: {held}" if held else ""
-        return f"{group.id} {verb}{waits}{self._still_running(group)}"
+        if held:
+            verb = f"waits: the order is recorded, and is carried out when this has ended: {held}"
+        return f"{group.id} {verb}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
         admin.require_host(self._state, target)
@@ -190,9 +191,9 @@ class Commands:
             case "cancel-fence":
                 await self._durably(self._fence_runner.cancel(host, comment or ""))
                 return (
-                    f"the fencing of {host} is cancelled, and not tried again before the host "
-                    f"answers; run `halo fence {host}` to try again, or add `--confirm-off "
-                    "--reason ...` if you saw that the host is off"
+                    f"cancelled: {host} is not fenced automatically until it has answered again. "
+                    f"To try again, run `halo fence {host}`. If you saw that the host is off, run "
+                    f"`halo fence {host} --confirm-off --reason ...`"
                 )
             case "activate" | "deactivate":
                 return await self._set_active(host, command == "activate", force, comment)
@@ -316,7 +317,7 @@ class Commands:
         for host in self._hosts.values():
             host.poke()
         return {
-            Event.FREEZE: f"frozen: no automatic action until thaw{self._all_still_running()}",
+            Event.FREEZE: f"{admin.FROZEN}{self._all_still_running()}",
             Event.THAW: "thawed: automatic action continues",
             Event.CLEAR_EVENTS: "events cleared",
         }[event]

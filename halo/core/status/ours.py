@@ -358,13 +358,16 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
             f"the journal cannot be written ({state.journal_trouble}); commands are refused, and "
             "after a restart the manager does not remember what it did by itself"
         )
-    skewed = sorted(
-        at.id
-        for at in state.hosts.values()
-        if at.connected and not at.identity.legacy and at.identity.version != version
-    )
+    skewed: dict[str, list[HostId]] = {}
+    for host, at in sorted(state.hosts.items()):
+        if at.connected and not at.identity.legacy and at.identity.version != version:
+            skewed.setdefault(at.identity.version or "unknown", []).append(host)
     if skewed:
-        notices.append(f"agents with another version than the manager ({version}): {skewed}")
+        others = "; ".join(f"{other} on {', '.join(hosts)}" for other, hosts in skewed.items())
+        notices.append(
+            f"the manager has version {version}, and some agents have another one: {others}. "
+            "Finish the upgrade"
+        )
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
     notices += certificates.notices(state.own_certificates, connected, wall_now)
     return notices + removed.notices(state.remembered.removed)

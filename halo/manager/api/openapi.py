@@ -62,7 +62,9 @@ _REFUSALS = {
 
 def _operation(route: Route) -> dict[str, Any]:
     answered = {
-        "description": "It is done, or was so, and is on disk." if route.body else "The answer."
+        "description": "The requested state holds and is recorded on disk."
+        if route.body
+        else "The answer."
     }
     operation: dict[str, Any] = {
         "operationId": route.name,
@@ -262,7 +264,7 @@ def _group() -> Schema:
             "comment": _COMMENT,
             "managed": _flag(),
             "wanted": _one_of(("started", "stopped")),
-            "move_target": _or_null(_text("The host of a move that is not yet reached.")),
+            "move_target": _or_null(_text("The target of a move that has not finished.")),
             "error": _or_null(_text("Why it waits for `cleanup`.")),
             "error_kind": _or_null(_one_of(ErrorKind)),
             "start_failures": _by_host(_text(), "Why its start failed there."),
@@ -290,9 +292,11 @@ def _host() -> Schema:
             "lifecycle": _ref("Lifecycle"),
             "comment": _COMMENT,
             "version": _or_null(_text("Its agent's.")),
-            "legacy": _flag("Its agent is one of HALO (Rust)."),
+            "legacy": _flag("The agent is HALO (Rust)."),
             "since": _number("When it connected or disconnected last: seconds since the epoch."),
-            "certificate_expires": _or_null(_number("Its agent's: seconds since the epoch.")),
+            "certificate_expires": _or_null(
+                _number("When the agent's certificate expires, in seconds since the epoch.")
+            ),
             "fence_trusted": _flag("Its fence device is believed."),
             "fence_held": _or_null(_text("Why it is not fenced by itself just now.")),
             "fence_agents": _list(_text()),
