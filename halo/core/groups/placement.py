@@ -19,7 +19,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rounds, rules
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, holds, proof, takers
+from halo.core.questions import candidates, former, holds, proof, takers
 
 FIRST_LOOK_S = 3.0
 """How long a running group waits for the first probe of its other candidates. After that it is
@@ -50,24 +50,29 @@ class Decision:
 def decide(state: ClusterState, group: ResourceGroup, since: float, now: float) -> Decision:
     """Decide on a group whose token is at the desk. `since` is when this decision began."""
     seen = state.candidates_of(group)
-    running = [candidate for candidate in seen if candidate.presence is Presence.RUNNING]
+    looked_for = [*seen, *state.former_of(group)]
+    running = [candidate for candidate in looked_for if candidate.presence is Presence.RUNNING]
     if running:
-        return _running(seen, running, since, now)
+        return _running(looked_for, running, since, now)
     memory = state.memory_of(group)
     held = holds.standing_hold(state, group)
     if held is not None:
         return Decision(held, failed=memory.error is not None)
+    beyond_reach = former.beyond_reach(state, group)
+    to_prove = [*seen, *former.to_ask(state, group)]
     if not memory.wanted:
-        return _stopped_on_request(state, seen, since, now)
+        return _stopped_on_request(state, to_prove, since, now, beyond_reach)
     failures = memory.start_failures
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
         return Decision(
             f"{'; '.join(failures.values())}; remove the cause, then run `halo cleanup {group.id}`",
             failed=True,
         )
-    lacks = proof.lacking(state, seen, since, now)
+    if beyond_reach is not None:
+        return Decision(beyond_reach)
+    lacks = proof.lacking(state, to_prove, since, now)
     if lacks:
-        return _seek_proof(state, seen, lacks, since, now)
+        return _seek_proof(state, to_prove, lacks, since, now)
     why_not = {candidate.host: candidates.unavailable(state, candidate) for candidate in seen}
     return _start(group, why_not, memory.move_target, failed=bool(failures))
 
@@ -88,6 +93,8 @@ def _running(
             second_copy=copies,
             failed=True,
         )
+    if here.host not in here.group.candidates:
+        return Decision(former.runs_there(here.group, here.host), failed=True)
     if not here.at.ready:
         return Decision(f"{here.host} is being fenced")
     if now - since < FIRST_LOOK_S:
@@ -103,10 +110,16 @@ def _running(
 
 
 def _stopped_on_request(
-    state: ClusterState, seen: Sequence[Candidate], since: float, now: float
+    state: ClusterState,
+    seen: Sequence[Candidate],
+    since: float,
+    now: float,
+    beyond_reach: str | None,
 ) -> Decision:
     """The group should be stopped. Find out whether it is, and say so."""
     unknown = [each for each in seen if each.presence is not Presence.STOPPED]
+    if not unknown and beyond_reach is not None:
+        return Decision(f"wanted stopped, but {beyond_reach}")
     if not unknown:
         return Decision("stopped by the administrator", at_rest=True)
     proven_off = [each for each in unknown if each.at.is_proven_off]
