@@ -167,7 +167,7 @@ def test_a_group_that_is_renamed_later_does_too() -> None:
     assert remembered.removed == {"g": ("h1", "h2")}
     renamed = config(make_group("k", ("h4",)), make_group("new", ("h2", "h3")), new="g")
     start(remembered, renamed)
-    assert remembered.group("new").former == {"h1": "g"}
+    assert remembered.group("new").former == {"h1": "g", "h2": "g"}
     assert remembered.removed == {}
 
 
@@ -191,7 +191,10 @@ def test_what_a_group_gains_may_run_where_the_group_was_seen_stopped() -> None:
     seen_stopped(remembered, "k", "h1")
     start(remembered, after)
     assert remembered.group("k").stopped_on == []
-    assert remembered.group("k").former == {}
+    assert remembered.group("k").former == {"h1": "g", "h2": "g"}
+    assert with_former_hosts(after, remembered).groups["k"].hosts == pairs  # both are candidates
+    seen_stopped(remembered, "k", "h2")
+    assert (remembered.group("k").former, remembered.group("k").stopped_on) == ({"h1": "g"}, ["h2"])
 
 
 def test_a_service_is_known_by_its_id_too_when_its_parameters_change() -> None:
@@ -273,7 +276,7 @@ def test_a_removed_group_may_run_only_where_it_is_not_known_to_be_stopped() -> N
     remembered = started(config(ALL), config(TWO))
     seen_stopped(remembered, "g", "h2")
     start(remembered, config(make_group("k", ("h4",))))
-    assert remembered.removed == {"g": ("h3", "h1")}
+    assert remembered.removed == {"g": ("h1", "h3")}
     assert set(places(remembered, "g")) == {"h1", "h3"}
 
 

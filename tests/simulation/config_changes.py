@@ -30,6 +30,7 @@ EDITS = {
     "drop_host": 3,
     "restore_host": 3,
     "rename": 4,
+    "rename_elsewhere": 4,
     "give": 4,
     "unshare": 1,
     "share": 1,
@@ -76,6 +77,7 @@ class ConfigChanges:
             "drop_host": self._drop_host,
             "restore_host": self._restore_host,
             "rename": self._rename,
+            "rename_elsewhere": self._rename_elsewhere,
             "give": self._give,
             "unshare": self._unshare,
             "share": self._share,
@@ -177,6 +179,16 @@ class ConfigChanges:
         self.renamed += 1
         new = f"{disk_of(old)}~{self.renamed}"
         return self._with(index, _renamed(plan, old, new))
+
+    def _rename_elsewhere(self, a: int, b: int) -> Scenario | None:
+        """A group gets another name, and loses a candidate."""
+        index, plan = self._group(a)
+        if len(plan.candidates) < 2:
+            return None
+        self.renamed += 1
+        new = f"{disk_of(plan.tree[0][0])}~{self.renamed}"
+        fewer = _without_host(plan, plan.candidates[b % len(plan.candidates)])
+        return self._with(index, _renamed(fewer, plan.tree[0][0], new))
 
     def _give(self, a: int, b: int) -> Scenario | None:
         """A leaf goes to another group."""

@@ -184,7 +184,7 @@ class Settling:
             return False
         if memory.error is not None or memory.start_failures or memory.left_alone:
             return False
-        if memory.former:
+        if set(memory.former) - set(group.candidates if self.stage > 1 else ()):
             return False  # it waits for proof, or for the operator's word
         everywhere = self.world.hosts.values()
         if sum(any(self.world.runs(h, r) for r in group.exclusive) for h in everywhere) > 1:

@@ -5,6 +5,10 @@ candidate while the group still runs there. So the journal remembers for each gr
 run. A host that is no candidate any more, and where the group is not known to be stopped, is a
 *former host* of the group. It is asked for proof like a candidate. It is never chosen for a start.
 
+A group may also gain a service that runs elsewhere. The hosts of that service are remembered in the
+same way, also those that are candidates: the group may not be completed in place before the service
+is proven stopped there.
+
 The journal knows a service by two keys: the id of its resource, and a digest of kind and
 parameters. If one of the two is found under another group, that group has the service now.
 """
@@ -43,7 +47,7 @@ def places(remembered: Remembered, group: GroupId) -> dict[HostId, GroupId]:
     memory = remembered.groups.get(group, RememberedGroup())
     candidates = () if memory.at_rest else remembered.configured.get(group, ())
     own = [host for host in candidates if host not in memory.stopped_on]
-    return {**memory.former, **dict.fromkeys(own, group)}
+    return {**dict.fromkeys(own, group), **memory.former}
 
 
 def with_former_hosts(cluster: Cluster, remembered: Remembered) -> Cluster:
@@ -52,7 +56,8 @@ def with_former_hosts(cluster: Cluster, remembered: Remembered) -> Cluster:
     for group in cluster.groups.values():
         memory = remembered.groups.get(group.id)
         former = memory.former if memory is not None else {}
-        if hosts := tuple(host for host in former if host in cluster.hosts):
+        known = [host for host in former if host in cluster.hosts]
+        if hosts := tuple(host for host in known if host not in group.candidates):
             found[group.id] = replace(group, former_hosts=hosts)
     return replace(cluster, groups={**cluster.groups, **found}) if found else cluster
 
@@ -88,9 +93,12 @@ class _Change:
         name, services = group.id, self._now[group.id]
         memory = self._remembered.groups.get(name, RememberedGroup())
         inherited = self._inherited(name)
-        former = {**inherited, **places(self._remembered, name)}
-        for host in group.candidates:
-            former.pop(host, None)
+        own = {
+            host: origin
+            for host, origin in places(self._remembered, name).items()
+            if host not in group.candidates or origin != name
+        }
+        former = {**inherited, **own}
         stopped_on = self._stopped_on(group, memory, inherited)
         has_gained = bool(inherited) or not self._knows_all(name)
         is_old = name in self._remembered.configured and name not in self._remembered.services

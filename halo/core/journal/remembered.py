@@ -93,12 +93,11 @@ class RememberedGroup:
     left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # with the reason
     comment: str = ""  # of the administrator's last order
     at_rest: bool = False  # it should stay stopped, and was seen stopped on every candidate
-    stopped_on: list[HostId] = field(default_factory=list)  # candidates: since seen stopped there,
-    # no start was sent there, and it was not seen there
-    former: dict[HostId, GroupId] = field(
-        default_factory=dict
-    )  # no candidates any more, but it may
-    # run there; each with the group's name at that time
+    # Candidates: seen stopped there, and since then neither started nor seen there.
+    stopped_on: list[HostId] = field(default_factory=list)
+    # Where it may run though the host is no candidate any more, or where a service may run that it
+    # gained from another group; each with the name of the group at that time.
+    former: dict[HostId, GroupId] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""

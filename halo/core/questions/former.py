@@ -25,6 +25,24 @@ def to_ask(state: ClusterState, group: ResourceGroup) -> list[Candidate]:
     return [former for former in state.former_of(group) if former.host in memory.former]
 
 
+def _unproven(state: ClusterState, group: ResourceGroup) -> list[Candidate]:
+    """All that may still have to prove it, also candidates from which a service was gained."""
+    memory = state.memory_of(group)
+    return [state.candidate(group, host) for host in memory.former if host in state.hosts]
+
+
+def gained_elsewhere(state: ClusterState, group: ResourceGroup, here: HostId) -> str | None:
+    """Why the group may not be completed on `here` though its root runs there: a service that it
+    gained from another group may run elsewhere. None if it may."""
+    for host, origin in state.memory_of(group).former.items():
+        if origin == group.id or host == here:
+            continue
+        if host not in state.hosts:
+            return beyond_reach(state, group)
+        return f"what {group.id} has from {origin} may still run on {host}; HALO asks the host"
+    return None
+
+
 def gone(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The former hosts that are not in the config any more, so that HALO cannot ask them."""
     memory = state.memory_of(group)
@@ -97,15 +115,19 @@ def newly_stopped(state: ClusterState, group: ResourceGroup) -> list[HostId]:
 
     A former host needs proof. Of candidates, it is noted while another host manages the group: a
     group that waits at the desk may be started anywhere in the next step."""
-    memory = state.memory_of(group)
-    found = [former.host for former in to_ask(state, group) if _is_proven(former)]
-    managed_on = state.groups[group.id].managed_on
+    memory, managed_on = state.memory_of(group), state.groups[group.id].managed_on
+    may_start = group.candidates if managed_on is None else (managed_on, memory.move_target)
+    found = [
+        former.host
+        for former in (_unproven(state, group) if memory.former else ())
+        if former.host not in may_start and _is_proven(former)
+    ]
     if managed_on is None or len(memory.stopped_on) >= len(group.candidates) - 1:
         return found
     return found + [
         candidate.host
         for candidate in state.candidates_of(group)
-        if candidate.host not in (managed_on, memory.move_target, *memory.stopped_on)
+        if candidate.host not in (*may_start, *memory.stopped_on, *memory.former)
         and candidate.presence is Presence.STOPPED
     ]
 
@@ -114,7 +136,7 @@ def to_probe(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The former hosts whose agents only reported that the group is stopped: ask for proof."""
     return [
         former.host
-        for former in to_ask(state, group)
+        for former in (_unproven(state, group) if state.memory_of(group).former else ())
         if former.at.ready and former.presence is Presence.STOPPED and not _is_proven(former)
     ]
 

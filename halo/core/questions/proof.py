@@ -127,7 +127,9 @@ def start_refusal(
         return f"the group is seen running on {', '.join(elsewhere)}"
     if state.knowledge.root_seen(group, host, epoch):
         # The group may have stopped since. A hold that was valid while it ran is still valid.
-        return holds.second_copy_out_of_sight(state, group, host)
+        return holds.second_copy_out_of_sight(state, group, host) or former.gained_elsewhere(
+            state, group, host
+        )
     if host in state.memory_of(group).stopped_on:
         return f"the journal does not have it yet that {group.id} may run on {host}"
     beyond_reach = former.beyond_reach(state, group)

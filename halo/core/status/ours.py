@@ -205,7 +205,9 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
         "former_hosts": {
-            host: state.knowledge.presence(group, host).value for host in memory.former
+            host: state.knowledge.presence(group, host).value
+            for host in memory.former
+            if host not in group.candidates
         },
     }
 

@@ -22,7 +22,8 @@ def world(former_hosts: tuple[str, ...] = ("h3",)) -> World:
     remembered = Remembered()
     remembered.group("g").former = dict.fromkeys(former_hosts, "g")
     group = make_group("g", ["h1", "h2"], PAIR)
-    group = replace(group, former_hosts=tuple(h for h in former_hosts if h != "h9"))
+    asked = tuple(host for host in former_hosts if host not in ("h2", "h9"))
+    group = replace(group, former_hosts=asked)
     there = World(group, remembered=remembered, hosts=["h3", "h4"])
     there.state.ledger.mint("g", "desk")
     return there
@@ -169,6 +170,22 @@ def test_a_start_waits_until_the_journal_has_it() -> None:
     assert proof.start_refusal(there.state, there.group(), "h1", 1, 100.0, 101.0) is None
 
 
+@pytest.mark.parametrize(("origin", "completes"), [("g", True), ("k", False)])
+@pytest.mark.parametrize("host", ["h2", "h3", "h9"])
+def test_a_group_is_not_completed_in_place_with_a_service_that_may_run_elsewhere(
+    origin: str, completes: bool, host: str
+) -> None:
+    """It runs on h1. What it gained from k may run on a candidate, elsewhere, or out of reach."""
+    there = world((host,))
+    there.state.remembered.group("g").former = {host: origin}
+    there.up("h1", running=["g"])
+    there.see("g", "h1", STOPPED, only=["x"])
+    why = proof.start_refusal(there.state, there.group(), "h1", 1, 100.0, 101.0)
+    assert (why is None) is completes
+    there.journal(Event.SEEN_STOPPED, "c", on={"g": [host]})
+    assert proof.start_refusal(there.state, there.group(), "h1", 1, 100.0, 101.0) is None
+
+
 # --- what is recorded -----------------------------------------------------------------------------
 
 
@@ -197,6 +214,23 @@ def test_of_candidates_it_is_noted_only_while_another_one_manages_the_group() ->
     assert former.newly_stopped(there.state, there.group()) == []
     there.journal(Event.MOVE, "g", to="h2")
     assert former.newly_stopped(there.state, there.group()) == []  # it will start there
+
+
+def test_a_candidate_with_a_gained_service_needs_proof() -> None:
+    there = world(("h2",))
+    there.state.remembered.group("g").former = {"h2": "k"}
+    there.up("h1", running=["g"])
+    there.connect("h2")
+    group = there.group()
+    for resource in group.resources:
+        there.state.observe_report(group, resource, "h2", STOPPED, epoch=1)
+    there.state.groups["g"].managed_on = "h1"
+    assert former.newly_stopped(there.state, group) == []  # a report is no proof
+    assert former.to_probe(there.state, group) == ["h2"]
+    there.see("g", "h2", STOPPED)
+    assert former.newly_stopped(there.state, group) == ["h2"]
+    there.state.groups["g"].managed_on = None
+    assert former.newly_stopped(there.state, group) == []  # it may be started there now
 
 
 def test_many_notices_are_cut_short() -> None:
