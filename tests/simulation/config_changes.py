@@ -70,6 +70,7 @@ class ConfigChanges:
         self.now: Scenario = simulation.scenario
         self.renamed = 0
         self.waiting: list[list[Any]] = []
+        self.is_new = False  # the file was written since the manager read it
         self._edits: dict[str, Callable[[int, int], Scenario | None]] = {
             "drop_candidate": self._drop_candidate,
             "add_candidate": self._add_candidate,
@@ -109,16 +110,21 @@ class ConfigChanges:
         if self.waiting and self.is_in_trouble:
             self.waiting = []
 
+    def write(self, config: Scenario) -> None:
+        """Write the file. The next start of the manager reads it."""
+        self.now, self.is_new = config, True
+
     def apply(self) -> None:
         """The manager is about to start: it reads the config."""
         edits, self.waiting = self.waiting, []
         for what, a, b in edits:
             changed = self._edits[what](a, b)
             if changed is not None and changed.groups and self._may_be_renamed(changed):
-                self.now = changed
+                self.write(changed)
                 self.world.say("operator", f"edits the config: {what}")
                 self.world.counts[f"config {what}"] += 1
-        if edits:
+        if self.is_new:
+            self.is_new = False
             self.world.take_config(self.now.cluster())
 
     def _may_be_renamed(self, changed: Scenario) -> bool:
