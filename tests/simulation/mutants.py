@@ -628,6 +628,11 @@ def a_former_host_that_left_the_config_is_asked_nothing() -> list[Patch]:
 
 
 @mutant_of("config", "move", "power_off")
+def a_gained_service_is_started_in_place() -> list[Patch]:
+    return [(former, "gained_elsewhere", lambda state, group, here: None)]
+
+
+@mutant_of("config", "move", "power_off")
 def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     return [
         (former, "to_ask", lambda state, group: []),
@@ -676,6 +681,21 @@ DIRECTED = {
             Action(20.0, "disk_slow", {"delay_s": 3.0, "for_s": 6.0}),
             Action(20.5, "command", {"name": "fence", "object": "a", "force": False}),
             Action(21.0, "die", {"resource": "g"}),
+        ),
+        duration_s=40.0,
+    ),
+    # The leaf of g goes to k, whose root runs, as its host leaves the config.
+    "a_gained_service_is_started_in_place": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(
+            GroupPlan(("c", "b"), (("g", ""), ("g.0", "g"))),
+            GroupPlan(("a", "b"), (("k", ""),)),
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["give", 0, 1], ["drop_host", 2, 0]],
+                                    "kill": True, "down_s": 1.0}),
         ),
         duration_s=40.0,
     ),
