@@ -200,7 +200,9 @@ def test_what_a_group_gains_may_run_where_the_group_was_seen_stopped() -> None:
 def test_a_service_is_known_by_its_id_too_when_its_parameters_change() -> None:
     before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h3", "h4")))
     moved = make_group("k", ("h3", "h4"), {"k": ["g/fs"], "g/fs": []})
-    after = config(make_group("g", ("h1", "h2")), moved, **{"g/fs": "another"})
+    after = config(
+        make_group("g", ("h1", "h2")), moved, hosts=("h1", "h2", "h3", "h4"), **{"g/fs": "another"}
+    )
     assert started(before, after).group("k").former == {"h1": "g", "h2": "g"}
 
 
