@@ -163,11 +163,19 @@ class Commands:
         """The operator confirms that a group is stopped that is not in the config any more."""
         admin.require_acting(self._state)
         log.info("command", command="cleanup", group=group)
-        await self._record(
-            lambda: None,
-            lambda: [self._make(Event.CLEANUP, group, comment)],
-        )
+        await self._record(lambda: None, lambda: [self._make(Event.CLEANUP, group, comment)])
         return f"{group} is not in the config; HALO now takes it as stopped"
+
+    async def confirm_stopped(self, group: str, host: str, comment: str | None) -> str:
+        """The operator confirms that a group is stopped on a host that left the config."""
+        found = admin.group_named(self._state, group)
+        admin.require_acting(self._state)
+        await self._record(
+            lambda: admin.check_confirm_stopped(self._state, found, host, comment),
+            lambda: [self._make(Event.CONFIRM_STOPPED, group, comment, host=host)],
+        )
+        self._changed(found)
+        return f"{group} counts as stopped on {host}: you confirmed it"
 
     # --- hosts -------------------------------------------------------------------------------
 
@@ -266,20 +274,12 @@ class Commands:
             lambda: [self._make(event, host, comment)],
         )
         if already is not None:
-            return already + ("" if active else self._what_leaves(host))
+            return already + ("" if active else admin.what_leaves(self._state, host))
         self._placer.changed(self._context.groups_of(host))
         self._hosts[host].poke()
         if active:
             return f"{host} is active"
-        return f"{host} is deactivated{self._what_leaves(host)}"
-
-    def _what_leaves(self, host: HostId) -> str:
-        """The groups that leave a deactivated host, and the groups that stay, in words."""
-        leaving, staying_why = admin.leaving_and_staying(self._state, host)
-        staying = [f"{group} ({why})" for group, why in staying_why.items()]
-        return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
-            f"; staying here: {', '.join(staying)}" if staying else ""
-        )
+        return f"{host} is deactivated{admin.what_leaves(self._state, host)}"
 
     # --- the cluster -------------------------------------------------------------------------
 
@@ -382,7 +382,7 @@ class Commands:
     def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
         """Have a group decided again, from what all its candidates answer now."""
         self._forget(group, forgive=forgive)
-        for host in group.candidates:
+        for host in group.hosts:
             self._hosts[host].recall(group.id, "to be probed again")
             self._hosts[host].probe(group.id)
         self._placer.changed([group.id])
@@ -390,11 +390,11 @@ class Commands:
     def _changed(self, group: ResourceGroup) -> None:
         """Have the holder of the group's token look at the group again."""
         self._placer.changed([group.id])
-        for host in group.candidates:
+        for host in group.hosts:
             self._hosts[host].poke(group.id)
 
     def _still_running(self, group: ResourceGroup) -> str:
         in_flight: list[GroupId] = []
-        for host in group.candidates:
+        for host in group.hosts:
             in_flight += self._hosts[host].in_flight(group.id)
         return f"; still running: {', '.join(in_flight)}" if in_flight else ""

@@ -118,6 +118,10 @@ WHAT_IT_FOUND = {
         "A resource that waited for its dependents to stop kept its group's task spinning, with a "
         "whole core, for as long as they took."
     ),
+    "a_service_given_to_a_group_that_runs": (
+        "The config gave a resource to another group, whose root ran. The resource was started "
+        "beside that root, in place, while it still ran on a host that had left the config."
+    ),
     "a_shared_resource_of_a_group_not_looked_at": (
         "A manager that had just started stopped a shared resource for a group that was to stop, "
         "before it had looked at another group there, which ran and needed it."

@@ -18,7 +18,7 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, holds, proof
+from halo.core.questions import candidates, former, holds, proof
 
 FIRST_LOOK_S = 3.0
 """How long a running group waits for the first probe of its other candidates. After that it is
@@ -52,17 +52,22 @@ def decide(
 ) -> Decision:
     """Decide on a group whose token waits at the placer. `seen` is what is known now of its
     candidates, in order of preference. `since` is when this decision began."""
-    running = [each for each in seen if each.presence is Presence.RUNNING]
+    looked_for = [*seen, *state.former_of(group)]
+    running = [each for each in looked_for if each.presence is Presence.RUNNING]
     if running:
-        return _running(running, seen, since, now)
+        return _running(running, looked_for, since, now)
 
     memory = state.memory_of(group)
     held = holds.standing_hold(state, group)
     if held is not None:
         return Decision(held, failed=memory.error is not None)
 
+    beyond_reach = former.beyond_reach(state, group)
+    to_prove = [*seen, *former.to_ask(state, group)]
     if not memory.wanted:
-        doubtful = [each for each in seen if each.presence is not Presence.STOPPED]
+        doubtful = [each for each in to_prove if each.presence is not Presence.STOPPED]
+        if not doubtful and beyond_reach is not None:
+            return Decision(f"wanted stopped, but {beyond_reach}")
         if not doubtful:
             return Decision("stopped by the administrator", at_rest=True)
         off = [each for each in doubtful if each.at.is_proven_off]
@@ -80,9 +85,11 @@ def decide(
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
         return Decision(f"{'; '.join(failures.values())}; {remedy}", failed=True)
 
-    lacks = proof.lacking(state, seen, since, now)
+    if beyond_reach is not None:
+        return Decision(beyond_reach)
+    lacks = proof.lacking(state, to_prove, since, now)
     if lacks:
-        in_sight = [each for each in seen if each.host in lacks and each.at.ready]
+        in_sight = [each for each in to_prove if each.host in lacks and each.at.ready]
         return Decision(
             "; ".join(lacks.values()),
             probe=tuple([each.host for each in in_sight if each.answered_since < since]),
@@ -115,6 +122,8 @@ def _running(
             second_copy=copies,
             failed=True,
         )
+    if here.host not in here.group.candidates:
+        return Decision(former.runs_there(here.group, here.host), failed=True)
     if not here.at.ready:
         return Decision(f"{here.host} is being fenced")
     if now - since < FIRST_LOOK_S:

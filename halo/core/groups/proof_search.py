@@ -15,7 +15,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rounds, rules
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, takers
+from halo.core.questions import candidates, former, takers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,10 @@ def search(
     now: float,
 ) -> ProofSearch:
     """What could prove that the group is stopped on the hosts `unproven`, which a decision named.
-    `seen` is what that decision was based on."""
+    `seen` is what is known of the candidates, as in that decision."""
     if not unproven:
         return NOTHING
+    seen = [*seen, *former.to_ask(state, group)]
     lacking = [each for each in seen if each.host in unproven]
     if not state.memory_of(group).wanted:
         return ProofSearch(rounds.to_ask_unhurried(state, [each.at for each in lacking], now))

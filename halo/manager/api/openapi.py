@@ -112,6 +112,12 @@ def _body(route: Route) -> Schema:
             "if": {"properties": {"command": {"const": "move"}}, "required": ["command"]},
             "then": {"properties": {"to": {"type": "string"}}, "required": ["to"]},
             "else": {"properties": {"to": {"type": "null"}}},
+            "allOf": [
+                {
+                    "if": {"properties": {"command": {"const": "cleanup"}}},
+                    "else": {"properties": {"stopped_on": {"type": "null"}}},
+                }
+            ],
         }
     return schema
 
@@ -274,6 +280,9 @@ def _group() -> Schema:
             "home_host": _ID,
             "failover_hosts": _list(_ID),
             "candidates": _by_host(_one_of(Presence), "By host that may run it."),
+            "former_hosts": _by_host(
+                _one_of(Presence), "By host that is no candidate any more, and where it may run."
+            ),
         },
     )
 

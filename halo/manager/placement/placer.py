@@ -27,6 +27,7 @@ from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.second_copy import SecondCopies
+from halo.manager.placement.whereabouts import Whereabouts
 from halo.telling import PeerLog
 
 DECISIONS_AT_ONCE = 20
@@ -61,6 +62,7 @@ class Placer:
         fencing: Fencing,
         devices: Verifying,
         copies: SecondCopies,
+        whereabouts: Whereabouts,
     ) -> None:
         self._context = context
         self._state = context.state
@@ -68,6 +70,7 @@ class Placer:
         self._fencing = fencing
         self._devices = devices
         self._copies = copies
+        self._whereabouts = whereabouts
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._since: dict[GroupId, float] = {}
@@ -133,7 +136,9 @@ class Placer:
 
     def second_copy(self, group: GroupId) -> None:
         """A group is seen on two hosts: act according to its policy."""
-        self._copies.seen(self._state.cluster.groups[group])
+        found = self._state.cluster.groups[group]
+        self._whereabouts.note_seen(group, self._state.knowledge.running_on(found))
+        self._copies.seen(found)
 
     def tokens_held(self) -> list[ResourceToken]:
         """Every token that waits here, for the audit."""
@@ -198,6 +203,8 @@ class Placer:
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
         if target is not None:
+            if not self._whereabouts.are_known(group, [target]):
+                return  # decided again when the journal has it
             self._release_needs_elsewhere(group, target)
             self._hand_out(group, target)
             return
@@ -211,6 +218,8 @@ class Placer:
             self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
         for host in decision.probe:
             self._hosts[host].probe(group)
+        if found.ping or found.fence:  # it will start elsewhere: record that meanwhile
+            self._whereabouts.are_known(group, self._state.cluster.groups[group].candidates)
         for host in found.ping:
             self._ping(host, now)
         for host in found.verify:

@@ -62,7 +62,7 @@ class SecondCopies:
         finally:
             self._under_way.discard(group.id)
             self._context.placer.learnt([group.id])
-            for host in group.candidates:
+            for host in group.hosts:
                 self._hosts[host].poke(group.id)
 
     async def _is_confirmed(self, group: ResourceGroup) -> bool:
@@ -81,7 +81,7 @@ class SecondCopies:
             }
             if not unsure:
                 break
-            for host in group.candidates:
+            for host in group.hosts:
                 if host in unsure:
                     self._hosts[host].probe(group.id)  # one at a time; an older one may be running
             await asyncio.sleep(CONFIRM_POLL_S)
@@ -94,7 +94,7 @@ class SecondCopies:
             self._context.journal.make(Event.ERROR, group.id, text, kind=kind, hosts=hosts)
         )
         self._context.placer.learnt([group.id])
-        for host in group.candidates:
+        for host in group.hosts:
             self._hosts[host].poke(group.id)
 
     async def _act(self, group: ResourceGroup) -> None:
