@@ -11,7 +11,7 @@ have not decided. What could bring a proof that is missing is the next question:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halo.core.cluster.candidate import Candidate
@@ -64,21 +64,9 @@ def decide(
 
     beyond_reach = former.beyond_reach(state, group)
     to_prove = [*seen, *former.to_ask(state, group)]
+    lacks = proof.lacking(state, to_prove, since, now)
     if not memory.wanted:
-        doubtful = [each for each in to_prove if each.presence is not Presence.STOPPED]
-        if not doubtful and beyond_reach is not None:
-            return Decision(f"wanted stopped, but {beyond_reach}")
-        if not doubtful:
-            return Decision("stopped by the administrator", at_rest=True)
-        off = [each for each in doubtful if each.at.is_proven_off]
-        hosts = tuple(each.host for each in doubtful)
-        text = f"wanted stopped, but may still run on {' and '.join(hosts)}"
-        lacks = proof.lacking(state, off, since, now)
-        return Decision(
-            "; ".join([text, *lacks.values()]),
-            unproven=hosts,
-            recheck_s=RECHECK_S if off else None,
-        )
+        return _stopped_on_request(to_prove, lacks, beyond_reach)
 
     failures = memory.start_failures
     remedy = f"remove the cause, then run `halo cleanup {group.id}`"
@@ -87,7 +75,6 @@ def decide(
 
     if beyond_reach is not None:
         return Decision(beyond_reach)
-    lacks = proof.lacking(state, to_prove, since, now)
     if lacks:
         in_sight = [each for each in to_prove if each.host in lacks and each.at.ready]
         return Decision(
@@ -104,6 +91,25 @@ def decide(
         return Decision(f"starting on {target}", start_on=target)
     text = "no host can take it: " + "; ".join(filter(None, why_not.values()))
     return Decision(f"{text}; {remedy}" if failures else text, failed=bool(failures))
+
+
+def _stopped_on_request(
+    to_prove: Sequence[Candidate], lacks: Mapping[HostId, str], beyond_reach: str | None
+) -> Decision:
+    """The group should be stopped. Find out whether it is, and say so."""
+    doubtful = [each for each in to_prove if each.presence is not Presence.STOPPED]
+    if not doubtful and beyond_reach is not None:
+        return Decision(f"wanted stopped, but {beyond_reach}")
+    if not doubtful:
+        return Decision("stopped by the administrator", at_rest=True)
+    hosts = tuple(each.host for each in doubtful)
+    off = [each.host for each in doubtful if each.at.is_proven_off]
+    text = f"wanted stopped, but may still run on {' and '.join(hosts)}"
+    return Decision(
+        "; ".join([text, *(lacks[host] for host in off if host in lacks)]),
+        unproven=hosts,
+        recheck_s=RECHECK_S if off else None,
+    )
 
 
 def _running(

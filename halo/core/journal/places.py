@@ -156,7 +156,10 @@ class _Change:
             name
             for name, services in self._remembered.services.items()
             if name not in self._now
-            and all(r in self._owner_now or d in self._owner_now for r, d in services.items())
+            and all(
+                r in self._owner_now or (self._owner_before.get(d) == name and d in self._owner_now)
+                for r, d in services.items()
+            )
         )
 
 

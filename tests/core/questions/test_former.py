@@ -9,6 +9,7 @@ import pytest
 from halo.core.admin import check_confirm_stopped, check_move
 from halo.core.errors import BadRequest, CommandRefused
 from halo.core.groups.placement import decide
+from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import Remembered
 from halo.core.questions import former, holds, proof
@@ -69,7 +70,10 @@ def test_a_former_host_that_is_lost_is_fenced_for_the_group() -> None:
     there.up("h1", "h2", "h3")
     there.lose("h3")
     there.answers("h1", "h2")
-    assert decided(there).fence == ("h3",)
+    state, group = there.state, there.group()
+    seen = state.candidates_of(group)
+    found = search(state, group, seen, decided(there).unproven, now=101.0)
+    assert found.fence == ("h3",)
 
 
 def test_a_former_host_is_never_chosen() -> None:
