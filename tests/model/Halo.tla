@@ -48,7 +48,7 @@ Knowledge ==            \* what the manager knows of a group on a host, over thi
     { "unknown",        \* no answer since the decision to start began, or since the connection
       "stopped",        \* a monitor said "not running"
       "running",        \* a monitor, or a start, said so
-      "crashed" }       \* it ran here under its task, and was found stopped (the exception of S1)
+      "ended" }         \* it ran here under its task, and a monitor found it stopped since
 
 Words ==
     { "none",           \* no question is under way, and no answer is younger than 10 s
@@ -76,7 +76,6 @@ TypeOK ==
     /\ conn \in SUBSET Hosts /\ holder \in [Groups -> SUBSET (Hosts \cup {Desk})]
     /\ know \in [Groups -> [Hosts -> Knowledge]]
     /\ fence \in [Hosts -> Stages] /\ proof \in [Hosts -> {"none", "old", "good"}]
-
 ForHosts(v) == [h \in Hosts |-> v]
 ForGroups(v) == [g \in Groups |-> v]
 
@@ -89,30 +88,26 @@ Init ==     \* all hosts are up, nothing runs, and the manager knows nothing
     /\ fence = ForHosts("none") /\ proof = ForHosts("none")
 
 -----------------------------------------------------------------------------
-(* Shorthands. *)
 Fault == faults > 0 /\ faults' = faults - 1     \* this step costs one of the budget
 Noted(h, n) == [mem EXCEPT !.note[h] = n]       \* memory first, the disk follows (Flush)
-
 Know(g, h, k) == know' = [know EXCEPT ![g][h] = k]
 KnowNothingOf(h) == know' = [g \in Groups |-> [know[g] EXCEPT ![h] = "unknown"]]
 Afresh(g) ==    \* a new decision begins: older monitors are no proof any more (S1)
     [h \in Hosts |-> IF know[g][h] = "running" THEN "running" ELSE "unknown"]
-
 SeenOn(g) == {h \in Hosts : know[g][h] = "running"}
 TokenAt(h) == \E g \in Groups : h \in holder[g]
 Ready(h) == h \in conn /\ fence[h] = "none"
 
 -----------------------------------------------------------------------------
 (* S1. A group is started on a host only with proof that it is stopped on every other candidate. *)
-MonitorProof(g, h) == Ready(h) /\ know[g][h] = "stopped"
+MonitorProof(g, h) == Ready(h) /\ know[g][h] \in {"stopped", "ended"}
 PowerProof(h) == h \notin conn /\ fence[h] = "none" /\ proof[h] = "good"
 ProvenElsewhere(g, h) == \A o \in Hosts \ {h} : MonitorProof(g, o) \/ PowerProof(o)
-
 MayStart(g, h) ==
     /\ Ready(h)
     /\ mem.managed[g]                                   \* S4
     /\ SeenOn(g) = {}                                   \* S9
-    /\ \/ know[g][h] = "crashed"                        \* it is completed in place
+    /\ \/ know[g][h] = "ended"                          \* the exception: in place
        \/ (know[g][h] = "stopped" /\ ProvenElsewhere(g, h))
 
 (* S4, S5. HALO powers off no host that may hold an unmanaged group. *)
@@ -124,7 +119,6 @@ OrdersLost(h) == [g \in Groups |-> [order[g] EXCEPT ![h] = "none"]]
 LosePower(h) ==
     /\ host' = [host EXCEPT ![h] = "off"] /\ runs' = [g \in Groups |-> runs[g] \ {h}]
     /\ order' = OrdersLost(h)
-
 Calm(h) == h \in Miswired => word[h] # "off"
     \* Axiom: a device that is wired to another host says "off" only for a host whose agent answers.
 
@@ -241,10 +235,10 @@ Monitor(g, h) ==    \* the agent answers after what it runs or was told before
     /\ IF h \in runs[g]
        THEN /\ know[g][h] # "running"   \* seen here, so no other host may complete it
             /\ know' = [know EXCEPT ![g] = [o \in Hosts |->
-                   IF o = h THEN "running" ELSE IF @[o] = "crashed" THEN "stopped" ELSE @[o]]]
+                   IF o = h THEN "running" ELSE IF @[o] = "ended" THEN "stopped" ELSE @[o]]]
        ELSE /\ know[g][h] \in {"unknown", "running"}
             /\ Know(g, h, IF know[g][h] = "running" /\ holder[g] = {h} /\ SeenOn(g) = {h}
-                          THEN "crashed" ELSE "stopped")
+                          THEN "ended" ELSE "stopped")
     /\ UNCHANGED <<world, conn, holder, fence, proof, mem>>
 
 -----------------------------------------------------------------------------
@@ -257,23 +251,28 @@ HandOut(g, h) ==    \* to the host where the group runs, or where it may be star
 
 GoHome(g, h) ==     \* the connection ended, or a start lacks its proof, or a stop is done
     /\ h \in holder[g]
-    /\ h \in conn => know[g][h] \in {"stopped", "unknown"} /\ order[g][h] = "none"
+    /\ h \in conn => know[g][h] # "running" /\ order[g][h] = "none"
     /\ holder' = [holder EXCEPT ![g] = (@ \ {h}) \cup {Desk}]
-    /\ know' = [know EXCEPT ![g] = Afresh(g)] /\ UNCHANGED <<world, conn, fence, proof, mem>>
+    /\ know' = [know EXCEPT ![g] = IF @[h] \in {"stopped", "ended"}
+                                   THEN [@ EXCEPT ![h] = "stopped"] ELSE Afresh(g)]
+    /\ UNCHANGED <<world, conn, fence, proof, mem>>
 
 Send(g, h, what) ==
     /\ h \in holder[g] /\ order[g][h] = "none"
-    /\ order' = [order EXCEPT ![g][h] = what] /\ Know(g, h, "unknown")
+    /\ order' = [order EXCEPT ![g][h] = what]
     /\ UNCHANGED <<host, runs, devices, paper, conn, holder, fence, proof, mem>>
 
-Start(g, h) == MayStart(g, h) /\ Send(g, h, "start") /\ UNCHANGED faults
+Start(g, h) ==
+    MayStart(g, h) /\ Send(g, h, "start") /\ Know(g, h, "unknown") /\ UNCHANGED faults
 
-Stop(g, h) ==       \* a planned move
+Stop(g, h) ==       \* a planned move; the decision to start elsewhere begins here
+    /\ know' = [know EXCEPT ![g] = Afresh(g)]
     /\ Ready(h) /\ mem.managed[g] /\ SeenOn(g) = {h} /\ Fault /\ Send(g, h, "stop")
 
 -----------------------------------------------------------------------------
 (* S3. Fences: intent, off, the device's word, the agent's silence, and only then the record. *)
 Fencing(h, stage, w) == fence' = [fence EXCEPT ![h] = stage] /\ word' = [word EXCEPT ![h] = w]
+Unfenced(h, note) == IF proof[h] = "none" THEN note ELSE "off"  \* an earlier fence stays valid
 End(h, note, w) == Fencing(h, "none", w) /\ mem' = Noted(h, note)
 
 Intend(h) ==
@@ -286,10 +285,11 @@ Intend(h) ==
     /\ mem' = Noted(h, "intent") /\ UNCHANGED <<machines, cut, paper, faults, tasks, proof>>
 
 OrderFence(h) ==    \* the operator fences a host; the manager drops its connection
-    /\ fence[h] = "none" /\ mem.note[h] # "off" /\ Fault /\ Fencing(h, "ordered", "none")
+    /\ fence[h] = "none" /\ Fault /\ Fencing(h, "ordered", "none")
+    /\ proof' = [proof EXCEPT ![h] = IF @ = "good" THEN "old" ELSE @]
     /\ conn' = conn \ {h}
     /\ KnowNothingOf(h) /\ Record(Noted(h, "intent"))
-    /\ told' = [told EXCEPT !.cancelled = @ \ {h}] /\ UNCHANGED <<machines, cut, holder, proof>>
+    /\ told' = [told EXCEPT !.cancelled = @ \ {h}] /\ UNCHANGED <<machines, cut, holder>>
 
 SwitchOff(h) ==     \* every token is home; what forbids the fence is asked again in this step
     /\ fence[h] = "ordered" \/ (fence[h] = "intent" /\ h \notin conn /\ MayPowerOff(h))
@@ -326,7 +326,7 @@ Fail(h) ==          \* the device says on, or fails (a fault), or the agent answ
     /\ \/ fence[h] = "asking" /\ (host[h] = "up" \/ (word[h] = "asked" /\ host[h] # "off"))
           /\ UNCHANGED faults
        \/ fence[h] \in {"switching", "asking"} /\ Fault
-    /\ End(h, "-", "none") /\ UNCHANGED <<machines, cut, paper, tasks, proof>>
+    /\ End(h, Unfenced(h, "-"), "none") /\ UNCHANGED <<machines, cut, paper, tasks, proof>>
 
 Renew(h) ==         \* the answer to AskAgain; a sign of life since the question makes it void
     /\ fence[h] = "none" /\ word[h] \in {"off", "void"}
@@ -342,8 +342,10 @@ Deny(h) ==          \* the device says on: the host is not proven off any more
     /\ UNCHANGED <<machines, cut, paper, faults, tasks, fence>>
 
 Cancel(h) ==        \* the operator gives the fence up: no other one before the host answers
-    /\ fence[h] # "none" /\ Fault /\ Fencing(h, "none", "none") /\ Record(Noted(h, "cancelled"))
-    /\ told' = [told EXCEPT !.cancelled = @ \cup {h}] /\ UNCHANGED <<machines, cut, tasks, proof>>
+    /\ fence[h] # "none" /\ Fault /\ Fencing(h, "none", "none")
+    /\ Record(Noted(h, Unfenced(h, "cancelled")))
+    /\ told' = [told EXCEPT !.cancelled = IF proof[h] = "none" THEN @ \cup {h} ELSE @]
+    /\ UNCHANGED <<machines, cut, tasks, proof>>
 
 -----------------------------------------------------------------------------
 (* The whole. *)
@@ -352,9 +354,7 @@ OnHost(h) ==
     \/ TenSeconds(h) \/ Connect(h) \/ ClosedPort(h) \/ Disconnect(h)
     \/ Intend(h) \/ OrderFence(h) \/ SwitchOff(h) \/ CallOff(h) \/ Acknowledge(h) 
     \/ AskAgain(h) \/ SeeOff(h) \/ Confirm(h) \/ Fail(h) \/ Renew(h) \/ Deny(h) \/ Cancel(h)
-
 OnGroup(g) == Crash(g) \/ Manage(g) \/ Unmanage(g)
-
 OnBoth(g, h) ==
     \/ StartByHand(g, h) \/ Begin(g, h) \/ Monitor(g, h) \/ HandOut(g, h) \/ GoHome(g, h)
     \/ Start(g, h) \/ Stop(g, h)
@@ -385,7 +385,7 @@ OpenIntentsAreKept ==                                               \* S3
 RecordedOnlyWhenConfirmed ==                                        \* S3
     [][\A h \in Hosts : mem.note[h] # "off" /\ mem'.note[h] = "off" =>
         \/ fence[h] = "asking" /\ word[h] \in {"off", "void"} /\ host[h] # "up"
-        \/ mem' = disk]_vars                                        \* a restart
+        \/ proof[h] # "none" \/ mem' = disk]_vars                   \* as before; a restart
 
 UnmanagedIsLeftAlone ==                                             \* S4
     [][\A g \in Groups, h \in Hosts :

@@ -98,16 +98,6 @@ Disconnect""",
         "ProofsAreTrue",
     ),
     Mutant(
-        "an_agent_keeps_commands_of_an_old_connection",
-        "S1",
-        r"""/\ order' = OrdersLost(h)
-    /\ KnowNothingOf(h)""",
-        r"""/\ order' = order
-    /\ KnowNothingOf(h)""",
-        "AtMostOnce",
-        constants=_FEW,
-    ),
-    Mutant(
         "a_token_is_handed_out_and_kept",
         "S2",
         r"holder' = [holder EXCEPT ![g] = (@ \ {Desk}) \cup {h}]",

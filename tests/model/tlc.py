@@ -102,21 +102,34 @@ def check(
     configuration: str,
     *,
     deadline_s: float,
-    module: str = MODULE,
     modules: Mapping[str, str] | None = None,
     workers: int = 2,
 ) -> Answer:
-    """Check one configuration. `modules` replaces the text of modules of this folder, or adds some.
+    """Check one configuration. `modules` replaces the text of modules of this folder.
 
     Raises RuntimeError if TLC came to no result, and TimeoutExpired at the deadline."""
+    began = time.monotonic()
+    text = run(jar, configuration, deadline_s=deadline_s, modules=modules or {}, workers=workers)
+    return _read(text, time.monotonic() - began)
+
+
+def run(
+    jar: Path,
+    configuration: str,
+    *,
+    deadline_s: float,
+    module: str = MODULE,
+    modules: Mapping[str, str],
+    workers: int,
+) -> str:
+    """Run TLC once, and return what it wrote. `modules`: as for :func:`check`, or further ones."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in HERE.glob("*.tla"):
             shutil.copy(path, folder)
-        for each, text in (modules or {}).items():
+        for each, text in modules.items():
             (folder / f"{each}.tla").write_text(text, encoding="utf-8")
         (folder / "the.cfg").write_text(configuration, encoding="utf-8")
-        began = time.monotonic()
         # TLC unpacks its standard modules into java.io.tmpdir, where several runs would collide.
         java = ["java", "-XX:+UseParallelGC", MEMORY, f"-Djava.io.tmpdir={folder}"]
         tlc = ["-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", str(workers)]
@@ -129,7 +142,7 @@ def check(
             timeout=deadline_s,
             check=False,
         )
-    return _read(done.stdout + done.stderr, time.monotonic() - began)
+    return done.stdout + done.stderr
 
 
 def _read(text: str, seconds: float) -> Answer:
