@@ -14,7 +14,8 @@
 (***************************************************************************)
 EXTENDS Halo, TLC
 
-Symmetry == Permutations(Hosts) \cup Permutations(Groups)
+Symmetry ==
+    {p \in Permutations(Hosts) : {p[h] : h \in Miswired} = Miswired} \cup Permutations(Groups)
 
 Excused(g) ==
     \/ \A h \in Hosts : host[h] # "up"

@@ -31,6 +31,7 @@ Visible(e, g, h) ==
       [] e.what = "done"         -> Acknowledge(h)
       [] e.what = "asked"        -> AskAgain(h) \/ Stay
       [] e.what = "says off"     -> SeeOff(h) \/ (word[h] # "asked" /\ Stay)
+      [] e.what = "aged"         -> TenSeconds(h) \/ (word[h] # "recent" /\ Stay)
       [] e.what = "intent"       -> Intend(h)
       [] e.what = "order"        -> OrderFence(h)
       [] e.what = "confirmed"    -> Confirm(h)
@@ -48,7 +49,7 @@ Hidden(e, g) ==
     \/ Flush
     \/ \E h \in Hosts :
         /\ h = e.host \/ e.what = "start"
-        /\ Heal(h) \/ GoMute(h) \/ TenSeconds(h) \/ ClosedPort(h) \/ Renew(h) \/ Deny(h)
+        /\ Heal(h) \/ GoMute(h) \/ ClosedPort(h) \/ Renew(h) \/ Deny(h)
     \/ IgnoreOff(e.host)
     \/ /\ e.what \in {"connect", "start", "stop", "off", "says stopped"}
        /\ \E h \in Hosts : HandOut(g, h) \/ GoHome(g, h)

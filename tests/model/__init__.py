@@ -1,1 +1,1 @@
-"""A model of HALO's safety core in TLA+, its checks, and traces of the simulation held against it."""
+"""A model of HALO's safety core in TLA+, its checks, and runs of the manager held against it."""

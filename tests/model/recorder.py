@@ -33,6 +33,8 @@ KINDS = (
     "manage", "unmanage", "move", "fence", "cancel-fence",
 )  # fmt: skip
 DURATION_S = 90.0
+WORD_S = 10.05
+"""So long a device's word is proof (S1), and a step of the loop longer."""
 
 Trace = list[dict[str, Any]]
 
@@ -55,6 +57,7 @@ class RecordingWorld(World):
         self._changed_at = dict.fromkeys(HOSTS, float("-inf"))
         self._asked_at: dict[SimCall, float] = {}
         self._heard: set[SimConnection] = set()
+        self._words = dict.fromkeys(HOSTS, 0)  # how often the device of each host said off
         self.disk.on_kept = self._kept
 
     def forget(self) -> None:
@@ -150,6 +153,13 @@ class RecordingWorld(World):
             self.note("done", host)
         elif action is FenceAction.STATUS and result.power is PowerState.OFF:
             self.note("says off", host)
+            self._words[host] += 1
+            self.clock.after(WORD_S, self._grows_old, host, self._words[host])
+
+    def _grows_old(self, host: str, word: int) -> None:
+        """The last word of a device is no proof any more."""
+        if self._words[host] == word:
+            self.note("aged", host)
 
 
 def _notes(texts: list[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Holds runs of the real manager against the model: TLC has to find each run among its behaviours.
 
-    python -m tests.model.traces 0..40        # the first event of each run that the model forbids
+python -m tests.model.traces 0..40        # the first event of each run that the model forbids
 """
 
 from __future__ import annotations
