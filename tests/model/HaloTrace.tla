@@ -48,7 +48,7 @@ Visible(e, g, h) ==
 Hidden(e, g) ==
     \/ Flush
     \/ \E h \in Hosts :
-        /\ h = e.host \/ e.what = "start"
+        /\ h = e.host \/ e.what \in {"start", "restart"}
         /\ Heal(h) \/ GoMute(h) \/ ClosedPort(h) \/ Renew(h) \/ Deny(h)
     \/ IgnoreOff(e.host)
     \/ /\ e.what \in {"connect", "start", "stop", "off", "says stopped"}

@@ -175,9 +175,9 @@ def _notes(texts: list[str]) -> dict[str, str]:
     return notes
 
 
-def scenario(seed: int) -> Scenario:
+def scenario(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
     """The faults and commands of a seed, on a cluster that the model can follow."""
-    full = planned(seed, DURATION_S, focus=KINDS)
+    full = planned(seed, DURATION_S, focus=kinds)
     actions = [_fitted(action) for action in full.actions]
     settings = {**full.settings, "fence_on_connection_close": False}
     return replace(
@@ -213,10 +213,10 @@ def _fitted(action: Action) -> Action:
     return replace(action, args=args)
 
 
-def record(seed: int) -> Trace:
-    """Run the scenario of a seed, and return its trace."""
+def record(seed: int, kinds: tuple[str, ...] = KINDS) -> Trace:
+    """Run the scenario of a seed with these kinds of faults and commands, and return its trace."""
     with quiet():
-        return _without_repetitions(_play(scenario(seed)))
+        return _without_repetitions(_play(scenario(seed, kinds)))
 
 
 def _play(found: Scenario) -> Trace:
