@@ -16,7 +16,7 @@ DEADLINE_S = 4 * 3600.0
 LARGER = {
     "hanging disk": ("pair", {"SlowDisk": "TRUE"}),
     "wrong wire": ("pair", {"Miswired": "{h1}", "Hosts": "{h1, h2}"}),
-    "deep": ("pair", {"Faults": "5"}),
+    "deep": ("pair", {"Faults": "4"}),
     "large": ("triple", {"Faults": "3"}),
 }
 """A configuration of the tests, and what is larger or different."""

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ _VIOLATED = re.compile(r"^Error: (?:Invariant|Action property|Property) (\w+) is
 _FORGOTTEN = re.compile(r"^Error: Temporal properties were violated", re.M)
 _STATES = re.compile(r"^(\d+) states generated, (\d+) distinct states found, 0 states left", re.M)
 _DEPTH = re.compile(r"depth of the complete state graph search is (\d+)")
+_TAKEN = re.compile(r"^<(\w+) line [^>]*of module Halo>: \d+:(\d+)$", re.M)
 _STEP = re.compile(r"^State \d+: <(\w+) ", re.M)
 
 
@@ -48,6 +49,7 @@ class Answer:
     depth: int
     seconds: float
     steps: tuple[str, ...]  # of the counterexample, by the names of their actions
+    taken: Mapping[str, int]  # how often each action was, with the flag `-coverage`
 
 
 def require_tlc() -> Path:
@@ -104,12 +106,20 @@ def check(
     deadline_s: float,
     modules: Mapping[str, str] | None = None,
     workers: int = 2,
+    flags: Sequence[str] = (),
 ) -> Answer:
     """Check one configuration. `modules` replaces the text of modules of this folder.
 
     Raises RuntimeError if TLC came to no result, and TimeoutExpired at the deadline."""
     began = time.monotonic()
-    text = run(jar, configuration, deadline_s=deadline_s, modules=modules or {}, workers=workers)
+    text = run(
+        jar,
+        configuration,
+        deadline_s=deadline_s,
+        modules=modules or {},
+        workers=workers,
+        flags=flags,
+    )
     return _read(text, time.monotonic() - began)
 
 
@@ -121,6 +131,7 @@ def run(
     module: str = MODULE,
     modules: Mapping[str, str],
     workers: int,
+    flags: Sequence[str] = (),
 ) -> str:
     """Run TLC once, and return what it wrote. `modules`: as for :func:`check`, or further ones."""
     with tempfile.TemporaryDirectory() as name:
@@ -132,7 +143,7 @@ def run(
         (folder / "the.cfg").write_text(configuration, encoding="utf-8")
         # TLC unpacks its standard modules into java.io.tmpdir, where several runs would collide.
         java = ["java", "-XX:+UseParallelGC", MEMORY, f"-Djava.io.tmpdir={folder}"]
-        tlc = ["-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", str(workers)]
+        tlc = ["-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", str(workers), *flags]
         done = subprocess.run(
             [*java, *tlc, "-metadir", str(folder / "states"), "-config", "the.cfg", module],
             cwd=folder,
@@ -150,8 +161,11 @@ def _read(text: str, seconds: float) -> Answer:
     steps = tuple(_STEP.findall(text))
     if broken or _FORGOTTEN.search(text):
         violated = broken.group(1) if broken else "NotForgotten"
-        return Answer(violated, 0, 0, len(steps), seconds, steps)
+        return Answer(violated, 0, 0, len(steps), seconds, steps, {})
     if states is None or "No error has been found" not in text:
         raise RuntimeError(f"TLC came to no result:\n{text[-3000:]}")
     generated, distinct = int(states.group(1)), int(states.group(2))
-    return Answer(None, generated, distinct, int(depth.group(1)) if depth else 0, seconds, ())
+    how_deep = int(depth.group(1)) if depth else 0
+    # What is counted now and then while it runs is counted again at the end.
+    taken = {action: int(times) for action, times in _TAKEN.findall(text)}
+    return Answer(None, generated, distinct, how_deep, seconds, (), taken)
