@@ -76,8 +76,7 @@ TypeOK ==
     /\ conn \in SUBSET Hosts /\ holder \in [Groups -> SUBSET (Hosts \cup {Desk})]
     /\ know \in [Groups -> [Hosts -> Knowledge]]
     /\ fence \in [Hosts -> Stages] /\ proof \in [Hosts -> {"none", "old", "good"}]
-ForHosts(v) == [h \in Hosts |-> v]
-ForGroups(v) == [g \in Groups |-> v]
+ForHosts(v) == [h \in Hosts |-> v]        ForGroups(v) == [g \in Groups |-> v]
 
 Init ==     \* all hosts are up, nothing runs, and the manager knows nothing
     /\ host = ForHosts("up") /\ word = ForHosts("none") /\ cut = {}
@@ -120,7 +119,8 @@ LosePower(h) ==
     /\ host' = [host EXCEPT ![h] = "off"] /\ runs' = [g \in Groups |-> runs[g] \ {h}]
     /\ order' = OrdersLost(h)
 Calm(h) == h \in Miswired => word[h] # "off"
-    \* Axiom: a device that is wired to another host says "off" only for a host whose agent answers.
+    \* Axiom: a device that is wired to another host says "off" only for a host whose agent answers,
+    \* and to that the manager has a connection before the answer of the device comes (Renew).
 
 PowerCut(h) ==
     /\ host[h] # "off" /\ Calm(h) /\ Fault
@@ -329,7 +329,7 @@ Fail(h) ==          \* the device says on, or fails (a fault), or the agent answ
     /\ End(h, Unfenced(h, "-"), "none") /\ UNCHANGED <<machines, cut, paper, tasks, proof>>
 
 Renew(h) ==         \* the answer to AskAgain; a sign of life since the question makes it void
-    /\ fence[h] = "none" /\ word[h] \in {"off", "void"}
+    /\ fence[h] = "none" /\ word[h] \in {"off", "void"} /\ ~(h \in Miswired /\ host[h] = "up")
     /\ IF word[h] = "off" /\ proof[h] # "none"
        THEN proof' = [proof EXCEPT ![h] = "good"] /\ word' = [word EXCEPT ![h] = "recent"]
        ELSE proof' = proof /\ word' = [word EXCEPT ![h] = "none"]
