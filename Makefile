@@ -38,7 +38,7 @@ help:
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make mutate  small mistakes in the deciding code, SEEDS ($(SEEDS)) each: how many are found? RESULTS (mutation-results.jsonl)"
-	@echo "make model   every state of the model of the safety core, in larger configurations (an hour)"
+	@echo "make model   every state of the model of the safety core, in larger configurations (the last one takes very long)"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"

@@ -10,13 +10,14 @@ import sys
 
 from tests.model import tlc
 
-NAMES = ("triple", "pair", "live", "hanging disk", "wrong wire", "deep", "large")
+NAMES = ("triple", "pair", "live", "hanging disk", "wrong wire", "deep", "wide", "large")
 DEADLINE_S = 4 * 3600.0
 
 LARGER = {
     "hanging disk": ("pair", {"SlowDisk": "TRUE"}),
     "wrong wire": ("pair", {"Miswired": "{h1}", "Hosts": "{h1, h2}"}),
     "deep": ("pair", {"Faults": "4"}),
+    "wide": ("triple", {"Groups": "{g1}", "Faults": "3"}),
     "large": ("triple", {"Faults": "3"}),
 }
 """A configuration of the tests, and what is larger or different."""

@@ -202,4 +202,12 @@ Disconnect""",
         "NotForgotten",
         "live",
     ),
+    Mutant(
+        "what_was_known_outlives_the_connection",
+        "forgotten",
+        r"/\ KnowNothingOf(h) /\ UNCHANGED <<machines, devices, paper, holder, fence, proof, mem>>",
+        r"/\ know' = know /\ UNCHANGED <<machines, devices, paper, holder, fence, proof, mem>>",
+        "NotForgotten",
+        "live",
+    ),
 )
