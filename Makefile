@@ -27,7 +27,7 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar mutate bench check format clean install install-files uninstall
+.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar mutate model bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
@@ -38,6 +38,7 @@ help:
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make mutate  small mistakes in the deciding code, SEEDS ($(SEEDS)) each: how many are found? RESULTS (mutation-results.jsonl)"
+	@echo "make model   every state of the model of the safety core, in larger configurations (the last one takes very long)"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
 	@echo "make check   format, lint and types"
 	@echo "make format  put the code into its format"
@@ -93,6 +94,10 @@ simulate-bar: $(STAMP)
 mutate: RESULTS := mutation-results.jsonl
 mutate: $(STAMP)
 	@$(BIN)/python -m tests.simulation.mutate --seeds $(SEEDS) --jobs $(JOBS) --results $(RESULTS) --show
+
+# Needs Java and Maven, which fetches the model checker once.
+model: $(STAMP)
+	@HALO_TEST_REQUIRE_PARTS=1 $(BIN)/python -m tests.model
 
 check: $(STAMP)
 	@$(BIN)/ruff format --quiet --check .

@@ -30,10 +30,10 @@ def require(*packages: str) -> None:
     if not _missing(packages):
         return
     if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
-        _give_up(f"needs {', '.join(packages)}, and this is no Debian")
+        give_up(f"needs {', '.join(packages)}, and this is no Debian")
     if os.geteuid() != 0:
-        _give_up(f"needs the packages {', '.join(_missing(packages))}; run as root to install them")
-    with _lock():
+        give_up(f"needs the packages {', '.join(_missing(packages))}; run as root to install them")
+    with lock():
         missing = _missing(packages)
         if missing:
             _install(missing)
@@ -43,7 +43,7 @@ def require_program(name: str) -> str:
     """The path of a program, or skip the calling test."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
-        _give_up(f"needs the program {name}")
+        give_up(f"needs the program {name}")
     return found
 
 
@@ -85,17 +85,19 @@ def _install(packages: list[str]) -> None:
         if command is install and done.returncode == 0:
             return
         problem = (done.stderr or done.stdout)[-300:]
-    _give_up(f"cannot install {', '.join(packages)}: {problem}")
+    give_up(f"cannot install {', '.join(packages)}: {problem}")
 
 
-def _give_up(reason: str) -> NoReturn:
+def give_up(reason: str) -> NoReturn:
+    """Skip the calling test, loudly, or fail it where every part is required."""
     if os.environ.get("HALO_TEST_REQUIRE_PARTS"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
+def lock() -> Iterator[None]:
+    """While it is held, no other test process installs or fetches anything."""
     path = Path(tempfile.gettempdir()) / "halo-tests-packages.lock"
     with path.open("w") as file:
         end = time.monotonic() + INSTALL_DEADLINE_S + 30
@@ -105,6 +107,6 @@ def _lock() -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    _give_up("another test process installs packages and does not end")
+                    give_up("another test process installs packages and does not end")
                 time.sleep(0.1)
         yield
