@@ -382,7 +382,10 @@ class SimHost:
             self.world.tell("started", self.id)
 
     def _has_running_dependents(self, resource: Resource) -> bool:
-        return any(name in self.running for name in resource.dependents)
+        """Does something hold it? A shared dependent does not: it may stay for another group."""
+        return any(
+            name in self.running and not self.world.is_shared(name) for name in resource.dependents
+        )
 
     def _parents_run(self, resource: Resource) -> bool:
         return not resource.parents or any(name in self.running for name in resource.parents)

@@ -443,6 +443,31 @@ def what_is_shared_is_stopped_while_needed() -> list[Patch]:
     ]
 
 
+@mutant_of("move", "failback", "deactivate", "activate", "stop", "start")
+def what_is_shared_is_left_behind() -> list[Patch]:
+    """The last group that leaves does not stop it."""
+
+    def release(self: Any, state: Any) -> bool:
+        self._state.needs.release(state.resource.id, self._host, self._group.id)
+        self._state.needs.stop_ended(state.resource.id, self._host)
+        return False
+
+    return [(Sharing, "release", release)]
+
+
+@mutant_of("move", "failback", "deactivate", "activate", "stop", "start")
+def a_group_forgets_its_need_when_another_leaves() -> list[Patch]:
+    """So what both need is stopped by the next that leaves, though one stays."""
+    original = SharedNeeds.release
+
+    def release(self: Any, resource: str, host: str, group: str) -> bool:
+        last = original(self, resource, host, group)
+        self._needs.get((resource, host), set()).clear()
+        return last
+
+    return [(SharedNeeds, "release", release)]
+
+
 @mutant
 def what_comes_in_wakes_nobody() -> list[Patch]:
     """Found by nothing but a group that stays down."""

@@ -440,7 +440,10 @@ class Oracle:
         """A stop script begins: a shared resource must not be needed by another group, but for one
         whose own start of it failed."""
         self.checks += 1
-        if not script.resource.shared or self.manager is None:
+        if self.manager is None:
+            return
+        if not script.resource.shared:
+            self._check_left_behind(host, script)
             return
         state = self.manager.state
         users = [
@@ -466,6 +469,20 @@ class Oracle:
                 "shared",
                 f"{script.resource.id} is stopped on {host.id} for {stopping}, needed by {users}",
             )
+
+    def _check_left_behind(self, host: SimHost, script: Script) -> None:
+        """A shared resource stays where its parent stops only for a group that is there, too: one
+        that HALO acts on there, or one of which something runs."""
+        group, state = self.groups_with[script.resource.id][0], self.manager.state
+        for leaf in group.dependents_of(script.resource):
+            if leaf.id not in host.running or not leaf.shared:
+                continue
+            others = [g for g in self.groups_with[leaf.id] if g is not group]
+            if any(state.groups[other.id].managed_on == host.id for other in others):
+                self.world.counts["shared left to another group"] += 1
+            elif not any(r.id in host.running for other in others for r in other.exclusive):
+                text = f"{leaf.id} still runs on {host.id} as {script.resource.id} is stopped"
+                self.world.violated("shared", f"{text}, and no other group needs it there")
 
     # --- fences ------------------------------------------------------------------------------
 

@@ -100,6 +100,8 @@ class _Planner:
         self.slow_share = self.later.choice([0.0, 0.0, 0.0, 0.3, 1.0])
         self.dead_share = self.later.choice([0.0, 0.0, 0.5])
         self.steady_s = self.later.choice([0.0, 0.0, round(self.later.uniform(5.0, 50.0), 1)])
+        self.sharing = Random(f"{seed}, sharing")
+        self.shares_all = self.sharing.random() < 0.2
 
     def make(self) -> Scenario:
         random = self.random
@@ -215,6 +217,8 @@ class _Planner:
                 for number in range(random.choice([0, 1, 2, 2, 3, 4])):
                     tree.append((f"{name}.{number}", random.choice(tree)[0]))
                 leaves = ((shared, name),) if shared and random.random() < 0.7 else ()
+                if self.shares_all:
+                    leaves = self._leaves(members, tree)
                 self.groups.append(
                     GroupPlan(
                         (home, *others),
@@ -227,6 +231,16 @@ class _Planner:
                 self.resources += [(r, (home, *others)) for r, _ in (*tree, *leaves)]
         if not self.groups:
             self._site(members)
+
+    def _leaves(
+        self, members: list[str], tree: list[tuple[str, str]]
+    ) -> tuple[tuple[str, str], ...]:
+        """Shared by nearly all groups of a site, below any of their resources."""
+        number = members[0][1:]
+        leaves = [(f"s{number}", self.sharing.choice(tree)[0])]
+        if self.sharing.random() < 0.4:
+            leaves.append((f"t{number}", self.sharing.choice(tree)[0]))
+        return tuple(leaves) if self.sharing.random() < 0.9 else ()
 
     # --- what happens ------------------------------------------------------------------------
 

@@ -58,6 +58,10 @@ class World:
         self.waiting: dict[str, list[Callable[[str], None]]] = {}  # armed faults, by trigger
         self.oracle = Oracle(self)
 
+    def is_shared(self, resource: str) -> bool:
+        """Do several groups have it?"""
+        return len(self.oracle.groups_with[resource]) > 1
+
     # --- telling -----------------------------------------------------------------------------
 
     def say(self, who: str, what: str) -> None:
