@@ -73,6 +73,15 @@ class FenceOracle:
                 self._check_record(host)
                 self.oracle.fenced(host)
 
+    def restored(self) -> None:
+        """An older copy is on the disk. What was recorded since is forgotten, and is no proof."""
+        self.disk = DiskFold()
+        for text in self.world.disk.texts:
+            self.disk.take(text)
+        self._disk_read = len(self.world.disk.texts)
+        self.vouched_at.clear()
+        self._heard_at.clear()
+
     # --- S3 ----------------------------------------------------------------------------------
 
     def run_ends(
@@ -306,7 +315,7 @@ class FenceOracle:
             for name in self.oracle.hosts
             if name == host or self._is_plainly_silent(name)
         }
-        if self.world.hosts[host].legacy:  # it gives no signs: silent from when it was lost
+        if self.oracle.is_legacy(host):  # it gives no signs: silent from when it was lost
             onsets[host] = max(onsets[host], self.oracle.hosts[host].ended_at)
         own = onsets[host]
         together: list[str] = []
@@ -328,7 +337,9 @@ class FenceOracle:
     def _is_plainly_silent(self, host: str) -> bool:
         watch = self.oracle.hosts[host]
         since = self.oracle.silent_since(host)
-        if self.world.hosts[host].legacy or self.world.hosts[host].local_trouble:
+        if self.oracle.is_legacy(host) or self.world.hosts[host].local_trouble:
+            return False
+        if self.world.shortage:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing

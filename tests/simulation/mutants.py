@@ -25,6 +25,7 @@ from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event
 from halo.core.questions import holds, proof, suspicion, takers
 from halo.manager.common import journal as journal_module
+from halo.manager.fencing.device_desk import DeviceDesk
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
@@ -566,6 +567,55 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
         (GroupMachine, "_adopt", adopt),
         (Knowledge, "is_seen_running", lambda self, resource, host, epoch: False),
     ]
+
+
+# --- answers in the wrong order, decisions that something overtakes ------------------------------
+
+
+@mutant_of("tardy", "move", "die", "hand_start", "cleanup", "stop", "start")
+def an_older_answer_replaces_a_newer_one() -> list[Patch]:
+    return [(Knowledge, "is_outdated", lambda self, resource, host, *, epoch, begun_at: False)]
+
+
+@mutant_of("tardy", "move", "die", "hand_start", "cleanup", "stop", "start")
+def a_monitor_that_a_report_overtook_counts() -> list[Patch]:
+    return [(operations, "_is_overtaken", lambda *_: False)]
+
+
+@mutant_of("erratic", "power_off", "stop", "start", "fence", "manager_crash")
+def an_answer_from_before_a_doubt_renews_a_proof() -> list[Patch]:
+    original = ClusterState.renew_power_proof
+
+    def renew(self: Any, host: str, **times: float) -> Any:
+        if (proof := self.hosts[host].power_proof) is not None:
+            proof.doubted_at = float("-inf")
+        return original(self, host, **times)
+
+    return [(ClusterState, "renew_power_proof", renew)]
+
+
+@mutant_of("burst", "power_off", "agent_hang")
+def a_fence_is_not_thought_over_as_it_is_sent() -> list[Patch]:
+    original = DeviceDesk.run_all
+
+    async def run_all(self: Any, host: str, devices: Any, action: Any, expired: Any = None) -> Any:
+        return await original(self, host, devices, action)
+
+    return [(DeviceDesk, "run_all", run_all)]
+
+
+@mutant_of("blink", "die", "move")
+def a_quick_return_leaves_knowledge_as_it_was() -> list[Patch]:
+    """Of a host that is back before it is missed, all counts that was seen before."""
+    return [
+        (Knowledge, "drop_host", lambda self, host, reason: None),
+        *_lacks_proof_unless(lambda state, at: at.epoch > 0 and at.lost_at is None),
+    ]
+
+
+@mutant_of("shortage", "die")
+def a_shortage_counts_as_silence() -> list[Patch]:
+    return local_trouble_counts_as_silence()
 
 
 # --- nothing is stopped that could start nowhere -------------------------------------------------

@@ -126,6 +126,13 @@ class Oracle:
         self.copies_seen.clear()
         self.fences.begin()
 
+    def is_legacy(self, host: str) -> bool:
+        """Does its agent, as the manager met it last, know no heartbeats?"""
+        connection = self.hosts[host].last_connection
+        if connection is None:
+            return self.world.hosts[host].legacy
+        return connection.identity.legacy
+
     # --- signs of life -----------------------------------------------------------------------
 
     def probe_sent(self, host: str) -> None:
@@ -249,7 +256,7 @@ class Oracle:
         watch = self.hosts[host]
         watch.life_at = watch.heard_at = self.clock.now  # no heartbeat: the silence is counted on
         watch.answered_sent_at = max(watch.answered_sent_at, call.sent_at)
-        if self.world.hosts[host].legacy:  # no other sign is to be had of it
+        if self.is_legacy(host):  # no other sign is to be had of it
             watch.sign_at, watch.quiet_since = self.clock.now, None
         old = watch.words.get(name)
         if call.operation is Operation.MONITOR:
@@ -472,15 +479,18 @@ class Oracle:
 
     def _check_left_behind(self, host: SimHost, script: Script) -> None:
         """A shared resource stays where its parent stops only for a group that is there, too: one
-        that HALO acts on there, or one of which something runs."""
+        that HALO acts on there, or one that may run there for all that the manager can know. One
+        that somebody started by hand may be news to it."""
         group, state = self.groups_with[script.resource.id][0], self.manager.state
+        shown = self.hosts[host.id].shown
         for leaf in group.dependents_of(script.resource):
-            if leaf.id not in host.running or not leaf.shared:
+            copy = host.running.get(leaf.id)
+            if copy is None or copy.by_hand or not leaf.shared:
                 continue
             others = [g for g in self.groups_with[leaf.id] if g is not group]
             if any(state.groups[other.id].managed_on == host.id for other in others):
                 self.world.counts["shared left to another group"] += 1
-            elif not any(r.id in host.running for other in others for r in other.exclusive):
+            elif all(shown.get(r.id) == 7 for other in others for r in other.exclusive):
                 text = f"{leaf.id} still runs on {host.id} as {script.resource.id} is stopped"
                 self.world.violated("shared", f"{text}, and no other group needs it there")
 

@@ -45,6 +45,10 @@ class Told(Generic[T]):
             self.possible.append(value)
 
 
+Remembered = list[tuple[Told[bool], list[bool]]]
+"""Everything that was told, with the values that the disk may hold."""
+
+
 class Orders:
     """The model of everything an administrator can set."""
 
@@ -61,6 +65,16 @@ class Orders:
         self.cleanups: dict[str, int] = dict.fromkeys(groups, 0)
         self.reset_at: dict[str, float] = {}
         self.failing: dict[str, float] = {}
+
+    def remembered(self) -> Remembered:
+        """What a copy of the disk holds now: of a command under way, nobody knows it."""
+        every = [*self.managed.values(), *self.wanted.values(), *self.active.values(), self.frozen]
+        return [(told, list({*told.possible, *told.pending})) for told in every]
+
+    def restore(self, remembered: Remembered) -> None:
+        """The disk holds that copy again: what was told since is forgotten."""
+        for told, values in remembered:
+            told.possible, told.pending = list(values), []
 
     def is_settled(self, group: str, host: str) -> bool:
         """Does nothing that was ordered make the group leave this host?"""

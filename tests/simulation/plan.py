@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
+from tests.simulation.further import Cluster, further_actions
 from tests.simulation.model import Action, GroupPlan, Scenario
 
 SITES = (1, 2, 2, 2, 2, 3, 3, 4)
@@ -132,7 +133,14 @@ class _Planner:
         is_slow = any(options.get("slow_s") for options in self.hosts.values())
         if is_slow:
             settings["fence_timeout_s"] = SLOW_FENCE_TIMEOUT_S
-        actions = sorted(self._actions(), key=lambda action: action.at)
+        further = further_actions(
+            self.seed,
+            self.duration_s,
+            self.sparse,
+            self.focus,
+            Cluster(self.hosts, self.groups, self.resources),
+        )
+        actions = sorted([*self._actions(), *further], key=lambda action: action.at)
         extra: dict[str, Any] = {
             "repair_s": random.choice([0.0, 15.0, 30.0]) if not self.sparse else 120.0,
             "operator_s": random.choice([0.0, 0.0, 20.0]) if not self.sparse else 120.0,
@@ -254,6 +262,8 @@ class _Planner:
         if self.focus:
             faults = {k: FAULTS[k] for k in self.focus if k in FAULTS}
             commands = {k: COMMANDS[k] for k in self.focus if k in COMMANDS}
+            if not faults and not commands:
+                return []
         pause_s = random.choice([2.0, 4.0, 8.0, 15.0]) * (60.0 if self.sparse else 1.0)
         command_share = random.choice([0.0, 0.2, 0.5, 0.8]) if commands else 0.0
         if commands and not faults:

@@ -6,6 +6,7 @@ and to the faults that wait for such a moment.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -44,6 +45,8 @@ class World:
         self.scenario = scenario
         self.clock = clock
         self.random = Random(scenario.seed * 2 + 1)
+        self.further = Random(f"{scenario.seed}, further")  # for what was added later
+        self.shortage = 0.0  # the share of the manager's programs and connections that fail
         self.cluster = scenario.cluster()
         self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
         self.outlets = Outlets(self)
@@ -81,6 +84,23 @@ class World:
         if armed is not None:
             for act in armed:
                 act(host)
+
+    def recorded(self, texts: list[str]) -> None:
+        """Records are on the disk, and the manager does not know it yet."""
+        for text in texts if self.waiting else ():
+            record = json.loads(text)
+            self.tell(f"record-{record['event']}", self._host_of(record["object"]))
+
+    def _host_of(self, name: str) -> str:
+        """Of a group: where HALO acts on it, or its first candidate."""
+        group = self.cluster.groups.get(name)
+        if group is None or self.oracle.manager is None:
+            return name
+        return self.oracle.manager.state.groups[name].managed_on or group.candidates[0]
+
+    def runs_short(self) -> bool:
+        """Is there no descriptor or no memory for a connection or a program of the manager's?"""
+        return self.shortage > 0 and self.further.random() < self.shortage
 
     def latency(self, host: SimHost) -> float:
         """One way to a host or back, in seconds."""
@@ -148,11 +168,14 @@ class World:
             host = call.connection.host.id
             self.say("manager", f"{call.operation.value} {call.resource.id} on {host}: {text}")
             self.tell(f"{call.operation.value}-answered", host)
+        else:
+            self.tell("monitor-answered", call.connection.host.id)
         self.oracle.operation_answered(call, result)
 
     def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
         """The manager took a report."""
         self.oracle.reported(connection, batch)
+        self.tell("reported", connection.host.id)
 
     def operation_late(self, call: SimCall) -> None:
         """The manager gave up waiting for an answer."""
