@@ -139,12 +139,13 @@ class SimFenceDevices:
         deadline_s: float,
         expired: Callable[[], str | None] = lambda: None,
     ) -> FenceResult:
+        world = self._world
+        if world.runs_short("programs"):  # it fails, or waits for its turn to begin
+            await asyncio.sleep(self._further.choice([0.001, 0.3, 2.0]))
+            if self._further.random() < 0.5:
+                return FenceResult(False, message="simulated: too many open files")
         if (why := expired()) is not None:
             return FenceResult(False, message=f"not sent: {why}")
-        world = self._world
-        if world.runs_short():
-            await asyncio.sleep(0.001)
-            return FenceResult(False, message="simulated: too many open files")
         outlet = world.outlets.by_name[device.parameters["device"]]
         world.fence_begins(device, action)
         began = world.clock.now

@@ -128,9 +128,12 @@ class Faults:
         self._for(args, setattr, host, "tardy", {})
 
     def _shortage(self, args: dict[str, Any]) -> None:
-        where = self._host(args) if "host" in args else self.world
-        where.shortage = args["share"]
-        self._for(args, setattr, where, "shortage", 0.0)
+        if "host" in args:
+            self._host(args).shortage = args["share"]
+            self._for(args, setattr, self._host(args), "shortage", 0.0)
+        else:
+            self.world.shortage = dict.fromkeys(args["of"], args["share"])
+            self._for(args, setattr, self.world, "shortage", {})
 
     def _die(self, args: dict[str, Any]) -> None:
         for host in self.world.hosts.values():
@@ -313,7 +316,7 @@ class Faults:
         self.world.waiting.clear()
         self.world.script_faults.clear()
         self.world.outlets.repair()
-        self.world.shortage = 0.0
+        self.world.shortage = {}
         self.simulation.meanwhile.clear()
         disk = self.world.disk
         disk.full = disk.hangs = False

@@ -42,6 +42,7 @@ class FenceOracle:
         self._off_ended: dict[str, float] = {}  # device -> when its last off succeeded
         self._status_ended: dict[str, float] = {}  # host -> when the last such status ended
         self._off_began: dict[str, float] = {}  # device -> when its last off was sent
+        self._asked_at: dict[str, float] = {}  # device -> the last answered question
         # device -> when a status that said off was asked, and when it was answered
         self._status_off: dict[str, tuple[float, float]] = {}
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
@@ -94,6 +95,9 @@ class FenceOracle:
         elif action is FenceAction.ON:
             self._off_ended.pop(device, None)
         elif action is FenceAction.STATUS:
+            if began < self._asked_at.get(device, began):
+                self.world.counts["older device answers after newer ones"] += 1
+            self._asked_at[device] = max(began, self._asked_at.get(device, began))
             if says_off:
                 if began >= self._status_off.get(device, (began, now))[0]:  # not an older one
                     self._status_off[device] = (began, now)

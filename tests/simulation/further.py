@@ -171,7 +171,8 @@ def _shortage(random: Random, cluster: Cluster) -> dict[str, Any]:
     """No descriptors or no memory: some connections or programs cannot be had, here or there."""
     where = random.choice([random.choice(cluster.hosts), "", ""])
     args = {"share": random.choice([0.5, 1.0]), "for_s": _lasts_s(random)}
-    return {"host": where, **args} if where else args
+    of = random.choice([["connections"], ["programs"], ["connections", "programs"]])
+    return {"host": where, **args} if where else {"of": of, **args}
 
 
 # --- several at once ---------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from halo.core.hosts.machine import HostMachine
 from halo.core.journal.records import Event
 from halo.core.questions import holds, proof, suspicion, takers
 from halo.manager.common import journal as journal_module
-from halo.manager.fencing.device_desk import DeviceDesk
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
@@ -569,39 +568,7 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
     ]
 
 
-# --- answers in the wrong order, decisions that something overtakes ------------------------------
-
-
-@mutant_of("tardy", "move", "die", "hand_start", "cleanup", "stop", "start")
-def an_older_answer_replaces_a_newer_one() -> list[Patch]:
-    return [(Knowledge, "is_outdated", lambda self, resource, host, *, epoch, begun_at: False)]
-
-
-@mutant_of("tardy", "move", "die", "hand_start", "cleanup", "stop", "start")
-def a_monitor_that_a_report_overtook_counts() -> list[Patch]:
-    return [(operations, "_is_overtaken", lambda *_: False)]
-
-
-@mutant_of("erratic", "power_off", "stop", "start", "fence", "manager_crash")
-def an_answer_from_before_a_doubt_renews_a_proof() -> list[Patch]:
-    original = ClusterState.renew_power_proof
-
-    def renew(self: Any, host: str, **times: float) -> Any:
-        if (proof := self.hosts[host].power_proof) is not None:
-            proof.doubted_at = float("-inf")
-        return original(self, host, **times)
-
-    return [(ClusterState, "renew_power_proof", renew)]
-
-
-@mutant_of("burst", "power_off", "agent_hang")
-def a_fence_is_not_thought_over_as_it_is_sent() -> list[Patch]:
-    original = DeviceDesk.run_all
-
-    async def run_all(self: Any, host: str, devices: Any, action: Any, expired: Any = None) -> Any:
-        return await original(self, host, devices, action)
-
-    return [(DeviceDesk, "run_all", run_all)]
+# --- hosts that are back before they are missed, shortage ---------------------------------------
 
 
 @mutant_of("blink", "die", "move")
@@ -613,7 +580,7 @@ def a_quick_return_leaves_knowledge_as_it_was() -> list[Patch]:
     ]
 
 
-@mutant_of("shortage", "die")
+@mutant_of("shortage", "agent_crash", "reset")
 def a_shortage_counts_as_silence() -> list[Patch]:
     return local_trouble_counts_as_silence()
 

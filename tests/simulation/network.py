@@ -64,7 +64,7 @@ class SimConnector:
         return connection
 
     def _open(self, connection: SimConnection, sim: SimHost) -> None:
-        if sim.local_trouble or self.world.runs_short():
+        if sim.local_trouble or self.world.runs_short("connections"):
             kind = sim.local_trouble or "LOCAL"
             loss = Loss(LossKind[kind], "simulated")
             self.world.clock.after(0.001, connection.settle_greeting, loss)

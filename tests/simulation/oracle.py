@@ -262,6 +262,7 @@ class Oracle:
         if call.operation is Operation.MONITOR:
             code = result.code if result.outcome is Outcome.COMPLETED else -1
             if old is not None and old.sent_at > call.sent_at:
+                self.world.counts["older answers after newer ones"] += 1
                 return
         else:
             watch.answered[name] = watch.answered.get(name, 0) + 1
@@ -478,19 +479,25 @@ class Oracle:
             )
 
     def _check_left_behind(self, host: SimHost, script: Script) -> None:
-        """A shared resource stays where its parent stops only for a group that is there, too: one
-        that HALO acts on there, or one that may run there for all that the manager can know. One
-        that somebody started by hand may be news to it."""
+        """A shared resource stays where its parent stops only for a group that is there, too. Here
+        all others are surely gone: HALO acts on them elsewhere, and each resource of theirs was
+        last seen stopped. A leaf that somebody started, or that scripts lie about, may be news."""
         group, state = self.groups_with[script.resource.id][0], self.manager.state
+        if state.groups[group.id].managed_on != host.id:
+            return  # a second copy that is stopped by policy
         shown = self.hosts[host.id].shown
         for leaf in group.dependents_of(script.resource):
             copy = host.running.get(leaf.id)
-            if copy is None or copy.by_hand or not leaf.shared:
+            is_known = leaf.shared and shown.get(leaf.id) in _PRESENT
+            if copy is None or copy.by_hand or not is_known:
                 continue
             others = [g for g in self.groups_with[leaf.id] if g is not group]
-            if any(state.groups[other.id].managed_on == host.id for other in others):
+            where = {state.groups[other.id].managed_on for other in others}
+            if host.id in where:
                 self.world.counts["shared left to another group"] += 1
-            elif all(shown.get(r.id) == 7 for other in others for r in other.exclusive):
+            elif None not in where and all(
+                shown.get(r.id, 7) == 7 for other in others for r in other.exclusive
+            ):
                 text = f"{leaf.id} still runs on {host.id} as {script.resource.id} is stopped"
                 self.world.violated("shared", f"{text}, and no other group needs it there")
 

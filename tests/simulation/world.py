@@ -46,7 +46,7 @@ class World:
         self.clock = clock
         self.random = Random(scenario.seed * 2 + 1)
         self.further = Random(f"{scenario.seed}, further")  # for what was added later
-        self.shortage = 0.0  # the share of the manager's programs and connections that fail
+        self.shortage: dict[str, float] = {}  # of the manager's programs, connections: that fail
         self.cluster = scenario.cluster()
         self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
         self.outlets = Outlets(self)
@@ -98,9 +98,9 @@ class World:
             return name
         return self.oracle.manager.state.groups[name].managed_on or group.candidates[0]
 
-    def runs_short(self) -> bool:
+    def runs_short(self, of: str) -> bool:
         """Is there no descriptor or no memory for a connection or a program of the manager's?"""
-        return self.shortage > 0 and self.further.random() < self.shortage
+        return bool(self.shortage) and self.further.random() < self.shortage.get(of, 0.0)
 
     def latency(self, host: SimHost) -> float:
         """One way to a host or back, in seconds."""
