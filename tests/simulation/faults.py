@@ -192,6 +192,15 @@ class Faults:
                     connection.agent.closed(connection)
                 connection.end_from_host()
 
+    def _cut(self, args: dict[str, Any]) -> None:
+        """The agent ended its connections some time ago, and the manager learns it now."""
+        for connection in list(self._host(args).connections):
+            if connection.agent is not None and connection.agent.alive and connection.is_up:
+                connection.ended_at_host = True
+                if not connection.agent.hung:
+                    connection.agent.closed(connection)
+                connection.cut()
+
     def _local(self, args: dict[str, Any]) -> None:
         host = self._host(args)
         host.local_trouble = args["loss"]

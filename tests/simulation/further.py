@@ -186,7 +186,7 @@ def _burst(random: Random, cluster: Cluster) -> dict[str, Any]:
     """Two or three faults within one decision: some steps of the manager, or moments, after it."""
     faults = []
     for _ in range(random.choice([1, 2, 2, 3])):
-        kind = random.choice(list(_SUDDEN))
+        kind = random.choice([*_SUDDEN, "cut", "cut"])
         found: dict[str, Any] = {"kind": kind, "args": _SUDDEN[kind](random, cluster)}
         if random.random() < 0.5:
             found["steps"] = random.choice(STEPS)
@@ -242,6 +242,7 @@ _SUDDEN: dict[str, Plan] = {
     "agent_hang": _here_for,
     "refuse": _here_for,
     "reset": _here,
+    "cut": _here,
     "hole": lambda random, _: {
         "host": "*",
         "way": random.choice(["to", "from", "both"]),

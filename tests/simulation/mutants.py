@@ -580,6 +580,18 @@ def a_quick_return_leaves_knowledge_as_it_was() -> list[Patch]:
     ]
 
 
+@mutant_of("burst", "move", "stop", "start", "failback")
+def a_start_is_sent_some_steps_after_its_gate() -> list[Patch]:
+    original = operations._change
+
+    async def change(*args: Any) -> Any:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await original(*args)
+
+    return [(operations, "_change", change)]
+
+
 @mutant_of("shortage", "agent_crash", "reset")
 def a_shortage_counts_as_silence() -> list[Patch]:
     return local_trouble_counts_as_silence()
@@ -670,6 +682,20 @@ DIRECTED = {
             Action(20.0, "command", {"name": "move", "object": "g", "to": "b", "force": False}),
         ),
         duration_s=40.0,
+    ),
+    # The connection to the host that the group left ends between the gate and the start.
+    "a_start_is_sent_some_steps_after_its_gate": Scenario(
+        seed=1,
+        hosts={"a": {"watches": True}, "b": {"watches": True}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"monitor_interval_s": 10.0},
+        actions=(
+            Action(12.0, "command", {"name": "move", "object": "g", "to": "b", "force": False}),
+            Action(12.88, "burst", {"host": "*", "faults": [
+                {"kind": "cut", "args": {"host": "*"}, "steps": 12},
+            ]}, "monitor-answered"),
+        ),
+        duration_s=30.0,
     ),
     # The only report of a resource's end is lost.
     "a_stale_digest_is_trusted": Scenario(

@@ -443,6 +443,10 @@ class SimConnection:
             self.world.operation_answered(subject, result)
             subject.waiter.set_result(result)
 
+    def cut(self) -> None:
+        """A reset arrives at this very moment."""
+        self._end_by_reset()
+
     def _end_by_reset(self) -> None:
         if not self.greeting.done():
             self.greeting.set_result(Loss(LossKind.RESET, "simulated"))

@@ -392,7 +392,7 @@ class Oracle:
     def _lack(self, group: ResourceGroup, host: str) -> str:
         watch, now = self.hosts[host], self.clock.now
         handed_at = self.manager.state.groups[group.id].managed_since
-        if watch.connection is None and not self._is_just_learnt(watch):
+        if watch.connection is None and not self._is_just_learnt(watch, host):
             return self.fences.lacks_power_proof(host)
         for resource in group.exclusive:
             word = watch.words.get(resource.id)
@@ -440,8 +440,11 @@ class Oracle:
         and none of it is the first."""
         return self.clock.now - self.fresh_at < TURN_S
 
-    def _is_just_learnt(self, watch: HostWatch) -> bool:
-        """Did its connection end while the manager stood still, and has that just woken?"""
+    def _is_just_learnt(self, watch: HostWatch, host: str) -> bool:
+        """Did its connection end while the manager stood still, and has that just woken? Or within
+        this turn, and the manager has not come to it yet?"""
+        if self.clock.now - watch.ended_at < TURN_S and self.manager.state.hosts[host].connected:
+            return True
         return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 
     def stop_begins(self, host: SimHost, script: Script) -> None:

@@ -224,6 +224,7 @@ class _Planner:
                 tree = [(name, "")]
                 for number in range(random.choice([0, 1, 2, 2, 3, 4])):
                     tree.append((f"{name}.{number}", random.choice(tree)[0]))
+                leaves: tuple[tuple[str, str], ...]
                 leaves = ((shared, name),) if shared and random.random() < 0.7 else ()
                 if self.shares_all:
                     leaves = self._leaves(members, tree)

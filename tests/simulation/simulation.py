@@ -203,6 +203,7 @@ class Simulation:
             self.meanwhile = [entry for entry in self.meanwhile if entry[0] > self.steps]
             loop.leave()
             for happen in due:
+                self.world.counts["faults between two steps"] += 1
                 happen()
             loop.enter()
 
