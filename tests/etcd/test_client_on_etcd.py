@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import LeaseGone, NoAnswer, NoGateway, NotAllowed, Refused, TooOld
-from halo.adapters.etcd.location import Store, StoreFiles, store_at
+from halo.adapters.etcd.location import Store, store_at
 from halo.adapters.etcd.values import delete_range, get, is_absent, put, transaction, value_is
+from halo.adapters.store_files import StoreFiles
 from halo.adapters.tls.files import TlsFiles
 from halo.cli.tls.authority import load_key
 from tests.certificates import BOTH, CALL, Authority

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from halo.adapters.etcd.location import StoreError, StoreFiles, store_at
+from halo.adapters.etcd.location import StoreError, store_at
+from halo.adapters.store_files import StoreFiles
 from tests.certificates import Authority
 
 

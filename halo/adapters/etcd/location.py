@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.core.errors import AdministratorError
 
 SCHEME = "etcd://"
@@ -36,17 +37,6 @@ _PART = re.compile(r"[A-Za-z0-9._-]+")
 
 class StoreError(AdministratorError):
     """The store's name, its certificates or its credentials must be corrected first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFiles:
-    """The files and the user's name that belong to a store. None: not given."""
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    user: str | None = None
-    password_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +64,7 @@ def is_store(text: str) -> bool:
 
 def store_at(
     text: str,
-    files: StoreFiles = StoreFiles(),
+    files: StoreFiles = NO_FILES,
     environment: MutableMapping[str, str] = os.environ,
 ) -> Store:
     """The store that `text` names, as `etcd://host:port,host:port/PREFIX`.
