@@ -70,11 +70,15 @@ async def raw(answer: bytes) -> AsyncIterator[str]:
 
 
 class Wire:
-    """A wire to one member, which can lose the answers. Requests pass all the same."""
+    """A wire to one member, which can lose the answers. Requests pass all the same.
+
+    `loses_answer_to`: the next request that holds these bytes gets no answer, and no later one on
+    its connection."""
 
     def __init__(self, address: str) -> None:
         self._member = address
         self.swallows_answers = False
+        self.loses_answer_to: bytes | None = None
         self.requests = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -93,19 +97,30 @@ class Wire:
         host, _, port = self._member.partition(":")
         from_member, to_member = await asyncio.open_connection(host, int(port))
         self._writers |= {writer, to_member}
+        lost = asyncio.Event()
         await asyncio.gather(
-            self._pass_on(reader, to_member, is_answer=False),
-            self._pass_on(from_member, writer, is_answer=True),
+            self._ask(reader, to_member, lost),
+            self._answer(from_member, writer, lost),
             return_exceptions=True,
         )
 
-    async def _pass_on(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool
+    async def _ask(
+        self, client: asyncio.StreamReader, member: asyncio.StreamWriter, lost: asyncio.Event
     ) -> None:
-        while data := await source.read(65536):
-            if is_answer and self.swallows_answers:
-                continue
-            self.requests += not is_answer
-            sink.write(data)
-            await sink.drain()
-        sink.close()
+        while data := await client.read(65536):
+            if self.loses_answer_to is not None and self.loses_answer_to in data:
+                self.loses_answer_to = None
+                lost.set()
+            self.requests += 1
+            member.write(data)
+            await member.drain()
+        member.close()
+
+    async def _answer(
+        self, member: asyncio.StreamReader, client: asyncio.StreamWriter, lost: asyncio.Event
+    ) -> None:
+        while data := await member.read(65536):
+            if not (self.swallows_answers or lost.is_set()):
+                client.write(data)
+                await client.drain()
+        client.close()

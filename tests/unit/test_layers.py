@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Modules that may import more, each with its reason.
 EXCEPTIONS: dict[str, set[str]] = {
     "halo.manager.main": {"halo.adapters", "halo.config"},  # puts the program together
+    "halo.manager.opening": {"halo.adapters"},  # loads the code for etcd only if it is used
     "halo.remote.main": {"halo.adapters"},  # puts the program together
     "halo.cli.commands.power": {
         "halo.adapters.fence.programs",
