@@ -41,6 +41,7 @@ EXCEPTIONS: dict[str, set[str]] = {
         "halo.adapters.fence.programs",
         "halo.adapters.fence.host_power",
     },  # needs no manager
+    "halo.cli.commands.store": {"halo.adapters"},  # needs no manager
     "halo.cli.tls.commands": {"halo.adapters.tls.files"},  # the files that the programs use
     "halo.cli.tls.store": {"halo.adapters.tls.certificates"},  # names as the programs compare them
     "halo.cli.tls.inspect": {"halo.adapters.tls.files", "halo.adapters.tls.certificates"},
