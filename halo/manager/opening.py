@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -66,19 +66,40 @@ async def wait_for_store(
         waits.set()
 
     opening = loop.create_task(_open(store, statefile, tell))
+    with _signals_call(opening.cancel) as came:
+        waiting = loop.create_task(waits.wait())
+        await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not opening.done():
+            try:
+                async with answering(lambda: reason):
+                    notifier.ready(reason)
+                    await asyncio.wait({opening})
+            finally:
+                opening.cancel()  # the socket may be in use
+        medium = await opening
+    if came:  # in the very step in which the journal was opened
+        await medium.close()
+        raise asyncio.CancelledError
+    return medium
+
+
+@contextmanager
+def _signals_call(end: Callable[[], object]) -> Iterator[list[int]]:
+    """Have SIGTERM and SIGINT call `end`. Gives a list of those that came."""
+    loop, came = asyncio.get_running_loop(), list[int]()
+
+    def take(number: int) -> None:
+        came.append(number)
+        end()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, opening.cancel)
-    waiting = loop.create_task(waits.wait())
-    await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if opening.done():
-        return opening.result()
+        loop.add_signal_handler(number, take, number)
     try:
-        async with answering(lambda: reason):
-            notifier.ready(reason)
-            return await opening
+        yield came
     finally:
-        opening.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 async def _open(store: Store, statefile: Path, tell: Callable[[str], None]) -> EtcdMedium:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.entries import (
@@ -34,7 +35,7 @@ from halo.core.journal.remembered import Remembered
 from halo.ports import JournalMedium
 from tests.conformance.journal_medium import JournalMediumContract, record
 from tests.etcd.members import Members
-from tests.etcd.stand_ins import Wire
+from tests.etcd.stand_ins import Wire, error, gateway
 
 DEADLINE_S = 60.0
 
@@ -355,6 +356,17 @@ async def test_etcd_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     finally:
         members.close()
     assert told[0].startswith("waiting for etcd (etcd://127.0.0.1:")
+
+
+async def test_what_an_administrator_must_mend_is_not_waited_for() -> None:
+    told: list[str] = []
+    off = web.Response(status=404, text="404 page not found\n")
+    denied = error(7, "etcdserver: permission denied", 403)
+    for answer, words in ((off, "enable-grpc-gateway=true"), (denied, "permission denied")):
+        async with gateway(lambda *_, answer=answer: answer) as address:
+            with pytest.raises(StateError, match=words):
+                await EtcdMedium.open_patiently(Store((address,), "/x"), told.append)
+    assert told == []
 
 
 # Durability and damage -----------------------------------------------------------------------

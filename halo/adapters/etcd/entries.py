@@ -186,7 +186,9 @@ def records_of(found: About, text: bytes, name: str) -> list[JournalRecord]:
         records = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{name} is not JSON") from error
-    if len(records) != found.count or not all(type(record) is dict for record in records):
+    if type(records) is not list or len(records) != found.count:
+        raise Damaged(f"{name} holds other records than it says")
+    if not all(type(record) is dict for record in records):
         raise Damaged(f"{name} holds other records than it says")
     return list(records)
 

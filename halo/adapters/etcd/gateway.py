@@ -21,6 +21,7 @@ from halo.adapters.etcd.errors import (
     TooOld,
 )
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.resolver import Resolver
 from halo.adapters.etcd.values import Json, Malformed, parsed
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
@@ -59,7 +60,9 @@ class Gateway:
         self._limit_bytes = answer_limit_bytes
         self._scheme = "http" if store.tls is None else "https"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=store.tls or True, limit_per_host=8),
+            connector=aiohttp.TCPConnector(
+                ssl=store.tls or True, limit_per_host=8, resolver=Resolver()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),

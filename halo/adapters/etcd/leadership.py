@@ -3,7 +3,9 @@
 The manager renews the lease. Whether it still leads, it decides by its own clock: from the moment
 at which it *sent* the last renewal that etcd confirmed, for the lease's time, less a margin. So it
 stops before etcd lets another manager begin. etcd may keep a lease for longer, because it extends
-all leases when its own leader changes. Nobody relies on that here.
+all leases when its own leader changes. Nobody relies on that here. A leader of etcd that was just
+deposed may still confirm a renewal. So a renewal counts only if the key was read afterwards, for
+which a majority of members is needed.
 
 The clock is the one that goes on while the machine sleeps.
 """
