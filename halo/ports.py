@@ -180,6 +180,10 @@ class Operations(Protocol):
         """A command on a group, by its name in the API; `to`: the host of a `move`."""
         ...
 
+    async def confirm_stopped(self, group: str, host: str, comment: str | None) -> str:
+        """The administrator confirms that a group is stopped on a host that left the config."""
+        ...
+
     async def host_command(
         self, host: str, command: str, *, force: bool, comment: str | None
     ) -> str:

@@ -19,7 +19,7 @@ class _Entry(NamedTuple):
 COMMANDS: dict[str, _Entry] = {
     "status": _Entry("halo.cli.commands.status:status", "Show resources, hosts and recent events."),
     "events": _Entry("halo.cli.commands.events:events", "Show the event history, or clear it."),
-    "start": _Entry("halo.cli.commands.groups:start", "Start a group on its best candidate."),
+    "start": _Entry("halo.cli.commands.groups:start", "Start a group, and keep it running."),
     "stop": _Entry("halo.cli.commands.groups:stop", "Stop a group, and keep it stopped."),
     "move": _Entry("halo.cli.commands.groups:move", "Move a group to a host."),
     "cleanup": _Entry(

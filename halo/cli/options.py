@@ -79,12 +79,14 @@ def hosts_argument(command: Decorated) -> Decorated:
     )(command)
 
 
-def host_option(name: str, parameter: str, description: str) -> Callable[[Decorated], Decorated]:
-    """A required option that names one host."""
+def host_option(
+    name: str, parameter: str, description: str, *, required: bool = True
+) -> Callable[[Decorated], Decorated]:
+    """An option that names one host."""
     return click.option(
         name,
         parameter,
-        required=True,
+        required=required,
         metavar="HOST",
         shell_complete=complete_hosts,
         help=description,

@@ -45,7 +45,7 @@ def wait_until(context: Context, wait_s: float | None, missing: Missing) -> int:
         except CliError as error:
             sentences = [error.message]
         if not sentences:
-            click.echo(f"Reached after {time.monotonic() - began:.1f} s.")
+            click.echo(f"The requested state was reached after {time.monotonic() - began:.1f} s.")
             return 0
         if all(isinstance(sentence, GivenUp) for sentence in sentences):
             return _failed("Given up:", sentences, EXIT_REFUSED)

@@ -167,15 +167,19 @@ class Groups:
                     self._mistakes.add(entry.node, _two_groups(resource, groups))
 
     def _why_in_no_group(self, resource: ResourceId, entry: ResourceEntry) -> str:
-        if entry.parents:
+        parents, way_out = entry.parents, "a dependent of a resource that is in a group"
+        alone = f'resource "{shortened(resource)}" is in no group'
+        if len(parents) == 1:
             return (
-                f'resource "{shortened(resource)}" is in no group, because none of its parents'
-                f" ({', '.join(entry.parents[:5])}) is in one"
+                f"{alone}. Its parent {parents[0]} is in no group either: make {parents[0]} the"
+                f" root of a group, or {way_out}"
             )
-        return (
-            f'resource "{shortened(resource)}" is in no group; make it the root of a group,'
-            " or a dependent of a resource that is in a group"
-        )
+        if parents:
+            return (
+                f"{alone}. None of its parents ({', '.join(parents[:5])}) is in a group: make one"
+                f" of them the root of a group, or {way_out}"
+            )
+        return f"{alone}; make it the root of a group, or {way_out}"
 
 
 def _two_groups(resource: ResourceId, groups: list[GroupId]) -> str:

@@ -15,6 +15,12 @@ from halo.core.journal.remembered import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import candidates, departures, holds, proof
 
+FROZEN = (
+    "frozen: HALO takes no automatic action, and refuses start, stop, move and failback; `halo "
+    "thaw` ends this"
+)
+FROZEN_NOW = "; the cluster is frozen: no group starts before `halo thaw`"
+
 
 def group_named(state: ClusterState, group: GroupId) -> ResourceGroup:
     """The group of this name, by its root."""
@@ -140,6 +146,8 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
     if active or force:
         return None
     for group in state.groups_of(host):
+        if host not in group.candidates:
+            continue
         others = [
             other
             for other in group.candidates
@@ -194,6 +202,15 @@ def leaving_and_staying(
     return leaving, staying
 
 
+def what_leaves(state: ClusterState, host: HostId) -> str:
+    """The groups that leave a deactivated host, and the groups that stay, in words."""
+    leaving, staying_why = leaving_and_staying(state, host)
+    staying = [f"{group} ({why})" for group, why in staying_why.items()]
+    return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
+        f"; staying here: {', '.join(staying)}" if staying else ""
+    )
+
+
 def check_managed(state: ClusterState, group: ResourceGroup, *, managed: bool) -> str | None:
     """A text if the group already is managed, or unmanaged; else None."""
     if state.memory_of(group).managed == managed:
@@ -245,7 +262,7 @@ def _what_it_waits_for(state: ClusterState, group: ResourceGroup) -> str:
 
 def _is_stopped(state: ClusterState, group: ResourceGroup) -> bool:
     presence = state.knowledge.presence
-    return all(presence(group, host) is Presence.STOPPED for host in group.candidates)
+    return all(presence(group, host) is Presence.STOPPED for host in group.hosts)
 
 
 def check_reset(state: ClusterState, host: HostId) -> None:
@@ -254,7 +271,13 @@ def check_reset(state: ClusterState, host: HostId) -> None:
     if at.fence_phase is FencePhase.RUNNING:
         raise CommandRefused(f"{host} is being fenced; wait for the outcome")
     if not memory.fenced and not memory.distrusted:
-        raise CommandRefused(f"{host} is not fenced")
+        why = f"{host} is not fenced, so there is nothing to reset"
+        if at.fence_phase is FencePhase.FAILED:
+            why += (
+                ". Its fence failed: `halo status` says why. To stop the tries, run "
+                f"`halo fence {host} --cancel`"
+            )
+        raise CommandRefused(why)
 
 
 def check_confirm_off(
@@ -278,6 +301,22 @@ def check_confirm_off(
             f"something answers at the address of {host} ({kind.value}), so the host is probably "
             "not off; look again. If another machine answers there, use --force"
         )
+
+
+def check_confirm_stopped(
+    state: ClusterState, group: ResourceGroup, host: HostId, comment: str | None
+) -> None:
+    """Raise unless an administrator may confirm that the group is stopped on `host`: only where
+    HALO cannot see that for itself."""
+    if not comment:
+        raise BadRequest("--stopped-on needs a comment (--reason): who saw it stopped, and how")
+    if host in state.cluster.hosts:
+        raise CommandRefused(
+            f"{host} is in the config, so HALO asks it; bring the host back, or run "
+            f"`halo fence {host}`"
+        )
+    if host not in state.memory_of(group).former:
+        raise CommandRefused(f"nothing says that {group.id} may still run on {host}")
 
 
 def check_cleanup(state: ClusterState, group: ResourceGroup) -> None:

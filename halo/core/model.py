@@ -87,7 +87,9 @@ class LossPolicy(StrEnum):
 class ResourceGroup:
     """A tree of resources that runs on one host at a time, named after its root.
 
-    `resources` stands in start order: every parent before its dependents.
+    `resources` stands in start order: every parent before its dependents. The config has no
+    `former_hosts`: the manager adds the hosts that were candidates, and where the group may still
+    run (:mod:`halo.core.journal.places`).
     """
 
     id: GroupId
@@ -96,6 +98,7 @@ class ResourceGroup:
     failover_hosts: tuple[HostId, ...] = ()
     on_start_failure: StartFailurePolicy = StartFailurePolicy.MOVE
     second_copy: SecondCopyPolicy = SecondCopyPolicy.REPORT
+    former_hosts: tuple[HostId, ...] = ()
 
     @property
     def root(self) -> ResourceId:
@@ -106,6 +109,11 @@ class ResourceGroup:
     def candidates(self) -> tuple[HostId, ...]:
         """Every host that may run the group, in order of preference."""
         return (self.home_host, *self.failover_hosts)
+
+    @cached_property
+    def hosts(self) -> tuple[HostId, ...]:
+        """Every host on which the group is looked for: the candidates, then the former hosts."""
+        return self.candidates + self.former_hosts
 
     @cached_property
     def by_id(self) -> Mapping[ResourceId, Resource]:
@@ -218,6 +226,6 @@ class Cluster:
         """Every group that may run on a host, by that host."""
         found: dict[HostId, list[ResourceGroup]] = {host: [] for host in self.hosts}
         for group in self.groups.values():
-            for host in group.candidates:
+            for host in group.hosts:
                 found[host].append(group)
         return {host: tuple(groups) for host, groups in found.items()}

@@ -15,6 +15,7 @@ import structlog
 
 from halo import __version__
 from halo.core import admin
+from halo.core.admin import FROZEN_NOW
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
 from halo.core.fencing import rules
@@ -25,15 +26,14 @@ from halo.core.status.ours import parts, snapshot
 from halo.core.status.root import root_parts
 from halo.manager.common.context import Context
 from halo.manager.common.status_text import Part
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.validation import Validation
-from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.placer import Placer
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
 POLL_S = 0.05
-FROZEN_NOW = "; the cluster is frozen: no group starts before `halo thaw`"
 
 log = structlog.get_logger("halo.command")
 
@@ -45,15 +45,15 @@ class Commands:
         self,
         context: Context,
         hosts: dict[HostId, HostTask],
-        desk: PlacementDesk,
-        fence_desk: FenceDesk,
+        placer: Placer,
+        fence_runner: FenceRunner,
         clock: WallClock,
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
-        self._desk = desk
-        self._fence_desk = fence_desk
+        self._placer = placer
+        self._fence_runner = fence_runner
         self._clock = clock
         self._validation = Validation(context.state, hosts)
         self._lock = asyncio.Lock()
@@ -137,8 +137,9 @@ class Commands:
         self._changed(group)
         verb = "will be started" if wanted else "will be stopped, and will stay stopped"
         held = holds.hold_reason(self._state, group)
-        waits = f", but only after this has ended: {held}" if held else ""
-        return f"{group.id} {verb}{waits}{self._still_running(group)}"
+        if held:
+            verb = f"waits: the order is recorded, and is carried out when this has ended: {held}"
+        return f"{group.id} {verb}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
         admin.require_host(self._state, target)
@@ -162,11 +163,19 @@ class Commands:
         """The operator confirms that a group is stopped that is not in the config any more."""
         admin.require_acting(self._state)
         log.info("command", command="cleanup", group=group)
-        await self._record(
-            lambda: None,
-            lambda: [self._make(Event.CLEANUP, group, comment)],
-        )
+        await self._record(lambda: None, lambda: [self._make(Event.CLEANUP, group, comment)])
         return f"{group} is not in the config; HALO now takes it as stopped"
+
+    async def confirm_stopped(self, group: str, host: str, comment: str | None) -> str:
+        """The operator confirms that a group is stopped on a host that left the config."""
+        found = admin.group_named(self._state, group)
+        admin.require_acting(self._state)
+        await self._record(
+            lambda: admin.check_confirm_stopped(self._state, found, host, comment),
+            lambda: [self._make(Event.CONFIRM_STOPPED, group, comment, host=host)],
+        )
+        self._changed(found)
+        return f"{group} counts as stopped on {host}: you confirmed it"
 
     # --- hosts -------------------------------------------------------------------------------
 
@@ -184,15 +193,15 @@ class Commands:
                 return await self._fence(host, force, comment)
             case "confirm-off":
                 admin.check_confirm_off(self._state, host, comment, force=force)
-                await self._durably(self._fence_desk.confirm_off(host, comment or ""))
+                await self._durably(self._fence_runner.confirm_off(host, comment or ""))
                 frozen = self._state.remembered.frozen is not None
                 return f"{host} counts as fenced: you confirmed it" + (FROZEN_NOW if frozen else "")
             case "cancel-fence":
-                await self._durably(self._fence_desk.cancel(host, comment or ""))
+                await self._durably(self._fence_runner.cancel(host, comment or ""))
                 return (
-                    f"the fencing of {host} is cancelled, and not tried again before the host "
-                    f"answers; run `halo fence {host}` to try again, or add `--confirm-off "
-                    "--reason ...` if you saw that the host is off"
+                    f"cancelled: {host} is not fenced automatically until it has answered again. "
+                    f"To try again, run `halo fence {host}`. If you saw that the host is off, run "
+                    f"`halo fence {host} --confirm-off --reason ...`"
                 )
             case "activate" | "deactivate":
                 return await self._set_active(host, command == "activate", force, comment)
@@ -201,7 +210,7 @@ class Commands:
                     lambda: admin.check_reset(self._state, host),
                     lambda: [self._make(Event.RESET, host, comment)],
                 )
-                self._desk.changed(self._context.groups_of(host))
+                self._placer.changed(self._context.groups_of(host))
                 if self._state.hosts[host].ready:
                     # The device is trusted again. If its outlet is still wrong, it says off now.
                     self._context.device_check.check_device(host)
@@ -250,7 +259,7 @@ class Commands:
         refusal = rules.administrator_refusal(self._state, host, force=force)
         if refusal is not None:
             raise CommandRefused(refusal)
-        await self._fence_desk.fence_by_command(host, comment or "")
+        await self._fence_runner.fence_by_command(host, comment or "")
         frozen = self._state.remembered.frozen is not None
         return f"{host} is fenced" + (FROZEN_NOW if frozen else "")
 
@@ -265,20 +274,12 @@ class Commands:
             lambda: [self._make(event, host, comment)],
         )
         if already is not None:
-            return already + ("" if active else self._what_leaves(host))
-        self._desk.changed(self._context.groups_of(host))
+            return already + ("" if active else admin.what_leaves(self._state, host))
+        self._placer.changed(self._context.groups_of(host))
         self._hosts[host].poke()
         if active:
             return f"{host} is active"
-        return f"{host} is deactivated{self._what_leaves(host)}"
-
-    def _what_leaves(self, host: HostId) -> str:
-        """The groups that leave a deactivated host, and the groups that stay, in words."""
-        leaving, staying_why = admin.leaving_and_staying(self._state, host)
-        staying = [f"{group} ({why})" for group, why in staying_why.items()]
-        return (f"; moving away: {', '.join(leaving)}" if leaving else "") + (
-            f"; staying here: {', '.join(staying)}" if staying else ""
-        )
+        return f"{host} is deactivated{admin.what_leaves(self._state, host)}"
 
     # --- the cluster -------------------------------------------------------------------------
 
@@ -312,11 +313,11 @@ class Commands:
             return already + (self._all_still_running() if event is Event.FREEZE else "")
         for group in thawed:
             self._look_afresh(group)
-        self._desk.changed(self._state.cluster.groups)
+        self._placer.changed(self._state.cluster.groups)
         for host in self._hosts.values():
             host.poke()
         return {
-            Event.FREEZE: f"frozen: no automatic action until thaw{self._all_still_running()}",
+            Event.FREEZE: f"{admin.FROZEN}{self._all_still_running()}",
             Event.THAW: "thawed: automatic action continues",
             Event.CLEAR_EVENTS: "events cleared",
         }[event]
@@ -381,19 +382,19 @@ class Commands:
     def _look_afresh(self, group: ResourceGroup, *, forgive: bool = False) -> None:
         """Have a group decided again, from what all its candidates answer now."""
         self._forget(group, forgive=forgive)
-        for host in group.candidates:
+        for host in group.hosts:
             self._hosts[host].recall(group.id, "to be probed again")
             self._hosts[host].probe(group.id)
-        self._desk.changed([group.id])
+        self._placer.changed([group.id])
 
     def _changed(self, group: ResourceGroup) -> None:
         """Have the holder of the group's token look at the group again."""
-        self._desk.changed([group.id])
-        for host in group.candidates:
+        self._placer.changed([group.id])
+        for host in group.hosts:
             self._hosts[host].poke(group.id)
 
     def _still_running(self, group: ResourceGroup) -> str:
         in_flight: list[GroupId] = []
-        for host in group.candidates:
+        for host in group.hosts:
             in_flight += self._hosts[host].in_flight(group.id)
         return f"; still running: {', '.join(in_flight)}" if in_flight else ""

@@ -12,20 +12,21 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import InvariantError, LeadershipError
 from halo.core.journal import fold
+from halo.core.journal.places import config_change, with_former_hosts
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
-from halo.core.journal.removed import config_change
 from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
 from halo.core.questions import candidates, holds, proof
 from halo.manager.commands import Commands
 from halo.manager.common.context import Context
 from halo.manager.common.journal import Journal
-from halo.manager.fencing.device_desk import DeviceDesk
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.device_runner import DeviceRunner
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
-from halo.manager.placement.desk import PlacementDesk
+from halo.manager.placement.placer import Placer
 from halo.manager.placement.second_copy import SecondCopies
+from halo.manager.placement.whereabouts import Whereabouts
 from halo.ports import AgentConnector, FenceDevices, JournalMedium, WallClock
 
 AUDIT_INTERVAL_S = 5.0
@@ -53,8 +54,6 @@ class Manager:
             fold.apply(remembered, Record.from_json(raw))
             records_read += 1
         now = self._loop.time()
-        self.state = ClusterState(cluster, remembered, observe_only, started_at=now)
-        self._show_remembered_failures()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         journal = Journal(
             medium,
@@ -65,19 +64,29 @@ class Manager:
             on_late=lambda records: self.operations.took_effect(records),
         )
         self._journal = journal
+        self._note_config(remembered, cluster)
+        cluster = with_former_hosts(cluster, remembered)
+        self.state = ClusterState(cluster, remembered, observe_only, started_at=now)
+        self._show_remembered_failures()
         self._context = Context(self.state, journal, connector, fence_devices, self.fatal)
         grace_s = cluster.settings.restart_grace_s
         self.hosts = {host: HostTask(self._context, host, grace_s) for host in cluster.hosts}
-        self.device_desk = DeviceDesk(self._context, self.hosts)
-        self.fence_desk = FenceDesk(self._context, self.hosts, self.device_desk)
-        copies = SecondCopies(self._context, self.hosts, self.fence_desk)
-        self.desk = PlacementDesk(
-            self._context, self.hosts, self.fence_desk, self.device_desk, copies
+        self.device_runner = DeviceRunner(self._context, self.hosts)
+        self.fence_runner = FenceRunner(self._context, self.hosts, self.device_runner)
+        copies = SecondCopies(self._context, self.hosts, self.fence_runner)
+        self._whereabouts = Whereabouts(self._context, self.hosts)
+        self.placer = Placer(
+            self._context,
+            self.hosts,
+            self.fence_runner,
+            self.device_runner,
+            copies,
+            self._whereabouts,
         )
-        self._context.desk = self.desk
-        self._context.device_check = self.device_desk
-        self.operations = Commands(self._context, self.hosts, self.desk, self.fence_desk, clock)
-        self.desk.mint()  # so that even an early status names the holder of every token
+        self._context.placer = self.placer
+        self._context.device_check = self.device_runner
+        self.operations = Commands(self._context, self.hosts, self.placer, self.fence_runner, clock)
+        self.placer.mint()  # so that even an early status names the holder of every token
 
     def _show_remembered_failures(self) -> None:
         for group in self.state.cluster.groups.values():
@@ -88,17 +97,17 @@ class Manager:
 
     async def run(self) -> None:
         """Manage until cancelled. Raises a fatal error; a restart is always safe."""
-        self._note_config()
-        self.fence_desk.resolve_open_intents()
-        self.fence_desk.resume_reboots()
-        self.device_desk.watch_devices()
-        tasks = [
-            self._context.spawn(self._journal.run()),
-            self._context.spawn(self.desk.run()),
-            self._context.spawn(self._upkeep()),
-            *(self._context.spawn(host.run()) for host in self.hosts.values()),
-        ]
+        tasks = [self._context.spawn(self._journal.run())]
         try:
+            await self._journal.settled()  # the config: nothing is started before it is recorded
+            self.fence_runner.resolve_open_intents()
+            self.fence_runner.resume_reboots()
+            self.device_runner.watch_devices()
+            tasks += [
+                self._context.spawn(self.placer.run()),
+                self._context.spawn(self._upkeep()),
+                *(self._context.spawn(host.run()) for host in self.hosts.values()),
+            ]
             await self._failure
         except LeadershipError:
             raise  # no defect, and nothing can be recorded any more
@@ -109,18 +118,20 @@ class Manager:
             self._journal.note(self._journal.make(Event.DEFECT, self.state.cluster.name, text))
             raise
         finally:
-            self.fence_desk.close()
+            self.fence_runner.close()
             self._context.cancel_all()
             await asyncio.wait(tasks)
             await self._journal.close()
 
-    def _note_config(self) -> None:
-        """Record which groups were added to the config, and which were removed from it."""
-        change = config_change(self.state.remembered, self.state.cluster)
+    def _note_config(self, remembered: Remembered, cluster: Cluster) -> None:
+        """Record what the new config changes: groups, candidates, and where groups may still run.
+
+        If the record does not reach the disk, the next manager finds the same change again."""
+        change = config_change(remembered, cluster)
         if change is None:
             return
-        self._journal.note(self._journal.make(Event.CONFIG, self.state.cluster.name, **change))
-        for notice in removed_notices(self.state.remembered.removed):
+        self._journal.note(self._journal.make(Event.CONFIG, cluster.name, **change))
+        for notice in removed_notices(remembered.removed):
             log.warning("removed from the config", problem=notice)
 
     async def settled(self) -> bool:
@@ -182,13 +193,15 @@ class Manager:
         self.state.journal_trouble = trouble
 
     async def _upkeep(self) -> None:
-        """Regular checks: the tokens, and moves that cannot finish."""
+        """Regular checks: the tokens, moves that cannot finish, where groups are known stopped."""
         unreachable_since: dict[str, float] = {}
         while True:
             await asyncio.sleep(AUDIT_INTERVAL_S)
             self.check_invariants()
             await asyncio.sleep(0)  # with ten thousand groups, each check takes some time
             self._give_up_moves(unreachable_since)
+            await asyncio.sleep(0)
+            await self._whereabouts.note_stopped()
 
     def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:
         """If a move's target stays away, give the move up. It does not continue later."""
@@ -215,13 +228,13 @@ class Manager:
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless every token is held exactly once, by the right owner."""
-        held = self.desk.tokens_held()
+        held = self.placer.tokens_held()
         for host in self.hosts.values():
             held += host.tokens_held()
         self.state.ledger.audit(held)
         for group in self.state.cluster.groups.values():
             on = self.state.groups[group.id].managed_on
-            if on is not None and self.desk.holds(group.id):
+            if on is not None and self.placer.holds(group.id):
                 raise InvariantError(f"{group.id} is managed on {on}, and its token is at the desk")
 
     def where(self, group: str) -> dict[str, Presence]:

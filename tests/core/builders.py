@@ -184,7 +184,7 @@ class World:
             self.state.hosts[host].answered_at = self.now + 0.001
 
     def fenced(self, host: str, verified_at: float | None = None) -> None:
-        """A confirmed fence, as the fence desk takes it in."""
+        """A confirmed fence, as the fence runner takes it in."""
         if self.state.hosts[host].connected:
             self.disconnect(host)
         self.journal(Event.FENCE, host)

@@ -389,7 +389,12 @@ def test_cleanup_needs_a_managed_group() -> None:
 
 @check(
     [
-        ("never fenced", lambda w: None, "h1 is not fenced"),
+        ("never fenced", lambda w: None, "h1 is not fenced, so there is nothing to reset"),
+        (
+            "its fence failed",
+            lambda w: setattr(w.state.hosts["h1"], "fence_phase", FencePhase.FAILED),
+            "run `halo fence h1 --cancel`",
+        ),
         ("fenced", lambda w: w.journal(Event.FENCE, "h1"), None),
         ("its device lies", lambda w: w.journal(Event.DISTRUST, "h1", "x"), None),
         (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from halo.core.errors import StateError
 from halo.core.journal.fold import CHANGES_NOTHING, HANDLERS, apply, apply_all
+from halo.core.journal.places import config_change, services_of
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import (
     EVENTS_KEPT,
@@ -19,7 +20,6 @@ from halo.core.journal.remembered import (
     RememberedGroup,
     RememberedHost,
 )
-from halo.core.journal.removed import config_change
 
 from .builders import World, make_group
 
@@ -340,11 +340,20 @@ def test_a_config_is_written_down_once_and_its_change_alone() -> None:
     world = World(make_group("g"), make_group("k"))
     remembered = world.state.remembered
     first = config_change(remembered, world.cluster)
-    assert first == {"groups": {"g": ["h1", "h2"], "k": ["h1", "h2"]}, "gone": []}
+    services = {name: services_of(group) for name, group in world.cluster.groups.items()}
+    assert first == {
+        "groups": {"g": ["h1", "h2"], "k": ["h1", "h2"]},
+        "gone": [],
+        "services": services,
+    }
     apply(remembered, rec(Event.CONFIG, **first))
     assert config_change(remembered, world.cluster) is None
     smaller = World(make_group("k", ("h1",)), hosts=["h2"]).cluster
-    assert config_change(remembered, smaller) == {"groups": {"k": ["h1"]}, "gone": ["g"]}
+    assert config_change(remembered, smaller) == {
+        "groups": {"k": ["h1"]},
+        "gone": ["g"],
+        "former": {"k": {"h2": "k"}},
+    }
 
 
 # --- the cluster and its events ---------------------------------------------------------------
@@ -358,20 +367,20 @@ def test_freeze_and_thaw() -> None:
 
 ROUTINE = {
     *(Event.CONNECT, Event.DISCONNECT, Event.FENCE_INTENT, Event.SNAPSHOT),
-    *(Event.AT_REST, Event.CONFIG),
+    *(Event.AT_REST, Event.CONFIG, Event.SEEN_STOPPED, Event.MAY_RUN),
 }
 TOLD = {
     *(Event.MANAGE, Event.UNMANAGE, Event.ACTIVATE, Event.DEACTIVATE, Event.FENCE, Event.RESET),
     *(Event.START, Event.STOP, Event.MOVE, Event.MOVED, Event.MOVE_FAILED, Event.CLEANUP),
     *(Event.ERROR, Event.START_FAILED, Event.STOP_COPY, Event.FENCE_FAILED, Event.FENCE_CANCEL),
     *(Event.POWER_ON, Event.DISTRUST, Event.FREEZE, Event.THAW, Event.RESTARTED),
-    Event.CLEAR_EVENTS,
+    *(Event.CLEAR_EVENTS, Event.CONFIRM_STOPPED),
 }
 
 
 def test_what_an_operator_sees_as_events() -> None:
     def is_shown(event: Event) -> bool:
-        return bool(fold(rec(event, "x", to="h", kind="stop-failed", host="h")).events)
+        return bool(fold(rec(event, "x", to="h", kind="stop-failed", host="h", on={})).events)
 
     assert all(is_shown(event) for event in TOLD)
     assert not any(is_shown(event) for event in ROUTINE - {Event.SNAPSHOT})
@@ -443,7 +452,14 @@ def records(draw: st.DrawFn) -> Record:
         data["policy"] = "reboot"
     if event is Event.AT_REST:
         data["known"] = draw(st.booleans())
+    if event in (Event.SEEN_STOPPED, Event.MAY_RUN):
+        data["on"] = draw(st.dictionaries(NAMES, st.lists(NAMES, unique=True)))
+    if event is Event.CONFIRM_STOPPED:
+        data["host"] = draw(NAMES)
     if event is Event.CONFIG:
+        data["services"] = {name: {name: "0a"} for name in draw(st.lists(NAMES))}
+        data["former"] = {name: {"h9": "g"} for name in draw(st.lists(NAMES))}
+        data["taken_over"] = draw(st.lists(NAMES))
         data["groups"] = {name: ["h1"] for name in draw(st.lists(NAMES))}
         data["gone"] = [name for name in draw(st.lists(NAMES)) if name not in data["groups"]]
     return Record(draw(st.integers(0, 99)), event, draw(NAMES), draw(st.text(max_size=4)), data)
@@ -457,6 +473,7 @@ def everything(remembered: Remembered) -> tuple[Any, ...]:
         remembered.frozen,
         remembered.configured,
         remembered.removed,
+        remembered.services,
         list(remembered.events),
     )
 

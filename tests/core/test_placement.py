@@ -1,4 +1,5 @@
-"""Golden scenarios: what is known of a waiting group, and what is done about it.
+"""Golden scenarios: what is known of a waiting group, and what is done about it: the decision, and
+what is done to get the proof that it lacks.
 
 Each scenario reads from left to right: the candidates as they are (first the home host), what the
 administrator said, and the decision. `up`: connected and seen stopped; `runs`: connected and seen
@@ -16,7 +17,8 @@ import pytest
 
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import Loss, LossKind
-from halo.core.groups.placement import Decision, decide
+from halo.core.groups.placement import decide
+from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import LossPolicy, StartFailurePolicy
@@ -89,8 +91,39 @@ def look_afresh(world: World) -> None:
     world.see("g", "h2", STOPPED)
 
 
-def decided(world: World, since: float = 100.0) -> Decision:
-    return decide(world.state, world.group(), since, world.now)
+@dataclass
+class Decided:
+    """What the placer does with a group: by the decision, and by the search for proof after it."""
+
+    reason: str
+    failed: bool
+    start_on: str | None
+    manage_on: str | None
+    probe: tuple[str, ...]
+    recheck_s: float | None
+    verify: tuple[str, ...]
+    ping: tuple[str, ...]
+    fence: tuple[str, ...]
+    not_fenced: tuple[tuple[str, str], ...]
+
+
+def decided(world: World, since: float = 100.0) -> Decided:
+    state, group, now = world.state, world.group(), world.now
+    seen = state.candidates_of(group)
+    decision = decide(state, group, seen, since, now)
+    found = search(state, group, seen, decision.unproven, now)
+    return Decided(
+        decision.reason + found.words,
+        decision.failed or found.failed,
+        decision.start_on,
+        decision.manage_on,
+        decision.probe,
+        decision.recheck_s,
+        found.verify,
+        found.ping,
+        found.fence,
+        found.not_fenced,
+    )
 
 
 def says(event: Event, name: str = "g", comment: str = "", **data: Any) -> Step:

@@ -60,6 +60,9 @@ class FakeOperations:
     ) -> str:
         return await self._carry_out(command, group, to, comment)
 
+    async def confirm_stopped(self, group: str, host: str, comment: str | None) -> str:
+        return await self._carry_out("confirm_stopped", group, host, comment)
+
     async def host_command(
         self, host: str, command: str, *, force: bool, comment: str | None
     ) -> str:

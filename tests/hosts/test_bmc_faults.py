@@ -225,7 +225,7 @@ def test_an_outlet_that_a_failed_level_left_off_is_told(name: str) -> None:
         world.deaf(ipmi["h1"].address)
         died = world.crash("h1")
         failures = world.wait(lambda: cluster.logged("fence failed", died), "a failure")
-        assert "failed levels switched these off: powerman" in failures[0]["reason"]
+        assert "the host is not proven off: powerman" in failures[0]["reason"]
         assert starts_elsewhere(cluster, died) == 0
         world.undeaf()
         cluster.until(g1="Running (Failed Over) on h2")

@@ -108,7 +108,7 @@ async def test_a_level_of_two_devices_needs_both(cluster: ClusterHarness) -> Non
     await cluster.start()
     begun = changes(cluster)
     cluster.freeze("h1")
-    await until_host_says(cluster, "h1", "failed levels switched these off: fence_test")
+    await until_host_says(cluster, "h1", "the host is not proven off: fence_test")
     await stays_put(cluster)
     assert changes(cluster) == begun
     (cluster.folder / "repaired").touch()

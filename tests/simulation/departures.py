@@ -65,7 +65,7 @@ class DepartureOracle:
         """The manager hears a command to fence. It may wait a moment for candidates that it is
         looking at, so what it lacks now has to be lacking still when it begins."""
         state, orders = self.oracle.manager.state, self.oracle.orders
-        for group in self.world.cluster.groups_of_host[entry.object]:
+        for group in self.world.cluster.groups_of_host.get(entry.object, ()):
             is_there = state.groups[group.id].managed_on == entry.object
             if is_there and orders.wanted[group.id].surely(True) and not entry.force:
                 why = self._nowhere(group, entry.object)

@@ -193,6 +193,9 @@ class Faults:
     def _manager_stall(self, args: dict[str, Any]) -> None:
         self.simulation.stall_manager(args["for_s"])
 
+    def _config(self, args: dict[str, Any]) -> None:
+        self.simulation.config.order(args)
+
     def _disk_full(self, args: dict[str, Any]) -> None:
         self.world.disk.full = True
         self._for(args, setattr, self.world.disk, "full", False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from halo.core.model import LossPolicy, SecondCopyPolicy
+from halo.core.model import LossPolicy, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import FenceAction
+from tests.simulation.model import disk_of
 from tests.simulation.orders import DiskFold
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class FenceOracle:
                 self.oracle.fenced(host)
 
     def _levels(self, host: str) -> list[list[str]]:
-        config = self.world.cluster.hosts[host]
+        config = self.world.known_hosts[host]
         return [[d.parameters["device"] for d in level] for level in config.fence_levels]
 
     def _check_record(self, host: str) -> None:
@@ -183,7 +184,7 @@ class FenceOracle:
             if orders.frozen.surely(True) or self.oracle.observe_only:
                 self.world.violated("S4", f"{host} is powered on while frozen or observing")
             return
-        attempt = self.oracle.manager.fence_desk.attempt_of(host)
+        attempt = self.oracle.manager.fence_runner.attempt_of(host)
         if self._attempts.get(host) is attempt:
             return  # a further device or level of the same attempt
         self._attempts[host] = attempt
@@ -237,7 +238,7 @@ class FenceOracle:
     def _refusal(self, host: str) -> str:
         """What forbids a fence for a lost host."""
         watch, settings = self.oracle.hosts[host], self.world.cluster.settings
-        config, now = self.world.cluster.hosts[host], self.clock.now
+        config, now = self.world.known_hosts[host], self.clock.now
         if config.on_loss is LossPolicy.WAIT:
             return "on_loss: wait"
         if watch.connection is not None:
@@ -258,7 +259,7 @@ class FenceOracle:
 
     def _unmanaged(self, host: str) -> str:
         watch = self.oracle.hosts[host]
-        for group in self.world.cluster.groups_of_host[host]:
+        for group in self.world.cluster.groups_of_host.get(host, ()):
             if not self.oracle.orders.managed[group.id].surely(False):
                 continue
             if all(watch.last_seen.get(r.id) == 7 for r in group.exclusive):
@@ -277,12 +278,12 @@ class FenceOracle:
 
     def _has_taker(self, host: str, closed: bool) -> bool:
         orders, watch = self.oracle.orders, self.oracle.hosts[host]
-        config, settings = self.world.cluster.hosts[host], self.world.cluster.settings
+        config, settings = self.world.known_hosts[host], self.world.cluster.settings
         if config.on_loss is LossPolicy.REBOOT and not self.disk.rebooted.get(host):
             return True
         silent_since = self.oracle.silent_since(host)
         verdict = watch.ended_at if closed else silent_since + settings.loss_budget_s
-        for group in self.world.cluster.groups_of_host[host]:
+        for group in self._groups_that_may_wait_for(host):
             if orders.managed[group.id].surely(False) or orders.wanted[group.id].surely(False):
                 continue
             failures = self.disk.start_failures.get(group.id, set())
@@ -299,11 +300,21 @@ class FenceOracle:
                     return True
         return False
 
+    def _groups_that_may_wait_for(self, host: str) -> list[ResourceGroup]:
+        """Groups that have the host as a candidate, or had it in an earlier config: it may be
+        needed for proof."""
+        ever = self.world.ever_candidates
+        return [
+            group
+            for group in self.world.cluster.groups.values()
+            if any(host in ever[disk_of(resource.id)] for resource in group.resources)
+        ]
+
     def _storm(self, host: str) -> str:
         settings = self.world.cluster.settings
         onsets = {
             name: self._fell_silent_at(name)
-            for name in self.oracle.hosts
+            for name in self.world.cluster.hosts
             if name == host or self._is_plainly_silent(name)
         }
         if self.world.hosts[host].legacy:  # it gives no signs: silent from when it was lost
@@ -315,7 +326,7 @@ class FenceOracle:
             within = [name for name, onset in onsets.items() if start <= onset <= end]
             if start <= own <= end and len(within) > len(together):
                 together = within
-        limit = max(settings.storm_hosts, settings.storm_fraction * len(self.oracle.hosts))
+        limit = max(settings.storm_hosts, settings.storm_fraction * len(self.world.cluster.hosts))
         return f"{together} fell silent together" if len(together) > limit else ""
 
     def _fell_silent_at(self, host: str) -> float:
@@ -332,7 +343,7 @@ class FenceOracle:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing
-        attempt = self.oracle.manager.fence_desk.attempt_of(host)
+        attempt = self.oracle.manager.fence_runner.attempt_of(host)
         if attempt is not None and watch.heard_at >= attempt.begun_at:
             return False  # it answered the probe of its fence, and is not asked since
         if self._awake_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:

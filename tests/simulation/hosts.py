@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from halo.core.model import Operation, Resource
 from halo.core.outcomes import OperationResult, Outcome
+from tests.simulation.model import disk_of
 
 if TYPE_CHECKING:
     from tests.simulation.network import SimConnection
@@ -323,8 +324,8 @@ class SimHost:
         if self.powered and name not in self.running:
             self.world.say(self.id, f"{name} started by {why}")
             self.running[name] = Copy(self.world.clock.now, by_hand=True)
-            for group in self.world.oracle.groups_with[name]:
-                self.world.touched_by_hand.add(group.id)
+            for group in self.world.groups_with_disk(name):
+                self.world.touched_by_hand.add(disk_of(group.id))
             self.world.tell("hand-start", self.id)
 
     def stop_by_itself(self, name: str) -> None:
@@ -371,7 +372,7 @@ class SimHost:
         if self._is_gone(script):
             return
         script.effect_done = True
-        name = script.resource.id
+        name = disk_of(script.resource.id)
         if script.operation is Operation.STOP:
             if self._has_running_dependents(script.resource):
                 return
@@ -382,22 +383,24 @@ class SimHost:
             self.world.tell("started", self.id)
 
     def _has_running_dependents(self, resource: Resource) -> bool:
-        return any(name in self.running for name in resource.dependents)
+        return any(disk_of(name) in self.running for name in resource.dependents)
 
     def _parents_run(self, resource: Resource) -> bool:
-        return not resource.parents or any(name in self.running for name in resource.parents)
+        return not resource.parents or any(
+            disk_of(name) in self.running for name in resource.parents
+        )
 
     def _monitor_ends(self, script: Script) -> None:
         if self._is_gone(script):
             return
-        runs = script.resource.id in self.running
+        runs = disk_of(script.resource.id) in self.running
         self._finish(script, OperationResult(Outcome.COMPLETED, 0 if runs else NOT_RUNNING))
 
     def _ends(self, script: Script, fault: str) -> None:
         """A start or stop, or a monitor with a fault, ends by itself."""
         if self._is_gone(script):
             return
-        name, operation = script.resource.id, script.operation
+        name, operation = disk_of(script.resource.id), script.operation
         if fault.endswith("fail"):
             result = OperationResult(Outcome.COMPLETED, 1, "simulated failure")
         elif fault == "not-run":

@@ -23,6 +23,11 @@ from halo.core.model import (
 )
 
 
+def disk_of(name: str) -> str:
+    """The service behind a resource, whatever the config calls it: see `config_changes`."""
+    return name.partition("~")[0]
+
+
 @dataclass(frozen=True)
 class Action:
     """One thing that happens: a command, a fault, or the mending of one.
@@ -160,7 +165,7 @@ class Scenario:
             name: Resource(
                 name,
                 "simulated/Thing",
-                {},
+                {"disk": disk_of(name)},
                 tuple(dependents[name]),
                 tuple(parents[name]),
                 name in shared,

@@ -22,13 +22,16 @@ from halo.core.groups.machine import GroupMachine
 from halo.core.groups.sharing import Sharing
 from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
+from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import holds, proof, suspicion, takers
+from halo.core.questions import former, holds, proof, suspicion, takers
+from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
-from halo.manager.placement import desk as desk_module
+from halo.manager.placement import placer as placer_module
+from halo.manager.placement.whereabouts import Whereabouts
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
@@ -454,10 +457,10 @@ def what_comes_in_wakes_nobody() -> list[Patch]:
         if not self._since:
             original(self, groups)
 
-    original = desk_module.PlacementDesk.changed
+    original = placer_module.Placer.changed
     return [
-        (desk_module.PlacementDesk, "learnt", learnt),
-        (desk_module.PlacementDesk, "changed", changed),
+        (placer_module.Placer, "learnt", learnt),
+        (placer_module.Placer, "changed", changed),
         (placement, "RECHECK_S", 1e9),
     ]
 
@@ -561,6 +564,83 @@ def every_fence_by_command_is_forced() -> list[Patch]:
     return [(rules, "administrator_refusal", refusal)]
 
 
+# --- changes of the config ----------------------------------------------------------------------
+
+
+def _without(*keys: str) -> list[Patch]:
+    """The record of the config lacks these."""
+    original = places.config_change
+
+    def config_change(remembered: Any, cluster: Any) -> Any:
+        data = original(remembered, cluster)
+        return data and {key: value for key, value in data.items() if key not in keys}
+
+    return [(manager_module, "config_change", config_change)]
+
+
+@mutant_of("config", "move", "power_off")
+def former_hosts_are_forgotten() -> list[Patch]:
+    return _without("former")
+
+
+@mutant_of("config", "power_off", "move")
+def a_start_on_a_host_that_was_seen_stopped_is_not_recorded() -> list[Patch]:
+    return [
+        (Whereabouts, "are_known", lambda self, group, hosts: True),
+        (fold.HANDLERS, Event.MAY_RUN, lambda remembered, record: None),
+        *_gate_that_ignores_the_journal(),
+    ]
+
+
+def _gate_that_ignores_the_journal() -> list[Patch]:
+    original = proof.start_refusal
+
+    def start_refusal(state: Any, group: Any, *rest: Any) -> Any:
+        memory = state.memory_of(group)
+        kept, memory.stopped_on = memory.stopped_on, []
+        try:
+            return original(state, group, *rest)
+        finally:
+            memory.stopped_on = kept
+
+    return [(proof, "start_refusal", start_refusal)]
+
+
+@mutant_of("config", "move", "power_off")
+def a_service_is_known_by_its_name_alone() -> list[Patch]:
+    return [(places, "_digest", lambda resource: resource.id)]
+
+
+@mutant_of("config", "die", "script", "cleanup", "power_off")
+def any_cleanup_lifts_a_former_host() -> list[Patch]:
+    original = fold.HANDLERS[Event.CLEANUP]
+
+    def cleanup(remembered: Any, record: Any) -> None:
+        original(remembered, record)
+        remembered.group(record.object).former.clear()
+
+    return [(fold.HANDLERS, Event.CLEANUP, cleanup)]
+
+
+@mutant_of("config", "move", "power_off")
+def a_former_host_that_left_the_config_is_asked_nothing() -> list[Patch]:
+    return [(former, "beyond_reach", lambda state, group: None)]
+
+
+@mutant_of("config", "move", "power_off")
+def a_gained_service_is_started_in_place() -> list[Patch]:
+    return [(former, "gained_elsewhere", lambda state, group, here: None)]
+
+
+@mutant_of("config", "move", "power_off")
+def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
+    return [
+        (former, "to_ask", lambda state, group: []),
+        (places, "with_former_hosts", lambda cluster, remembered: cluster),
+        (manager_module, "with_former_hosts", lambda cluster, remembered: cluster),
+    ]
+
+
 DIRECTED = {
     # A fence that fails at first, a device that works later, and nothing else: seeds seldom line
     # these up with a host that stays dark to the end.
@@ -601,6 +681,21 @@ DIRECTED = {
             Action(20.0, "disk_slow", {"delay_s": 3.0, "for_s": 6.0}),
             Action(20.5, "command", {"name": "fence", "object": "a", "force": False}),
             Action(21.0, "die", {"resource": "g"}),
+        ),
+        duration_s=40.0,
+    ),
+    # The leaf of g goes to k, whose root runs, as its host leaves the config.
+    "a_gained_service_is_started_in_place": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(
+            GroupPlan(("c", "b"), (("g", ""), ("g.0", "g"))),
+            GroupPlan(("a", "b"), (("k", ""),)),
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["give", 0, 1], ["drop_host", 2, 0]],
+                                    "kill": True, "down_s": 1.0}),
         ),
         duration_s=40.0,
     ),

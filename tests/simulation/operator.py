@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import CommandError, HaloError
 from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
+from tests.simulation.model import disk_of
 
 if TYPE_CHECKING:
+    from halo.core.model import ResourceGroup
+    from tests.simulation.hosts import SimHost
     from tests.simulation.simulation import Incarnation, Simulation
 
 COMMAND_BOUND_S = 60.0
@@ -61,7 +64,7 @@ class Operator:
         bound_s = COMMAND_BOUND_S
         if name == "fence":
             settings = self.world.cluster.settings
-            levels = self.world.cluster.hosts[object].fence_levels if object else ()
+            levels = self.world.known_hosts[object].fence_levels if object else ()
             bound_s = 45.0 + 2.2 * settings.fence_timeout_s * len(levels)
         entry = Pending(name, object, self.clock.now, bound_s, current, force)
         self.pending[entry] = None
@@ -72,11 +75,13 @@ class Operator:
         self.world.tell("command", object)
 
     def _may_vouch(self, host: str, current: Incarnation) -> bool:
-        sim, at = self.world.hosts[host], current.manager.state.hosts[host]
+        sim, at = self.world.hosts[host], current.manager.state.hosts.get(host)
         if not sim.powered:
             sim.hold_off_until = self.clock.now + COMMAND_BOUND_S
             return True
-        return bool(at.connected and at.suspect_at is None)  # absurd, and to be refused
+        return bool(
+            at is not None and at.connected and at.suspect_at is None
+        )  # absurd, and to be refused
 
     async def _give(
         self, entry: Pending, current: Incarnation, to: str, force: bool, reason: str
@@ -91,6 +96,8 @@ class Operator:
                     answer = await operations.set_managed(
                         entry.object, entry.name == "manage", reason
                     )
+                case "confirm-stopped":
+                    answer = await operations.confirm_stopped(entry.object, to, reason)
                 case name if name in GROUP_COMMANDS:
                     answer = await operations.group_command(
                         entry.object, entry.name, to=to or None, comment=reason
@@ -184,7 +191,7 @@ class Operator:
         if current is None:
             return
         state = current.manager.state
-        for host in self.world.hosts:
+        for host in self.world.cluster.hosts:
             memory = state.memory_of_host(host)
             if (memory.fenced or memory.distrusted) and state.hosts[host].connected:
                 self.command("reset", host)
@@ -198,8 +205,8 @@ class Operator:
     def remove_copies(self, name: str) -> None:
         """Stop by hand every copy of a group but the one that is managed, or the fullest."""
         group = self.world.cluster.groups[name]
-        hosts = [self.world.hosts[h] for h in group.candidates]
-        counts = {h.id: sum(r.id in h.running for r in group.exclusive) for h in hosts}
+        hosts = list(self.world.hosts.values())
+        counts = {h.id: sum(self.world.runs(h, r) for r in group.exclusive) for h in hosts}
         at = [host for host in hosts if counts[host.id]]
         if len(at) < 2:
             return
@@ -208,5 +215,24 @@ class Operator:
         keep = holder if holder in [h.id for h in at] else max(at, key=lambda h: counts[h.id]).id
         for host in at:
             if host.id != keep:
-                for resource in group.exclusive:
-                    host.stop_by_itself(resource.id)
+                self._stop_by_hand(group, host)
+
+    def _stop_by_hand(self, group: ResourceGroup, host: SimHost) -> None:
+        for resource in group.exclusive:
+            host.stop_by_itself(disk_of(resource.id))
+
+    def see_to_former_hosts(self) -> None:
+        """Stop by hand what still runs on hosts that are no candidates any more, and confirm it
+        where the manager cannot see it."""
+        current = self.simulation.current
+        if current is None:
+            return
+        for group in self.world.cluster.groups.values():
+            disks = {disk_of(resource.id) for resource in group.exclusive}
+            for name in list(current.manager.state.memory_of(group).former):
+                host = self.world.hosts[name]
+                if any(disk_of(lane) in disks for lane in host.scripts):
+                    continue  # it may start there in the next moment
+                self._stop_by_hand(group, host)
+                if name not in self.world.cluster.hosts:
+                    self.command("confirm-stopped", group.id, to=name)

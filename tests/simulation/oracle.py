@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss, LossKind
-from halo.core.model import Operation, ResourceGroup, SecondCopyPolicy
+from halo.core.model import Cluster, Operation, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import (
     FenceAction,
     FenceResult,
@@ -23,6 +23,7 @@ from halo.core.outcomes import (
 from tests.simulation.departures import DepartureOracle
 from tests.simulation.fences import FenceOracle
 from tests.simulation.hosts import Script, SimCall, SimHost
+from tests.simulation.model import disk_of
 from tests.simulation.orders import Orders
 
 if TYPE_CHECKING:
@@ -111,9 +112,15 @@ class Oracle:
         self.root_seen: dict[str, SimConnection] = {}
         self.copies_seen: dict[str, tuple[float, float, set[str]]] = {}  # first, last, where
         self.groups_with: dict[str, list[ResourceGroup]] = {}
-        for group in self.cluster.groups.values():
+
+    def take_config(self, cluster: Cluster) -> None:
+        """The next incarnation has this config."""
+        self.cluster = cluster
+        self.groups_with = {}
+        for group in cluster.groups.values():
             for resource in group.resources:
                 self.groups_with.setdefault(resource.id, []).append(group)
+        self.orders.take_config(cluster)
 
     def begin(self, manager: Any, observe_only: bool) -> None:
         """A new incarnation of the manager."""
@@ -145,7 +152,7 @@ class Oracle:
         if loss.kind in _SILENCE:
             watch.closed_since = None
             return
-        being_fenced = self.manager is not None and self.manager.fence_desk.attempt_of(host)
+        being_fenced = self.manager is not None and self.manager.fence_runner.attempt_of(host)
         if loss.kind in _CLOSED and being_fenced:
             # Heard by the probe of a fence: only an answer of the agent ends the verdict then.
             watch.closed_at = self.clock.now
@@ -282,7 +289,7 @@ class Oracle:
         watch = self.hosts[host]
         if watch.heard_over is not connection:
             self.world.violated("ready", f"a report of {host} is taken before a heartbeat")
-        if self.manager.fence_desk.attempt_of(host) is not None:
+        if self.manager.fence_runner.attempt_of(host) is not None:
             self.world.violated("S3", f"a report of {host} is taken while it is being fenced")
         for found in batch.results:
             name, result = found.resource, found.result
@@ -409,19 +416,23 @@ class Oracle:
         group = self.groups_with[name][0]
         # S1's exception: where the root is seen a group may be completed, though another copy runs
         # that this manager never saw; it takes a root that somebody started by hand.
-        in_place = group.id in self.world.touched_by_hand and group.root in host.running
+        root, disk = disk_of(group.root), disk_of(name)
+        in_place = root in self.world.touched_by_hand and root in host.running
         for other in self.world.hosts.values():
             if other is host or not other.powered:
                 continue
             if in_place and self.hosts[other.id].last_seen.get(name) != 0:
                 continue
-            copy = other.running.get(name)
+            copy = other.running.get(disk)
             if copy is not None and not copy.by_hand:
                 self.world.violated(
                     "second start", f"{name} starts on {host.id}, runs on {other.id}"
                 )
-            running = other.scripts.get(name)
-            if running is not None and running.operation is Operation.START and not running.done:
+            if any(
+                running.operation is Operation.START and not running.done
+                for lane, running in other.scripts.items()
+                if disk_of(lane) == disk
+            ):
                 self.world.violated(
                     "second start", f"{name} starts on {host.id} and on {other.id} at once"
                 )
@@ -450,9 +461,12 @@ class Oracle:
             and state.groups[group.id].managed_on == host.id
             and self.orders.is_settled(group.id, host.id)
             and all(self.hosts[host.id].word(r.id) == 0 for r in group.exclusive)
-            and all(p.id in host.running for p in group.parents_of(group.by_id[script.resource.id]))
+            and all(
+                self.world.runs(host, p) for p in group.parents_of(group.by_id[script.resource.id])
+            )
         ]
-        if len(users) > 1 and script.resource.id in host.running:
+        runs = self.world.runs(host, script.resource)
+        if len(users) > 1 and runs:
             self.world.counts["shared restarts"] += 1
         stopping = [
             group.id
@@ -461,7 +475,7 @@ class Oracle:
             and not self.orders.is_settled(group.id, host.id)
         ]
         failed = script.resource.id in self.hosts[host.id].start_failed
-        if users and stopping and not failed and script.resource.id in host.running:
+        if users and stopping and not failed and runs:
             self.world.violated(
                 "shared",
                 f"{script.resource.id} is stopped on {host.id} for {stopping}, needed by {users}",

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from halo.core.model import Cluster
     from tests.simulation.operator import Pending
     from tests.simulation.world import World
 
@@ -50,17 +51,24 @@ class Orders:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        groups, hosts = world.cluster.groups, world.cluster.hosts
-        self.managed = {group: Told(True) for group in groups}
-        self.wanted = {group: Told(True) for group in groups}
+        hosts = world.cluster.hosts
+        self.managed: dict[str, Told[bool]] = {}
+        self.wanted: dict[str, Told[bool]] = {}
         self.active = {host: Told(True) for host in hosts}
         self.frozen: Told[bool] = Told(False)
         self.fencing: dict[str, int] = dict.fromkeys(hosts, 0)  # commands under way
         self.fences_asked: set[str] = set()  # by a command that may end all tries
         self.confirming: dict[str, list[Pending]] = {}  # commands under way
-        self.cleanups: dict[str, int] = dict.fromkeys(groups, 0)
+        self.cleanups: dict[str, int] = {}
         self.reset_at: dict[str, float] = {}
         self.failing: dict[str, float] = {}
+
+    def take_config(self, cluster: Cluster) -> None:
+        """What was told of a group holds for its name, also while the config lacks it."""
+        for group in cluster.groups:
+            self.managed.setdefault(group, Told(True))
+            self.wanted.setdefault(group, Told(True))
+            self.cleanups.setdefault(group, 0)
 
     def is_settled(self, group: str, host: str) -> bool:
         """Does nothing that was ordered make the group leave this host?"""

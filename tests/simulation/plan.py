@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
+from tests.simulation import config_changes
 from tests.simulation.model import Action, GroupPlan, Scenario
 
 SITES = (1, 2, 2, 2, 2, 3, 3, 4)
@@ -130,7 +131,7 @@ class _Planner:
         is_slow = any(options.get("slow_s") for options in self.hosts.values())
         if is_slow:
             settings["fence_timeout_s"] = SLOW_FENCE_TIMEOUT_S
-        actions = sorted(self._actions(), key=lambda action: action.at)
+        actions = sorted(self._actions() + self._config_changes(), key=lambda action: action.at)
         extra: dict[str, Any] = {
             "repair_s": random.choice([0.0, 15.0, 30.0]) if not self.sparse else 120.0,
             "operator_s": random.choice([0.0, 0.0, 20.0]) if not self.sparse else 120.0,
@@ -259,6 +260,11 @@ class _Planner:
                     actions.append(self._command(at, _pick(random, commands)))
                 else:
                     actions.append(self._fault(at, _pick(random, faults)))
+
+    def _config_changes(self) -> list[Action]:
+        if self.sparse or (self.focus and "config" not in self.focus):
+            return []
+        return config_changes.actions(self.seed, self.duration_s, always=bool(self.focus))
 
     def _shaped(self, at: float, kind: str, args: dict[str, Any]) -> Action:
         random = self.random

@@ -118,6 +118,10 @@ WHAT_IT_FOUND = {
         "A resource that waited for its dependents to stop kept its group's task spinning, with a "
         "whole core, for as long as they took."
     ),
+    "a_service_given_to_a_group_that_runs": (
+        "The config gave a resource to another group, whose root ran. The resource was started "
+        "beside that root, in place, while it still ran on a host that had left the config."
+    ),
     "a_shared_resource_of_a_group_not_looked_at": (
         "A manager that had just started stopped a shared resource for a group that was to stop, "
         "before it had looked at another group there, which ran and needed it."
@@ -137,6 +141,11 @@ WHAT_IT_FOUND = {
     "started_again_beside_a_copy_out_of_sight": (
         "A group that ran on a host out of sight, and was started on its partner by hand, was "
         "started again there when it stopped, while the other copy ran."
+    ),
+    "started_by_hand_beside_a_dark_copy": (
+        "Nothing: the oracle's own. Somebody started parts of a group on one host, and then on "
+        "another. The fence of the first could not be confirmed. The manager waited for an "
+        "operator and said so, and the oracle expected the group to run."
     ),
     "stopped_as_its_host_was_to_be_fenced": (
         "A host was fenced for the sake of a group that had been stopped, with an answer, "

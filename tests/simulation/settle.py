@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from halo.core.cluster.knowledge import Presence
 from halo.core.model import LossPolicy, ResourceGroup
 from tests.simulation.devices import DEAD_S
 from tests.simulation.hosts import SimHost
@@ -78,7 +79,7 @@ class Settling:
         """In an order that an operator would take; refusals do no harm."""
         self._give("thaw", "")
         self._mend()
-        for host in self.world.hosts:
+        for host in self.world.cluster.hosts:
             self._give("activate", host)
         for group in self.world.cluster.groups:
             self._give("manage", group)
@@ -88,10 +89,11 @@ class Settling:
         self._power_up()  # an off that came late, after all faults had ended, is to be undone
         for name in self.world.cluster.groups:
             self.simulation.operator.remove_copies(name)
+        self.simulation.operator.see_to_former_hosts()
         current = self.simulation.current
         if current is None:
             return
-        for host in self.world.hosts:
+        for host in self.world.cluster.hosts:
             memory = current.manager.state.memory_of_host(host)
             if memory.fenced or memory.distrusted:
                 self._give("reset", host)
@@ -132,11 +134,11 @@ class Settling:
         complete = [
             host
             for host in self._candidates(group)
-            if all(r.id in host.running for r in group.resources)
+            if all(self.world.runs(host, r) for r in group.resources)
         ]
         if len(complete) != 1:
             where = {
-                h.id: [r.id for r in group.resources if r.id in h.running]
+                h.id: [r.id for r in group.resources if self.world.runs(h, r)]
                 for h in self._candidates(group)
             }
             return [f"{group.id} does not run: {where}; {shown['status']}: {shown['comment']}"]
@@ -183,12 +185,31 @@ class Settling:
             return False
         if memory.error is not None or memory.start_failures or memory.left_alone:
             return False
+        if set(memory.former) - set(group.candidates if self.stage > 1 else ()):
+            return False  # it waits for proof, or for the operator's word
+        everywhere = self.world.hosts.values()
+        if sum(any(self.world.runs(h, r) for r in group.exclusive) for h in everywhere) > 1:
+            return False  # copies by hand, or what another config left running
         hosts = self._candidates(group)
-        if sum(any(r.id in h.running for r in group.exclusive) for h in hosts) > 1:
-            return False  # copies by hand
+        if self._waits_for_an_operator(group):
+            return False
         if not any(h.powered and self._memory_active(h.id) for h in hosts):
             return False
         return all(h.powered or self._may_be_fenced(h) for h in hosts)
+
+    def _waits_for_an_operator(self, group: ResourceGroup) -> bool:
+        """Did somebody start the group by hand while it was last seen on a host that is dark now?
+
+        These are two copies. Nothing is started until an operator steps in or the dark host is back
+        (S9), and the status says so."""
+        state = self.simulation.current.manager.state  # type: ignore[union-attr]  # checked by the caller
+        copies = [h.running.get(r.id) for h in self._candidates(group) for r in group.exclusive]
+        return any(copy is not None and copy.by_hand for copy in copies) and any(
+            not host.powered
+            and state.hosts[host.id].is_out_of_sight
+            and state.candidate(group, host.id).last_seen is Presence.RUNNING
+            for host in self._candidates(group)
+        )
 
     def _may_be_fenced(self, host: SimHost) -> bool:
         """Is it plain that a dead host is, or will be, proven off?"""

@@ -11,6 +11,7 @@ from typing import Any
 
 from halo.core.errors import InvariantError
 from halo.manager.manager import Manager
+from tests.simulation.config_changes import ConfigChanges
 from tests.simulation.devices import SimFenceDevices
 from tests.simulation.disk import SimMedium
 from tests.simulation.faults import Faults
@@ -112,6 +113,7 @@ class Simulation:
         self.observe_only = bool(scenario.options.get("observe"))
         self.down_s = 1.0
         self.operator = Operator(self)
+        self.config = ConfigChanges(self)
         self.faults = Faults(self)
 
     def tick(self) -> None:
@@ -129,6 +131,7 @@ class Simulation:
     def start_manager(self) -> None:
         """Start an incarnation, unless one runs."""
         if self.current is None and not self.world.violations:
+            self.config.apply()
             self.world.say("manager", "starts" + (" (observing)" if self.observe_only else ""))
             self.current = Incarnation(self.world, self.observe_only, self.kill_manager)
             self.clock.after(0.05, self.compare_orders, self.current)
@@ -146,6 +149,7 @@ class Simulation:
         """The manager dies at once, between two steps."""
         if self.current is not None:
             self.world.say("manager", "crashes")
+            self.config.manager_ends()
             self.current.kill()
             self.graveyard.append(self.current)
             self.current = None

@@ -25,12 +25,15 @@ pytestmark = [pytest.mark.simulation, pytest.mark.timeout(300)]
 FIXED_SEEDS = range(1, 31)
 FRESH_S = 15.0
 FOUND_SOON = (
+    "a_gained_service_is_started_in_place",
     "a_report_counts_before_the_host_is_ready",
     "a_revoked_group_keeps_its_token",
     "a_stale_digest_is_trusted",
     "acts_while_unmanaged",
     "an_unverified_fence_is_believed",
+    "any_cleanup_lifts_a_former_host",
     "every_fence_by_command_is_forced",
+    "former_hosts_are_forgotten",
     "knowledge_survives_a_lost_connection",
     "one_kind_of_record_is_forgotten",
     "silence_is_judged_too_soon",

@@ -12,13 +12,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss
-from halo.core.model import FenceDevice, Operation
+from halo.core.model import Cluster, FenceDevice, Operation, Resource, ResourceGroup
 from halo.core.outcomes import FenceAction, FenceResult, OperationResult, ReportBatch
 from tests.simulation.devices import Outlets
 from tests.simulation.disk import SimDisk
 from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.loop import Clock
-from tests.simulation.model import Scenario
+from tests.simulation.model import Scenario, disk_of
 from tests.simulation.oracle import Oracle
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class World:
         self.clock = clock
         self.random = Random(scenario.seed * 2 + 1)
         self.cluster = scenario.cluster()
+        self.known_hosts = self.cluster.hosts  # of every config
+        self.ever_candidates: dict[str, set[str]] = {}  # of a disk, in any config so far
         self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
         self.outlets = Outlets(self)
         self.disk = SimDisk()
@@ -57,6 +59,26 @@ class World:
         self.timeline: list[str] | None = None
         self.waiting: dict[str, list[Callable[[str], None]]] = {}  # armed faults, by trigger
         self.oracle = Oracle(self)
+        self.take_config(self.cluster)
+
+    def take_config(self, cluster: Cluster) -> None:
+        """From now on, the manager has this config. Hosts run on as they did."""
+        self.cluster = cluster
+        for group in cluster.groups.values():
+            for resource in group.resources:
+                hosts = self.ever_candidates.setdefault(disk_of(resource.id), set())
+                hosts.update(group.candidates)
+        self.oracle.take_config(cluster)
+
+    def groups_with_disk(self, disk: str) -> list[ResourceGroup]:
+        """The groups whose resources are this disk."""
+        found = self.oracle.groups_with
+        return [group for name, groups in found.items() if disk_of(name) == disk
+                for group in groups]  # fmt: skip
+
+    def runs(self, host: SimHost, resource: Resource) -> bool:
+        """Does the resource run on this host, under whatever name it was started?"""
+        return disk_of(resource.id) in host.running
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -84,7 +106,7 @@ class World:
 
     def take_script_fault(self, host: str, call: SimCall) -> str:
         """The fault that this run of a script meets, if any."""
-        name, operation = call.resource.id, call.operation.value
+        name, operation = disk_of(call.resource.id), call.operation.value
         for key in ((host, name, operation), ("", name, operation), (host, "", operation)):
             entry = self.script_faults.get(key)
             if entry is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.devices import Outlet
@@ -55,6 +56,9 @@ def _halo(stage: Stage, text: str) -> None:
                 options["reason"] = words.pop(0)
             case "--force":
                 options["force"] = True
+            case "--stopped-on" if name == "cleanup":
+                name = "confirm-stopped"
+                options["to"] = words.pop(0)
             case "--cancel" if name == "fence":
                 name = "cancel-fence"
             case "--confirm-off" if name == "fence":
@@ -78,6 +82,7 @@ def _give(stage: Stage, name: str, objects: list[str], options: dict[str, Any]) 
     known = {
         "start": world.cluster.groups, "stop": world.cluster.groups,
         "move": world.cluster.groups, "cleanup": world.cluster.groups,
+        "confirm-stopped": world.cluster.groups,
         "manage": world.cluster.groups, "unmanage": world.cluster.groups,
         "failback": world.hosts, "fence": world.hosts, "confirm-off": world.hosts,
         "cancel-fence": world.hosts, "activate": world.hosts, "deactivate": world.hosts,
@@ -202,6 +207,25 @@ def _manager_crashes(stage: Stage, seconds: str) -> None:
     stage.simulation.kill_manager()
 
 
+def _group_is_configured(stage: Stage, group: str, hosts: str) -> None:
+    config = stage.simulation.config
+    groups = [
+        replace(plan, candidates=tuple(hosts.split())) if plan.tree[0][0] == group else plan
+        for plan in config.now.groups
+    ]
+    config.write(replace(config.now, groups=tuple(groups)))
+
+
+def _host_leaves(stage: Stage, host: str) -> None:
+    config = stage.simulation.config
+    hosts = {name: options for name, options in config.now.hosts.items() if name != host}
+    groups = [
+        replace(plan, candidates=tuple(name for name in plan.candidates if name != host))
+        for plan in config.now.groups
+    ]
+    config.write(replace(config.now, hosts=hosts, groups=tuple(groups)))
+
+
 def _manager_stands_still(stage: Stage, seconds: str) -> None:
     stage.simulation.stall_manager(float(seconds))
 
@@ -238,6 +262,8 @@ HAPPENINGS: dict[str, Callable[..., None]] = {
     r"device of (\w+) switches (\w+)": _miswired,
     r"manager starts": _manager_starts,
     rf"manager crashes{FOR_SECONDS}": _manager_crashes,
+    r"config: (\S+) may run on ([\w ]+)": _group_is_configured,
+    r"config: (\S+) is gone": _host_leaves,
     r"manager stands still for (\d+) s": _manager_stands_still,
     r"disk is (full|mended)": _disk,
 }

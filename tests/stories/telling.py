@@ -21,7 +21,10 @@ WIDTH = 100
 TIME_COLUMNS = 9
 DEVICE_S = 1.0
 
-SILENT_EVENTS = {Event.CONNECT, Event.CONFIG, Event.SNAPSHOT, Event.AT_REST}
+SILENT_EVENTS = {
+    *(Event.CONNECT, Event.CONFIG, Event.SNAPSHOT, Event.AT_REST),
+    *(Event.SEEN_STOPPED, Event.MAY_RUN),
+}
 """They say nothing that another line does not say."""
 
 WORDS = {

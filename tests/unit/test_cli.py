@@ -681,7 +681,9 @@ def test_wait_ends_when_it_is_so_and_not_before(
     change(current)
     waiting.join(DEADLINE_S)
     assert [result.exit_code for result in finished] == [0]
-    assert re.fullmatch(r"Reached after \d+\.\d s\.", finished[0].stdout.splitlines()[-1])
+    assert re.fullmatch(
+        r"The requested state was reached after \d+\.\d s\.", finished[0].stdout.splitlines()[-1]
+    )
 
 
 def event(name: str, group: str = "pool", comment: str = "") -> dict[str, str]:

@@ -70,7 +70,7 @@ def test_the_guides_example_from_a_manager_that_knows_no_more_than_halos() -> No
 def test_everything_that_may_be_wrong_is_said() -> None:
     status = {
         "manager": {
-            "version": halo.__version__,
+            "version": "0.0.1",
             "mode": "observe",
             "frozen": True,
             "frozen_comment": "firmware",
@@ -101,10 +101,10 @@ def test_everything_that_may_be_wrong_is_said() -> None:
         shown(status)
         == f"""\
 OBSERVE MODE: the manager watches, and starts, stops, moves and fences nothing.
-FROZEN: no automatic action until `halo thaw` (firmware).
+FROZEN: no automatic action, and no start, stop, move or failback, until `halo thaw` (firmware).
 JOURNAL: cannot be written: No space left on device
 NOTICE: Fencing of oss02 is held: 3 hosts are suspect together.
-VERSIONS DIFFER: manager {halo.__version__}, agents 0.0.1 on oss03
+VERSIONS DIFFER: manager 0.0.1, this command {halo.__version__}; finish the upgrade
 a (heartbeat/ZFS): Stopped (Wanted Stopped)
 b (heartbeat/ZFS): Unknown: no answer from oss02; waits for proof from oss02
 c (heartbeat/ZFS): Error: seen on oss00 and oss01 (Unmanaged)

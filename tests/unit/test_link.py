@@ -16,7 +16,7 @@ import pytest
 from halo.core.errors import Loss, LossKind
 from halo.core.fencing.answers import ProbeAnswer
 from halo.core.model import Host, Settings
-from halo.manager.common.turns import Turns
+from halo.manager.common.concurrency_limit import ConcurrencyLimit
 from halo.manager.hosts.link import HEARTBEATS_IN_FLIGHT, HostLink
 from halo.ports import AgentConnection
 
@@ -33,7 +33,7 @@ class Bench:
         self,
         agent: FakeAgent | None = None,
         grace_s: float = 0.0,
-        turns: Turns | None = None,
+        greetings: ConcurrencyLimit | None = None,
         **settings: Any,
     ) -> None:
         self.loop = loop_now()
@@ -47,7 +47,7 @@ class Bench:
             FakeConnector({"h": self.agent}),
             replace(Settings(), **settings),
             self,
-            turns or Turns(64, patience_s=0.5),
+            greetings or ConcurrencyLimit(64, patience_s=0.5),
             grace_s,
         )
         self.began = self.loop.time()
@@ -457,9 +457,9 @@ FOR_EVER = 1e6
 
 @virtual
 async def test_what_waits_for_its_turn_is_not_silent() -> None:
-    turns = Turns(1, FOR_EVER)
-    async with turns.one():
-        bench = Bench(turns=turns)
+    limit = ConcurrencyLimit(1, FOR_EVER)
+    async with limit.slot():
+        bench = Bench(greetings=limit)
         await asyncio.sleep(20.0)
         assert not bench.told
         assert len(bench.agent.attempts) == 1
@@ -469,13 +469,13 @@ async def test_what_waits_for_its_turn_is_not_silent() -> None:
 
 @virtual
 async def test_a_host_that_was_silent_before_is_not_lost_while_it_waits_for_its_turn() -> None:
-    turns = Turns(1, FOR_EVER)
-    bench = Bench(turns=turns, loss_budget_s=3.0, connect_timeout_s=1.0)
+    limit = ConcurrencyLimit(1, FOR_EVER)
+    bench = Bench(greetings=limit, loss_budget_s=3.0, connect_timeout_s=1.0)
     await bench.until("up")
     bench.agent.is_off = True
     bench.agent.end(LossKind.RESET)
     await bench.until("missed")  # an attempt in vain
-    async with turns.one():
+    async with limit.slot():
         bench.agent.is_off = False  # from now on its kernel accepts
         await asyncio.sleep(20.0)
         assert "lost" not in bench.kinds()
@@ -486,22 +486,22 @@ async def test_a_host_that_was_silent_before_is_not_lost_while_it_waits_for_its_
 
 @virtual
 async def test_the_verdict_on_a_host_that_is_off_waits_for_no_turn() -> None:
-    turns = Turns(1, FOR_EVER)
+    limit = ConcurrencyLimit(1, FOR_EVER)
     agent = FakeAgent()
     agent.is_off = True
-    async with turns.one():
-        bench = Bench(agent, turns=turns, loss_budget_s=3.0)
+    async with limit.slot():
+        bench = Bench(agent, greetings=limit, loss_budget_s=3.0)
         assert await bench.until("lost") - bench.began == pytest.approx(3.0, abs=0.02)
     bench.work.cancel()
 
 
 @virtual
 async def test_a_host_that_hangs_after_its_turn_came_is_lost_a_budget_later() -> None:
-    turns = Turns(1, FOR_EVER)
+    limit = ConcurrencyLimit(1, FOR_EVER)
     agent = FakeAgent()
     agent.fall_silent()
-    async with turns.one():
-        bench = Bench(agent, turns=turns, loss_budget_s=3.0)
+    async with limit.slot():
+        bench = Bench(agent, greetings=limit, loss_budget_s=3.0)
         await asyncio.sleep(20.0)
     turn_came_at = bench.loop.time()
     assert await bench.until("lost") - turn_came_at == pytest.approx(3.0, abs=0.02)
@@ -510,11 +510,11 @@ async def test_a_host_that_hangs_after_its_turn_came_is_lost_a_budget_later() ->
 
 @virtual
 async def test_so_many_that_hang_that_each_attempt_waits_are_lost_all_the_same() -> None:
-    turns = Turns(1, patience_s=0.5)
+    limit = ConcurrencyLimit(1, patience_s=0.5)
     agents = [FakeAgent() for _ in range(8)]
     for agent in agents:
         agent.fall_silent()
-    benches = [Bench(agent, turns=turns, loss_budget_s=3.0) for agent in agents]
+    benches = [Bench(agent, greetings=limit, loss_budget_s=3.0) for agent in agents]
     for bench in benches:
         if "lost" not in bench.at:
             await bench.until("lost", within_s=60.0)
@@ -523,28 +523,28 @@ async def test_so_many_that_hang_that_each_attempt_waits_are_lost_all_the_same()
 
 @virtual
 async def test_one_that_waits_for_its_turn_gives_it_up_when_it_is_stood_down() -> None:
-    turns = Turns(1, FOR_EVER)
-    async with turns.one():
-        bench = Bench(turns=turns)
+    limit = ConcurrencyLimit(1, FOR_EVER)
+    async with limit.slot():
+        bench = Bench(greetings=limit)
         await settle()
         bench.link.stand_down()
     await asyncio.sleep(20.0)
     assert not bench.told
     bench.link.resume()
     await bench.until("up")
-    async with asyncio.timeout(0.1), turns.one():
+    async with asyncio.timeout(0.1), limit.slot():
         pass
     bench.work.cancel()
 
 
 @virtual
 async def test_neither_what_hangs_nor_what_stands_keeps_others_from_their_turn() -> None:
-    turns = Turns(1, patience_s=0.5)
+    limit = ConcurrencyLimit(1, patience_s=0.5)
     hanging = FakeAgent()
     hanging.fall_silent()
-    hung = Bench(hanging, turns=turns)
+    hung = Bench(hanging, greetings=limit)
     await settle()
-    benches = [Bench(turns=turns) for _ in range(3)]
+    benches = [Bench(greetings=limit) for _ in range(3)]
     for bench in benches:
         if "up" not in bench.at:
             await bench.until("up", within_s=2.0)

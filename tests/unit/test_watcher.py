@@ -31,8 +31,8 @@ from halo.core.outcomes import (
     ReportedResult,
     WatchItem,
 )
-from halo.core.peers.bounds import ITEM_LIMIT
 from halo.core.peers.digest import DigestKeeper
+from halo.manager.hosts import watcher
 from halo.manager.hosts.watcher import BATCHES_MISSED, CALL_DEADLINE_S, RETRY_S
 from halo.manager.manager import Manager
 from halo.ports import GreetingTurn, ReportSink
@@ -728,7 +728,7 @@ async def test_a_full_report_that_does_not_end_is_no_sight() -> None:
     await bench.until(lambda: all(agent.sink is not None for agent in bench.agents.values()))
     for agent in bench.agents.values():
         agent.tell()
-    await bench.until(lambda: bench.runs("g"))  # by monitors, which the desk asks for
+    await bench.until(lambda: bench.runs("g"))  # by monitors, which the placer asks for
     bench.forget()
     for _ in range(6):
         await asyncio.sleep(5.0)
@@ -825,9 +825,14 @@ async def test_an_agent_that_refuses_to_watch_is_looked_at_at_once_and_polled() 
     assert bench.watched("h2")
 
 
-def test_a_host_with_more_resources_than_a_watch_holds_is_polled_and_never_asked() -> None:
+def test_a_host_with_more_resources_than_a_watch_holds_is_polled_and_never_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = 20  # two thousand would be polled for a minute of processor time
+    monkeypatch.setattr(watcher, "ITEM_LIMIT", limit)
+
     async def body() -> None:
-        below = [f"r{number}" for number in range(ITEM_LIMIT)]
+        below = [f"r{number}" for number in range(limit)]
         bench = Bench(make_group("g", tree={"g": below}))
         agent = bench.agents["h2"]
         agent.up |= {"g", *below}
@@ -838,7 +843,7 @@ def test_a_host_with_more_resources_than_a_watch_holds_is_polled_and_never_asked
         assert agent.watches_asked == []
         told = [line for line in log if line["event"] == "not watched" and line["host"] == "h2"]
         assert [line["reason"] for line in told] == [
-            "it has 2001 resources, and a watch takes at most 2000; HALO polls it"
+            "it has 21 resources, and a watch takes at most 20; HALO polls it"
         ]
 
     play(body())

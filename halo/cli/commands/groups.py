@@ -71,16 +71,23 @@ def move(
 @click.command()
 @groups_argument
 @reason_option
+@host_option(
+    "--stopped-on",
+    "stopped_on",
+    "Only confirm that the group is stopped on HOST, which has left the config. Check it first.",
+    required=False,
+)
 @wait_option("Wait up to SECONDS seconds until the group runs, or is stopped if it should be.")
 @click.pass_context
 def cleanup(
     ctx: click.Context,
     groups: tuple[str, ...],
     reason: str | None,
+    stopped_on: str | None,
     wait_s: float | None,
 ) -> None:
     """Forget GROUP's failures, probe it on all candidates, and continue from there."""
-    _send(ctx, groups, "cleanup", reason, wait_s, groups_settled)
+    _send(ctx, groups, "cleanup", reason, wait_s, groups_settled, stopped_on=stopped_on)
 
 
 @click.command()
@@ -108,10 +115,9 @@ def _send(
     reason: str | None,
     wait_s: float | None,
     missing: Callable[[Sequence[str]], Missing],
-    *,
-    to: str | None = None,
+    **values: str | None,
 ) -> None:
-    body = body_of(command, to=to, comment=reason)
+    body = body_of(command, **values, comment=reason)
     verb = "clean up" if command == "cleanup" else command
     commands = [
         Command(group, f"{verb} '{group}'", "POST", path_of("groups", group), body)

@@ -41,7 +41,9 @@ def failback(
     is_flag=True,
     help="Confirm that you saw that the host is off; this counts as a fence. Needs --reason.",
 )
-@click.option("--cancel", is_flag=True, help="Stop trying to fence the host.")
+@click.option(
+    "--cancel", is_flag=True, help="Stop trying to fence the host, until it has answered again."
+)
 @reason_option
 @click.pass_context
 def fence(
@@ -54,8 +56,9 @@ def fence(
 ) -> None:
     """Power HOST off, and start its groups on their other candidates.
 
-    HALO makes one attempt. The command ends when the fence device confirms that the host is off, or
-    when the attempt fails.
+    The command makes one attempt. It ends when the fence device confirms that the host is off, or
+    when the attempt fails. If the attempt failed, the host is lost and a group needs it off, HALO
+    tries again automatically. `halo fence HOST --cancel` ends this.
     """
     if confirm_off and cancel:
         raise click.UsageError("Give either --confirm-off or --cancel, not both.")

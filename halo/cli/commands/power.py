@@ -59,8 +59,8 @@ class Override:
     "-p",
     "--password",
     metavar="TEXT",
-    help="Use this password instead of the config's. Give file:/PATH or env:NAME: a password "
-    "itself can be read here by everyone on this machine.",
+    help="Use this password instead of the config's. Give file:/PATH or env:NAME. Everyone on this "
+    "machine can read a password that you write on the command line.",
 )
 @click.option(
     "--timeout",
@@ -84,7 +84,8 @@ def power(
 
     A running manager is not informed: it sees that the host is gone, and reacts as to any lost
     host. To power a host off and move its groups, use `halo fence`. `status` without HOST shows all
-    hosts.
+    hosts. As in HALO (Rust), each host that was switched is reported as `HOST Fence: Success`, also
+    after `on`.
     """
     names = expand_hosts(hosts)
     if names and every:
@@ -94,8 +95,8 @@ def power(
         raise CliError(f'Must specify host names to perform action "{action}", or --all.')
     if password and not password.startswith(("file:", "env:")):
         click.echo(
-            "warning: a password on the command line can be read by everyone on this machine; "
-            "use -p file:/PATH or -p env:NAME",
+            "warning: everyone on this machine can read a password on the command line; use "
+            "-p file:/PATH or -p env:NAME",
             err=True,
         )
     override = Override(fence_agent, username, password)

@@ -66,7 +66,7 @@ def _banners(status: Item, paint: Paint) -> Iterator[str]:
     if manager.get("frozen"):
         comment = view.text(manager, "frozen_comment")
         yield paint(
-            "FROZEN: no automatic action until `halo thaw`"
+            "FROZEN: no automatic action, and no start, stop, move or failback, until `halo thaw`"
             + (f" ({comment})." if comment else "."),
             "red",
         )
@@ -76,25 +76,10 @@ def _banners(status: Item, paint: Paint) -> Iterator[str]:
     notices = manager.get("notices")
     for notice in notices if isinstance(notices, list) else []:
         yield paint(f"NOTICE: {view.clean(notice)}", "red")
-    skew = _version_skew(status)
-    if skew:
-        yield paint(skew, "yellow")
-
-
-def _version_skew(status: Item) -> str:
-    """The versions in one line if they differ. An agent without a version is left out."""
-    ours = view.text(view.manager(status), "version")
-    if not ours:
-        return ""
-    others: dict[str, list[str]] = {}
-    for host in view.items(status, "hosts"):
-        version = view.text(host, "version")
-        if version and version != ours:
-            others.setdefault(version, []).append(view.text(host, "id"))
-    parts = [f"agents {version} on {', '.join(hosts)}" for version, hosts in others.items()]
-    if halo.__version__ != ours:
-        parts.insert(0, f"this command {halo.__version__}")
-    return f"VERSIONS DIFFER: manager {ours}, {', '.join(parts)}" if parts else ""
+    ours = view.text(manager, "version")
+    if ours not in ("", halo.__version__):  # a notice tells of agents
+        skew = f"VERSIONS DIFFER: manager {ours}, this command {halo.__version__}; "
+        yield paint(f"{skew}finish the upgrade", "yellow")
 
 
 def _resources(status: Item, exclude_normal: bool, verbose: bool, paint: Paint) -> Iterator[str]:

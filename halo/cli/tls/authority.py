@@ -143,7 +143,9 @@ def load_key(key: bytes) -> PrivateKey:
     except TypeError as error:
         raise ValueError("the key is encrypted") from error
     if not isinstance(loaded, PrivateKey):
-        raise ValueError("the key cannot sign certificates")
+        raise ValueError(
+            "keys of this kind cannot sign certificates; use an ECDSA, RSA, Ed25519 or Ed448 key"
+        )
     return loaded
 
 

@@ -54,7 +54,7 @@ class Candidate:
     @property
     def owes_a_look(self) -> bool:
         """Has it still to give a first answer on the group, since what was known was dropped?"""
-        return self.presence is Presence.UNKNOWN and self.first(Presence.ERROR) is None
+        return self.presence is Presence.UNKNOWN and self.error is None
 
     @property
     def was_looked_at(self) -> bool:
@@ -65,12 +65,25 @@ class Candidate:
             for s in self._exclusive()
         )
 
-    def answered_since(self, since: float) -> bool:
-        """Was every resource asked about after `since`, and was each answered, however badly?"""
-        return all(sighting.begun_at >= since for sighting in self._exclusive())
+    @property
+    def answered_since(self) -> float:
+        """When the oldest of the monitors was sent that were answered last, however badly."""
+        oldest = float("inf")
+        for sighting in self._exclusive():
+            oldest = min(oldest, sighting.begun_at)
+        return oldest
 
-    def first(self, presence: Presence) -> str | None:
-        """The first resource with this presence, and why, in words; None if there is none."""
+    @property
+    def error(self) -> str | None:
+        """The first resource whose monitor proves nothing, and why; None if there is none."""
+        return self._first(Presence.ERROR)
+
+    @property
+    def unknown(self) -> str | None:
+        """The first resource of which nothing is known, and why; None if there is none."""
+        return self._first(Presence.UNKNOWN)
+
+    def _first(self, presence: Presence) -> str | None:
         for resource in self.group.exclusive:
             sighting = self.sightings.get(resource.id, NO_SIGHTING)
             if sighting.presence is presence:

@@ -148,13 +148,13 @@ class Knowledge:
 
     def note_root_running(self, group: ResourceGroup, host: HostId, epoch: int) -> None:
         """The root was seen running here over connection `epoch`. This replaces other hosts."""
-        for other in group.candidates:
+        for other in group.hosts:
             self._root_seen.pop((group.id, other), None)
         self._root_seen[group.id, host] = epoch
 
     def note_seen_elsewhere(self, group: ResourceGroup, elsewhere: HostId) -> None:
         """Something of the group was seen on `elsewhere`: no other host may complete the group."""
-        for other in group.candidates:
+        for other in group.hosts:
             if other != elsewhere:
                 self._root_seen.pop((group.id, other), None)
 
@@ -182,7 +182,7 @@ class Knowledge:
         questions sent before `now` do not count either.
 
         `forgive`: forget the group's failures, too."""
-        for host in group.candidates:
+        for host in group.hosts:
             for resource in group.resources:
                 entry = self._entry(resource.id, host)
                 entry.presence = Presence.UNKNOWN
@@ -207,9 +207,9 @@ class Knowledge:
         return presence_of(group, self.on_host(host))
 
     def running_on(self, group: ResourceGroup) -> list[HostId]:
-        """The candidates on which something exclusive of the group is seen running."""
+        """The hosts on which something exclusive of the group is seen running."""
         return [
             host
-            for host in group.candidates
+            for host in group.hosts
             if presence_of(group, self.on_host(host)) is Presence.RUNNING
         ]

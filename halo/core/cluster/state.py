@@ -100,6 +100,11 @@ class ClusterState:
         hosts, on_host = self.hosts, self.knowledge.on_host
         return [Candidate(group, host, hosts[host], on_host(host)) for host in group.candidates]
 
+    def former_of(self, group: ResourceGroup) -> list[Candidate]:
+        """What is known now of each host where the group is looked for, though the config does not
+        name it as a candidate any more."""
+        return [self.candidate(group, host) for host in group.former_hosts]
+
     # --- knowledge ---------------------------------------------------------------------------
 
     def observe(
@@ -158,10 +163,10 @@ class ClusterState:
         if presence is Presence.RUNNING and not resource.shared:
             if any(
                 self.knowledge.presence(group, other) is Presence.RUNNING
-                for other in group.candidates
+                for other in group.hosts
                 if other != host
             ):
-                for other in group.candidates:
+                for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
                 self.knowledge.note_root_running(group, host, epoch)

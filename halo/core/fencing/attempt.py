@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from halo.core.cluster.host_state import FencePhase
@@ -9,7 +10,8 @@ from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.fencing.outcomes import Outcome
 from halo.core.fencing.steps import Begin, Kind
-from halo.core.model import HostId
+from halo.core.model import FenceDevice, HostId
+from halo.core.outcomes import FenceResult
 
 
 @dataclass(slots=True)
@@ -40,6 +42,21 @@ class Attempt:
             kind, begin.comment, begin.ticket, automatic,
             at.fence_phase, at.lost_at, (at.epoch, at.accepted), now,
         )  # fmt: skip
+
+    def note_left_off(self, devices: Iterable[FenceDevice], offs: Iterable[FenceResult]) -> None:
+        """Note which devices of a level that failed have switched off."""
+        for device, off in zip(devices, offs, strict=True):
+            if off.succeeded:
+                outlet = device.parameters.get("port") or device.parameters.get("plug")
+                self.left_off.append(f"{device.agent} {outlet}" if outlet else device.agent)
+
+    def what_is_left_off(self, host: HostId) -> Iterator[str]:
+        """A sentence on the devices that levels have switched off in vain."""
+        if self.left_off:
+            yield (
+                "these devices switched off, but the host is not proven off: "
+                f"{', '.join(self.left_off)} (`halo power on {host}` switches them on again)"
+            )
 
     def expired(self, state: ClusterState, host: HostId) -> str | None:
         """Why the host may not be powered off any more; None while it may.

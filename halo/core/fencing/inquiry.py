@@ -177,8 +177,17 @@ class Inquiry:
     def _decided_afresh(self, answer: ProbeAnswer) -> Failed:
         """An open intent is not confirmed: HALO decides again whether to fence the host."""
         problem = self._word.problem if self._word is not None else ""
-        why = f"its device says: {problem}" if problem else answer.value
-        return Failed(f"open when the manager restarted; {why}; HALO decides again", afresh=True)
+        if problem:
+            doubt = f"the device did not confirm that the host is off ({problem})"
+        elif answer is ProbeAnswer.ANSWERS:
+            doubt = "the host's agent answers"
+        else:
+            doubt = "the host's agent could not be asked, because of a fault on the manager's side"
+        return Failed(
+            f"the manager restarted during the fence, and {doubt}; HALO decides again whether to "
+            "fence the host",
+            afresh=True,
+        )
 
 
 _I = Inquiry

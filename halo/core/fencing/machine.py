@@ -198,11 +198,7 @@ class FenceMachine:
             self._inquire(self._attempt.level)
             return
         devices = self._levels[self._attempt.level - 1]
-        self._attempt.left_off += [
-            device.agent
-            for device, off in zip(devices, event.results, strict=True)
-            if off.succeeded
-        ]
+        self._attempt.note_left_off(devices, event.results)
         self._level_failed(wrong)
 
     def _level_failed(self, why: str) -> None:
@@ -212,10 +208,8 @@ class FenceMachine:
 
     def _give_up(self) -> None:
         """No level is left, or no further level may be tried."""
-        text = "; ".join(self._attempt.problems)
-        if self._attempt.left_off:
-            text += f"; failed levels switched these off: {', '.join(self._attempt.left_off)}"
-        self._settle(Failed(text))
+        problems = [*self._attempt.problems, *self._attempt.what_is_left_off(self._host)]
+        self._settle(Failed("; ".join(problems)))
 
     # --- is it off? --------------------------------------------------------------------------
 

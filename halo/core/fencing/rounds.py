@@ -30,6 +30,8 @@ def to_ask(
     too. Quick devices are asked later than slow ones. Only one round runs at a time."""
     age_s = state.settings.power_proof_age_s
     off = [at for at in hosts if _may_be_asked(state, at)]
+    if not off:
+        return ()
     ends = [at.verifying_since + at.verify_took_s for at in off if at.verifying_since is not None]
     begins = not ends
     end = max([now, *(ends or (now + at.verify_took_s for at in off if at.id in needed))])

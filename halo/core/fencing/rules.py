@@ -98,11 +98,16 @@ def automatic_refusal(
             f"`halo fence {host} --confirm-off --reason ...`"
         )
     if memory.fenced:
-        return f"{host} was fenced already; repair the host, then run `halo reset {host}`"
+        return (
+            f"{host} was fenced and not reset since, so HALO does not fence it automatically. To "
+            f"power it off again and start its groups now, run `halo fence {host} --force`. After "
+            f"the repair, run `halo reset {host}`"
+        )
     if memory.distrusted:
         return (
             f"the fence device of {host} is not trusted; remove the cause, then run "
-            f"`halo reset {host}`"
+            f"`halo reset {host}`. To start its groups before that, make sure that the host is off "
+            f"and run `halo fence {host} --confirm-off --reason ...`"
         )
     if memory.fence_cancelled:
         return (
@@ -116,10 +121,10 @@ def automatic_refusal(
             f"`halo fence {host}`"
         )
     if at.lost_at is None:
-        return _not_lost(at)
+        return _not_lost(at, state.settings.loss_budget_s)
     unmanaged = _unmanaged_on(state, host)
     if unmanaged:
-        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}"
+        return _may_hold(host, unmanaged)
     bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
     if not state.reboot_is_due(host):
         nobody = takers.why_no_taker(state, bereft, host)
@@ -153,15 +158,38 @@ def was_automatic(memory: RememberedHost) -> bool:
     return memory.fence_automatic
 
 
-def _not_lost(at: HostState) -> str:
-    if at.loss is not None and at.loss.kind is LossKind.RESET:
-        return f"{at.id} answers, but its agent ends the connection; see the agent's log there"
-    if at.loss is not None and at.loss.kind.is_closed_port:
+def _not_lost(at: HostState, budget_s: float) -> str:
+    kind = at.loss.kind if at.loss is not None else None
+    if kind is LossKind.RESET:
         return (
-            f"{at.id} answers, but its agent does not run; start halo_remote there, or power the "
-            f"host off with `halo fence {at.id}`"
+            f"{at.id} answers, but its agent ends the connection; see `journalctl -u halo-remote` "
+            f"on {at.id}"
         )
-    return f"{at.id} is not declared lost"
+    if kind is LossKind.REFUSED:
+        return (
+            f"{at.id} answers, but its agent does not run; run `systemctl start halo-remote` on "
+            f"{at.id}, or power the host off with `halo fence {at.id}`"
+        )
+    if kind is not None and kind.is_sign_of_life:
+        return (
+            f"{at.id} answers, but HALO cannot talk to its agent ({kind.value}); see `journalctl "
+            f"-u halo-remote` on {at.id}, or power the host off with `halo fence {at.id}`"
+        )
+    if kind is not None and kind.proves_nothing:
+        return (
+            f"the manager cannot ask {at.id} ({kind.value}), so it does not know whether the host "
+            "is alive; remove this cause, or, if you know that the host is dead, run "
+            f"`halo fence {at.id}`"
+        )
+    return f"HALO waits until {at.id} is silent for the loss budget ({budget_s:g} s)"
+
+
+def _may_hold(host: HostId, unmanaged: Sequence[str]) -> str:
+    first = unmanaged[0] if len(unmanaged) == 1 else "GROUP"
+    return (
+        f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; run `halo manage {first}`, or "
+        f"run `halo fence {host} --force` to fence it anyway"
+    )
 
 
 def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) -> str | None:
@@ -199,14 +227,15 @@ def _storm_or_rate(state: ClusterState, host: HostId, now: float, planned: int) 
     ):
         return (
             f"{len(together)} hosts fell silent together ({', '.join(sorted(together))}): "
-            "the manager's own network may be at fault; "
-            f"to fence this host anyway, run `halo fence {host} --force`"
+            "the manager's own network may be at fault. "
+            f"If you know that {host} is dead, run `halo fence {host}`"
         )
     back = suspicion.just_back(state, host, now)
     if back:
+        were = "was also silent and is" if len(back) == 1 else "were also silent and are"
         return (
-            f"{', '.join(back)} fell silent together with {host} and has just come back, so {host} "
-            "gets some time to come back, too"
+            f"{', '.join(back)} {were} back. HALO waits some time for {host} before it fences "
+            f"{host}"
         )
     recent = [at for at in state.automatic_fences if now - at < limits.fence_limit_window_s]
     if len(recent) + planned >= limits.fence_limit:
@@ -222,8 +251,8 @@ def _retry_pause(state: ClusterState, host: HostId, now: float) -> str | None:
     at = state.hosts[host]
     if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
         return (
-            f"fencing {host} ended without success ({at.fence_error}); run `halo fence {host} "
-            "--force` to try again, or, if you saw that the host is off, "
+            f"fencing {host} ended without success ({at.fence_error}); run `halo fence {host}` to "
+            "try again, or, if you saw that the host is off, "
             f"`halo fence {host} --confirm-off --reason ...`"
         )
     if at.fence_phase is FencePhase.FAILED and now < at.fence_retry_at:
@@ -247,14 +276,15 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     if memory.distrusted:
         return (
             f"the fence device of {host} is not trusted: {memory.distrusted}; remove the cause, "
-            f"then run `halo reset {host}`"
+            f"then run `halo reset {host}`. To start its groups before that, make sure that the "
+            f"host is off and run `halo fence {host} --confirm-off --reason ...`"
         )
     if force:
         return None
     if memory.fenced:
         return (
-            f"{host} was fenced already and not reset since; run `halo reset {host}`, or use "
-            "--force to fence it again"
+            f"{host} was fenced already and not reset since; run `halo reset {host}`, or run "
+            f"`halo fence {host} --force` to fence it again"
         )
     unmanaged = [
         group.id
@@ -266,7 +296,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         )
     ]
     if unmanaged:
-        return f"{host} may hold unmanaged groups: {', '.join(unmanaged)}; --force fences it anyway"
+        return _may_hold(host, unmanaged)
     stranded = [
         group
         for group in state.groups_of(host)
@@ -279,7 +309,8 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
     ]
     if stranded:
         names = ", ".join(group.id for group in stranded)
-        return f"{takers.nobody_takes(state, stranded, host, names)}; --force fences it anyway"
+        nobody = takers.nobody_takes(state, stranded, host, names)
+        return f"{nobody}; run `halo fence {host} --force` to fence it anyway"
     return None
 
 

@@ -322,7 +322,7 @@ class GroupMachine:
         return self._leave_if_nothing_started()
 
     def _leave_if_nothing_started(self) -> list[Action]:
-        """Leave after a failed start if nothing runs here: the desk may find another host later."""
+        """Leave after a failed start if nothing runs here. The placer may find another host."""
         states = self.resources.values()
         exclusive = [s for s in states if not s.resource.shared]
         root = self.resources[self._group.root]

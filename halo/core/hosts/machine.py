@@ -2,7 +2,7 @@
 
 A host is connected, leaving (the connection is gone, but children still hold tokens), or
 disconnected. A token is always in exactly one place: an inbox message, a child, or a message to the
-desk. If a token arrives when nothing can be managed here, it goes home at once.
+placer. If a token arrives when nothing can be managed here, it goes home at once.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class TokenArrived:
-    """The desk hands a group over."""
+    """The placer hands a group over."""
 
     token: ResourceToken
     order: ManageOrder
@@ -101,7 +101,7 @@ class RevokeChild:
 
 @dataclass(frozen=True, slots=True)
 class SendHome:
-    """Send a token to the desk."""
+    """Send a token to the placer."""
 
     token: ResourceToken
     why: Left

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from halo.core.journal.places import places
 from halo.core.journal.records import Event, Record, not_understood
 from halo.core.journal.remembered import (
     ErrorKind,
     HostTransition,
     Lifecycle,
     Remembered,
+    RememberedGroup,
 )
+from halo.core.model import GroupId, HostId
 
 Handler: TypeAlias = Callable[[Remembered, Record], None]
 
@@ -30,6 +33,8 @@ NOT_SHOWN = frozenset(
         Event.FENCE_INTENT,
         Event.AT_REST,
         Event.CONFIG,
+        Event.SEEN_STOPPED,
+        Event.MAY_RUN,
         Event.SNAPSHOT,
     }
 )
@@ -187,6 +192,7 @@ def _at_rest(remembered: Remembered, record: Record) -> None:
 def _move(remembered: Remembered, record: Record) -> None:
     group = remembered.group(record.object)
     group.move_target = record.data["to"]
+    _leaves_unknown(group, [record.data["to"]])
 
 
 def _move_ended(remembered: Remembered, record: Record) -> None:
@@ -219,20 +225,68 @@ def _cleanup(remembered: Remembered, record: Record) -> None:
     group.start_failures = {}
     group.left_alone = {}
     group.at_rest = False
-    remembered.removed.pop(record.object, None)
+    remembered.forget_removed(record.object)
+
+
+def _seen_stopped(remembered: Remembered, record: Record) -> None:
+    for name, hosts in record.data["on"].items():
+        group = remembered.group(name)
+        for host in hosts:
+            _not_there(group, host)
+            if host in remembered.configured.get(name, ()) and host not in group.stopped_on:
+                group.stopped_on.append(host)
+
+
+def _may_run(remembered: Remembered, record: Record) -> None:
+    for name, hosts in record.data["on"].items():
+        _leaves_unknown(remembered.group(name), hosts)
+
+
+def _leaves_unknown(group: RememberedGroup, hosts: Iterable[HostId]) -> None:
+    """From now on, the group may run on these hosts."""
+    group.stopped_on = [host for host in group.stopped_on if host not in hosts]
+
+
+def _confirm_stopped(remembered: Remembered, record: Record) -> None:
+    _not_there(remembered.group(record.object), record.data["host"])
+
+
+def _not_there(group: RememberedGroup, host: HostId) -> None:
+    group.former.pop(host, None)
 
 
 # --- the cluster ------------------------------------------------------------------------------
 
 
 def _config(remembered: Remembered, record: Record) -> None:
-    for name in record.data.get("gone", ()):
-        hosts, memory = remembered.configured.pop(name, ()), remembered.groups.get(name)
-        if memory is None or not memory.at_rest:
-            remembered.removed[name] = hosts
-    for name, candidates in record.data.get("groups", {}).items():
+    data = record.data
+    for name in data.get("gone", ()):
+        _gone(remembered, name)
+    for name, candidates in data.get("groups", {}).items():
         remembered.configured[name] = tuple(candidates)
         remembered.removed.pop(name, None)
+    for name, services in data.get("services", {}).items():
+        remembered.services[name] = dict(services)
+    for name, former in data.get("former", {}).items():
+        remembered.group(name).former = dict(former)
+    for name, hosts in data.get("stopped_on", {}).items():
+        remembered.group(name).stopped_on = list(hosts)
+    for name in data.get("unsettled", {}):
+        remembered.group(name).at_rest = False
+    for name in data.get("taken_over", ()):
+        remembered.forget_removed(name)
+
+
+def _gone(remembered: Remembered, name: GroupId) -> None:
+    """The group is not in the config any more. Remember where it may run, if anywhere."""
+    hosts, memory = tuple(places(remembered, name)), remembered.groups.get(name)
+    remembered.configured.pop(name, None)
+    if memory is not None:
+        memory.stopped_on, memory.former = [], {}
+    if hosts:
+        remembered.removed[name] = hosts
+    else:
+        remembered.services.pop(name, None)
 
 
 def _freeze(remembered: Remembered, record: Record) -> None:
@@ -275,6 +329,9 @@ HANDLERS: dict[Event, Handler] = {
     Event.START_FAILED: _start_failed,
     Event.CLEANUP: _cleanup,
     Event.CONFIG: _config,
+    Event.SEEN_STOPPED: _seen_stopped,
+    Event.MAY_RUN: _may_run,
+    Event.CONFIRM_STOPPED: _confirm_stopped,
     Event.FREEZE: _freeze,
     Event.THAW: _thaw,
     Event.SNAPSHOT: _snapshot,

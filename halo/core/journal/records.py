@@ -37,6 +37,9 @@ class Event(StrEnum):
     STOP_COPY = "stop-copy"  # a second copy was stopped, by policy
     AT_REST = "at-rest"  # whether a group that should stay stopped is known to be stopped
     CONFIG = "config"  # which groups were added to the config, and which were removed
+    SEEN_STOPPED = "seen-stopped"  # groups, and hosts where each is known to be stopped
+    MAY_RUN = "may-run"  # groups, and hosts where each is about to be started, or was seen
+    CONFIRM_STOPPED = "confirm-stopped"  # the administrator says that it is stopped on a host
 
     CONNECT = "connect"  # ready: greeted, and a heartbeat was answered
     DISCONNECT = "disconnect"

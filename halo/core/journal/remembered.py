@@ -9,10 +9,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceId
+
+Services: TypeAlias = dict[ResourceId, str]
+"""The exclusive resources of a group: their ids, each with a digest of kind and parameters."""
 
 EVENTS_KEPT = 1000
 """How many events are kept for an operator."""
@@ -90,12 +93,22 @@ class RememberedGroup:
     left_alone: dict[HostId, dict[ResourceId, str]] = field(default_factory=dict)  # with the reason
     comment: str = ""  # of the administrator's last order
     at_rest: bool = False  # it should stay stopped, and was seen stopped on every candidate
+    # Candidates: seen stopped there, and since then neither started nor seen there.
+    stopped_on: list[HostId] = field(default_factory=list)
+    # Where it may run though the host is no candidate any more, or where a service may run that it
+    # gained from another group; each with the name of the group at that time.
+    former: dict[HostId, GroupId] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-ready data; much faster than `asdict`, which holds up the loop."""
         left_alone = {host: dict(why) for host, why in self.left_alone.items()}
-        own = {"start_failures": dict(self.start_failures), "left_alone": left_alone}
-        return {**vars(self), **own}
+        return {
+            **vars(self),
+            "start_failures": dict(self.start_failures),
+            "left_alone": left_alone,
+            "stopped_on": list(self.stopped_on),
+            "former": dict(self.former),
+        }
 
 
 _Memory = TypeVar("_Memory", RememberedHost, RememberedGroup)
@@ -111,16 +124,19 @@ class Remembered:
         self.frozen: str | None = None
         self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
         self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, not known to be stopped
+        self.services: dict[GroupId, Services] = {}  # of the groups in `configured` and `removed`
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._leave_alone_some: set[GroupId] = set()  # may hold groups that no longer do
 
     def host(self, host: HostId) -> RememberedHost:
         """The memory of one host. It is new if nothing was recorded of the host."""
-        return self.hosts.setdefault(host, RememberedHost())
+        found = self.hosts.get(host)
+        return self.hosts.setdefault(host, RememberedHost()) if found is None else found
 
     def group(self, group: GroupId) -> RememberedGroup:
         """The memory of one group. It is new if nothing was recorded of the group."""
-        return self.groups.setdefault(group, RememberedGroup())
+        found = self.groups.get(group)
+        return self.groups.setdefault(group, RememberedGroup()) if found is None else found
 
     def lifecycle(self, host: HostId) -> HostTransition:
         """The last transition of one host."""
@@ -136,6 +152,12 @@ class Remembered:
         for name in self._leave_alone_some:
             self.group(name).left_alone.pop(host, None)
 
+    def forget_removed(self, group: GroupId) -> None:
+        """A group that is not in the config any more runs nowhere, or under another name."""
+        if group not in self.configured:
+            self.services.pop(group, None)
+        self.removed.pop(group, None)
+
     def snapshot(self, at: float) -> Record:
         """One record from which :meth:`restore` makes the same state."""
         return Record(
@@ -149,6 +171,7 @@ class Remembered:
                 "frozen": self.frozen,
                 "configured": dict(self.configured),
                 "removed": dict(self.removed),
+                "services": {name: dict(services) for name, services in self.services.items()},
                 "events": [record.to_json() for record in self.events],
             },
         )
@@ -172,6 +195,8 @@ class Remembered:
         self.frozen = data["frozen"]
         self.configured = {name: tuple(hosts) for name, hosts in data.get("configured", {}).items()}
         self.removed = {name: tuple(hosts) for name, hosts in data.get("removed", {}).items()}
+        services = data.get("services", {})
+        self.services = {name: dict(found) for name, found in services.items()}
         self.events = deque(map(Record.from_json, data["events"]), maxlen=EVENTS_KEPT)
 
     def adopt(self, other: Remembered) -> None:
@@ -184,6 +209,7 @@ class Remembered:
         self.lifecycles = dict(other.lifecycles)
         self.frozen = other.frozen
         self.configured, self.removed = dict(other.configured), dict(other.removed)
+        self.services = {name: dict(services) for name, services in other.services.items()}
         self.events = other.events.copy()
 
 

@@ -7,24 +7,9 @@ stopped. The manager cannot see that by itself, because the config lacks the gro
 
 from __future__ import annotations
 
-from typing import Any
-
-from halo.core.journal.remembered import Remembered
-from halo.core.model import Cluster, GroupId, HostId
+from halo.core.model import GroupId, HostId
 
 NAMED = 8
-
-
-def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | None:
-    """The data of a record `config` that brings the memory up to this config; None: not needed."""
-    now = {group.id: group.candidates for group in cluster.groups.values()}
-    before = remembered.configured
-    if now == before:
-        return None
-    return {
-        "groups": {name: list(hosts) for name, hosts in now.items() if before.get(name) != hosts},
-        "gone": sorted(before.keys() - now.keys()),
-    }
 
 
 def where_it_may_run(hosts: tuple[HostId, ...]) -> str:

@@ -89,7 +89,7 @@ def refusal_of_agent(shown: Certificate, own: Certificate, expected: str) -> str
         return None
     return (
         f"it holds {_names(clash)}, as this manager's does, and is for clients, too, so it could "
-        "be a manager's; give the host a certificate for servers only (`halo tls host`)"
+        "be a manager's; give the host a certificate for servers only (`halo tls host HOST`)"
     )
 
 
@@ -102,7 +102,7 @@ def refusal_of_ended(shown: Certificate, wall_now: float) -> str | None:
 
 def _remedy(usable: frozenset[str]) -> str:
     """What to do if the manager itself was refused, and not somebody who took a host's key."""
-    another = "give the manager a certificate for clients only (`halo tls manager`)"
+    another = "give the manager a certificate for clients only (`halo tls manager NAME`)"
     if not usable:
         return f"if it is the manager's, {another}"
     return (

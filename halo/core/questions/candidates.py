@@ -13,6 +13,8 @@ from halo.core.model import HostId, ResourceGroup
 def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
     """Why the candidate cannot take its group now; None when it can."""
     host, at = candidate.host, candidate.at
+    if host not in candidate.group.candidates:
+        return f"{host} is no candidate of {candidate.group.id}"
     if at.fence_phase is FencePhase.RUNNING:
         return f"{host} is being fenced"
     if not at.connected:

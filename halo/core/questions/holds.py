@@ -6,6 +6,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import HostId, ResourceGroup
+from halo.core.questions import former
 
 
 def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
@@ -16,6 +17,8 @@ def hold_reason(state: ClusterState, group: ResourceGroup) -> str | None:
     copies = state.knowledge.running_on(group)
     if len(copies) > 1:
         return f"running on {' and '.join(copies)} at once"
+    if copies and copies[0] not in group.candidates:
+        return former.runs_there(group, copies[0])
     return second_copy_out_of_sight(state, group, copies[0]) if copies else None
 
 
@@ -42,7 +45,7 @@ def second_copy_out_of_sight(
 ) -> str | None:
     """Why the group may not be completed on `seen_on`: it was last seen running on another host,
     too, which is not proven off. A start here could be a second start (S1, S9)."""
-    for candidate in state.candidates_of(group):
+    for candidate in [*state.candidates_of(group), *state.former_of(group)]:
         host, at = candidate.host, candidate.at
         if host == seen_on or at.power_proof is not None:
             continue

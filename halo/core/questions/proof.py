@@ -12,7 +12,7 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import holds
+from halo.core.questions import former, holds
 
 SLOW_DEVICE_S = 5.0
 """If a fence device took longer than this to answer, the reason for the wait says so."""
@@ -25,7 +25,7 @@ def obstacle(
     proven stopped on another candidate (S1). None if there is no obstacle.
 
     With `now`, an old power proof that nobody can renew is an obstacle, too."""
-    for candidate in state.candidates_of(group):
+    for candidate in [*state.candidates_of(group), *former.to_ask(state, group)]:
         host, at = candidate.host, candidate.at
         if host == leaving:
             continue
@@ -47,9 +47,9 @@ def obstacle(
         if presence is Presence.RUNNING:
             return f"the group is seen running on {host}"
         if presence is not Presence.STOPPED:
-            error = candidate.first(Presence.ERROR)
+            error = candidate.error
             return f"{error}; remove the cause there" if error else f"{host} is being probed"
-    return None
+    return former.beyond_reach(state, group)
 
 
 def _needs_vouching(host: HostId) -> str:
@@ -99,11 +99,10 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
         return None
     if candidate.presence is Presence.RUNNING:
         return f"the group is seen running on {host}"
-    error = candidate.first(Presence.ERROR)
+    error = candidate.error
     if error is not None:
         return f"{error}; remove the cause there, or run `halo fence {host}`"
-    unknown = candidate.first(Presence.UNKNOWN)
-    return unknown or f"{host} has to be probed again"
+    return candidate.unknown or f"{host} has to be probed again"
 
 
 def may_ask_device(state: ClusterState, host: HostId) -> bool:
@@ -127,8 +126,15 @@ def start_refusal(
         return f"the group is seen running on {', '.join(elsewhere)}"
     if state.knowledge.root_seen(group, host, epoch):
         # The group may have stopped since. A hold that was valid while it ran is still valid.
-        return holds.second_copy_out_of_sight(state, group, host)
-    for other in state.candidates_of(group):
+        return holds.second_copy_out_of_sight(state, group, host) or former.gained_elsewhere(
+            state, group, host
+        )
+    if host in state.memory_of(group).stopped_on:
+        return f"the journal does not have it yet that {group.id} may run on {host}"
+    beyond_reach = former.beyond_reach(state, group)
+    if beyond_reach is not None:
+        return beyond_reach
+    for other in [*state.candidates_of(group), *former.to_ask(state, group)]:
         if other.host != host:
             lack = lacks_proof(state, other, since, now)
             if lack is not None:

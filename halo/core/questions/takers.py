@@ -39,17 +39,26 @@ def why_no_taker(state: ClusterState, groups: Sequence[ResourceGroup], lost: Hos
 
 
 def nobody_takes(
-    state: ClusterState, groups: Sequence[ResourceGroup], lost: HostId, what: str = "a group"
+    state: ClusterState, groups: Sequence[ResourceGroup], lost: HostId, what: str = ""
 ) -> str:
     """Says that no candidate can take `what` from `lost`, with the reason for each candidate."""
+    what = what or (groups[0].id if len(groups) == 1 else "a group")
     others = [
         state.candidate(group, host)
         for group in groups
         for host in group.candidates
         if host != lost
     ]
-    why = [reason for c in others if (reason := candidates.unavailable(state, c)) is not None]
+    why = [reason for c in others if (reason := _unavailable(state, c)) is not None]
     if not why:  # a candidate is available, but proof about the others would be missing
         why = [reason for g in groups if (reason := proof.obstacle(state, g, lost)) is not None]
     text = f"no other host can take {what} from {lost} now"
     return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
+
+
+def _unavailable(state: ClusterState, candidate: Candidate) -> str | None:
+    """Why the candidate cannot take its group, with the command that ends a deactivation."""
+    why = candidates.unavailable(state, candidate)
+    if why is not None and candidate.at.ready and not state.memory_of_host(candidate.host).active:
+        return f"{why} (`halo activate {candidate.host}` ends this)"
+    return why

@@ -13,7 +13,7 @@ from halo.core.journal import removed
 from halo.core.journal.records import Event, Record
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.peers import certificates
-from halo.core.questions import holds, proof
+from halo.core.questions import former, holds, proof
 from halo.core.secrets import is_secret_name
 
 RUNNING = "Running"
@@ -91,7 +91,10 @@ def _resource(
         for host in group.candidates
     }
     running = [host for host, (status, _) in per_host.items() if status == RUNNING]
-    status = _overall([group.home_host], [status for status, _ in per_host.values()], running)
+    statuses = [found for found, _ in per_host.values()]
+    if not resource.shared:
+        statuses += _on_former_hosts(state, group, resource)
+    status = _overall([group.home_host], statuses, running)
     comment = at.comment if at.managed_on is None else ""
     if len(copies) > 1 and not resource.shared:
         status, comment = ERROR, f"running on {' and '.join(copies)} at once"
@@ -123,6 +126,14 @@ def _resource(
             for host, (found, why) in per_host.items()
         },
     }
+
+
+def _on_former_hosts(state: ClusterState, group: ResourceGroup, resource: Resource) -> list[str]:
+    """The status of a resource where it may still run, though the config does not name the hosts as
+    candidates any more. The group is not stopped before it is stopped there, too."""
+    known = state.knowledge.of
+    seen = [on_host(each.at, known(resource.id, each.host))[0] for each in state.former_of(group)]
+    return seen + [UNKNOWN] * len(former.gone(state, group))
 
 
 def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +204,11 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
+        "former_hosts": {
+            host: state.knowledge.presence(group, host).value
+            for host in memory.former
+            if host not in group.candidates
+        },
     }
 
 
@@ -216,7 +232,7 @@ def _cannot_take(
     reasons = {}
     for host in group.candidates:
         if host != besides and state.hosts[host].ready:
-            reason = state.candidate(group, host).first(Presence.ERROR) or failures.get(host)
+            reason = state.candidate(group, host).error or failures.get(host)
             if reason is not None:
                 reasons[host] = reason
     return reasons
@@ -358,13 +374,16 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
             f"the journal cannot be written ({state.journal_trouble}); commands are refused, and "
             "after a restart the manager does not remember what it did by itself"
         )
-    skewed = sorted(
-        at.id
-        for at in state.hosts.values()
-        if at.connected and not at.identity.legacy and at.identity.version != version
-    )
+    skewed: dict[str, list[HostId]] = {}
+    for host, at in sorted(state.hosts.items()):
+        if at.connected and not at.identity.legacy and at.identity.version != version:
+            skewed.setdefault(at.identity.version or "unknown", []).append(host)
     if skewed:
-        notices.append(f"agents with another version than the manager ({version}): {skewed}")
+        others = "; ".join(f"{other} on {', '.join(hosts)}" for other, hosts in skewed.items())
+        notices.append(
+            f"the manager has version {version}, and some agents have another one: {others}. "
+            "Finish the upgrade"
+        )
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
     notices += certificates.notices(state.own_certificates, connected, wall_now)
-    return notices + removed.notices(state.remembered.removed)
+    return notices + removed.notices(state.remembered.removed) + former.notices(state)

@@ -62,7 +62,9 @@ _REFUSALS = {
 
 def _operation(route: Route) -> dict[str, Any]:
     answered = {
-        "description": "It is done, or was so, and is on disk." if route.body else "The answer."
+        "description": "The requested state holds and is recorded on disk."
+        if route.body
+        else "The answer."
     }
     operation: dict[str, Any] = {
         "operationId": route.name,
@@ -110,6 +112,12 @@ def _body(route: Route) -> Schema:
             "if": {"properties": {"command": {"const": "move"}}, "required": ["command"]},
             "then": {"properties": {"to": {"type": "string"}}, "required": ["to"]},
             "else": {"properties": {"to": {"type": "null"}}},
+            "allOf": [
+                {
+                    "if": {"properties": {"command": {"const": "cleanup"}}},
+                    "else": {"properties": {"stopped_on": {"type": "null"}}},
+                }
+            ],
         }
     return schema
 
@@ -262,7 +270,7 @@ def _group() -> Schema:
             "comment": _COMMENT,
             "managed": _flag(),
             "wanted": _one_of(("started", "stopped")),
-            "move_target": _or_null(_text("The host of a move that is not yet reached.")),
+            "move_target": _or_null(_text("The target of a move that has not finished.")),
             "error": _or_null(_text("Why it waits for `cleanup`.")),
             "error_kind": _or_null(_one_of(ErrorKind)),
             "start_failures": _by_host(_text(), "Why its start failed there."),
@@ -272,6 +280,9 @@ def _group() -> Schema:
             "home_host": _ID,
             "failover_hosts": _list(_ID),
             "candidates": _by_host(_one_of(Presence), "By host that may run it."),
+            "former_hosts": _by_host(
+                _one_of(Presence), "By host that is no candidate any more, and where it may run."
+            ),
         },
     )
 
@@ -290,9 +301,11 @@ def _host() -> Schema:
             "lifecycle": _ref("Lifecycle"),
             "comment": _COMMENT,
             "version": _or_null(_text("Its agent's.")),
-            "legacy": _flag("Its agent is one of HALO (Rust)."),
+            "legacy": _flag("The agent is HALO (Rust)."),
             "since": _number("When it connected or disconnected last: seconds since the epoch."),
-            "certificate_expires": _or_null(_number("Its agent's: seconds since the epoch.")),
+            "certificate_expires": _or_null(
+                _number("When the agent's certificate expires, in seconds since the epoch.")
+            ),
             "fence_trusted": _flag("Its fence device is believed."),
             "fence_held": _or_null(_text("Why it is not fenced by itself just now.")),
             "fence_agents": _list(_text()),

@@ -120,7 +120,15 @@ class OurHalf:
             raise BadRequest('The command "move" needs the key "to": the host to move to.')
         if command.name != "move" and values["to"] is not None:
             raise BadRequest(f'The key "to" belongs to "move", not to "{command.name}".')
+        stopped_on = values["stopped_on"]
+        if command.name != "cleanup" and stopped_on is not None:
+            raise BadRequest(f'The key "stopped_on" belongs to "cleanup", not to "{command.name}".')
         log_command(request, command, values["comment"])
+        if stopped_on is not None:
+            return await self._commands.run(
+                command,
+                self._operations.confirm_stopped(group, stopped_on, values["comment"]),
+            )
         return await self._commands.run(
             command,
             self._operations.group_command(

@@ -28,7 +28,12 @@ FORCE = Field("force", "flag")
 MANAGED = Field("managed", "flag", required=True)
 
 HOST_BODY = (Field("command", "text", choices=HOST_COMMANDS), FORCE, COMMENT)
-GROUP_BODY = (Field("command", "text", choices=GROUP_COMMANDS), Field("to", "text"), COMMENT)
+GROUP_BODY = (
+    Field("command", "text", choices=GROUP_COMMANDS),
+    Field("to", "text"),
+    Field("stopped_on", "text"),
+    COMMENT,
+)
 CLUSTER_BODY = (Field("command", "text", choices=CLUSTER_COMMANDS), COMMENT)
 MANAGED_BODY = (MANAGED, COMMENT)
 CLEAR_BODY = (COMMENT,)

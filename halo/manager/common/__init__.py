@@ -1,1 +1,1 @@
-"""What the tasks of the manager share: the context, the journal, alarms, turns."""
+"""What the tasks of the manager share: the context, the journal, alarms, a limit."""

@@ -10,13 +10,17 @@ from typing import Any, Protocol
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId
 from halo.core.tokens import ResourceToken
+from halo.manager.common.concurrency_limit import (
+    GREETING_PATIENCE_S,
+    GREETINGS_AT_ONCE,
+    ConcurrencyLimit,
+)
 from halo.manager.common.journal import Journal
-from halo.manager.common.turns import GREETING_PATIENCE_S, GREETINGS_AT_ONCE, Turns
 from halo.ports import AgentConnector, FenceDevices
 
 
-class Desk(Protocol):
-    """The desk, as the host tasks see it: tokens that no host holds wait there."""
+class Placing(Protocol):
+    """The placer, as the host tasks see it: tokens that no host holds wait there."""
 
     def accept(self, token: ResourceToken, detail: str, since: float) -> None:
         """Take a token home. Samples that were taken after `since` may serve as proof."""
@@ -40,7 +44,7 @@ class Desk(Protocol):
 
 
 class DeviceCheck(Protocol):
-    """What host tasks need of the fence desk."""
+    """What host tasks need of the device runner."""
 
     def check_device(self, host: HostId) -> None:
         """Ask the fence device of a host that just connected."""
@@ -56,9 +60,11 @@ class Context:
     connector: AgentConnector
     fence_devices: FenceDevices
     fatal: Callable[[BaseException], None]
-    desk: Desk = field(init=False)
+    placer: Placing = field(init=False)
     device_check: DeviceCheck = field(init=False)
-    greetings: Turns = field(default_factory=lambda: Turns(GREETINGS_AT_ONCE, GREETING_PATIENCE_S))
+    greetings: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(GREETINGS_AT_ONCE, GREETING_PATIENCE_S)
+    )
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop's references are weak
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -228,7 +228,7 @@ class GroupTask:
         if operation is Operation.STOP and resource.shared:
             self._poke_siblings()
         if copies_before < 2 and len(self._state.knowledge.running_on(self._group)) > 1:
-            self._context.desk.second_copy(self._group.id)
+            self._context.placer.second_copy(self._group.id)
 
     def _log_result(
         self, resource: Resource, operation: Operation, result: OperationResult

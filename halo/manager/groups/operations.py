@@ -122,7 +122,7 @@ class _Monitor:
             group, resource, host, presence, epoch=self.epoch, begun_at=self.began_at, reason=reason
         )
         if is_news and copies_before < 2 and len(knowledge.running_on(group)) > 1:
-            self.context.desk.second_copy(group.id)
+            self.context.placer.second_copy(group.id)
 
 
 def monitor(
@@ -136,7 +136,7 @@ def monitor(
     taker: MonitorTaker,
 ) -> None:
     """Send one monitor. In one later step, its result is noted like that of :func:`operate`, the
-    desk is told of a second copy, and `taker` is called."""
+    placer is told of a second copy, and `taker` is called."""
     state = context.state
     now = asyncio.get_running_loop().time()
     asked = _Monitor(context, group, resource, host, epoch, now, taker)

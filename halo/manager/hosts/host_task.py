@@ -149,7 +149,7 @@ class HostTask:
                 if action.why is not Left.REVOKED:
                     log.info("left", host=self.host, group=action.token.group, why=action.detail)
                 self._state.groups[action.token.group].managed_on = None
-                self._context.desk.accept(action.token, action.detail, action.since)
+                self._context.placer.accept(action.token, action.detail, action.since)
             case Released():
                 self.link.release()
 
@@ -159,7 +159,7 @@ class HostTask:
         if connection is None:  # it closed, and the message about that comes after this one
             self._machine.children.discard(group.id)
             detail = f"{self.host} is not connected any more"
-            self._context.desk.accept(action.token, detail, action.order.since)
+            self._context.placer.accept(action.token, detail, action.order.since)
             return
         self._tokens[group.id] = action.token.hand_to(f"host {self.host}, task {group.id}")
         child = GroupTask(
@@ -228,7 +228,7 @@ class HostTask:
         )
         self._surveyor.start()
         self._context.device_check.check_device(self.host)
-        self._context.desk.changed(self._context.groups_of(self.host))
+        self._context.placer.changed(self._context.groups_of(self.host))
 
     def _note(self, event: Journaled, comment: str = "", **data: object) -> None:
         """Write a transition of the host into the journal, without waiting for the disk."""
@@ -240,7 +240,7 @@ class HostTask:
         if child is not None:
             child.reported(resource, result)
         else:
-            self._context.desk.learnt([group.id])
+            self._context.placer.learnt([group.id])
 
     def link_down(self, loss: Loss) -> None:
         """The connection is gone."""
@@ -251,7 +251,7 @@ class HostTask:
             self._surveyor = None
         self._note(Journaled.DISCONNECT, str(loss))
         self._post(LinkDown(f"{self.host} is disconnected: {loss}"))
-        self._context.desk.changed(self._context.groups_of(self.host))
+        self._context.placer.changed(self._context.groups_of(self.host))
 
     def link_alive(self, loss: Loss) -> None:
         """Something answers, but the agent does not serve us: wait, and say so."""
@@ -286,7 +286,7 @@ class HostTask:
         log.warning("not proven off any more", host=self.host, reason=why)
         self._state.void_power_proof(self.host, f"{self.host} was fenced, but {why}")
         self._note(Journaled.NOT_OFF, why)
-        self._context.desk.changed(self._context.groups_of(self.host))
+        self._context.placer.changed(self._context.groups_of(self.host))
 
     def link_missed(self, loss: Loss) -> None:
         """There is no sign of life, but no verdict either."""
@@ -307,7 +307,7 @@ class HostTask:
         if at.loss is None or at.loss.kind is not loss.kind:
             peer_log.info("not connected", host=self.host, reason=str(loss))
             at.loss = loss
-            self._context.desk.learnt(self._context.groups_of(self.host))
+            self._context.placer.learnt(self._context.groups_of(self.host))
 
     def link_answered(self, sent_at: float) -> None:
         """A heartbeat was answered."""
@@ -323,7 +323,7 @@ class HostTask:
         waited_for = at.answered_at <= self._state.last_verdict_at < sent_at
         at.answered_at = max(at.answered_at, sent_at)
         if waited_for:
-            self._context.desk.heard(self._context.groups_of(self.host))
+            self._context.placer.heard(self._context.groups_of(self.host))
 
     def link_suspect(self, since: float) -> None:
         """An answer is overdue."""
@@ -354,7 +354,7 @@ class HostTask:
         if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
             at.fence_retry_at = at.lost_at  # an administrator's one attempt came before this loss
         log.error("declared lost", host=self.host, reason=str(loss))
-        self._context.desk.changed(self._context.groups_of(self.host))
+        self._context.placer.changed(self._context.groups_of(self.host))
 
 
 def _boot(before: str, now: str) -> str:

@@ -20,7 +20,7 @@ from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.fencing.answers import ProbeAnswer
 from halo.core.hosts.losing_sight import ATTEMPTS_PER_BUDGET, LossDetector, heartbeat_period_s
 from halo.core.model import Host, Settings
-from halo.manager.common.turns import Turns
+from halo.manager.common.concurrency_limit import ConcurrencyLimit
 from halo.ports import AgentConnection, AgentConnector
 
 log = structlog.get_logger("halo.link")
@@ -73,11 +73,11 @@ class HostLink:
         connector: AgentConnector,
         settings: Settings,
         owner: LinkOwner,
-        turns: Turns,
+        greetings: ConcurrencyLimit,
         grace_s: float = 0.0,
     ) -> None:
         self._host = host
-        self._turns = turns
+        self._greetings = greetings
         self._connector = connector
         self._settings = settings
         self._owner = owner
@@ -217,7 +217,7 @@ class HostLink:
         asked_at, ends_at = self._loop.time(), self._attempt_ends_at
         self._is_queued, self._attempt_ends_at = True, float("inf")
         try:
-            async with self._turns.one():
+            async with self._greetings.slot():
                 waited_s = self._loop.time() - asked_at
                 self._is_queued, self._attempt_ends_at = False, ends_at + waited_s
                 self._detector.excuse(asked_at, asked_at + waited_s)

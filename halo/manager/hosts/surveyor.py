@@ -91,7 +91,7 @@ class Surveyor:
         if (error := task.exception()) is not None:
             self._context.fatal(error)
             return
-        self._context.desk.learnt([group])
+        self._context.placer.learnt([group])
 
     async def _run(self) -> None:
         """Probe everything once, and then run the rounds."""
@@ -174,7 +174,7 @@ class Surveyor:
         def take(resource: Resource, answer: OperationResult | LinkError) -> None:
             if isinstance(answer, LinkError):
                 # The connection may still stand. Note that the agent was asked in vain. Otherwise
-                # the desk would have it asked again at once, for ever.
+                # the placer would have it asked again at once, for ever.
                 self._state.observe(
                     group,
                     resource,

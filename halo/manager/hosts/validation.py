@@ -84,7 +84,7 @@ class Validation:
     async def _all(self, host: HostId, connection: AgentConnection) -> list[dict[str, Any]]:
         found: dict[str, tuple[GroupId, Resource]] = {}
         for group in self._state.groups_of(host):
-            for resource in group.resources:
+            for resource in group.resources if host in group.candidates else ():
                 found.setdefault(resource.id, (group.id, resource))  # shared ones only once
         results: dict[str, OperationResult] = {}
         waiting = deque(resource for _, resource in found.values())

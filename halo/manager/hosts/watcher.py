@@ -188,7 +188,7 @@ class Watcher:
             sight.complete = True
             log.info("watching", host=self._host, resources=len(sight.last))
             self._set_watched(True)
-            self._context.desk.changed(self._context.groups_of(self._host))
+            self._context.placer.changed(self._context.groups_of(self._host))
         return True
 
     def _lose(self, sight: _Sight, why: str) -> None:
@@ -256,7 +256,7 @@ class Watcher:
         for group, resource, result in found:
             self._take_report(group, resource.id, result)
         for group in revealing:
-            self._context.desk.second_copy(group.id)
+            self._context.placer.second_copy(group.id)
 
     def _learn(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> bool:
         """Note one result. Does it reveal a second copy?"""

@@ -1,1 +1,1 @@
-"""The desk, where tokens wait that no host holds; and the handling of second copies."""
+"""The placer, where tokens wait that no host holds; and the handling of second copies."""

@@ -19,7 +19,7 @@ from halo.core.model import HostId, Operation, ResourceGroup, SecondCopyPolicy
 from halo.core.outcomes import Outcome
 from halo.core.peers.ocf import OcfCode
 from halo.manager.common.context import Context
-from halo.manager.fencing.fence_desk import FenceDesk
+from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.groups.operations import operate
 from halo.manager.hosts.host_task import HostTask
 
@@ -35,12 +35,12 @@ class SecondCopies:
     """Carries out `second_copy` policies."""
 
     def __init__(
-        self, context: Context, hosts: dict[HostId, HostTask], fence_desk: FenceDesk
+        self, context: Context, hosts: dict[HostId, HostTask], fence_runner: FenceRunner
     ) -> None:
         self._context = context
         self._state = context.state
         self._hosts = hosts
-        self._fence_desk = fence_desk
+        self._fence_runner = fence_runner
         self._under_way: set[str] = set()
 
     def seen(self, group: ResourceGroup) -> None:
@@ -61,8 +61,8 @@ class SecondCopies:
                 await self._act(group)
         finally:
             self._under_way.discard(group.id)
-            self._context.desk.learnt([group.id])
-            for host in group.candidates:
+            self._context.placer.learnt([group.id])
+            for host in group.hosts:
                 self._hosts[host].poke(group.id)
 
     async def _is_confirmed(self, group: ResourceGroup) -> bool:
@@ -81,7 +81,7 @@ class SecondCopies:
             }
             if not unsure:
                 break
-            for host in group.candidates:
+            for host in group.hosts:
                 if host in unsure:
                     self._hosts[host].probe(group.id)  # one at a time; an older one may be running
             await asyncio.sleep(CONFIRM_POLL_S)
@@ -93,8 +93,8 @@ class SecondCopies:
         self._context.journal.note(
             self._context.journal.make(Event.ERROR, group.id, text, kind=kind, hosts=hosts)
         )
-        self._context.desk.learnt([group.id])
-        for host in group.candidates:
+        self._context.placer.learnt([group.id])
+        for host in group.hosts:
             self._hosts[host].poke(group.id)
 
     async def _act(self, group: ResourceGroup) -> None:
@@ -122,7 +122,7 @@ class SecondCopies:
         refusal = rules.second_copy_refusal(self._state, host, now)
         if refusal is not None:
             return f"not fenced: {refusal}"
-        self._fence_desk.fence_second_copy(host, f"it ran a second copy of {group.id}")
+        self._fence_runner.fence_second_copy(host, f"it ran a second copy of {group.id}")
         return None
 
     async def _stop(self, group: ResourceGroup, holder: HostId, host: HostId) -> str | None:

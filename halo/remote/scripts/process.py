@@ -358,7 +358,10 @@ def _why_not_run(path: str, error: Exception) -> str:
             return f"cannot run {path}: the interpreter that its first line names does not exist"
         if os.path.lexists(path):
             return f"cannot run {path}: it is a symbolic link to a file that does not exist"
-        return f"cannot run {path}: there is no such resource agent on this host"
+        return (
+            f"cannot run {path}: there is no such resource agent on this host; install its "
+            "package, or correct `kind` in the config"
+        )
     if isinstance(error, OSError):
         if error.errno == errno.EACCES:
             return f"cannot run {path}: it is not an executable file"

@@ -57,7 +57,7 @@ from halo.core.fencing.steps import (
 from halo.core.model import HostId
 from halo.core.outcomes import FenceAction
 from halo.manager.common.context import Context
-from halo.manager.fencing.device_desk import DeviceDesk
+from halo.manager.fencing.device_runner import DeviceRunner
 from halo.manager.hosts.host_task import HostTask
 
 TOKENS_HOME_DEADLINE_S = 30.0
@@ -65,11 +65,11 @@ TOKENS_HOME_DEADLINE_S = 30.0
 log = structlog.get_logger("halo.fence")
 
 
-class FenceDesk:
+class FenceRunner:
     """Fences hosts: by itself, for the administrator, and again after failures."""
 
     def __init__(
-        self, context: Context, hosts: dict[HostId, HostTask], devices: DeviceDesk
+        self, context: Context, hosts: dict[HostId, HostTask], devices: DeviceRunner
     ) -> None:
         self._context = context
         self._state = context.state
@@ -163,8 +163,8 @@ class FenceDesk:
                 case DenyOff(why):
                     self._hosts[host].void_power_proof(why)
                 case Learnt(afresh):
-                    desk, groups = self._context.desk, self._context.groups_of(host)
-                    (desk.changed if afresh else desk.learnt)(groups)
+                    placer, groups = self._context.placer, self._context.groups_of(host)
+                    (placer.changed if afresh else placer.learnt)(groups)
                 case Tell(weight, text, fields):
                     tell = log.warning if weight is Weight.WARNING else log.error
                     tell(text, host=host, **fields)

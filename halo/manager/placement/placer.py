@@ -1,29 +1,33 @@
-"""The desk: every token that no host task holds waits here, and is handed out from here.
+"""The placer: every token that no host task holds waits here, and is handed out from here.
 
-Whenever something changed for a waiting group, the desk asks
-:func:`halo.core.groups.placement.decide` again. It carries the answer out: it hands the token to a
-host, or has hosts probed, pinged, verified or fenced.
+Whenever something changed for a waiting group, the placer asks
+:func:`halo.core.groups.placement.decide` again. If that decision lacks proof, the placer asks
+:func:`halo.core.groups.proof_search.search` what could bring it. It carries both answers out: it
+hands the token to a host, or has hosts probed, pinged, verified or fenced.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
+from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups.placement import Decision, decide
+from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import departures
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.second_copy import SecondCopies
+from halo.manager.placement.whereabouts import Whereabouts
 from halo.telling import PeerLog
 
 DECISIONS_AT_ONCE = 20
@@ -32,23 +36,23 @@ DECISION_HOLDS_S = 20.0
 """How long a sample is proof while the decision waits for something else. Later, people may have
 started by hand what an agent had found stopped."""
 
-log = structlog.get_logger("halo.desk")
-peer_log = PeerLog("halo.desk")
+log = structlog.get_logger("halo.placer")
+peer_log = PeerLog("halo.placer")
 
 
 class Fencing(Protocol):
-    """What the desk needs of the fencing desk."""
+    """What the placer needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
 
 
 class Verifying(Protocol):
-    """What the desk needs of the device desk."""
+    """What the placer needs of the device runner."""
 
     def verify(self, host: HostId) -> None: ...
 
 
-class PlacementDesk:
+class Placer:
     """Holds waiting tokens and places them."""
 
     def __init__(
@@ -58,6 +62,7 @@ class PlacementDesk:
         fencing: Fencing,
         devices: Verifying,
         copies: SecondCopies,
+        whereabouts: Whereabouts,
     ) -> None:
         self._context = context
         self._state = context.state
@@ -65,6 +70,7 @@ class PlacementDesk:
         self._fencing = fencing
         self._devices = devices
         self._copies = copies
+        self._whereabouts = whereabouts
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._since: dict[GroupId, float] = {}
@@ -130,7 +136,9 @@ class PlacementDesk:
 
     def second_copy(self, group: GroupId) -> None:
         """A group is seen on two hosts: act according to its policy."""
-        self._copies.seen(self._state.cluster.groups[group])
+        found = self._state.cluster.groups[group]
+        self._whereabouts.note_seen(group, self._state.knowledge.running_on(found))
+        self._copies.seen(found)
 
     def tokens_held(self) -> list[ResourceToken]:
         """Every token that waits here, for the audit."""
@@ -155,7 +163,7 @@ class PlacementDesk:
             dirty, self._dirty = self._dirty, {}
             for number, group in enumerate(dirty, start=1):
                 if group in self._tokens:
-                    self._carry_out(group, self._decide(group))
+                    self._place(self._state.cluster.groups[group])
                 if number % DECISIONS_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let heartbeats in between ten thousand decisions
 
@@ -172,23 +180,31 @@ class PlacementDesk:
             self._dirty[group] = None
         self._recheck_at = min(self._recheck.values(), default=None)
 
-    def _decide(self, group: GroupId) -> Decision:
-        now = self._loop.time()
-        since, found = self._since.setdefault(group, now), self._state.cluster.groups[group]
-        decision = decide(self._state, found, since, now)
-        holds_s = self._holds_s.get(group, DECISION_HOLDS_S)
+    def _place(self, group: ResourceGroup) -> None:
+        """Decide on a group, and carry the decision out."""
+        now, seen = self._loop.time(), self._state.candidates_of(group)
+        decision = self._decide(group, seen, now)
+        found = search(self._state, group, seen, decision.unproven, now)
+        self._carry_out(group.id, decision, found)
+
+    def _decide(self, group: ResourceGroup, seen: Sequence[Candidate], now: float) -> Decision:
+        since = self._since.setdefault(group.id, now)
+        decision = decide(self._state, group, seen, since, now)
+        holds_s = self._holds_s.get(group.id, DECISION_HOLDS_S)
         if decision.start_on is None or now - since <= holds_s:
             return decision
         # Probe once more. If the probe itself took so long, more time is allowed.
-        self._since[group], self._holds_s[group] = now, 2 * holds_s
-        return decide(self._state, found, now, now)
+        self._since[group.id], self._holds_s[group.id] = now, 2 * holds_s
+        return decide(self._state, group, seen, now, now)
 
-    def _carry_out(self, group: GroupId, decision: Decision) -> None:
-        self._say(group, decision.reason, failed=decision.failed)
+    def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
+        self._say(group, decision.reason + found.words, failed=decision.failed or found.failed)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
         if target is not None:
+            if not self._whereabouts.are_known(group, [target]):
+                return  # decided again when the journal has it
             self._release_needs_elsewhere(group, target)
             self._hand_out(group, target)
             return
@@ -202,13 +218,15 @@ class PlacementDesk:
             self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
         for host in decision.probe:
             self._hosts[host].probe(group)
-        for host in decision.ping:
+        if found.ping or found.fence:  # it will start elsewhere: record that meanwhile
+            self._whereabouts.are_known(group, self._state.cluster.groups[group].candidates)
+        for host in found.ping:
             self._ping(host, now)
-        for host in decision.verify:
+        for host in found.verify:
             self._devices.verify(host)
-        for host, refusal in decision.not_fenced:
+        for host, refusal in found.not_fenced:
             self._say_not_fenced(host, refusal)
-        for host in decision.fence:
+        for host in found.fence:
             self._say_not_fenced(host, "")
             self._fencing.fence_automatically(host)
 

@@ -698,7 +698,7 @@ async def test_a_fence_for_a_second_copy_ends_with_a_freeze() -> None:
     await bench.up()
     bench.outlet("one").off_fails = "it does not answer"
     bench.outlet("one").off_takes_s = 20.0
-    bench.manager.fence_desk.fence_second_copy("h1", "it ran a second copy of k")
+    bench.manager.fence_runner.fence_second_copy("h1", "it ran a second copy of k")
     await asyncio.sleep(5.0)
     await bench.manager.operations.cluster_command("freeze", comment="")
     await bench.until(lambda: bool(bench.comments(Event.FENCE_FAILED)))
@@ -779,8 +779,8 @@ async def test_no_off_is_sent_once_the_manager_ends() -> None:
 async def test_a_command_that_comes_as_the_manager_ends_is_refused_at_once() -> None:
     bench = Bench()
     await bench.up()
-    bench.manager.fence_desk.close()
-    desk = bench.manager.fence_desk
-    for order in (desk.fence_by_command, desk.confirm_off, desk.cancel):
+    bench.manager.fence_runner.close()
+    runner = bench.manager.fence_runner
+    for order in (runner.fence_by_command, runner.confirm_off, runner.cancel):
         with pytest.raises(CommandFailed, match="nothing was done"):
             await asyncio.wait_for(order("h1", "why"), 1.0)

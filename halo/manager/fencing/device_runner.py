@@ -1,5 +1,5 @@
 """Questions to fence devices: is a fenced host still off, and does the device of a living host tell
-the truth (S1b, S3)? :mod:`halo.manager.fencing.fence_desk` powers hosts off.
+the truth (S1b, S3)? :mod:`halo.manager.fencing.fence_runner` powers hosts off.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Answer:
         return self.answered_at - self.asked_at
 
 
-class DeviceDesk:
+class DeviceRunner:
     """Runs the devices of hosts, and asks them for their state."""
 
     def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
@@ -81,7 +81,7 @@ class DeviceDesk:
     # --- a fenced host: is it still off? ---------------------------------------------------------
 
     def verify(self, host: HostId) -> None:
-        """Ask the devices of a fenced host whether it is still off, and tell the desk."""
+        """Ask the devices of a fenced host whether it is still off, and tell the placer."""
         at = self._state.hosts[host]
         if at.verifying_since is None:
             at.verifying_since = self._loop.time()
@@ -109,7 +109,7 @@ class DeviceDesk:
                 self._hosts[host].void_power_proof("its device says on")
         finally:
             at.verifying_since = None
-            self._context.desk.learnt(self._context.groups_of(host))
+            self._context.placer.learnt(self._context.groups_of(host))
 
     async def ask_whether_off(self, host: HostId, level: int | None) -> OffWord:
         """Ask the devices of the `level` that confirmed a fence, and no others. A dead level before

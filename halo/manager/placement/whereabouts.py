@@ -1,0 +1,91 @@
+"""Keeps the journal up to date on where groups may run (docs/decisions/0007).
+
+Before a group is managed on a host, the journal has to have it that the group may run there. When
+the group is known to be stopped on a host, the journal learns it some seconds later, for all groups
+in one record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from halo.core.journal.records import Event
+from halo.core.model import GroupId, HostId
+from halo.core.questions import former
+from halo.manager.common.context import Context
+from halo.manager.hosts.host_task import HostTask
+
+AT_ONCE = 500
+"""Groups between two turns of the event loop: each takes about a microsecond."""
+
+log = structlog.get_logger("halo.whereabouts")
+
+
+class Whereabouts:
+    """Records where groups may run, and where they are known to be stopped."""
+
+    def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
+        self._context = context
+        self._state = context.state
+        self._hosts = hosts
+        self._under_way: dict[GroupId, set[HostId]] = {}
+
+    def are_known(self, group: GroupId, hosts: Iterable[HostId]) -> bool:
+        """Does the journal have it that the group may run on these hosts? If not, it is recorded.
+        The desk is told when that is done, or when the disk gave no answer for a second (S7)."""
+        stopped_on = self._state.remembered.group(group).stopped_on
+        unknown = {host for host in hosts if host in stopped_on} if stopped_on else None
+        if not unknown:
+            return True
+        missing = unknown - self._under_way.get(group, set())
+        if missing:
+            self._context.spawn(self._record(group, missing))
+        return False
+
+    async def _record(self, group: GroupId, hosts: set[HostId]) -> None:
+        under_way = self._under_way.setdefault(group, set())
+        under_way |= hosts
+        journal = self._context.journal
+        await journal.rescue(
+            journal.make(Event.MAY_RUN, self._state.cluster.name, on={group: sorted(hosts)})
+        )
+        under_way -= hosts
+        if not under_way:
+            self._under_way.pop(group, None)
+        self._context.placer.learnt([group])
+
+    def note_seen(self, group: GroupId, hosts: Iterable[HostId]) -> None:
+        """The group is seen running on these hosts: the journal learns it without any wait."""
+        stopped_on = self._state.remembered.group(group).stopped_on
+        seen = sorted(host for host in hosts if host in stopped_on)
+        if seen:
+            journal, name = self._context.journal, self._state.cluster.name
+            journal.note(journal.make(Event.MAY_RUN, name, on={group: seen}))
+
+    async def note_stopped(self) -> None:
+        """Record the hosts on which groups are newly known to be stopped. Have former hosts probed
+        whose answer is missing."""
+        found: dict[GroupId, list[HostId]] = {}
+        for number, group in enumerate(self._state.cluster.groups.values(), start=1):
+            if hosts := former.newly_stopped(self._state, group):
+                found[group.id] = hosts
+            for host in former.to_probe(self._state, group):
+                self._hosts[host].probe(group.id)
+            if number % AT_ONCE == 0:
+                self._note(found)
+                found = {}
+                await asyncio.sleep(0)
+        self._note(found)
+
+    def _note(self, found: dict[GroupId, list[HostId]]) -> None:
+        if not found:
+            return
+        lifted = [group for group in found if self._state.remembered.group(group).former]
+        journal = self._context.journal
+        journal.note(journal.make(Event.SEEN_STOPPED, self._state.cluster.name, on=found))
+        for group in lifted:
+            log.info("stopped on its former hosts", group=group, hosts=found[group])
+        self._context.placer.learnt(lifted)
