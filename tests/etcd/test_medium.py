@@ -80,6 +80,15 @@ async def keys(store: Store) -> dict[str, bytes]:
 
 def crash(medium: EtcdMedium) -> None:
     """End as `kill -9` does: nothing is given back, and nothing is renewed."""
+
+    async def die() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await medium._client.close()
+
+    medium._thread.submit(die()).result()
     medium._thread.stop()
 
 
