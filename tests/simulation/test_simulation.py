@@ -132,6 +132,11 @@ def test_standstills_that_overlap_count_as_the_one_that_they_are() -> None:
     checked(DIRECTED[name])
 
 
+def test_a_group_that_gains_a_service_goes_on_while_the_service_waits_for_proof() -> None:
+    """k runs on a. It gets a leaf that may still run on a host that left the config."""
+    assert checked(DIRECTED["a_gained_service_is_started_in_place"]).counts["stop"] == 0
+
+
 def test_a_seed_is_replayed_step_by_step() -> None:
     """In another process, with other hashes and addresses, all steps and records are the same."""
     script = (
