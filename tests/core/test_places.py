@@ -206,6 +206,41 @@ def test_a_service_is_known_by_its_id_too_when_its_parameters_change() -> None:
     assert started(before, after).group("k").former == {"h1": "g", "h2": "g"}
 
 
+def test_a_service_of_another_group_may_run_where_the_group_itself_may_run_too() -> None:
+    """The origin says that a service was gained, so that the group is not completed in place."""
+    before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h3", "h2")))
+    moved = make_group("k", ("h3", "h4"), {"k": ["g/fs"], "g/fs": []})
+    remembered = started(before, config(make_group("g", ("h1", "h2")), moved))
+    assert remembered.group("k").former == {"h1": "g", "h2": "g"}
+
+
+def test_a_group_that_was_taken_over_in_part_leaves_the_rest_under_its_name() -> None:
+    """And a second change of its name still finds the disk."""
+    other = make_group("k", ("h4",))
+    before = config(make_group("g", ("h1", "h2"), PAIR), other)
+    renamed = config(make_group("new", ("h1", "h2")), other, new="g")
+    again = config(make_group("newer", ("h3", "h4")), other, newer="g")
+    remembered = started(before, renamed)
+    assert remembered.removed == {"g": ("h1", "h2")}  # its leaf is in no group
+    assert list(remembered.services["g"]) == ["g/fs"]
+    start(remembered, again)
+    assert set(remembered.group("newer").former) == {"h1", "h2"}
+    back = config(make_group("k", ("h4",), {"k": ["g/fs"], "g/fs": []}))
+    start(remembered, back)
+    assert set(remembered.group("k").former) == {"h1", "h2"}
+    assert "g" not in remembered.removed
+
+
+def test_a_service_that_left_a_removed_group_leaves_the_next_group_too() -> None:
+    pair = {"k": ["g/fs"], "g/fs": []}
+    before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h1", "h2")))
+    gone = config(make_group("k", ("h1", "h2"), pair), make_group("m", ("h3", "h4")))
+    given = config(
+        make_group("k", ("h1", "h2")), make_group("m", ("h3", "h4"), {"m": ["g/fs"], "g/fs": []})
+    )
+    assert set(started(before, gone, given).group("m").former) == {"h1", "h2"}
+
+
 def test_a_group_that_was_at_rest_is_not_when_it_gained_something_that_may_run() -> None:
     before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h1", "h2")))
     after = config(

@@ -74,6 +74,8 @@ def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | 
     for group in cluster.groups.values():
         for key, value in change.of(group).items():
             data.setdefault(key, {})[group.id] = value
+    for name, services in change.left_behind().items():
+        data.setdefault("services", {})[name] = services
     if taken_over := change.taken_over():
         data["taken_over"] = taken_over
     return data if any(data.values()) else None
@@ -98,7 +100,7 @@ class _Change:
             for host, origin in places(self._remembered, name).items()
             if host not in group.candidates or origin != name
         }
-        former = {**inherited, **own}
+        former = {**own, **inherited}  # the origin tells that a service was gained
         stopped_on = self._stopped_on(group, memory, inherited)
         has_gained = bool(inherited) or not self._knows_all(name)
         is_old = name in self._remembered.configured and name not in self._remembered.services
@@ -154,13 +156,31 @@ class _Change:
         """The groups that left the config while other groups have all their services now."""
         return sorted(
             name
+            for name in self._remembered.services
+            if name not in self._now and not self._not_found_again(name)
+        )
+
+    def left_behind(self) -> dict[GroupId, Services]:
+        """What is left of groups that are not in the config and lost a part of their services to
+        other groups. If they kept that part, its keys would belong to two groups, and name no
+        service in the next change."""
+        return {
+            name: left
             for name, services in self._remembered.services.items()
             if name not in self._now
-            and all(
-                r in self._owner_now or (self._owner_before.get(d) == name and d in self._owner_now)
-                for r, d in services.items()
-            )
-        )
+            and (left := self._not_found_again(name))
+            and left != services
+            and places(self._remembered, name)
+        }
+
+    def _not_found_again(self, name: GroupId) -> Services:
+        """The services of a former group that no group of this config has."""
+        return {
+            resource: digest
+            for resource, digest in self._remembered.services[name].items()
+            if resource not in self._owner_now
+            and not (self._owner_before.get(digest) == name and digest in self._owner_now)
+        }
 
 
 def _keys(services: Services) -> Iterable[str]:
