@@ -191,7 +191,7 @@ class Manager:
         self.state.journal_trouble = trouble
 
     async def _upkeep(self) -> None:
-        """Regular checks: the tokens, moves that cannot finish, where groups are known stopped."""
+        """Regular checks: the tokens, moves that cannot finish, where groups are seen."""
         unreachable_since: dict[str, float] = {}
         while True:
             await asyncio.sleep(AUDIT_INTERVAL_S)
@@ -199,7 +199,7 @@ class Manager:
             await asyncio.sleep(0)  # with ten thousand groups, each check takes some time
             self._give_up_moves(unreachable_since)
             await asyncio.sleep(0)
-            await self._whereabouts.note_stopped()
+            await self._whereabouts.note_changes()
 
     def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:
         """If a move's target stays away, give the move up. It does not continue later."""

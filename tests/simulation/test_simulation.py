@@ -137,6 +137,34 @@ def test_a_group_that_gains_a_service_goes_on_while_the_service_waits_for_proof(
     assert checked(DIRECTED["a_gained_service_is_started_in_place"]).counts["stop"] == 0
 
 
+def test_what_was_started_by_hand_and_seen_is_remembered_after_a_change_of_the_config() -> None:
+    """g is unmanaged, and moved from a to b by hand. Then b is no candidate, and g is managed."""
+    scenario = Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)), GroupPlan(("c", "b"), (("k", ""),))),
+        settings={},
+        actions=(
+            Action(10.0, "command", {"name": "unmanage", "object": "g"}),
+            Action(14.0, "die", {"resource": "g"}),
+            Action(18.0, "hand_start", {"resource": "g", "host": "b"}),
+            Action(
+                30.0,
+                "config",
+                {"edits": [["drop_candidate", 0, 1]], "kill": True, "down_s": 1.0},
+            ),
+            Action(40.0, "command", {"name": "manage", "object": "g"}),
+        ),
+        duration_s=60.0,
+    )
+    with quiet():
+        result = run(scenario, timeline=True)
+    assert not result.violations
+    starts = [float(line.split()[0]) for line in result.timeline if "manager    start g" in line]
+    assert [at for at in starts if 30.0 < at < 60.0] == []
+    assert any("b, which is no candidate of g any more" in line for line in result.timeline)
+
+
 def test_a_seed_is_replayed_step_by_step() -> None:
     """In another process, with other hashes and addresses, all steps and records are the same."""
     script = (

@@ -139,8 +139,8 @@ class Planner:
         """May this resource be started now beside a root that runs? Not while a service that the
         group gained may run elsewhere: what runs here goes on, and the rest waits for proof.
 
-        The root is started in any case. If that start lacks proof, it is refused (S1), and the group
-        leaves. Nothing of it runs then."""
+        The root is started in any case. If that start lacks proof, it is refused (S1), and the
+        group leaves. Nothing of it runs then."""
         return (
             state.resource.id == self._group.root
             or former.gained_elsewhere(self._state, self._group, self._host) is None

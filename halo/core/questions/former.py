@@ -10,6 +10,7 @@ from __future__ import annotations
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
+from halo.core.journal.places import places
 from halo.core.model import HostId, ResourceGroup
 
 NAMED = 8
@@ -130,6 +131,16 @@ def newly_stopped(state: ClusterState, group: ResourceGroup) -> list[HostId]:
         if candidate.host not in (*may_start, *memory.stopped_on, *memory.former)
         and candidate.presence is Presence.STOPPED
     ]
+
+
+def newly_running(state: ClusterState, group: ResourceGroup) -> list[HostId]:
+    """The hosts on which the group is seen running, though the journal has it as stopped there:
+    somebody started it by hand. They count also while HALO may not act on the group (S4)."""
+    memory = state.memory_of(group)
+    if not (memory.stopped_on or memory.at_rest or group.former_hosts):
+        return []
+    known = places(state.remembered, group.id)
+    return [host for host in state.knowledge.running_on(group) if host not in known]
 
 
 def to_probe(state: ClusterState, group: ResourceGroup) -> list[HostId]:

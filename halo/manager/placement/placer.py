@@ -137,7 +137,7 @@ class Placer:
     def second_copy(self, group: GroupId) -> None:
         """A group is seen on two hosts: act according to its policy."""
         found = self._state.cluster.groups[group]
-        self._whereabouts.note_seen(group, self._state.knowledge.running_on(found))
+        self._whereabouts.note_seen(found)
         self._copies.seen(found)
 
     def tokens_held(self) -> list[ResourceToken]:

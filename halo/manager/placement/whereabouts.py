@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import structlog
 
 from halo.core.journal.records import Event
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import former
 from halo.manager.common.context import Context
 from halo.manager.hosts.host_task import HostTask
@@ -57,30 +57,40 @@ class Whereabouts:
             self._under_way.pop(group, None)
         self._context.placer.learnt([group])
 
-    def note_seen(self, group: GroupId, hosts: Iterable[HostId]) -> None:
-        """The group is seen running on these hosts: the journal learns it without any wait."""
-        stopped_on = self._state.remembered.group(group).stopped_on
-        seen = sorted(host for host in hosts if host in stopped_on)
-        if seen:
-            journal, name = self._context.journal, self._state.cluster.name
-            journal.note(journal.make(Event.MAY_RUN, name, on={group: seen}))
+    def note_seen(self, group: ResourceGroup) -> None:
+        """The group is seen running: the journal learns where, without any wait."""
+        self._note_running({group.id: former.newly_running(self._state, group)})
 
-    async def note_stopped(self) -> None:
-        """Record the hosts on which groups are newly known to be stopped. Have former hosts probed
-        whose answer is missing."""
-        found: dict[GroupId, list[HostId]] = {}
+    async def note_changes(self) -> None:
+        """Record the hosts on which groups are newly known to be stopped, or are seen running. Have
+        former hosts probed whose answer is missing."""
+        stopped: dict[GroupId, list[HostId]] = {}
+        running: dict[GroupId, list[HostId]] = {}
         for number, group in enumerate(self._state.cluster.groups.values(), start=1):
-            if hosts := former.newly_stopped(self._state, group):
-                found[group.id] = hosts
+            stopped[group.id] = former.newly_stopped(self._state, group)
+            running[group.id] = former.newly_running(self._state, group)
             for host in former.to_probe(self._state, group):
                 self._hosts[host].probe(group.id)
             if number % AT_ONCE == 0:
-                self._note(found)
-                found = {}
+                self._note(stopped, running)
+                stopped, running = {}, {}
                 await asyncio.sleep(0)
-        self._note(found)
+        self._note(stopped, running)
 
-    def _note(self, found: dict[GroupId, list[HostId]]) -> None:
+    def _note(
+        self, stopped: dict[GroupId, list[HostId]], running: dict[GroupId, list[HostId]]
+    ) -> None:
+        self._note_running(running)
+        self._note_stopped(stopped)
+
+    def _note_running(self, seen: dict[GroupId, list[HostId]]) -> None:
+        found = {group: hosts for group, hosts in seen.items() if hosts}
+        if found:
+            journal, name = self._context.journal, self._state.cluster.name
+            journal.note(journal.make(Event.MAY_RUN, name, on=found))
+
+    def _note_stopped(self, seen: dict[GroupId, list[HostId]]) -> None:
+        found = {group: hosts for group, hosts in seen.items() if hosts}
         if not found:
             return
         lifted = [group for group in found if self._state.remembered.group(group).former]
