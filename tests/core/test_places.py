@@ -241,6 +241,56 @@ def test_a_service_that_left_a_removed_group_leaves_the_next_group_too() -> None
     assert set(started(before, gone, given).group("m").former) == {"h1", "h2"}
 
 
+SINGLE = config(make_group("g", ("h1", "h2")), make_group("k", ("h3", "h4")))
+PAIRED = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h3", "h4")))
+GIVEN = config(
+    make_group("g", ("h1", "h2")), make_group("k", ("h3", "h4"), {"k": ["g/fs"], "g/fs": []})
+)
+
+
+def test_a_service_that_goes_to_another_group_in_two_steps_takes_its_places_along() -> None:
+    remembered = started(PAIRED)
+    seen_stopped(remembered, "g", "h2")
+    start(remembered, SINGLE)
+    assert remembered.removed == {"g/fs": ("h1",)}
+    record(remembered, Event.MOVE, "g", to="h2")
+    seen_stopped(remembered, "g", "h1")  # the group left, and nobody stopped what it lost
+    start(remembered, GIVEN)
+    assert (remembered.group("k").former, remembered.removed) == ({"h1": "g/fs"}, {})
+
+
+def test_the_same_if_it_comes_back_to_the_group_that_lost_it() -> None:
+    remembered = started(PAIRED)
+    seen_stopped(remembered, "g", "h2")
+    start(remembered, SINGLE)
+    seen_stopped(remembered, "g", "h1")
+    start(remembered, PAIRED)
+    assert (remembered.group("g").former, remembered.removed) == ({"h1": "g/fs"}, {})
+
+
+def test_a_service_that_was_dropped_is_forgotten_when_the_administrator_says_so() -> None:
+    remembered = started(PAIRED, SINGLE)
+    assert remembered.removed == {"g/fs": ("h1", "h2")}
+    record(remembered, Event.CLEANUP, "g/fs")
+    start(remembered, GIVEN)
+    assert (remembered.group("k").former, remembered.removed) == ({}, {})
+
+
+def test_a_service_that_was_stopped_with_its_group_is_forgotten_when_it_is_dropped() -> None:
+    remembered = started(PAIRED)
+    record(remembered, Event.STOP, "g")
+    record(remembered, Event.AT_REST, "g", known=True)
+    start(remembered, SINGLE)
+    assert (remembered.removed, sorted(remembered.services)) == ({}, ["g", "k"])
+
+
+def test_a_service_that_is_shared_now_was_not_dropped() -> None:
+    shared = config(
+        make_group("g", ("h1", "h2"), PAIR, shared=["g/fs"]), make_group("k", ("h3", "h4"))
+    )
+    assert started(PAIRED, shared).removed == {}
+
+
 def test_a_group_that_was_at_rest_is_not_when_it_gained_something_that_may_run() -> None:
     before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h1", "h2")))
     after = config(

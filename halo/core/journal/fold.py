@@ -280,6 +280,10 @@ def _config(remembered: Remembered, record: Record) -> None:
         remembered.group(name).at_rest = False
     for name in data.get("taken_over", ()):
         remembered.forget_removed(name)
+    for resource, what in data.get("dropped", {}).items():
+        before = remembered.removed.get(resource, ())
+        remembered.removed[resource] = tuple(dict.fromkeys([*before, *what["hosts"]]))
+        remembered.services.setdefault(resource, {})[resource] = what["digest"]
 
 
 def _gone(remembered: Remembered, name: GroupId) -> None:

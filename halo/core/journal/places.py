@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from halo.core.journal.remembered import Remembered, RememberedGroup, Services
-from halo.core.model import Cluster, GroupId, HostId, Resource, ResourceGroup
+from halo.core.model import Cluster, GroupId, HostId, Resource, ResourceGroup, ResourceId
 from halo.core.secrets import is_secret_name
 
 DIGEST_LENGTH = 16
@@ -78,6 +78,8 @@ def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | 
         data.setdefault("services", {})[name] = services
     if taken_over := change.taken_over():
         data["taken_over"] = taken_over
+    if dropped := change.dropped():
+        data["dropped"] = dropped
     return data if any(data.values()) else None
 
 
@@ -89,6 +91,7 @@ class _Change:
         self._now = {group.id: services_of(group) for group in cluster.groups.values()}
         self._owner_before = _owners(remembered.services)
         self._owner_now = _owners(self._now)
+        self._resources_now = {r.id for group in cluster.groups.values() for r in group.resources}
 
     def of(self, group: ResourceGroup) -> dict[str, Any]:
         """The values that differ from what is remembered of the group, by their key."""
@@ -173,12 +176,22 @@ class _Change:
             and places(self._remembered, name)
         }
 
+    def dropped(self) -> dict[ResourceId, dict[str, Any]]:
+        """The services that left a group which stays, and that no group has now. Nobody stops them.
+        Another group may get them in a later change."""
+        return {
+            resource: {"digest": digest, "hosts": hosts}
+            for name in self._now.keys() & self._remembered.services.keys()
+            if (hosts := sorted(places(self._remembered, name)))
+            for resource, digest in self._not_found_again(name).items()
+        }
+
     def _not_found_again(self, name: GroupId) -> Services:
-        """The services of a former group that no group of this config has."""
+        """The services that a group had, and that no group of this config has."""
         return {
             resource: digest
             for resource, digest in self._remembered.services[name].items()
-            if resource not in self._owner_now
+            if resource not in self._resources_now
             and not (self._owner_before.get(digest) == name and digest in self._owner_now)
         }
 

@@ -115,7 +115,7 @@ def newly_stopped(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The hosts on which the group is known to be stopped now, and the journal does not know.
 
     A former host needs proof. Of candidates, it is noted while another host manages the group: a
-    group that waits at the desk may be started anywhere in the next step."""
+    group that waits at the placer may be started anywhere in the next step."""
     memory, managed_on = state.memory_of(group), state.groups[group.id].managed_on
     may_start = group.candidates if managed_on is None else (managed_on, memory.move_target)
     found = [

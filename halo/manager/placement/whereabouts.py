@@ -35,7 +35,7 @@ class Whereabouts:
 
     def are_known(self, group: GroupId, hosts: Iterable[HostId]) -> bool:
         """Does the journal have it that the group may run on these hosts? If not, it is recorded.
-        The desk is told when that is done, or when the disk gave no answer for a second (S7)."""
+        The placer is told when that is done, or when the disk gave no answer for a second (S7)."""
         stopped_on = self._state.remembered.group(group).stopped_on
         unknown = {host for host in hosts if host in stopped_on} if stopped_on else None
         if not unknown:
