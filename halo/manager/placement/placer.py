@@ -205,6 +205,8 @@ class Placer:
         if target is not None:
             if not self._whereabouts.are_known(group, [target]):
                 return  # decided again when the journal has it
+            if decision.start_on is not None:
+                self._whereabouts.note_proven(self._state.cluster.groups[group], target)
             self._release_needs_elsewhere(group, target)
             self._hand_out(group, target)
             return

@@ -61,6 +61,14 @@ class Whereabouts:
         """The group is seen running: the journal learns where, without any wait."""
         self._note_running({group.id: former.newly_running(self._state, group)})
 
+    def note_proven(self, group: ResourceGroup, target: HostId) -> None:
+        """A start on `target` is decided, so the group is proven stopped on all other hosts. What
+        is below its root need not wait for the next look."""
+        former_hosts = self._state.memory_of(group).former
+        self._note_stopped(
+            {group.id: [h for h in group.hosts if h in former_hosts and h != target]}
+        )
+
     async def note_changes(self) -> None:
         """Record the hosts on which groups are newly known to be stopped, or are seen running. Have
         former hosts probed whose answer is missing."""
