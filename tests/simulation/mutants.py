@@ -704,6 +704,18 @@ DIRECTED = {
         ),
         duration_s=40.0,
     ),
+    # The only disk of g gets another name, as its host leaves the candidates.
+    "a_service_is_known_by_its_name_alone": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)), GroupPlan(("b", "a"), (("k", ""),))),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["rename_elsewhere", 0, 0]], "kill": True,
+                                    "down_s": 1.0}),
+        ),
+        duration_s=40.0,
+    ),
     # The leaf of g is taken out of the config, and given to k by a second change.
     "a_service_that_no_group_has_is_forgotten": Scenario(
         seed=1,
