@@ -74,7 +74,7 @@ class Manager:
         self.device_runner = DeviceRunner(self._context, self.hosts)
         self.fence_runner = FenceRunner(self._context, self.hosts, self.device_runner)
         copies = SecondCopies(self._context, self.hosts, self.fence_runner)
-        self._whereabouts = Whereabouts(self._context, self.hosts)
+        self._whereabouts = Whereabouts(self._context, self.hosts, self.device_runner)
         self.placer = Placer(
             self._context,
             self.hosts,

@@ -27,7 +27,7 @@ from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.second_copy import SecondCopies
-from halo.manager.placement.whereabouts import Whereabouts
+from halo.manager.placement.whereabouts import Verifying, Whereabouts
 from halo.telling import PeerLog
 
 DECISIONS_AT_ONCE = 20
@@ -44,12 +44,6 @@ class Fencing(Protocol):
     """What the placer needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
-
-
-class Verifying(Protocol):
-    """What the placer needs of the device runner."""
-
-    def verify(self, host: HostId) -> None: ...
 
 
 class Placer:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
+from halo.core.fencing import rounds
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import former
@@ -19,16 +21,23 @@ from halo.manager.common.context import Context
 from halo.manager.hosts.host_task import HostTask
 
 AT_ONCE = 500
-"""Groups between two turns of the event loop: each takes about a microsecond."""
+"""Groups between two turns of the event loop: each takes some microseconds."""
 
 log = structlog.get_logger("halo.whereabouts")
+
+
+class Verifying(Protocol):
+    """What placement needs of the device runner."""
+
+    def verify(self, host: HostId) -> None: ...
 
 
 class Whereabouts:
     """Records where groups may run, and where they are known to be stopped."""
 
-    def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
+    def __init__(self, context: Context, hosts: dict[HostId, HostTask], devices: Verifying) -> None:
         self._context = context
+        self._devices = devices
         self._state = context.state
         self._hosts = hosts
         self._under_way: dict[GroupId, set[HostId]] = {}
@@ -71,7 +80,8 @@ class Whereabouts:
 
     async def note_changes(self) -> None:
         """Record the hosts on which groups are newly known to be stopped, or are seen running. Have
-        former hosts probed whose answer is missing."""
+        former hosts probed whose answer is missing, or the devices asked of those that are off."""
+        now = asyncio.get_running_loop().time()
         stopped: dict[GroupId, list[HostId]] = {}
         running: dict[GroupId, list[HostId]] = {}
         for number, group in enumerate(self._state.cluster.groups.values(), start=1):
@@ -79,6 +89,9 @@ class Whereabouts:
             running[group.id] = former.newly_running(self._state, group)
             for host in former.to_probe(self._state, group):
                 self._hosts[host].probe(group.id)
+            off = former.to_verify(self._state, group)
+            for host in rounds.to_ask_unhurried(self._state, off, now):
+                self._devices.verify(host)
             if number % AT_ONCE == 0:
                 self._note(stopped, running)
                 stopped, running = {}, {}

@@ -271,6 +271,38 @@ def test_a_candidate_with_a_gained_service_needs_proof() -> None:
     assert former.newly_stopped(there.state, group) == []  # it may be started there now
 
 
+def test_a_former_host_that_was_fenced_before_a_restart_is_asked_for_by_its_device() -> None:
+    """Else a group that runs on, and waits for proof of what it gained, would wait for ever."""
+    there = world()
+    there.state.remembered.group("g").former = {"h3": "k"}
+    there.up("h1", running=["g"])
+    there.fenced("h3", verified_at=former.NEVER)
+    assert former.to_verify(there.state, there.group()) == []  # the placer asks
+    there.state.groups["g"].managed_on = "h1"
+    assert [at.id for at in former.to_verify(there.state, there.group())] == ["h3"]
+    assert "fence device" in (former.gained_elsewhere(there.state, there.group(), "h1") or "")
+    assert former.newly_stopped(there.state, there.group()) == []
+    there.state.renew_power_proof("h3", asked_at=there.now, answered_at=there.now)
+    assert former.to_verify(there.state, there.group()) == []
+    assert former.newly_stopped(there.state, there.group()) == ["h3"]
+
+
+def test_what_waits_for_a_gained_service_says_what_to_do_about_its_host() -> None:
+    there = world()
+    there.state.remembered.group("g").former = {"h3": "k"}
+    there.up("h1", running=["g"])
+    there.see("g", "h1", STOPPED, only=["x"])
+    there.state.groups["g"].managed_on = "h1"
+
+    def comment() -> str:
+        return str(snapshot(there.state, "1", 101.0, 0.0)["groups"][0]["comment"])
+
+    assert "what g has from k may still run on h3, which is out of sight" in comment()
+    assert "`halo fence h3`" in comment()
+    there.connect("h3")
+    assert "HALO asks the host" in comment()
+
+
 def test_many_notices_are_cut_short() -> None:
     groups = [
         replace(make_group(f"g{n}", ["h1"]), former_hosts=("h2",)) for n in range(former.NAMED + 2)
