@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import scale, small
+from benchmarks import in_etcd, scale, small
 from benchmarks.report import Row, machine
 from benchmarks.site import Shape
 from tests.simulation.runner import quiet, run
@@ -68,6 +68,14 @@ def journal_rows(options: argparse.Namespace) -> Rows:
     yield Row("journal, one record on disk", small.journal_writes(20 * options.runs), "ms")
 
 
+def etcd_rows(options: argparse.Namespace) -> Rows:
+    """The journal in etcd, three members that flush to this disk. Nothing without etcd."""
+    if in_etcd.is_here():
+        yield Row("journal in etcd, one record", in_etcd.journal_writes(20 * options.runs), "ms")
+        times = in_etcd.commands(20 * options.runs)
+        yield Row("journal in etcd, one command over the socket", times, "ms", 10.0)
+
+
 def scale_rows(options: argparse.Namespace) -> Rows:
     """Many hosts; once, since it takes minutes."""
     for mode in ("polled", "watched"):
@@ -106,6 +114,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "cold": cold_start_rows,
     "agent": agent_rows,
     "journal": journal_rows,
+    "etcd": etcd_rows,
     "simulation": simulation_rows,
     "scale": scale_rows,
 }

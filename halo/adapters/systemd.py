@@ -33,7 +33,7 @@ class Notifier:
     def ready(self, status: str = "") -> None:
         """The daemon is ready. Call it in the event loop, which feeds the watchdog from now on."""
         self._send("READY=1" + (f"\nSTATUS={status}" if status else ""))
-        if self._interval_s is not None and self._socket is not None:
+        if self._interval_s is not None and self._socket is not None and self._timer is None:
             self._feed()
 
     def status(self, text: str) -> None:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, _Entry] = {
         "halo.cli.commands.check:check", "Report the cluster's health to a monitoring system."
     ),
     "tls": _Entry("halo.cli.tls.commands:tls", "Make, renew and show certificates."),
+    "store": _Entry("halo.cli.commands.store:store", "Copy, check and move the journal."),
     "completion": _Entry(
         "halo.cli.commands.completion:completion", "Print a shell's completion script."
     ),

@@ -10,6 +10,7 @@
      ├─ LinkError              no answer from an agent; its `loss` says what that proves
      ├─ FenceError             a fence device did not do what it was told
      ├─ RecordError            the journal could not be written: nothing was changed
+     ├─ LeadershipError        this manager cannot prove that it still leads: it ends at once
      ├─ CommandError           an administrator's command was not carried out
      │   ├─ BadRequest         malformed (HTTP 400)
      │   ├─ UnknownObject      no such host or group (HTTP 404)
@@ -136,6 +137,10 @@ class FenceError(HaloError):
 
 class RecordError(HaloError):
     """The journal could not be written."""
+
+
+class LeadershipError(HaloError):
+    """This manager cannot prove any more that it leads. It must end at once. A restart is safe."""
 
 
 class CommandError(HaloError):

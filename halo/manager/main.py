@@ -9,8 +9,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import capnp
 import click
@@ -26,16 +30,27 @@ from halo.adapters.systemd import Notifier
 from halo.adapters.tls.files import TlsFiles, expected_name
 from halo.adapters.tls.identity import TlsIdentity, manager_identity
 from halo.adapters.unix_socket import UnixSite, open_unix_site
-from halo.adapters.usage import DaemonCommand
+from halo.adapters.usage import DaemonCommand, store_files, store_options
 from halo.config import check_warnings, load
-from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError, InvariantError
+from halo.core.errors import (
+    EXIT_ADMINISTRATOR,
+    AdministratorError,
+    InvariantError,
+    LeadershipError,
+)
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager import collector
 from halo.manager.api.app import make_app, make_runner
+from halo.manager.api.waiting import make_waiting_app
 from halo.manager.common.status_text import StatusText
 from halo.manager.hosts.certificate_look import look_again
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
+from halo.manager.opening import EXIT_NOT_LEADING, WatchLeadership, store_of, wait_for_store
+from halo.ports import JournalMedium
+
+if TYPE_CHECKING:
+    from halo.adapters.etcd.location import Store
 
 EXIT_FATAL = 70
 """Exit status for a defect of the manager itself (EX_SOFTWARE). systemd restarts it."""
@@ -59,6 +74,7 @@ class Options:
     socket: str
     socket_group: str | None
     statefile: Path
+    store: Store | None
     manage_resources: bool
     mtls: bool
     fence_on_connection_close: bool
@@ -95,6 +111,15 @@ class Options:
     type=click.Path(path_type=Path),
     help="Journal of what must survive a restart.",
 )
+@click.option(
+    "--store",
+    envvar="HALO_STORE",
+    default=None,
+    show_envvar=True,
+    metavar="URL",
+    help="Keep the journal in etcd instead: etcd://HOST:PORT,HOST:PORT,.../PREFIX",
+)
+@store_options
 @click.option(
     "--manage-resources",
     is_flag=True,
@@ -136,6 +161,7 @@ def main(
     socket_path: str,
     socket_group: str | None,
     statefile: Path,
+    store: str | None,
     manage_resources: bool,
     mtls: bool,
     verbose: bool,
@@ -146,11 +172,16 @@ def main(
 ) -> None:
     """Keep every resource group of a cluster running on exactly one host."""
     logs.configure(verbose, log_format)
+    try:
+        found = store_of(store, store_files())
+    except AdministratorError as error:
+        sys.exit(_told(error))
     options = Options(
         config=config,
         socket=socket_path,
         socket_group=socket_group,
         statefile=statefile,
+        store=found,
         manage_resources=manage_resources,
         mtls=mtls,
         fence_on_connection_close=fence_on_connection_close,
@@ -166,11 +197,13 @@ def run(options: Options) -> int:
         cluster: Cluster = pickle.loads(_read_config(options))
         identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
         server_name = expected_name() if options.mtls else None
-        medium = SqliteMedium.open(options.statefile)
+        medium = None if options.store else SqliteMedium.open(options.statefile)
         asyncio.run(_serve(options, cluster, identity, server_name, medium))
     except AdministratorError as error:
-        print(f"halo_manager: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
-        return EXIT_ADMINISTRATOR
+        return _told(error)
+    except LeadershipError as error:
+        log.critical("not leading any more: ending, a restart is safe", problem=str(error))
+        return EXIT_NOT_LEADING
     except InvariantError as error:
         log.critical("invariant broken: ending, a restart is safe", problem=str(error))
         return EXIT_FATAL
@@ -178,6 +211,11 @@ def run(options: Options) -> int:
         log.critical("unexpected error: ending, a restart is safe", exc_info=True)
         return EXIT_FATAL
     return 0
+
+
+def _told(error: AdministratorError) -> int:
+    print(f"halo_manager: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
+    return EXIT_ADMINISTRATOR
 
 
 def _read_config(options: Options) -> bytes:
@@ -198,7 +236,8 @@ def _read_config(options: Options) -> bytes:
 
 def _identity(options: Options, cluster: Cluster) -> str:
     """The name of this manager towards agents. It is the same after every restart."""
-    return f"{cluster.name}@{socket.gethostname()}:{options.statefile.resolve()}"
+    journal = options.store or options.statefile.resolve()
+    return f"{cluster.name}@{socket.gethostname()}:{journal}"
 
 
 async def _serve(
@@ -206,7 +245,46 @@ async def _serve(
     cluster: Cluster,
     identity: TlsIdentity | None,
     server_name: str | None,
-    medium: SqliteMedium,
+    medium: JournalMedium | None,
+) -> None:
+    notifier = Notifier()
+    watch_leadership: WatchLeadership | None = None
+    if options.store is not None:
+        try:
+            in_etcd = await wait_for_store(
+                options.store, options.statefile, notifier, partial(_answering, options)
+            )
+            medium, watch_leadership = in_etcd, in_etcd.when_lost
+        except asyncio.CancelledError:
+            log.info("ending", reason="signal")
+            return
+    assert medium is not None
+    try:
+        await _work(options, cluster, identity, server_name, medium, notifier, watch_leadership)
+    finally:
+        await medium.close()
+
+
+@asynccontextmanager
+async def _answering(options: Options, reason: Callable[[], str]) -> AsyncIterator[None]:
+    """Meanwhile, whoever asks anything on the socket is told this reason."""
+    runner, site = make_runner(make_waiting_app(reason)), None
+    await runner.setup()
+    try:
+        site = await open_unix_site(runner, options.socket, options.socket_group)
+        yield
+    finally:
+        await _close(site, runner)
+
+
+async def _work(
+    options: Options,
+    cluster: Cluster,
+    identity: TlsIdentity | None,
+    server_name: str | None,
+    medium: JournalMedium,
+    notifier: Notifier,
+    watch_leadership: WatchLeadership | None,
 ) -> None:
     fence_programs = FencePrograms()
     connector = CapnpConnector(
@@ -224,6 +302,8 @@ async def _serve(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
+        if watch_leadership is not None:
+            watch_leadership(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
         looks = _watch_certificates(identity, manager, connector)
         collector.spare()
         lag = LoopLag()
@@ -235,7 +315,7 @@ async def _serve(
         site = None
         try:
             site = await open_unix_site(runner, options.socket, options.socket_group)
-            await _manage(manager, options, cluster)
+            await _manage(manager, options, cluster, notifier)
         finally:
             for look in looks:
                 look.cancel()
@@ -280,14 +360,13 @@ async def _close(site: UnixSite | None, runner: web.AppRunner) -> None:
     await runner.cleanup()
 
 
-async def _manage(manager: Manager, options: Options, cluster: Cluster) -> None:
+async def _manage(manager: Manager, options: Options, cluster: Cluster, notifier: Notifier) -> None:
     """Run the manager until a signal comes."""
     loop = asyncio.get_running_loop()
     work = loop.create_task(manager.run())
     sparing = loop.create_task(collector.spare_once_settled(manager.progress))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
-    notifier = Notifier()
     mode = "managing" if options.manage_resources else "observing"
     log.info(
         f"{mode}",
@@ -297,7 +376,7 @@ async def _manage(manager: Manager, options: Options, cluster: Cluster) -> None:
         hosts=len(cluster.hosts),
         groups=len(cluster.groups),
         socket=options.socket,
-        statefile=str(options.statefile),
+        journal=str(options.store or options.statefile),
     )
     notifier.ready(f"{mode} {len(cluster.hosts)} hosts, {len(cluster.groups)} groups")
     try:

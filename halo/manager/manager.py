@@ -10,7 +10,7 @@ import structlog
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
-from halo.core.errors import InvariantError
+from halo.core.errors import InvariantError, LeadershipError
 from halo.core.journal import fold
 from halo.core.journal.places import config_change, with_former_hosts
 from halo.core.journal.records import Event, Record
@@ -109,6 +109,8 @@ class Manager:
                 *(self._context.spawn(host.run()) for host in self.hosts.values()),
             ]
             await self._failure
+        except LeadershipError:
+            raise  # no defect, and nothing can be recorded any more
         except Exception as error:
             # Other exceptions may hold anything. Only the log has their text.
             what = str(error) if isinstance(error, InvariantError) else type(error).__name__

@@ -23,7 +23,7 @@ from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import LossPolicy, StartFailurePolicy
 
-from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group
+from .builders import ERROR, RUNNING, SILENT, STOPPED, Step, World, make_group
 
 
 def arrange_host(world: World, host: str, condition: str) -> None:
@@ -515,6 +515,15 @@ def test_a_verification_under_way_or_just_failed_is_not_asked_again() -> None:
     world.state.hosts["h1"].verify_retry_at = 105.0
     assert decided(world).verify == ()
     world.now = 105.0
+    assert decided(world).verify == ("h1",)
+
+
+def test_the_device_of_a_host_that_nobody_tried_to_reach_yet_is_no_witness() -> None:
+    """The host may have booted while no manager ran, and its device may be wired to another."""
+    world = arrange(["off, old", "up"])
+    world.state.hosts["h1"].loss = None
+    assert decided(world).verify == ()
+    world.state.hosts["h1"].loss = SILENT
     assert decided(world).verify == ("h1",)
 
 

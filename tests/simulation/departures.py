@@ -110,7 +110,7 @@ class DepartureOracle:
             return f"{host} is out of sight, and no fence of it was confirmed"
         if self.clock.now - watch.connection.opened_at < KNOWN_S:
             return ""
-        if watch.heard_over is not watch.connection and not self.world.hosts[host].legacy:
+        if watch.heard_over is not watch.connection and not self.oracle.is_legacy(host):
             return f"{host} is not heard of yet"
         for resource in group.exclusive:
             word, reported = watch.words.get(resource.id), watch.reported.get(resource.id)

@@ -9,6 +9,10 @@ have looked at its beginning); where a host has a
 The axiom without which no fencing is safe is kept here: a device that says off for a host that is
 on says so only while that host's agent would answer a fresh connection at once (else it says
 nothing), and no fault silences that agent for the next seconds.
+
+A device that is wired to another host may show that host, switch it, or both. One that is erratic
+answers some questions at once and some late, so that the answers come in any order; what a program
+told it before it was killed may still be carried out as late.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ class Outlet:
     """One device as it stands in the world."""
 
     __slots__ = (
-        "dead", "fault", "host", "is_pdu", "miswired_to", "on", "slow_s", "steady", "time_s",
+        "dead", "erratic_s", "fault", "host", "is_pdu", "miswired_to", "on", "slow_s", "steady",
+        "time_s", "way",
     )  # fmt: skip
 
     def __init__(self, host: SimHost, is_pdu: bool, slow_s: float, dead: bool) -> None:
@@ -47,10 +52,22 @@ class Outlet:
         self.on = True
         self.fault = ""  # fail, hang, late, no-effect, unplugged
         self.miswired_to: SimHost | None = None
+        self.way = "both"  # miswired so: it shows the other host (status), switches it, or both
+        self.erratic_s = 0.0  # some of its answers take up to so long
         self.time_s = 0.5
         self.slow_s = slow_s
         self.steady = False
         self.dead = dead
+
+    @property
+    def switches(self) -> SimHost:
+        """The host that an off or on reaches."""
+        return self.host if self.way == "status" else self.miswired_to or self.host
+
+    @property
+    def shows(self) -> SimHost:
+        """The host whose power a status tells."""
+        return self.host if self.way == "switch" else self.miswired_to or self.host
 
 
 class Outlets:
@@ -75,8 +92,8 @@ class Outlets:
 
     def switch(self, outlet: Outlet, on: bool, why: str) -> None:
         """Turn an outlet; the host follows."""
-        host = outlet.miswired_to or outlet.host
-        if outlet.is_pdu and outlet.miswired_to is None:
+        host = outlet.switches
+        if outlet.is_pdu and host is outlet.host:
             outlet.on = on
             pdus = [o for o in self.of_host[outlet.host.id] if o.is_pdu]
             if not on and any(o.on for o in pdus):
@@ -88,10 +105,8 @@ class Outlets:
 
     def state(self, outlet: Outlet) -> PowerState:
         """What the device says of its outlet."""
-        if outlet.miswired_to is not None:
-            shown = outlet.miswired_to.powered
-        else:
-            shown = outlet.on if outlet.is_pdu else outlet.host.powered
+        own_outlet = outlet.is_pdu and outlet.shows is outlet.host
+        shown = outlet.on if own_outlet else outlet.shows.powered
         return PowerState.ON if shown else PowerState.OFF
 
     def reconnect(self, host: str) -> None:
@@ -104,6 +119,7 @@ class Outlets:
         for outlet in self.by_name.values():
             outlet.fault = ""
             outlet.miswired_to = None
+            outlet.erratic_s = 0.0
             outlet.on = outlet.host.powered
 
 
@@ -113,6 +129,7 @@ class SimFenceDevices:
     def __init__(self, world: World, loop: VirtualLoop) -> None:
         self._world = world
         self._loop = loop
+        self._further = world.further
         self.dead = False
 
     async def run(
@@ -122,9 +139,13 @@ class SimFenceDevices:
         deadline_s: float,
         expired: Callable[[], str | None] = lambda: None,
     ) -> FenceResult:
+        world = self._world
+        if world.runs_short("programs"):  # it fails, or waits for its turn to begin
+            await asyncio.sleep(self._further.choice([0.001, 0.3, 2.0]))
+            if self._further.random() < 0.5:
+                return FenceResult(False, message="simulated: too many open files")
         if (why := expired()) is not None:
             return FenceResult(False, message=f"not sent: {why}")
-        world = self._world
         outlet = world.outlets.by_name[device.parameters["device"]]
         world.fence_begins(device, action)
         began = world.clock.now
@@ -136,7 +157,9 @@ class SimFenceDevices:
             spread = 1.0 if outlet.steady else world.random.uniform(0.8, 1.2)
             duration = outlet.slow_s * share * spread
             if action is FenceAction.STATUS and world.random.random() < 0.5:
-                looked = world.outlets.state(outlet)
+                looked = self._look(outlet)
+        if outlet.erratic_s:
+            duration, looked = self._erratic(outlet, action)
         if outlet.dead:
             fault, duration = "dead", DEAD_S
         if fault in ("hang", "late") or duration > deadline_s:
@@ -154,11 +177,23 @@ class SimFenceDevices:
             # The program is killed: what it told the device may have its effect all the same.
             reaches = action is not FenceAction.STATUS and not outlet.dead
             if not self.dead and reaches and world.random.random() < 0.5:
-                world.clock.after(0.1, self._acts, outlet, action)
+                late_s = self._further.uniform(0.1, outlet.erratic_s) if outlet.erratic_s else 0.1
+                world.clock.after(late_s, self._acts, outlet, action)
             world.fence_ends(device, action, None, began)
             raise
         world.fence_ends(device, action, result, began)
         return result
+
+    def _look(self, outlet: Outlet) -> PowerState | None:
+        """The state that a device tells later. A wrong wire is judged at the answer (the axiom)."""
+        return self._world.outlets.state(outlet) if outlet.miswired_to is None else None
+
+    def _erratic(self, outlet: Outlet, action: FenceAction) -> tuple[float, PowerState | None]:
+        """How long this run takes, and what it has seen already."""
+        is_late = self._further.random() < 0.5
+        duration = self._further.uniform(0.3, outlet.erratic_s) if is_late else 0.1
+        looked = self._look(outlet) if is_late and action is FenceAction.STATUS else None
+        return duration, looked
 
     def _acts(self, outlet: Outlet, action: FenceAction) -> None:
         name = "off" if action is FenceAction.OFF else "on"

@@ -114,6 +114,7 @@ class SimMedium:
         else:
             self._disk.texts += texts
             self._disk.on_kept(texts)
+            self._world.recorded(texts)
         self._world.oracle.fences.read_disk()
 
     def crash(self) -> None:

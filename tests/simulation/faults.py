@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.devices import Outlet
 from tests.simulation.hosts import SimHost
 from tests.simulation.model import Action
+from tests.simulation.orders import Remembered
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 SILENCING = frozenset(
-    {"agent_crash", "agent_hang", "hole", "delay", "handshake", "refuse", "busy", "local"}
+    {
+        "agent_crash",
+        "agent_hang",
+        "hole",
+        "delay",
+        "handshake",
+        "refuse",
+        "busy",
+        "local",
+        "tardy",
+        "upgrade",
+        "shortage",
+    }
 )
 
 
@@ -38,6 +53,9 @@ class Faults:
             return
 
         def act(host: str) -> None:
+            if action.kind == "burst":  # in the middle of what the manager does
+                self.happen(action, host)
+                return
             self.clock.after(action.delay, self.happen, action, host)
 
         self.world.waiting.setdefault(action.trigger, []).append(act)
@@ -60,7 +78,7 @@ class Faults:
 
     def _is_calm(self, action: Action, args: dict[str, Any]) -> bool:
         """The axiom of fencing: a host whose device says off falsely must go on answering."""
-        names = args.get("hosts", [args.get("host", "")])
+        names = args.get("hosts") or ([args["host"]] if "host" in args else list(self.world.hosts))
         until = max(self.world.hosts[name].calm_until for name in names)
         if until <= self.clock.now:
             return False
@@ -90,6 +108,32 @@ class Faults:
         host = self._host(args)
         host.hang_agent()
         self._for(args, host.wake_agent)
+
+    def _blink(self, args: dict[str, Any]) -> None:
+        host = self._host(args)
+        host.power_off("fault")
+        self.clock.after(
+            args["off_s"], host.power_on, "back at once", args["agent_s"], args["services"]
+        )
+
+    def _upgrade(self, args: dict[str, Any]) -> None:
+        host = self._host(args)
+        host.crash_agent()
+        host.legacy, host.watches = args["version"] == "old", args["version"] == "watches"
+        self.clock.after(args["down_s"], host.start_agent)
+
+    def _tardy(self, args: dict[str, Any]) -> None:
+        host = self._host(args)
+        host.tardy = dict.fromkeys(args["what"], args["up_to_s"])
+        self._for(args, setattr, host, "tardy", {})
+
+    def _shortage(self, args: dict[str, Any]) -> None:
+        if "host" in args:
+            self._host(args).shortage = args["share"]
+            self._for(args, setattr, self._host(args), "shortage", 0.0)
+        else:
+            self.world.shortage = dict.fromkeys(args["of"], args["share"])
+            self._for(args, setattr, self.world, "shortage", {})
 
     def _die(self, args: dict[str, Any]) -> None:
         for host in self.world.hosts.values():
@@ -148,6 +192,15 @@ class Faults:
                     connection.agent.closed(connection)
                 connection.end_from_host()
 
+    def _cut(self, args: dict[str, Any]) -> None:
+        """The agent ended its connections some time ago, and the manager learns it now."""
+        for connection in list(self._host(args).connections):
+            if connection.agent is not None and connection.agent.alive and connection.is_up:
+                connection.ended_at_host = True
+                if not connection.agent.hung:
+                    connection.agent.closed(connection)
+                connection.cut()
+
     def _local(self, args: dict[str, Any]) -> None:
         host = self._host(args)
         host.local_trouble = args["loss"]
@@ -162,10 +215,13 @@ class Faults:
 
     # --- fence devices -----------------------------------------------------------------------
 
+    def _outlet(self, args: dict[str, Any]) -> Outlet | None:
+        devices = self.world.outlets.by_name
+        named = devices.get(f"{args['host']}/{args['level']}.{args['number']}")
+        return named or devices.get(f"{args['host']}/0.0")
+
     def _device(self, args: dict[str, Any]) -> None:
-        outlet = self.world.outlets.by_name.get(
-            f"{args['host']}/{args['level']}.{args['number']}"
-        ) or self.world.outlets.by_name.get(f"{args['host']}/0.0")
+        outlet = self._outlet(args)
         if outlet is not None:
             outlet.fault = args["fault"]
             self._for(args, setattr, outlet, "fault", "")
@@ -173,8 +229,19 @@ class Faults:
     def _miswire(self, args: dict[str, Any]) -> None:
         outlet = self.world.outlets.by_name.get(f"{args['host']}/0.0")
         if outlet is not None and args["to"] != args["host"]:
-            outlet.miswired_to = self.world.hosts[args["to"]]
+            outlet.miswired_to, outlet.way = self.world.hosts[args["to"]], "both"
             self._for(args, setattr, outlet, "miswired_to", None)
+
+    def _crossed(self, args: dict[str, Any]) -> None:
+        outlet = self._outlet(args)
+        if outlet is not None and args["to"] != args["host"]:
+            outlet.miswired_to, outlet.way = self.world.hosts[args["to"]], args["way"]
+            self._for(args, setattr, outlet, "miswired_to", None)
+
+    def _erratic(self, args: dict[str, Any]) -> None:
+        for outlet in self.world.outlets.of_host.get(args["host"], []):
+            outlet.erratic_s = args["up_to_s"]
+            self._for(args, setattr, outlet, "erratic_s", 0.0)
 
     # --- the manager -------------------------------------------------------------------------
 
@@ -195,6 +262,35 @@ class Faults:
 
     def _config(self, args: dict[str, Any]) -> None:
         self.simulation.config.order(args)
+
+    def _vm_pause(self, args: dict[str, Any]) -> None:
+        self.simulation.pause_machine(args["for_s"])
+
+    def _backup(self, args: dict[str, Any]) -> None:
+        texts, told = list(self.world.disk.texts), self.world.oracle.orders.remembered()
+        self.clock.after(args["restore_s"], self._restore, texts, told, args["down_s"])
+
+    def _restore(self, texts: list[str], told: Remembered, down_s: float) -> None:
+        """Somebody starts the manager with an older copy of its state file."""
+        if self.over:
+            return
+        self.simulation.down_s = down_s
+        self.simulation.kill_manager()
+        self.world.say("operator", "restores a backup of the state file")
+        self.world.counts["records lost by a restore"] += len(self.world.disk.texts) - len(texts)
+        self.world.disk.texts[:] = texts
+        self.world.oracle.orders.restore(told)
+        self.world.oracle.fences.restored()
+
+    def _burst(self, args: dict[str, Any]) -> None:
+        """Faults within one decision: after steps of the manager, or after a time."""
+        for fault in args["faults"]:
+            action = Action(self.clock.now, fault["kind"], fault["args"])
+            happen = partial(self.happen, action, args["host"])
+            if "steps" in fault:
+                self.simulation.between_steps(fault["steps"], happen)
+            else:
+                self.clock.after(fault["delay"], happen)
 
     def _disk_full(self, args: dict[str, Any]) -> None:
         self.world.disk.full = True
@@ -232,6 +328,8 @@ class Faults:
         self.world.waiting.clear()
         self.world.script_faults.clear()
         self.world.outlets.repair()
+        self.world.shortage = {}
+        self.simulation.meanwhile.clear()
         disk = self.world.disk
         disk.full = disk.hangs = False
         disk.delay_s = 0.0
@@ -241,6 +339,8 @@ class Faults:
             host.local_trouble = ""
             host.boot_services = []
             host.reports_to_lose = 0
+            host.tardy = {}
+            host.shortage = 0.0
             host.start_agent()
             if host.agent is not None:
                 host.agent.busy_until = 0.0

@@ -43,6 +43,7 @@ class FenceOracle:
         self._off_ended: dict[str, float] = {}  # device -> when its last off succeeded
         self._status_ended: dict[str, float] = {}  # host -> when the last such status ended
         self._off_began: dict[str, float] = {}  # device -> when its last off was sent
+        self._asked_at: dict[str, float] = {}  # device -> the last answered question
         # device -> when a status that said off was asked, and when it was answered
         self._status_off: dict[str, tuple[float, float]] = {}
         self.confirmed_at: dict[str, float] = {}  # host -> when the confirming status was asked
@@ -74,6 +75,15 @@ class FenceOracle:
                 self._check_record(host)
                 self.oracle.fenced(host)
 
+    def restored(self) -> None:
+        """An older copy is on the disk. What was recorded since is forgotten, and is no proof."""
+        self.disk = DiskFold()
+        for text in self.world.disk.texts:
+            self.disk.take(text)
+        self._disk_read = len(self.world.disk.texts)
+        self.vouched_at.clear()
+        self._heard_at.clear()
+
     # --- S3 ----------------------------------------------------------------------------------
 
     def run_ends(
@@ -86,6 +96,9 @@ class FenceOracle:
         elif action is FenceAction.ON:
             self._off_ended.pop(device, None)
         elif action is FenceAction.STATUS:
+            if began < self._asked_at.get(device, began):
+                self.world.counts["older device answers after newer ones"] += 1
+            self._asked_at[device] = max(began, self._asked_at.get(device, began))
             if says_off:
                 if began >= self._status_off.get(device, (began, now))[0]:  # not an older one
                     self._status_off[device] = (began, now)
@@ -317,7 +330,7 @@ class FenceOracle:
             for name in self.world.cluster.hosts
             if name == host or self._is_plainly_silent(name)
         }
-        if self.world.hosts[host].legacy:  # it gives no signs: silent from when it was lost
+        if self.oracle.is_legacy(host):  # it gives no signs: silent from when it was lost
             onsets[host] = max(onsets[host], self.oracle.hosts[host].ended_at)
         own = onsets[host]
         together: list[str] = []
@@ -339,7 +352,9 @@ class FenceOracle:
     def _is_plainly_silent(self, host: str) -> bool:
         watch = self.oracle.hosts[host]
         since = self.oracle.silent_since(host)
-        if self.world.hosts[host].legacy or self.world.hosts[host].local_trouble:
+        if self.oracle.is_legacy(host) or self.world.hosts[host].local_trouble:
+            return False
+        if self.world.shortage:
             return False
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing

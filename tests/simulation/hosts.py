@@ -8,6 +8,7 @@ for the scripts that its predecessor left; a host without power keeps nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from halo.core.model import Operation, Resource
@@ -212,6 +213,8 @@ class SimHost:
         self.scripts: dict[str, Script] = {}
         self.running: dict[str, Copy] = {}
         self.boot_services: list[str] = []  # started by the host itself at boot, by fault
+        self.tardy: dict[str, float] = {}  # kind of answer -> how long it may be held back
+        self.shortage = 0.0  # the share of its programs and connections that cannot be had
         self.reports_to_lose = 0  # batches of a watch whose results do not arrive, by fault
         # Network, as seen from the manager.
         self.hole_to = False  # nothing from the manager arrives
@@ -240,8 +243,11 @@ class SimHost:
             delay = repair_s * self.world.random.uniform(0.5, 1.5)
             self.world.clock.after(delay, self._repaired, self.boot)
 
-    def power_on(self, why: str) -> None:
-        """Boot: nothing runs, then what the host starts by itself, then the agent."""
+    def power_on(
+        self, why: str, agent_s: float | None = None, services: Iterable[tuple[str, float]] = ()
+    ) -> None:
+        """Boot: nothing runs, then what the host starts by itself, then the agent, or the agent
+        after `agent_s` and further services each in its time."""
         if self.powered or self.hold_off_until > self.world.clock.now:
             return
         self.world.say(self.id, f"power on ({why})")
@@ -250,7 +256,10 @@ class SimHost:
         clock, random = self.world.clock, self.world.random
         for name in self.boot_services:
             clock.after(random.uniform(0.1, 3.0), self._boot_service, self.boot, name)
-        clock.after(random.uniform(0.5, 5.0), self._boot_agent, self.boot)
+        for name, after_s in services:
+            clock.after(after_s, self._boot_service, self.boot, name)
+        agent_s = random.uniform(0.5, 5.0) if agent_s is None else agent_s
+        clock.after(agent_s, self._boot_agent, self.boot)
 
     def _repaired(self, boot: int) -> None:
         if self.boot == boot:
@@ -315,7 +324,18 @@ class SimHost:
             and self.delay_s == 0
             and self.handshake_s == 0
             and not self.local_trouble
+            and not self.tardy
+            and not (self.shortage or self.world.shortage)
         )
+
+    def held_back_s(self, kind: str) -> float:
+        """How long the agent holds an answer of this kind back."""
+        further, up_to_s = self.world.further, self.tardy.get(kind, 0.0)
+        return further.uniform(0.0, up_to_s) if up_to_s and further.random() < 0.5 else 0.0
+
+    def runs_short(self) -> bool:
+        """Is there no descriptor or no memory for this?"""
+        return self.shortage > 0 and self.world.further.random() < self.shortage
 
     # --- services ----------------------------------------------------------------------------
 
@@ -342,10 +362,11 @@ class SimHost:
         script = Script(call, self.boot, now, now + timeout_s)
         self.scripts[call.resource.id] = script
         call.begins()
+        short = self.runs_short()
         if call.operation is Operation.MONITOR:
             fault = world.take_script_fault(self.id, call) if world.script_faults else ""
             duration = world.random.random() * 0.03 + 0.005
-            if not fault:
+            if not fault and not short:
                 world.clock.after(duration, self._monitor_ends, script)
                 return
         else:
@@ -353,8 +374,10 @@ class SimHost:
             fault = world.take_script_fault(self.id, call) if world.script_faults else ""
             duration = world.random.uniform(0.05, world.script_time_s)
             effect_at = duration * world.random.random()
-            if fault not in ("no-effect-fail", "lies"):
+            if not short and fault not in ("no-effect-fail", "lies"):
                 world.clock.after(effect_at, self._effect, script)
+        if short:
+            fault = "not-run"
         if fault == "slow":
             duration *= 20
         if fault == "hang":
@@ -383,7 +406,11 @@ class SimHost:
             self.world.tell("started", self.id)
 
     def _has_running_dependents(self, resource: Resource) -> bool:
-        return any(disk_of(name) in self.running for name in resource.dependents)
+        """Does something hold it? A shared dependent does not: it may stay for another group."""
+        return any(
+            disk_of(name) in self.running and not self.world.is_shared(name)
+            for name in resource.dependents
+        )
 
     def _parents_run(self, resource: Resource) -> bool:
         return not resource.parents or any(

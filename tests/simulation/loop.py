@@ -15,6 +15,7 @@ from asyncio.events import _set_running_loop  # the way asyncio's own loops do i
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
+from random import Random
 from typing import Any
 
 Call = tuple[float, int, Callable[..., object], tuple[Any, ...]]
@@ -134,6 +135,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.timers = [entry for entry in timers if not entry[2].cancelled_flag]
             heapify(self.timers)
             self.timers_cancelled = 0
+
+    def scramble(self, random: Random) -> int:
+        """Make every timer that is due ready, in any order, and anywhere between what is ready."""
+        waiting = list(self.ready)
+        self.ready.clear()
+        self.wake_timers()
+        late = list(self.ready)
+        for handle in late:
+            waiting.insert(random.randint(0, len(waiting)), handle)
+        self.ready.clear()
+        self.ready.extend(waiting)
+        return len(late)
 
     def shut(self) -> None:
         """Nothing runs here any more."""

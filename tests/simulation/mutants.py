@@ -446,6 +446,31 @@ def what_is_shared_is_stopped_while_needed() -> list[Patch]:
     ]
 
 
+@mutant_of("move", "failback", "deactivate", "activate", "stop", "start")
+def what_is_shared_is_left_behind() -> list[Patch]:
+    """The last group that leaves does not stop it."""
+
+    def release(self: Any, state: Any) -> bool:
+        self._state.needs.release(state.resource.id, self._host, self._group.id)
+        self._state.needs.stop_ended(state.resource.id, self._host)
+        return False
+
+    return [(Sharing, "release", release)]
+
+
+@mutant_of("move", "failback", "deactivate", "activate", "stop", "start")
+def a_group_forgets_its_need_when_another_leaves() -> list[Patch]:
+    """So what both need is stopped by the next that leaves, though one stays."""
+    original = SharedNeeds.release
+
+    def release(self: Any, resource: str, host: str, group: str) -> bool:
+        last = original(self, resource, host, group)
+        self._needs.get((resource, host), set()).clear()
+        return last
+
+    return [(SharedNeeds, "release", release)]
+
+
 @mutant
 def what_comes_in_wakes_nobody() -> list[Patch]:
     """Found by nothing but a group that stays down."""
@@ -544,6 +569,35 @@ def what_runs_is_adopted_and_started() -> list[Patch]:
         (GroupMachine, "_adopt", adopt),
         (Knowledge, "is_seen_running", lambda self, resource, host, epoch: False),
     ]
+
+
+# --- hosts that are back before they are missed, shortage ---------------------------------------
+
+
+@mutant_of("blink", "die", "move")
+def a_quick_return_leaves_knowledge_as_it_was() -> list[Patch]:
+    """Of a host that is back before it is missed, all counts that was seen before."""
+    return [
+        (Knowledge, "drop_host", lambda self, host, reason: None),
+        *_lacks_proof_unless(lambda state, at: at.epoch > 0 and at.lost_at is None),
+    ]
+
+
+@mutant_of("burst", "move", "stop", "start", "failback")
+def a_start_is_sent_some_steps_after_its_gate() -> list[Patch]:
+    original = operations._change
+
+    async def change(*args: Any) -> Any:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await original(*args)
+
+    return [(operations, "_change", change)]
+
+
+@mutant_of("shortage", "agent_crash", "reset")
+def a_shortage_counts_as_silence() -> list[Patch]:
+    return local_trouble_counts_as_silence()
 
 
 # --- nothing is stopped that could start nowhere -------------------------------------------------
@@ -755,6 +809,20 @@ DIRECTED = {
             Action(20.0, "command", {"name": "move", "object": "g", "to": "b", "force": False}),
         ),
         duration_s=40.0,
+    ),
+    # The connection to the host that the group left ends between the gate and the start.
+    "a_start_is_sent_some_steps_after_its_gate": Scenario(
+        seed=1,
+        hosts={"a": {"watches": True}, "b": {"watches": True}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"monitor_interval_s": 10.0},
+        actions=(
+            Action(12.0, "command", {"name": "move", "object": "g", "to": "b", "force": False}),
+            Action(12.88, "burst", {"host": "*", "faults": [
+                {"kind": "cut", "args": {"host": "*"}, "steps": 12},
+            ]}, "monitor-answered"),
+        ),
+        duration_s=30.0,
     ),
     # The only report of a resource's end is lost.
     "a_stale_digest_is_trusted": Scenario(

@@ -2,13 +2,14 @@
 and AgentConnection.
 
 Each direction keeps its order. What meets a hole is kept, as TCP keeps it, and arrives some time
-after the hole is mended, unless the sender closed the connection meanwhile.
+after the hole is mended, unless the sender closed the connection meanwhile. An agent may answer the
+calls of one connection in any order, so one that is tardy holds some of its answers back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from halo import __version__
@@ -17,7 +18,7 @@ from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import AgentIdentity, OperationResult, Outcome, ReportBatch, WatchItem
 from halo.ports import AnswerTaker, GreetingTurn, ReportSink
 from tests.simulation.hosts import SimCall, SimHost
-from tests.simulation.watching import SimWatch
+from tests.simulation.watching import HUNG_AGENT_S, SimWatch
 
 if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
@@ -63,8 +64,9 @@ class SimConnector:
         return connection
 
     def _open(self, connection: SimConnection, sim: SimHost) -> None:
-        if sim.local_trouble:
-            loss = Loss(LossKind[sim.local_trouble], "simulated")
+        if sim.local_trouble or self.world.runs_short("connections"):
+            kind = sim.local_trouble or "LOCAL"
+            loss = Loss(LossKind[kind], "simulated")
             self.world.clock.after(0.001, connection.settle_greeting, loss)
         else:
             self.world.clock.after(self.world.latency(sim), connection.syn_arrives)
@@ -229,7 +231,7 @@ class SimConnection:
     def syn_arrives(self) -> None:
         """The first packet reaches the host, or does not."""
         host = self.host
-        if self.loss is not None or host.hole_to or not host.powered:
+        if self.loss is not None or host.hole_to or not host.powered or host.runs_short():
             if host.powered or not self.world.random.random() < 0.2:
                 return  # silence
             self.settle_greeting(Loss(LossKind.NO_ROUTE_TO_HOST, "simulated"))
@@ -262,7 +264,7 @@ class SimConnection:
             self.identity = AgentIdentity(
                 __version__, f"boot-{host.boot}", False, features, f"start-{host.agents_started}"
             )
-        self._greeting_after(0.0, None)
+        self._when_let_go("hello", self._greeting_after, 0.0, None)
 
     def _greeting_after(self, extra_s: float, answer: Loss | None) -> None:
         delay = self.world.latency(self.host) + extra_s
@@ -278,7 +280,7 @@ class SimConnection:
             return
         if answer is None:
             self.opened_at = self.world.clock.now
-            if self.host.legacy:
+            if self.identity.legacy:
                 self.world.clock.after(2.0, self._keepalive)
         self.greeting.set_result(answer)
 
@@ -359,7 +361,24 @@ class SimConnection:
 
     def deliver_result(self, call: SimCall, result: OperationResult) -> None:
         """An answer leaves the host."""
-        self._send_back("result", call, result)
+        self._when_let_go(call.operation.value, self._send_back, "result", call, result)
+
+    def _when_let_go(self, kind: str, send: Callable[..., None], *what: Any) -> None:
+        """Send at once, or later where the agent holds this back; others overtake it then."""
+        held_s = self.host.held_back_s(kind) if self.host.tardy else 0.0
+        if held_s:
+            self.world.clock.after(held_s, self._let_go, send, *what)
+        else:
+            send(*what)
+
+    def _let_go(self, send: Callable[..., None], *what: Any) -> None:
+        """What an agent holds back ends with it."""
+        if self.host.boot != self.boot or not self.host.powered or not self.agent.alive:
+            return
+        if self.agent.hung:
+            self.world.clock.after(HUNG_AGENT_S, self._let_go, send, *what)
+        else:
+            send(*what)
 
     def operation_is_over(self, call: SimCall) -> None:
         """At the agent: a start or stop of this connection ended, or will not begin."""
@@ -370,11 +389,11 @@ class SimConnection:
     def begin_watch(self, watch: SimWatch) -> None:
         """At the agent: the call to watch arrived."""
         watch.begin()
-        self._send_back("watching", watch, None)
+        self._when_let_go("watching", self._send_back, "watching", watch, None)
 
     def deliver_batch(self, watch: SimWatch, batch: ReportBatch, number: int) -> None:
         """A report leaves the host."""
-        self._send_back("batch", watch, (batch, number))
+        self._when_let_go("batch", self._send_back, "batch", watch, (batch, number))
 
     def deliver_refusal(self, call: SimCall) -> None:
         """The connection is not the one served."""
@@ -384,6 +403,12 @@ class SimConnection:
         """A heartbeat is answered (its way back was counted in already)."""
         if self.watching is not None:
             self.watching.heartbeat()
+        if self.host.tardy:
+            self._when_let_go("heartbeat", self._beat_arrives_back, waiter)
+        else:
+            self._beat_arrives_back(waiter)
+
+    def _beat_arrives_back(self, waiter: asyncio.Future[None]) -> None:
         if self.loss is not None or self.connector.dead or waiter.done():
             return
         if self.host.hole_from:
@@ -417,6 +442,10 @@ class SimConnection:
                 return
             self.world.operation_answered(subject, result)
             subject.waiter.set_result(result)
+
+    def cut(self) -> None:
+        """A reset arrives at this very moment."""
+        self._end_by_reset()
 
     def _end_by_reset(self) -> None:
         if not self.greeting.done():

@@ -174,7 +174,10 @@ class Operator:
             self._answered(entry, "unknown")
 
     def check_deadlines(self) -> None:
-        """No command may be without an answer for longer than the API promises."""
+        """No command may be without an answer for longer than the API promises. Nobody answers
+        while the manager stands still."""
+        if self.clock.now < self.simulation.stalled_until:
+            return
         fresh_at = self.world.oracle.fresh_at
         for entry in self.pending:
             waited_s = self.clock.now - max(entry.asked_at, fresh_at)

@@ -133,6 +133,13 @@ class Oracle:
         self.copies_seen.clear()
         self.fences.begin()
 
+    def is_legacy(self, host: str) -> bool:
+        """Does its agent, as the manager met it last, know no heartbeats?"""
+        connection = self.hosts[host].last_connection
+        if connection is None:
+            return self.world.hosts[host].legacy
+        return connection.identity.legacy
+
     # --- signs of life -----------------------------------------------------------------------
 
     def probe_sent(self, host: str) -> None:
@@ -256,12 +263,13 @@ class Oracle:
         watch = self.hosts[host]
         watch.life_at = watch.heard_at = self.clock.now  # no heartbeat: the silence is counted on
         watch.answered_sent_at = max(watch.answered_sent_at, call.sent_at)
-        if self.world.hosts[host].legacy:  # no other sign is to be had of it
+        if self.is_legacy(host):  # no other sign is to be had of it
             watch.sign_at, watch.quiet_since = self.clock.now, None
         old = watch.words.get(name)
         if call.operation is Operation.MONITOR:
             code = result.code if result.outcome is Outcome.COMPLETED else -1
             if old is not None and old.sent_at > call.sent_at:
+                self.world.counts["older answers after newer ones"] += 1
                 return
         else:
             watch.answered[name] = watch.answered.get(name, 0) + 1
@@ -391,7 +399,7 @@ class Oracle:
     def _lack(self, group: ResourceGroup, host: str) -> str:
         watch, now = self.hosts[host], self.clock.now
         handed_at = self.manager.state.groups[group.id].managed_since
-        if watch.connection is None and not self._is_just_learnt(watch):
+        if watch.connection is None and not self._is_just_learnt(watch, host):
             return self.fences.lacks_power_proof(host)
         for resource in group.exclusive:
             word = watch.words.get(resource.id)
@@ -443,15 +451,21 @@ class Oracle:
         and none of it is the first."""
         return self.clock.now - self.fresh_at < TURN_S
 
-    def _is_just_learnt(self, watch: HostWatch) -> bool:
-        """Did its connection end while the manager stood still, and has that just woken?"""
+    def _is_just_learnt(self, watch: HostWatch, host: str) -> bool:
+        """Did its connection end while the manager stood still, and has that just woken? Or within
+        this turn, and the manager has not come to it yet?"""
+        if self.clock.now - watch.ended_at < TURN_S and self.manager.state.hosts[host].connected:
+            return True
         return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 
     def stop_begins(self, host: SimHost, script: Script) -> None:
         """A stop script begins: a shared resource must not be needed by another group, but for one
         whose own start of it failed."""
         self.checks += 1
-        if not script.resource.shared or self.manager is None:
+        if self.manager is None:
+            return
+        if not script.resource.shared:
+            self._check_left_behind(host, script)
             return
         state = self.manager.state
         users = [
@@ -480,6 +494,29 @@ class Oracle:
                 "shared",
                 f"{script.resource.id} is stopped on {host.id} for {stopping}, needed by {users}",
             )
+
+    def _check_left_behind(self, host: SimHost, script: Script) -> None:
+        """A shared resource stays where its parent stops only for a group that is there, too. Here
+        all others are surely gone: HALO acts on them elsewhere, and each resource of theirs was
+        last seen stopped. A leaf that somebody started, or that scripts lie about, may be news."""
+        group, state = self.groups_with[script.resource.id][0], self.manager.state
+        if state.groups[group.id].managed_on != host.id:
+            return  # a second copy that is stopped by policy
+        shown = self.hosts[host.id].shown
+        for leaf in group.dependents_of(script.resource):
+            copy = host.running.get(leaf.id)
+            is_known = leaf.shared and shown.get(leaf.id) in _PRESENT
+            if copy is None or copy.by_hand or not is_known:
+                continue
+            others = [g for g in self.groups_with[leaf.id] if g is not group]
+            where = {state.groups[other.id].managed_on for other in others}
+            if host.id in where:
+                self.world.counts["shared left to another group"] += 1
+            elif None not in where and all(
+                shown.get(r.id, 7) == 7 for other in others for r in other.exclusive
+            ):
+                text = f"{leaf.id} still runs on {host.id} as {script.resource.id} is stopped"
+                self.world.violated("shared", f"{text}, and no other group needs it there")
 
     # --- fences ------------------------------------------------------------------------------
 

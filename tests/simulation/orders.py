@@ -46,6 +46,10 @@ class Told(Generic[T]):
             self.possible.append(value)
 
 
+Remembered = list[tuple[Told[bool], list[bool]]]
+"""Everything that was told, with the values that the disk may hold."""
+
+
 class Orders:
     """The model of everything an administrator can set."""
 
@@ -69,6 +73,16 @@ class Orders:
             self.managed.setdefault(group, Told(True))
             self.wanted.setdefault(group, Told(True))
             self.cleanups.setdefault(group, 0)
+
+    def remembered(self) -> Remembered:
+        """What a copy of the disk holds now: of a command under way, nobody knows it."""
+        every = [*self.managed.values(), *self.wanted.values(), *self.active.values(), self.frozen]
+        return [(told, list({*told.possible, *told.pending})) for told in every]
+
+    def restore(self, remembered: Remembered) -> None:
+        """The disk holds that copy again: what was told since is forgotten."""
+        for told, values in remembered:
+            told.possible, told.pending = list(values), []
 
     def is_settled(self, group: str, host: str) -> bool:
         """Does nothing that was ordered make the group leave this host?"""

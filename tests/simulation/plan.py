@@ -11,6 +11,7 @@ from typing import Any
 
 from halo.manager.api.routes import CLUSTER_COMMANDS, GROUP_COMMANDS
 from tests.simulation import config_changes
+from tests.simulation.further import Cluster, further_actions
 from tests.simulation.model import Action, GroupPlan, Scenario
 
 SITES = (1, 2, 2, 2, 2, 3, 3, 4)
@@ -101,6 +102,8 @@ class _Planner:
         self.slow_share = self.later.choice([0.0, 0.0, 0.0, 0.3, 1.0])
         self.dead_share = self.later.choice([0.0, 0.0, 0.5])
         self.steady_s = self.later.choice([0.0, 0.0, round(self.later.uniform(5.0, 50.0), 1)])
+        self.sharing = Random(f"{seed}, sharing")
+        self.shares_all = self.sharing.random() < 0.2
 
     def make(self) -> Scenario:
         random = self.random
@@ -131,7 +134,17 @@ class _Planner:
         is_slow = any(options.get("slow_s") for options in self.hosts.values())
         if is_slow:
             settings["fence_timeout_s"] = SLOW_FENCE_TIMEOUT_S
-        actions = sorted(self._actions() + self._config_changes(), key=lambda action: action.at)
+        further = further_actions(
+            self.seed,
+            self.duration_s,
+            self.sparse,
+            self.focus,
+            Cluster(self.hosts, self.groups, self.resources),
+        )
+        changes = self._config_changes()
+        if changes:  # an older state file knows nothing of a config that was changed since
+            further = [action for action in further if action.kind != "backup"]
+        actions = sorted([*self._actions(), *further, *changes], key=lambda action: action.at)
         extra: dict[str, Any] = {
             "repair_s": random.choice([0.0, 15.0, 30.0]) if not self.sparse else 120.0,
             "operator_s": random.choice([0.0, 0.0, 20.0]) if not self.sparse else 120.0,
@@ -215,7 +228,10 @@ class _Planner:
                 tree = [(name, "")]
                 for number in range(random.choice([0, 1, 2, 2, 3, 4])):
                     tree.append((f"{name}.{number}", random.choice(tree)[0]))
+                leaves: tuple[tuple[str, str], ...]
                 leaves = ((shared, name),) if shared and random.random() < 0.7 else ()
+                if self.shares_all:
+                    leaves = self._leaves(members, tree)
                 self.groups.append(
                     GroupPlan(
                         (home, *others),
@@ -229,6 +245,16 @@ class _Planner:
         if not self.groups:
             self._site(members)
 
+    def _leaves(
+        self, members: list[str], tree: list[tuple[str, str]]
+    ) -> tuple[tuple[str, str], ...]:
+        """Shared by nearly all groups of a site, below any of their resources."""
+        number = members[0][1:]
+        leaves = [(f"s{number}", self.sharing.choice(tree)[0])]
+        if self.sharing.random() < 0.4:
+            leaves.append((f"t{number}", self.sharing.choice(tree)[0]))
+        return tuple(leaves) if self.sharing.random() < 0.9 else ()
+
     # --- what happens ------------------------------------------------------------------------
 
     def _actions(self) -> list[Action]:
@@ -241,6 +267,8 @@ class _Planner:
         if self.focus:
             faults = {k: FAULTS[k] for k in self.focus if k in FAULTS}
             commands = {k: COMMANDS[k] for k in self.focus if k in COMMANDS}
+            if not faults and not commands:
+                return []
         pause_s = random.choice([2.0, 4.0, 8.0, 15.0]) * (60.0 if self.sparse else 1.0)
         command_share = random.choice([0.0, 0.2, 0.5, 0.8]) if commands else 0.0
         if commands and not faults:

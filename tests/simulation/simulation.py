@@ -107,6 +107,7 @@ class Simulation:
         self.graveyard: list[Incarnation] = []
         self.steps = 0
         self.kill_in: int | None = None  # steps left to the next crash
+        self.meanwhile: list[tuple[int, Callable[[], None]]] = []  # at which step, what
         self.stalled_until = 0.0
         self.awake_since = 0.0  # the end of the last standstill
         self.still_since = 0.0  # when the present standstill began, or the last one
@@ -184,6 +185,32 @@ class Simulation:
             self.world.oracle.stands_still(self.still_since)
             self.clock.at(self.stalled_until, self._goes_on)
 
+    def pause_machine(self, seconds: float) -> None:
+        """Its machine is paused: then all its timers are late at once, and fire in any order."""
+        self.stall_manager(seconds)
+        self.clock.at(self.stalled_until, self._all_late)
+
+    def _all_late(self) -> None:
+        if self.clock.now < self.stalled_until:
+            self.clock.at(self.stalled_until, self._all_late)
+        elif self.current is not None:
+            self.world.counts["late timers"] += self.current.loop.scramble(self.world.further)
+
+    def between_steps(self, steps: int, happen: Callable[[], None]) -> None:
+        """Let something happen after so many further steps of the manager, in the middle of what it
+        does."""
+        self.meanwhile.append((self.steps + steps, happen))
+
+    def _in_between(self, loop: VirtualLoop) -> None:
+        due = [happen for step, happen in self.meanwhile if step <= self.steps]
+        if due:
+            self.meanwhile = [entry for entry in self.meanwhile if entry[0] > self.steps]
+            loop.leave()
+            for happen in due:
+                self.world.counts["faults between two steps"] += 1
+                happen()
+            loop.enter()
+
     def _goes_on(self) -> None:
         if self.stalled_until and self.clock.now >= self.stalled_until:
             if self.clock.now - self.still_since >= NOTICED_S:  # else cut short
@@ -252,6 +279,10 @@ class Simulation:
         loop.enter()
         try:
             while ready:
+                if self.meanwhile:
+                    self._in_between(loop)
+                    if current.dead:
+                        return
                 handle = ready.popleft()
                 if handle.cancelled_flag:
                     continue

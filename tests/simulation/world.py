@@ -6,6 +6,7 @@ and to the faults that wait for such a moment.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -44,6 +45,8 @@ class World:
         self.scenario = scenario
         self.clock = clock
         self.random = Random(scenario.seed * 2 + 1)
+        self.further = Random(f"{scenario.seed}, further")  # for what was added later
+        self.shortage: dict[str, float] = {}  # of the manager's programs, connections: that fail
         self.cluster = scenario.cluster()
         self.known_hosts = self.cluster.hosts  # of every config
         self.ever_candidates: dict[str, set[str]] = {}  # of a disk, in any config so far
@@ -80,6 +83,10 @@ class World:
         """Does the resource run on this host, under whatever name it was started?"""
         return disk_of(resource.id) in host.running
 
+    def is_shared(self, resource: str) -> bool:
+        """Do several groups have it?"""
+        return len(self.oracle.groups_with[resource]) > 1
+
     # --- telling -----------------------------------------------------------------------------
 
     def say(self, who: str, what: str) -> None:
@@ -99,6 +106,23 @@ class World:
         if armed is not None:
             for act in armed:
                 act(host)
+
+    def recorded(self, texts: list[str]) -> None:
+        """Records are on the disk, and the manager does not know it yet."""
+        for text in texts if self.waiting else ():
+            record = json.loads(text)
+            self.tell(f"record-{record['event']}", self._host_of(record["object"]))
+
+    def _host_of(self, name: str) -> str:
+        """Of a group: where HALO acts on it, or its first candidate."""
+        group = self.cluster.groups.get(name)
+        if group is None or self.oracle.manager is None:
+            return name
+        return self.oracle.manager.state.groups[name].managed_on or group.candidates[0]
+
+    def runs_short(self, of: str) -> bool:
+        """Is there no descriptor or no memory for a connection or a program of the manager's?"""
+        return bool(self.shortage) and self.further.random() < self.shortage.get(of, 0.0)
 
     def latency(self, host: SimHost) -> float:
         """One way to a host or back, in seconds."""
@@ -166,11 +190,14 @@ class World:
             host = call.connection.host.id
             self.say("manager", f"{call.operation.value} {call.resource.id} on {host}: {text}")
             self.tell(f"{call.operation.value}-answered", host)
+        else:
+            self.tell("monitor-answered", call.connection.host.id)
         self.oracle.operation_answered(call, result)
 
     def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
         """The manager took a report."""
         self.oracle.reported(connection, batch)
+        self.tell("reported", connection.host.id)
 
     def operation_late(self, call: SimCall) -> None:
         """The manager gave up waiting for an answer."""

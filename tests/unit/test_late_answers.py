@@ -158,7 +158,7 @@ def test_a_command_that_the_disk_wrote_too_late_is_carried_out(event: str) -> No
         bench.disk.hang()
         asked = asyncio.create_task(work)
         await pass_time(bench, 11.0)
-        with pytest.raises(CommandFailed, match="takes effect if the disk completes"):
+        with pytest.raises(CommandFailed, match="takes effect if the write is completed"):
             await asked
         assert not bench.runs("g")
         await pass_time(bench, 2.0)

@@ -35,11 +35,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Modules that may import more, each with its reason.
 EXCEPTIONS: dict[str, set[str]] = {
     "halo.manager.main": {"halo.adapters", "halo.config"},  # puts the program together
+    "halo.manager.opening": {"halo.adapters"},  # loads the code for etcd only if it is used
     "halo.remote.main": {"halo.adapters"},  # puts the program together
     "halo.cli.commands.power": {
         "halo.adapters.fence.programs",
         "halo.adapters.fence.host_power",
     },  # needs no manager
+    "halo.cli.commands.store": {"halo.adapters"},  # needs no manager
     "halo.cli.tls.commands": {"halo.adapters.tls.files"},  # the files that the programs use
     "halo.cli.tls.store": {"halo.adapters.tls.certificates"},  # names as the programs compare them
     "halo.cli.tls.inspect": {"halo.adapters.tls.files", "halo.adapters.tls.certificates"},

@@ -137,7 +137,7 @@ async def test_a_command_gives_up_after_ten_seconds_and_says_that_it_may_still_c
 ) -> None:
     bench.disk.hang()
     began = loop_now().time()
-    with pytest.raises(RecordError, match="takes effect if the disk completes the write"):
+    with pytest.raises(RecordError, match="takes effect if the write is completed"):
         await bench.journal.command(bench.stop("a"))
     assert loop_now().time() - began == pytest.approx(module.COMMAND_DEADLINE_S)
     assert not bench.is_stopped("a")

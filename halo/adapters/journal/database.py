@@ -29,6 +29,7 @@ from pathlib import Path
 import structlog
 
 from halo.adapters.journal import write_ahead_log
+from halo.adapters.journal.encoding import encoded
 from halo.adapters.journal.files import LockedFile
 from halo.core.errors import RecordError, StateError
 from halo.ports import JournalRecord
@@ -71,11 +72,6 @@ def build_database(path: Path, records: Sequence[JournalRecord]) -> None:
 _INSERT = "INSERT OR REPLACE INTO journal (sequence, record, checksum) VALUES (?, ?, ?)"
 
 
-def encoded(record: JournalRecord) -> str:
-    """The record as the database keeps it. Raises TypeError or ValueError if JSON cannot."""
-    return json.dumps(record, separators=(",", ":"), allow_nan=False)
-
-
 def _checksum(sequence: int, text: str) -> int:
     return zlib.crc32(text.encode(), sequence & 0xFFFFFFFF)
 
@@ -91,7 +87,7 @@ _SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 class Database:
     """The open database. Every method runs in one thread, which sqlite3 itself checks.
 
-    It writes the texts that :func:`encoded` makes.
+    It writes the texts that :func:`halo.adapters.journal.encoding.encoded` makes.
     """
 
     def __init__(self, locked: LockedFile) -> None:

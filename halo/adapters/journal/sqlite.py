@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from halo.adapters.journal.database import Database, build_database, encoded
+from halo.adapters.journal.database import Database, build_database
+from halo.adapters.journal.encoding import encoded
 from halo.adapters.journal.files import LockedFile, lock_state_file
 from halo.adapters.journal.worker import Worker
 from halo.core.errors import RecordError

@@ -57,9 +57,18 @@ def to_ask_unhurried(
 
 
 def _may_be_asked(state: ClusterState, at: HostState) -> bool:
-    """Is the host proven off, is its fence over, and can a trusted device confirm it again?"""
+    """Is the host proven off, is its fence over, and can a trusted device confirm it again?
+
+    A manager that has just started first tries to connect. The host may have booted since its
+    fence, and a device that is wired to another host must not speak for it (S3)."""
+    was_tried = at.loss is not None
     is_being_fenced = at.fence_phase is FencePhase.RUNNING
-    return at.is_proven_off and not is_being_fenced and proof.may_ask_device(state, at.id)
+    return (
+        at.is_proven_off
+        and was_tried
+        and not is_being_fenced
+        and proof.may_ask_device(state, at.id)
+    )
 
 
 def _is_due(at: HostState, now: float) -> bool:

@@ -91,12 +91,12 @@ class Journal:
                 self._queue.remove(entry)
                 raise RecordError(
                     f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; nothing was "
-                    "changed. Check the disk that holds the state file, then try again"
+                    "changed. Check the disk of the state file, or etcd, then try again"
                 ) from None
             entry.given_up = True
             raise RecordError(
                 f"the journal gave no answer within {COMMAND_DEADLINE_S:g} s; the command takes "
-                "effect if the disk completes the write. Check `halo status` before you try again"
+                "effect if the write is completed. Check `halo status` before you try again"
             ) from None
 
     async def rescue(self, *records: Record) -> None:

@@ -1,0 +1,251 @@
+"""The journal's entries in etcd: written under guard, read at one revision, compacted in one step.
+
+Only :meth:`EtcdLog._commit` writes. Its transaction holds only if this manager leads, and if the
+head is the one that this manager knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.entries import (
+    About,
+    Damaged,
+    Entry,
+    Head,
+    Newer,
+    about,
+    before_generation,
+    everything,
+    first_entry,
+    log_of,
+    new_id,
+    next_entry,
+    parts_of,
+    records_of,
+)
+from halo.adapters.etcd.errors import EtcdError, NoAnswer, TooOld
+from halo.adapters.etcd.leadership import Leadership
+from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.values import (
+    Json,
+    KeyValue,
+    after,
+    delete_range,
+    get,
+    is_absent,
+    put,
+    transaction,
+    value_is,
+)
+from halo.core.errors import RecordError, StateError
+from halo.ports import JournalRecord
+
+COMMIT_DEADLINE_S = 3.0
+RETRY_S = 0.1
+PAGE_ENTRIES = 100
+PAGE_PARTS = 8
+READ_ATTEMPTS = 5
+
+log = structlog.get_logger("halo.etcd")
+
+
+class EtcdLog:
+    """The entries of one store. Without a leadership it only reads."""
+
+    def __init__(
+        self, client: EtcdClient, store: Store, leadership: Leadership | None = None
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._leadership = leadership
+        self._head: Head | None = None
+
+    @property
+    def _leads(self) -> Leadership:
+        if self._leadership is None:
+            raise RecordError(f"{self._store}: was opened to be read only")
+        return self._leadership
+
+    async def open(self) -> None:
+        """Find the head, or begin a new journal. Raises EtcdError, StateError."""
+        key = self._store.key("head")
+        found = await self._client.range(key)
+        if found.value is None:
+            await self._require_nothing_else()
+            await self._commit([], Head.first())
+            log.warning(
+                "new journal in etcd",
+                store=str(self._store),
+                meaning="nothing is remembered: every group is managed and wanted",
+            )
+        else:
+            self._head = self._read_head(found.value)
+        await self._sweep()
+
+    @property
+    def is_empty(self) -> bool:
+        """Is there no record, as far as this manager wrote or saw?"""
+        return self._head is None or self._head.records == 0
+
+    async def append(self, texts: Sequence[str]) -> None:
+        """Add one entry with these records. Raises RecordError if nothing was written, and
+        LeadershipError if this manager must end."""
+        await self._write(next_entry(self._store, self._known_head, texts))
+
+    async def replace(self, texts: Sequence[str]) -> None:
+        """Replace all records by these, in one step. Raises as :meth:`append`."""
+        head = self._known_head
+        if texts:
+            await self._write(first_entry(self._store, head, texts))
+        else:
+            await self._commit([], Head(head.generation + 1, 0, 0, new_id()))
+        await self._sweep()
+
+    @property
+    def _known_head(self) -> Head:
+        if self._head is None:
+            raise RecordError(f"{self._store}: the journal is not open")
+        return self._head
+
+    async def _write(self, entry: Entry) -> None:
+        for key, part in entry.parts:
+            await self._commit([put(key, part)], None)
+        await self._commit([put(entry.key, entry.value)], entry.head)
+
+    async def _commit(self, writes: list[Json], becomes: Head | None) -> None:
+        """Write under guard, and make the head `becomes` (None: it stays).
+
+        Tries again until the outcome is known. Raises RecordError only if nothing was written, for
+        certain; LeadershipError if the outcome may stay unknown, or somebody else has written."""
+        head = self._store.key("head")
+        was = is_absent(head) if self._head is None else value_is(head, self._head.value())
+        then = writes if becomes is None else [*writes, put(head, becomes.value())]
+        body = transaction([self._leads.condition, was], then, [get(head), get(self._leads.key)])
+        unknown = False
+        while True:
+            self._leads.require()
+            try:
+                outcome = await self._client.txn(body, deadline_s=COMMIT_DEADLINE_S)
+            except EtcdError as error:
+                unknown = unknown or (isinstance(error, NoAnswer) and error.unknown)
+                if not unknown:
+                    raise RecordError(f"{self._store}: could not be written: {error}") from error
+                await asyncio.sleep(RETRY_S)
+                continue
+            if not outcome.succeeded:
+                head_now, leader_now = (found.value for found in outcome.found)
+                self._require_earlier_success(head_now, leader_now, becomes)
+            if becomes is not None:
+                self._head = becomes
+            return
+
+    def _require_earlier_success(
+        self, head: bytes | None, leader: bytes | None, becomes: Head | None
+    ) -> None:
+        """The guard did not hold. Was that because an earlier try of this transaction did?"""
+        if becomes is not None and head == becomes.value():
+            return
+        if not self._leads.is_ours(leader):
+            self._leads.lose("another manager leads, or the key of the leadership was removed")
+        else:
+            self._leads.lose("the journal in etcd was changed by another program")
+        self._leads.require()
+
+    async def _require_nothing_else(self) -> None:
+        begin, end = everything(self._store)
+        found = await self._client.range(begin, end, limit=2)
+        if others := [key.key for key in found.keys if key.key != self._leads.key]:
+            raise StateError(
+                f"{self._store}: there is no journal, but there are other keys, such as "
+                f"{others[0][:200]!r}; give another prefix with --store, or restore the journal"
+            )
+
+    async def _sweep(self) -> None:
+        """Remove earlier generations. If that fails, the next compaction or start does it."""
+        ranges = before_generation(self._store, self._known_head.generation)
+        body = transaction([self._leads.condition], [delete_range(*found) for found in ranges])
+        try:
+            await self._client.txn(body)
+        except EtcdError as error:
+            log.warning("earlier journal in etcd not removed", problem=str(error))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def read(self) -> list[JournalRecord] | None:
+        """All records in order, as of one moment; None if there is no journal.
+
+        Raises EtcdError, and StateError for damage."""
+        for _ in range(READ_ATTEMPTS):
+            try:
+                return await self._read_once()
+            except TooOld:  # a compaction of etcd itself overtook us
+                continue
+            except Damaged as damage:
+                raise self._damaged(damage) from damage
+        raise NoAnswer("etcd is compacted faster than the journal can be read", unknown=False)
+
+    async def _read_once(self) -> list[JournalRecord] | None:
+        found = await self._client.range(self._store.key("head"))
+        if found.value is None:
+            return None
+        head = self._read_head(found.value)
+        records: list[JournalRecord] = []
+        entries, last = 0, None
+        async for key in self._keys(log_of(self._store, head.generation), found.revision):
+            entries += 1
+            name = f"entry {entries} of generation {head.generation}"
+            if key.key != f"{log_of(self._store, head.generation)}{entries:012d}":
+                raise Damaged(f"{name} is missing")
+            last = about(key.value, name)
+            if last.first != len(records) + 1:
+                raise Damaged(f"{name} begins with the wrong record")
+            text = await self._text(last, head.generation, found.revision)
+            records += records_of(last, text, name)
+        if entries != head.entries or len(records) != head.records:
+            raise Damaged(
+                f"{entries} entries with {len(records)} records are there, but "
+                f"{head.entries} with {head.records} were written"
+            )
+        if last is not None and last.id != head.id:
+            raise Damaged("the last entry is not the one that was written last")
+        return records
+
+    async def _text(self, entry: About, generation: int, revision: int) -> bytes:
+        if not entry.parts:
+            return entry.text
+        folder = parts_of(self._store, generation, entry.id)
+        return b"".join([key.value async for key in self._keys(folder, revision, PAGE_PARTS)])
+
+    async def _keys(
+        self, prefix: str, revision: int, page: int = PAGE_ENTRIES
+    ) -> AsyncIterator[KeyValue]:
+        begin, end = prefix, after(prefix)
+        while True:
+            found = await self._client.range(begin, end, limit=page, revision=revision)
+            for key in found.keys:
+                yield key
+            if not found.more or not found.keys:
+                return
+            begin = found.keys[-1].key + "\0"
+
+    def _read_head(self, value: bytes) -> Head:
+        try:
+            return Head.of(value)
+        except Newer:
+            raise StateError(
+                f"{self._store}: a later version of HALO wrote this journal; start that version"
+            ) from None
+        except Damaged as damage:
+            raise self._damaged(damage) from damage
+
+    def _damaged(self, damage: Damaged) -> StateError:
+        return StateError(
+            f"{self._store}: the journal is damaged: {damage}; restore etcd from a snapshot, or "
+            "give an empty prefix with --store and import a copy with `halo store import` (an "
+            "empty journal forgets what was unmanaged, deactivated or fenced)"
+        )

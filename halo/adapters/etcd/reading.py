@@ -1,0 +1,21 @@
+"""Reads the journal in etcd without leading, also while a manager writes it."""
+
+from __future__ import annotations
+
+from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.log import EtcdLog
+from halo.core.errors import StateError
+from halo.ports import JournalRecord
+
+
+async def records_in(store: Store) -> list[JournalRecord]:
+    """All records, as of one moment. Raises EtcdError, and StateError for damage or no journal."""
+    client = EtcdClient(store)
+    try:
+        records = await EtcdLog(client, store).read()
+    finally:
+        await client.close()
+    if records is None:
+        raise StateError(f"{store}: there is no journal; check the prefix")
+    return records

@@ -1,0 +1,201 @@
+"""`halo store`: the journal as a whole, without the manager: copy it, check it, move it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from halo.adapters.usage import store_files, store_options
+from halo.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from halo.core.journal.remembered import Remembered
+    from halo.ports import JournalMedium, JournalRecord
+
+_SQLITE = b"SQLite format 3\0"
+
+
+@click.group()
+def store() -> None:
+    """Copy, check and move the journal: the orders and fences that a manager remembers.
+
+    A journal is named by its state file, or by etcd://HOST:PORT,HOST:PORT/PREFIX. A state file can
+    only be used while no manager has it open.
+    """
+
+
+@store.command()
+@click.argument("source", metavar="JOURNAL")
+@click.argument("file", metavar="[FILE]", default="-")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@store_options
+def export(source: str, file: str, force: bool) -> None:
+    """Write all records of JOURNAL to FILE (default: stdout), as text.
+
+    A journal in etcd can be exported while the manager runs.
+    """
+    from halo.adapters.journal.export import exported
+
+    records = _records(source)
+    _folded(records)
+    content = exported(records)
+    if file == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        return
+    _write(Path(file), content, force)
+    click.echo(f"{len(records)} records written to {file}.")
+
+
+@store.command(name="import")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="JOURNAL")
+@click.option("--replace", is_flag=True, help="Replace the records of a JOURNAL that has some.")
+@store_options
+def import_(source: str, target: str, replace: bool) -> None:
+    """Write the records of FROM into JOURNAL, which must be empty or new.
+
+    FROM is a file of `halo store export`, a state file, or a journal in etcd. All records are
+    written in one step, or none. Stop the manager of JOURNAL before.
+    """
+    records = _records(source)
+    _folded(records)
+    medium = _opened(target)
+    try:
+        there = len(list(medium.read()))
+        if there and not replace:
+            raise CliError(
+                f"{target} has {there} records already; nothing was changed. Give an empty "
+                "journal, or --replace to forget what is there."
+            )
+        asyncio.run(medium.compact(records) if there else medium.append(records))
+    finally:
+        asyncio.run(medium.close())
+    click.echo(f"{len(records)} records written to {target}.")
+
+
+@store.command()
+@click.argument("source", metavar="JOURNAL")
+@store_options
+def check(source: str) -> None:
+    """Read JOURNAL, or a file of `halo store export`, as a manager does, and say what it holds.
+
+    Nothing is changed. The exit status is 64 if it is damaged.
+    """
+    records = _records(source)
+    found = _folded(records)
+    unmanaged = sum(not group.managed for group in found.groups.values())
+    stopped = sum(not group.wanted for group in found.groups.values())
+    fenced = sum(host.fenced for host in found.hosts.values())
+    inactive = sum(not host.active for host in found.hosts.values())
+    click.echo(
+        f"{len(records)} records: {len(found.hosts)} hosts ({fenced} fenced, {inactive} "
+        f"deactivated), {len(found.groups)} groups ({unmanaged} unmanaged, {stopped} stopped)"
+        + (", frozen." if found.frozen else ".")
+    )
+
+
+def _records(source: str) -> list[JournalRecord]:
+    """The records of a journal or of a file. Raises HaloError."""
+    from halo.adapters.etcd.location import is_store, store_at
+
+    click.get_current_context().with_resource(_warnings_on_stderr())
+    if is_store(source):
+        from halo.adapters.etcd.reading import records_in
+
+        return asyncio.run(records_in(store_at(source, store_files())))
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(_SQLITE))
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror}.") from error
+    if beginning == _SQLITE:
+        return _read_and_close(_opened(source))
+    from halo.adapters.journal.export import BEGINNING, records_in_export
+
+    if beginning.startswith(BEGINNING):
+        return records_in_export(path)
+    from halo.adapters.journal.text_import import import_halo_state
+
+    return import_halo_state(path)
+
+
+def _read_and_close(medium: JournalMedium) -> list[JournalRecord]:
+    try:
+        return list(medium.read())
+    finally:
+        asyncio.run(medium.close())
+
+
+def _opened(target: str) -> JournalMedium:
+    """Take the journal's lock. Raises HaloError."""
+    from halo.adapters.etcd.location import is_store, store_at
+
+    if is_store(target):
+        from halo.adapters.etcd.medium import EtcdMedium
+
+        return EtcdMedium.open(store_at(target, store_files()))
+    from halo.adapters.journal.sqlite import SqliteMedium
+
+    return SqliteMedium.open(Path(target))
+
+
+def _folded(records: list[JournalRecord]) -> Remembered:
+    """What a manager would remember. Raises StateError for records of another version."""
+    from halo.core.journal import fold
+    from halo.core.journal.records import Record
+    from halo.core.journal.remembered import Remembered
+
+    remembered = Remembered()
+    fold.apply_all(remembered, map(Record.from_json, records))
+    return remembered
+
+
+def _write(path: Path, content: bytes, force: bool) -> None:
+    """Write a whole file that only its owner can read, or none."""
+    if path.exists() and not force:
+        raise CliError(f"{path} exists already. Give another name, or --force to replace it.")
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with open(new, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """What media log for a manager goes to stderr, as far as it is meant for an administrator."""
+    import logging
+
+    import structlog
+
+    def drop_new(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Any:
+        if str(entry["event"]).startswith("new "):  # "nothing is remembered" is not meant here
+            raise structlog.DropEvent
+        return entry
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[drop_new, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -1,0 +1,129 @@
+"""Opens the journal in etcd, for which a manager may have to wait.
+
+The code for etcd is loaded only here, so that a manager with an embedded journal does without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from halo.adapters.store_files import NO_FILES, StoreFiles
+from halo.adapters.systemd import Notifier
+from halo.core.errors import AdministratorError, LeadershipError, StateError
+from halo.telling import PeerLog
+
+if TYPE_CHECKING:
+    from halo.adapters.etcd.location import Store
+    from halo.adapters.etcd.medium import EtcdMedium
+
+Answering: TypeAlias = Callable[[Callable[[], str]], AbstractAsyncContextManager[None]]
+
+WatchLeadership: TypeAlias = Callable[[Callable[[LeadershipError], None], Callable[[], None]], None]
+"""Have the first called when the leadership is lost. The second ends the process if that was not
+enough."""
+
+log = PeerLog("halo.manager")
+
+EXIT_NOT_LEADING = 75
+"""Exit status if the manager does not lead any more (EX_TEMPFAIL). systemd restarts it."""
+
+
+def store_of(text: str | None, files: StoreFiles) -> Store | None:
+    """The store that the options name; None: the journal is an embedded file.
+
+    Reads files. Raises AdministratorError."""
+    if text is None:
+        if files != NO_FILES:
+            raise AdministratorError("--store-... options need --store, which is not given")
+        return None
+    from halo.adapters.etcd.location import store_at
+
+    return store_at(text, files)
+
+
+async def wait_for_store(
+    store: Store, statefile: Path, notifier: Notifier, answering: Answering
+) -> EtcdMedium:
+    """Open the journal in etcd, and wait for it if necessary. A signal cancels the wait.
+
+    `answering` is entered if it takes time: then whoever asks is told what is waited for. Raises
+    StateError if another manager leads, or if a journal in a file would be forgotten."""
+    loop = asyncio.get_running_loop()
+    reason = f"it opens its journal in etcd ({store})"
+    waits = asyncio.Event()
+
+    def tell(text: str) -> None:
+        nonlocal reason
+        if text != reason:
+            reason = text
+            log.warning("waiting", reason=text)
+            notifier.status(text)
+        waits.set()
+
+    opening = loop.create_task(_open(store, statefile, tell))
+    with _signals_call(opening.cancel) as came:
+        waiting = loop.create_task(waits.wait())
+        await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not opening.done():
+            try:
+                async with answering(lambda: reason):
+                    notifier.ready(reason)
+                    await asyncio.wait({opening})
+            finally:
+                opening.cancel()  # the socket may be in use
+        medium = await opening
+    if came:  # in the very step in which the journal was opened
+        await medium.close()
+        raise asyncio.CancelledError
+    return medium
+
+
+@contextmanager
+def _signals_call(end: Callable[[], object]) -> Iterator[list[int]]:
+    """Have SIGTERM and SIGINT call `end`. Gives a list of those that came."""
+    loop, came = asyncio.get_running_loop(), list[int]()
+
+    def take(number: int) -> None:
+        came.append(number)
+        end()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, take, number)
+    try:
+        yield came
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _open(store: Store, statefile: Path, tell: Callable[[str], None]) -> EtcdMedium:
+    from halo.adapters.etcd.medium import EtcdMedium
+
+    medium = await EtcdMedium.open_patiently(store, tell)
+    try:
+        if medium.is_empty:
+            _require_no_journal_in(statefile, store)
+    except BaseException:
+        await medium.close()
+        raise
+    return medium
+
+
+def _require_no_journal_in(statefile: Path, store: Store) -> None:
+    """The orders in it would be forgotten, and a group that must stay down would start."""
+    try:
+        size = statefile.stat().st_size
+    except OSError:
+        return
+    if size:
+        raise StateError(
+            f"{store}: the journal there is empty, but the state file {statefile} is not. Import "
+            f"it with `halo store import {statefile} {store}`; or, to begin with nothing "
+            "remembered (every group managed and wanted, every host active), move the file aside"
+        )

@@ -1,0 +1,1 @@
+"""The journal in etcd: tests on real members, and on servers that behave as members may."""

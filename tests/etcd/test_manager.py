@@ -1,0 +1,213 @@
+"""The manager with its journal in etcd: real processes, real members."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from halo.adapters.etcd.location import Store
+from tests.etcd.members import Members
+from tests.integration import processes
+from tests.integration.test_flags import Daemons, until
+
+NOT_LEADING = 75
+
+
+class Site(Daemons):
+    """A manager on a store, an agent, and the command."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        super().__init__(folder)
+        self.store = store
+
+    def start_manager(self, *flags: str, **changed: str | Path) -> subprocess.Popen[bytes]:
+        paths = self.paths(**changed)
+        return self.start(
+            "halo_manager", *paths, "--store", str(self.store), "--manage-resources", *flags
+        )
+
+    def halo(self, *words: str) -> str:
+        done = self.run("halo", *words, "--socket", str(self.folder / "socket"))
+        return done.stdout + done.stderr
+
+    def status(self) -> str:
+        return self.halo("status")
+
+
+@pytest.fixture
+def site(tmp_path: Path, store: Store) -> Iterator[Site]:
+    yield Site(tmp_path, store)
+    processes.kill_all(lambda: processes.marked(tmp_path))
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[Members]:
+    folder = tmp_path / "members"
+    folder.mkdir()
+    found = Members(folder)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_orders_are_remembered_and_a_killed_manager_comes_back(site: Site) -> None:
+    site.start_agent()
+    manager = site.start_manager()
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    site.halo("unmanage", "web", "--reason", "for a test")
+    until(lambda: "(Unmanaged)" in site.status(), "it is unmanaged")
+    assert not (site.folder / "state").exists()
+    manager.terminate()
+    assert manager.wait(20) == 0
+    begun = time.monotonic()
+    manager = site.start_manager()
+    until(lambda: "(Unmanaged)" in site.status(), "it is remembered")
+    assert time.monotonic() - begun < 10  # the leadership had been given back
+    manager.kill()
+    manager.wait(20)
+    manager = site.start_manager()
+    until(lambda: "does nothing yet" in site.status(), "the lease of the killed one is waited for")
+    assert "which pid" in site.status()
+    until(lambda: "(Unmanaged)" in site.status(), "it is remembered again")
+    manager.terminate()
+    assert manager.wait(20) == 0
+
+
+def test_etcd_that_is_not_there_is_waited_for_and_nothing_is_done(
+    tmp_path: Path, fragile: Members
+) -> None:
+    site = Site(tmp_path, fragile.store())
+    try:
+        site.start_agent()
+        manager = site.start_manager()
+        until(lambda: "does nothing yet: waiting for etcd" in site.status(), "it says so")
+        refused = site.halo("start", "web")
+        assert "does nothing yet: waiting for etcd" in refused
+        assert "no connection" in refused
+        assert not (tmp_path / "h1.service.web").exists()
+        manager.terminate()
+        assert manager.wait(20) == 0
+        manager = site.start_manager()
+        until(lambda: "waiting for etcd" in site.status(), "it waits")
+        fragile.start()
+        until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+        assert "Traceback" not in site.log("halo_manager")
+    finally:
+        processes.kill_all(lambda: processes.marked(tmp_path))
+
+
+def test_a_second_manager_names_the_first_and_does_nothing(site: Site) -> None:
+    site.start_agent()
+    first = site.start_manager()
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    socket = site.folder / "socket2"
+    second = site.start_manager(socket=socket)
+    until(
+        lambda: (
+            f"which pid {first.pid} on"
+            in site.run("halo", "status", "--socket", str(socket)).stderr
+        ),
+        "it names the holder",
+    )
+    second.terminate()
+    assert second.wait(20) == 0
+    assert "Running on 127.0.0.1" in site.status()
+
+
+def test_a_manager_that_was_deposed_ends(site: Site, members: Members) -> None:
+    manager = site.start_manager()
+    until(lambda: "web" in site.status(), "it manages")
+    members.etcdctl("del", site.store.key("leader"))
+    assert manager.wait(20) == NOT_LEADING
+    assert "not leading any more" in site.log("halo_manager")
+    manager = site.start_manager()
+    until(lambda: "web" in site.status(), "a restart is safe")
+    assert "ended itself" not in site.status()  # no defect
+    manager.terminate()
+    assert manager.wait(20) == 0
+
+
+def test_a_manager_that_stood_still_for_longer_than_its_lease_ends(site: Site) -> None:
+    manager = site.start_manager()
+    until(lambda: "web" in site.status(), "it manages")
+    manager.send_signal(signal.SIGSTOP)
+    time.sleep(11)
+    manager.send_signal(signal.SIGCONT)
+    assert manager.wait(10) == NOT_LEADING
+
+
+def test_without_etcd_a_manager_ends_before_its_lease(tmp_path: Path, fragile: Members) -> None:
+    fragile.start()
+    site = Site(tmp_path, fragile.store())
+    try:
+        manager = site.start_manager()
+        until(lambda: "web" in site.status(), "it manages")
+        begun = time.monotonic()
+        for number in fragile.running:
+            fragile.signal(number, signal.SIGSTOP)
+        assert manager.wait(20) == NOT_LEADING
+        assert time.monotonic() - begun < 10
+    finally:
+        processes.kill_all(lambda: processes.marked(tmp_path))
+
+
+# What an administrator must mend ---------------------------------------------------------------
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Daemons]:
+    found = Daemons(tmp_path)
+    yield found
+    processes.kill_all(lambda: processes.marked(tmp_path))
+
+
+def test_a_wrong_store_is_refused_with_what_to_do(daemons: Daemons) -> None:
+    assert "needs a prefix of its own" in daemons.refused("--store", "etcd://127.0.0.1:1")
+    assert "must look like etcd://" in daemons.refused("--store", "halo.state")
+    assert "need --store" in daemons.refused("--store-user", "halo")
+    words = daemons.refused("--store", "etcd://127.0.0.1:1/x", "--store-ca", "/none")
+    assert "/none of --store-ca" in words
+    words = daemons.refused("--store", "etcd://halo:hunter2@127.0.0.1/x")
+    assert "--store-password-file" in words
+    assert "hunter2" not in words
+
+
+def test_a_journal_in_a_file_is_not_forgotten(site: Site) -> None:
+    (site.folder / "state").write_bytes(b"anything")
+    words = site.refused("--store", str(site.store))
+    assert f"the state file {site.folder / 'state'} is not" in words
+    assert "halo store import" in words
+
+
+def test_a_manager_with_a_file_loads_nothing_of_etcd() -> None:
+    code = "import sys, json, halo.manager.main; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = json.loads(done.stdout)
+    assert "halo.manager.opening" in loaded
+    assert [name for name in loaded if name.startswith("halo.adapters.etcd")] == []
+
+
+def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Site) -> None:
+    manager = site.start(
+        *("halo_manager", *site.paths()),
+        HALO_STORE=str(site.store),
+        HALO_STORE_USER="halo",
+        HALO_STORE_PASSWORD="hunter2",
+    )
+    until(lambda: "web" in site.status(), "it runs")  # etcd asks for no password here
+    assert "etcd asks for no password" in site.log("halo_manager")
+    assert "hunter2" not in site.log("halo_manager")
+    command = Path(f"/proc/{manager.pid}/cmdline").read_bytes()
+    assert b"hunter2" not in command
+    manager.terminate()
+    assert manager.wait(20) == 0

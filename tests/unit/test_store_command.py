@@ -1,0 +1,154 @@
+"""`halo store` between files: copies are whole or refused, and nothing is replaced by mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from halo.adapters.journal.sqlite import SqliteMedium
+from halo.cli.main import cli
+from halo.core.journal.records import Event, Record
+
+RECORDS = [
+    Record(1.0, Event.UNMANAGE, "web", 'quotes " and ☃').to_json(),
+    Record(2.0, Event.STOP, "db").to_json(),
+    Record(3.0, Event.DEACTIVATE, "h2").to_json(),
+    Record(4.0, Event.CONNECT, "h1").to_json(),
+]
+
+
+def halo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["store", *map(str, arguments)])
+
+
+async def _keep(path: Path) -> None:
+    medium = SqliteMedium.open(path)
+    await medium.append(RECORDS)
+    await medium.close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "halo.state"
+    asyncio.run(_keep(path))
+    return path
+
+
+def kept(path: Path) -> list[dict[str, object]]:
+    medium = SqliteMedium.open(path)
+    try:
+        return list(medium.read())
+    finally:
+        asyncio.run(medium.close())
+
+
+def test_a_journal_goes_out_and_comes_back(journal: Path, tmp_path: Path) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new.state"
+    done = halo("export", journal, copy)
+    assert (done.exit_code, done.output) == (0, f"4 records written to {copy}.\n")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    done = halo("import", copy, new)
+    assert (done.exit_code, done.output) == (0, f"4 records written to {new}.\n")
+    assert kept(new) == RECORDS
+    assert kept(journal) == RECORDS
+
+
+def test_a_state_file_is_taken_without_a_copy_between(journal: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.state"
+    assert halo("import", journal, new).exit_code == 0
+    assert kept(new) == RECORDS
+
+
+def test_stdout_holds_the_copy_alone(journal: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    halo("export", journal, copy)
+    done = halo("export", journal)
+    assert done.exit_code == 0
+    assert done.stdout_bytes == copy.read_bytes()
+
+
+def test_what_a_journal_holds_is_said(journal: Path, tmp_path: Path) -> None:
+    said = "4 records: 2 hosts (0 fenced, 1 deactivated), 2 groups (1 unmanaged, 1 stopped).\n"
+    assert halo("check", journal).output == said
+    copy = tmp_path / "copy"
+    halo("export", journal, copy)
+    assert halo("check", copy).output == said
+
+
+def test_a_state_file_of_halo_in_rust_is_read_and_left(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("2026-04-28T12:54:34.337109\tunmanage\tweb\tby hand\n")
+    assert halo("import", old, new).exit_code == 0
+    assert [record["event"] for record in kept(new)] == ["unmanage"]
+    assert old.read_text().endswith("by hand\n")
+    assert "1 unmanaged" in halo("check", old).output
+
+
+def test_nothing_is_replaced_without_being_told(journal: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_text("precious")
+    done = halo("export", journal, copy)
+    assert done.exit_code == 1
+    assert "exists already" in done.output
+    assert copy.read_text() == "precious"
+    assert halo("export", journal, copy, "--force").exit_code == 0
+    done = halo("import", copy, journal)
+    assert done.exit_code == 1
+    assert "has 4 records already; nothing was changed" in done.output
+    assert kept(journal) == RECORDS
+    assert halo("import", copy, journal, "--replace").exit_code == 0
+    assert kept(journal) == RECORDS
+
+
+def test_a_copy_that_is_not_whole_is_refused(journal: Path, tmp_path: Path) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    halo("export", journal, copy)
+    whole = copy.read_bytes()
+    head, _, rest = whole.partition(b"\n")
+    for content, words in (
+        (whole[:-20], "cut short or damaged"),
+        (whole.replace(b"web", b"wab"), "cut short or damaged"),
+        (head + b"\n", "cut short or damaged"),
+        (whole.replace(b'"records": 4', b'"records": 5'), "other records than its first line"),
+        (whole.replace(b'journal": 1', b'journal": 2'), "a later version"),
+        (b'{"halo-journal": 1}\n' + rest, "is not a journal"),
+        (b'{"halo-journal"', "is not a journal"),
+    ):
+        copy.write_bytes(content)
+        for words_of_command in (("import", copy, new), ("check", copy)):
+            done = halo(*words_of_command)
+            assert done.exit_code == 64, content
+            assert words in done.output
+    assert not new.exists()
+
+
+def test_a_journal_in_use_or_missing_is_named(journal: Path, tmp_path: Path) -> None:
+    medium = SqliteMedium.open(journal)
+    done = halo("check", journal)
+    assert done.exit_code == 64
+    assert f"in use by this process (pid {os.getpid()})" in done.output
+    asyncio.run(medium.close())
+    missing = tmp_path / "missing"
+    done = halo("export", missing)
+    assert done.exit_code == 1
+    assert "cannot be read: No such file" in done.output
+    assert not missing.exists()
+
+
+def test_records_of_a_later_version_are_not_carried_over(tmp_path: Path) -> None:
+    async def keep_unknown(path: Path) -> None:
+        medium = SqliteMedium.open(path)
+        await medium.append([{**RECORDS[0], "event": "of-tomorrow"}])
+        await medium.close()
+
+    later, new = tmp_path / "later", tmp_path / "new"
+    asyncio.run(keep_unknown(later))
+    done = halo("import", later, new)
+    assert done.exit_code == 64
+    assert "does not understand" in done.output
+    assert not new.exists()
