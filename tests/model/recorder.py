@@ -36,6 +36,9 @@ DURATION_S = 90.0
 WORD_S = 10.05
 """So long a device's word is proof (S1), and a step of the loop longer."""
 
+ON_THE_WAY_S = 0.0005
+"""A question is on its way so long at least. A change in that time is before the agent looks."""
+
 Trace = list[dict[str, Any]]
 
 _RECORDS = {
@@ -131,7 +134,7 @@ class RecordingWorld(World):
         asked_at = self._asked_at.pop(call, float("-inf"))
         if call.operation is not Operation.MONITOR or result.outcome is not Outcome.COMPLETED:
             return
-        if asked_at > self._changed_at[host]:
+        if asked_at > self._changed_at[host] - ON_THE_WAY_S:
             self.note("says running" if result.code == 0 else "says stopped", host)
 
     def fence_begins(self, device: FenceDevice, action: FenceAction) -> None:
