@@ -27,8 +27,11 @@ from halo.ports import JournalRecord
 
 MAX_PENDING = 1000  # batches that wait for etcd before appends are refused
 PATIENCE_S = 3.0 * LEASE_S
-"""How long the key of another manager is waited for, while etcd answers. A manager that died leaves
-its key for the time of its lease, or twice that time if etcd's own leader changed."""
+"""How long the key of another manager is waited for, while etcd answers and keeps its own leader.
+
+A manager that died leaves its key for the time of its lease. etcd extends that whenever its leader
+changes, so then the time counts afresh. To give up too early would leave no manager at all, because
+systemd does not restart one that exits with 64."""
 RETRY_S = 1.0
 CLOSE_DEADLINE_S = 30.0
 END_GRACE_S = 1.0
@@ -181,7 +184,7 @@ class EtcdMedium:
         self._log = EtcdLog(self._client, self._store, self._leadership)
 
     async def _open(self, tell: Tell | None) -> None:
-        waited_s = 0.0
+        waited_s, term = 0.0, 0
         while True:
             try:
                 holder = await self._leadership.take()
@@ -196,6 +199,8 @@ class EtcdMedium:
                 tell(f"waiting for etcd ({self._store}): {error}")
                 await asyncio.sleep(RETRY_S)
                 continue
+            if holder.term != term:
+                waited_s, term = 0.0, holder.term
             if tell is None or waited_s >= self._patience_s:
                 raise _in_use(self._store, holder)
             tell(f"waiting for the leadership in etcd ({self._store}), which {holder} holds")
