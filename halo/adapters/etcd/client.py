@@ -77,6 +77,12 @@ class EtcdClient:
         self._member = 0  # the one that answered last
         self._token: str | None = None
         self._wants_token = store.user is not None
+        if store.shows_password:
+            log.warning(
+                "the password for etcd crosses the network in the clear",
+                store=str(store),
+                remedy="give the CA of its members with --store-ca",
+            )
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
