@@ -25,7 +25,7 @@ class OneMember:
         self.term_of_renewals: int | None = None  # as a member says it that was deposed
         self.overflows = False
         self.full = False
-        self.silent_ranges = 0
+        self.silent_ranges = self.silent_txns = 0
         self.asked: list[str] = []
 
     def answer(self, path: str, body: Json, _token: str | None) -> web.StreamResponse | Json:
@@ -58,6 +58,9 @@ class OneMember:
         return {"kvs": [{"key": body["key"], "value": value, "mod_revision": "1"}], "count": "1"}
 
     def _txn(self, body: Json) -> web.StreamResponse | Json:
+        if self.silent_txns:
+            self.silent_txns -= 1
+            return error(14, "etcdserver: request timed out", 503)
         holds = all(map(self._holds, body["compare"]))
         steps = body["success" if holds else "failure"]
         writes = any("request_put" in step for step in body["success"] + body["failure"])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.leadership import Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
-from halo.core.errors import RecordError, StateError
+from halo.core.errors import LeadershipError, RecordError, StateError
+from halo.manager import opening
 from tests.conformance.journal_medium import record
 from tests.etcd.one_member import OneMember
 from tests.etcd.stand_ins import gateway
@@ -112,3 +116,53 @@ async def test_a_head_that_a_manager_would_write_otherwise_is_damage() -> None:
         member.write("/x/head", json.dumps({**said, "by": "hand"}).encode())
         with pytest.raises(StateError, match="head is not one of HALO"):
             await opened(address)
+
+
+async def test_a_manager_whose_loop_hangs_does_not_lead_for_ever() -> None:
+    """The thread that renews the lease does not hang with it."""
+    member, hangs, ended = OneMember(), threading.Event(), threading.Event()
+    told: list[LeadershipError] = []
+
+    async def manage(medium: EtcdMedium) -> None:
+        medium.when_lost(told.append, ended.set, hang_limit_s=1.0)
+        await asyncio.sleep(2.5)
+        assert not ended.is_set()  # it turns
+        hangs.wait(60)
+
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        manager = asyncio.ensure_future(asyncio.to_thread(asyncio.run, manage(medium)))
+        await until(ended.is_set)
+        with pytest.raises(LeadershipError, match="stood still for 1 s"):
+            await medium.append([record(1)])
+        hangs.set()
+        await manager
+        await medium.close()
+
+
+async def test_why_an_append_waits_is_in_the_log() -> None:
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        with capture_logs() as logs:
+            member.silent_txns = 1000
+            append = asyncio.ensure_future(medium.append([record(1)]))
+            await until(lambda: logs)
+            member.silent_txns = 0
+            await append
+        assert [entry["problem"] for entry in logs] == [f"{address}: etcdserver: request timed out"]
+        await medium.close()
+
+
+async def test_a_state_file_that_cannot_be_seen_is_not_taken_for_none(tmp_path: Path) -> None:
+    """The orders in it would be forgotten, and a group that must stay down would start."""
+    loop = tmp_path / "state"
+    loop.symlink_to(loop)
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        store = Store((address,), "/x")
+        with pytest.raises(StateError, match="cannot be seen: Too many levels of symbolic links"):
+            await opening._open(store, loop, lambda _text: None)
+        member.keys.pop(member.name("/x/leader"))
+        medium = await opening._open(store, tmp_path / "none", lambda _text: None)
+        await medium.close()

@@ -137,7 +137,13 @@ class EtcdLog:
                     written = await self._is_written(becomes)
                     if written:
                         break
-                unknown = unknown or (isinstance(error, NoAnswer) and error.unknown)
+                if not unknown and isinstance(error, NoAnswer) and error.unknown:
+                    unknown = True
+                    log.warning(
+                        "etcd did not say whether it wrote a record: trying until it does",
+                        store=str(self._store),
+                        problem=str(error),
+                    )
                 if written is False and not unknown:
                     raise RecordError(f"{self._store}: could not be written: {error}") from error
                 await asyncio.sleep(RETRY_S)

@@ -37,6 +37,11 @@ CLOSE_DEADLINE_S = 30.0
 END_GRACE_S = 1.0
 """How long a manager that lost its leadership may take to end by itself."""
 
+HANG_LIMIT_S = 60.0
+"""For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
+this limit a manager that hangs would lead for ever."""
+HANG_LOOK_S = 5.0
+
 Tell = Callable[[str], None]
 T = TypeVar("T")
 
@@ -78,6 +83,7 @@ class EtcdMedium:
         self._pending = 0
         self._closed = False
         self._keeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._lost: LeadershipError | None = None
         self._tell_lost: Callable[[LeadershipError], None] = lambda _error: None
         self._end_process: Callable[[], None] | None = None
@@ -121,10 +127,15 @@ class EtcdMedium:
         return medium
 
     def when_lost(
-        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+        self,
+        tell: Callable[[LeadershipError], None],
+        end_process: Callable[[], None],
+        hang_limit_s: float = HANG_LIMIT_S,
     ) -> None:
         """Have `tell` called on this loop if the leadership is lost. If the medium is not closed
-        within :data:`END_GRACE_S` then, `end_process` is called from another thread."""
+        within :data:`END_GRACE_S` then, `end_process` is called from another thread.
+
+        From now on, the leadership also ends if this loop stands still for `hang_limit_s`."""
         loop = asyncio.get_running_loop()
 
         def tell_here(error: LeadershipError) -> None:
@@ -135,6 +146,7 @@ class EtcdMedium:
             self._tell_lost, self._end_process = tell_here, end_process
             if self._lost is not None:
                 self._act_on_loss(self._lost)
+            self._watching = asyncio.ensure_future(self._watch(loop, hang_limit_s))
 
         self._thread.submit(register())
 
@@ -223,6 +235,26 @@ class EtcdMedium:
             self._lost = LeadershipError(f"this manager cannot keep its leadership: {error!r}")
         if self._lost is not None and not self._closed:
             self._act_on_loss(self._lost)
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        """End the leadership if the manager's loop does not turn."""
+        here, turned = asyncio.get_running_loop(), asyncio.Event()
+
+        def answer() -> None:
+            with contextlib.suppress(RuntimeError):  # this loop has ended
+                here.call_soon_threadsafe(turned.set)
+
+        with contextlib.suppress(RuntimeError):  # that loop has ended
+            while True:
+                turned.clear()
+                loop.call_soon_threadsafe(answer)
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await turned.wait()
+                except TimeoutError:
+                    self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
+                    return
+                await asyncio.sleep(min(HANG_LOOK_S, limit_s))
 
     def _act_on_loss(self, error: LeadershipError) -> None:
         log.critical("leadership lost: ending, a restart is safe", problem=str(error))
