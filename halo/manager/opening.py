@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
@@ -24,9 +24,33 @@ if TYPE_CHECKING:
 
 Answering: TypeAlias = Callable[[Callable[[], str]], AbstractAsyncContextManager[None]]
 
-WatchLeadership: TypeAlias = Callable[[Callable[[LeadershipError], None], Callable[[], None]], None]
-"""Have the first called when the leadership is lost. The second ends the process if that was not
-enough."""
+
+class Leading(Protocol):
+    """The leadership of a manager whose journal is in etcd."""
+
+    def when_lost(
+        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+    ) -> None:
+        """Have `tell` called when the leadership is lost. `end_process` is called if that was not
+        enough."""
+        ...
+
+    def require_leading(self) -> None:
+        """Raise LeadershipError unless this manager can prove that it leads."""
+        ...
+
+
+class Alone:
+    """The leadership of a manager whose journal is a file that it has locked: it is never lost."""
+
+    def when_lost(
+        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+    ) -> None:
+        """Nothing to watch."""
+
+    def require_leading(self) -> None:
+        """Nothing to prove."""
+
 
 log = PeerLog("halo.manager")
 

@@ -150,6 +150,12 @@ class EtcdMedium:
 
         self._thread.submit(register())
 
+    def require_leading(self) -> None:
+        """Raise LeadershipError unless this manager can prove that it leads. Call it in the step
+        that acts: after a standstill of the machine, nobody has noticed the loss yet. It does not
+        wait, and may be called from every thread."""
+        self._leadership.require()
+
     @property
     def is_empty(self) -> bool:
         """Is there no record? As of the opening, or the last write since."""
