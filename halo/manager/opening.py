@@ -136,6 +136,7 @@ async def _open(store: Store, statefile: Path, tell: Callable[[str], None]) -> E
     try:
         if medium.is_empty:
             await _require_no_journal_in(statefile, store)
+        await medium.read_ahead()  # the watchdog is fed meanwhile, and a signal ends it
     except BaseException:
         await medium.close()
         raise

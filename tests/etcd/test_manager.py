@@ -152,7 +152,7 @@ def test_a_manager_that_wakes_after_its_lease_starts_nothing(site: Site) -> None
     [running] = site.folder.glob("h1.service.web")
     manager.send_signal(signal.SIGSTOP)
     running.unlink()
-    time.sleep(8.5)
+    time.sleep(11)
     manager.send_signal(signal.SIGCONT)
     assert manager.wait(10) == NOT_LEADING
     time.sleep(1)

@@ -166,3 +166,16 @@ async def test_a_state_file_that_cannot_be_seen_is_not_taken_for_none(tmp_path: 
         member.keys.pop(member.name("/x/leader"))
         medium = await opening._open(store, tmp_path / "none", lambda _text: None)
         await medium.close()
+
+
+async def test_the_loop_of_a_manager_turns_while_its_journal_is_read(tmp_path: Path) -> None:
+    """systemd's watchdog may be fed already. It would end the manager, again at each start."""
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        store = Store((address,), "/x")
+        medium = await opening._open(store, tmp_path / "none", lambda _text: None)
+        assert list(medium.read()) == []  # the member answers on this loop, so it was read before
+        await medium.read_ahead()
+        await medium.append([record(1)])
+        assert medium._ahead is None  # what was read before a write does not count
+        await medium.close()

@@ -84,6 +84,7 @@ class EtcdMedium:
         self._closed = False
         self._keeping: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._ahead: list[JournalRecord] | None = None
         self._lost: LeadershipError | None = None
         self._tell_lost: Callable[[LeadershipError], None] = lambda _error: None
         self._end_process: Callable[[], None] | None = None
@@ -161,9 +162,19 @@ class EtcdMedium:
         """Is there no record? As of the opening, or the last write since."""
         return self._log.is_empty
 
+    async def read_ahead(self) -> None:
+        """Read all records for the next :meth:`read`, which then does not block. Raises as it."""
+        try:
+            self._ahead = await asyncio.wrap_future(self._thread.submit(self._read()))
+        except EtcdError as error:
+            raise LeadershipError(f"{self._store}: cannot be read: {error}") from error
+
     def read(self) -> Iterable[JournalRecord]:
         """All records in order (blocks). Raises StateError for damage, LeadershipError if etcd
         gives no answer."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         try:
             return self._thread.submit(self._read()).result()
         except EtcdError as error:
@@ -282,6 +293,7 @@ class EtcdMedium:
             raise RecordError(
                 f"{self._store}: {MAX_PENDING} writes wait for etcd already; check its members"
             )
+        self._ahead = None
         self._pending += 1
         future = asyncio.wrap_future(self._thread.submit(self._in_order(work)))
         future.add_done_callback(self._one_less)
