@@ -46,7 +46,7 @@ from halo.manager.common.status_text import StatusText
 from halo.manager.hosts.certificate_look import look_again
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
-from halo.manager.opening import EXIT_NOT_LEADING, WatchLeadership, store_of, wait_for_store
+from halo.manager.opening import EXIT_NOT_LEADING, Alone, Leading, store_of, wait_for_store
 from halo.ports import JournalMedium
 
 if TYPE_CHECKING:
@@ -248,19 +248,18 @@ async def _serve(
     medium: JournalMedium | None,
 ) -> None:
     notifier = Notifier()
-    watch_leadership: WatchLeadership | None = None
+    leading: Leading = Alone()
     if options.store is not None:
         try:
-            in_etcd = await wait_for_store(
+            medium = leading = await wait_for_store(
                 options.store, options.statefile, notifier, partial(_answering, options)
             )
-            medium, watch_leadership = in_etcd, in_etcd.when_lost
         except asyncio.CancelledError:
             log.info("ending", reason="signal")
             return
     assert medium is not None
     try:
-        await _work(options, cluster, identity, server_name, medium, notifier, watch_leadership)
+        await _work(options, cluster, identity, server_name, medium, notifier, leading)
     finally:
         await medium.close()
 
@@ -284,14 +283,15 @@ async def _work(
     server_name: str | None,
     medium: JournalMedium,
     notifier: Notifier,
-    watch_leadership: WatchLeadership | None,
+    leading: Leading,
 ) -> None:
-    fence_programs = FencePrograms()
+    fence_programs = FencePrograms(may_act=leading.require_leading)
     connector = CapnpConnector(
         _identity(options, cluster),
         cluster.name,
         tls=identity,
         server_name=server_name,
+        may_act=leading.require_leading,
     )
     async with capnp.kj_loop():
         manager = Manager(
@@ -302,8 +302,7 @@ async def _work(
             SystemClock(),
             observe_only=not options.manage_resources,
         )
-        if watch_leadership is not None:
-            watch_leadership(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
+        leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
         looks = _watch_certificates(identity, manager, connector)
         collector.spare()
         lag = LoopLag()

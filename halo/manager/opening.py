@@ -10,8 +10,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.adapters.systemd import Notifier
 from halo.core.errors import AdministratorError, LeadershipError, StateError
@@ -23,11 +24,37 @@ if TYPE_CHECKING:
 
 Answering: TypeAlias = Callable[[Callable[[], str]], AbstractAsyncContextManager[None]]
 
-WatchLeadership: TypeAlias = Callable[[Callable[[LeadershipError], None], Callable[[], None]], None]
-"""Have the first called when the leadership is lost. The second ends the process if that was not
-enough."""
+
+class Leading(Protocol):
+    """The leadership of a manager whose journal is in etcd."""
+
+    def when_lost(
+        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+    ) -> None:
+        """Have `tell` called when the leadership is lost. `end_process` is called if that was not
+        enough."""
+        ...
+
+    def require_leading(self) -> None:
+        """Raise LeadershipError unless this manager can prove that it leads."""
+        ...
+
+
+class Alone:
+    """The leadership of a manager whose journal is a file that it has locked: it is never lost."""
+
+    def when_lost(
+        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+    ) -> None:
+        """Nothing to watch."""
+
+    def require_leading(self) -> None:
+        """Nothing to prove."""
+
 
 log = PeerLog("halo.manager")
+
+LOOK_DEADLINE_S = 10.0
 
 EXIT_NOT_LEADING = 75
 """Exit status if the manager does not lead any more (EX_TEMPFAIL). systemd restarts it."""
@@ -108,19 +135,36 @@ async def _open(store: Store, statefile: Path, tell: Callable[[str], None]) -> E
     medium = await EtcdMedium.open_patiently(store, tell)
     try:
         if medium.is_empty:
-            _require_no_journal_in(statefile, store)
+            await _require_no_journal_in(statefile, store)
+        await medium.read_ahead()  # the watchdog is fed meanwhile, and a signal ends it
     except BaseException:
         await medium.close()
         raise
     return medium
 
 
-def _require_no_journal_in(statefile: Path, store: Store) -> None:
+async def _require_no_journal_in(statefile: Path, store: Store) -> None:
     """The orders in it would be forgotten, and a group that must stay down would start."""
+
+    def look() -> int | OSError:
+        try:
+            return statefile.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        except OSError as error:
+            return error
+
     try:
-        size = statefile.stat().st_size
-    except OSError:
-        return
+        async with asyncio.timeout(LOOK_DEADLINE_S):
+            size = await in_daemon_thread(look, f"look at {statefile}")
+    except TimeoutError:
+        size = OSError(None, f"no answer within {LOOK_DEADLINE_S:g} s")
+    if isinstance(size, OSError):
+        raise StateError(
+            f"{store}: the journal there is empty, and whether there is one in the state file "
+            f"{statefile} cannot be seen: {size.strerror}. Correct that, or name a file that does "
+            "not exist with --statefile"
+        )
     if size:
         raise StateError(
             f"{store}: the journal there is empty, but the state file {statefile} is not. Import "

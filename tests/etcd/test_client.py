@@ -14,9 +14,11 @@ from structlog.testing import capture_logs
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import (
+    EtcdError,
     LeaseGone,
     NoAnswer,
     NoGateway,
+    NoSpace,
     NotAllowed,
     Refused,
     TooOld,
@@ -46,9 +48,14 @@ async def client_of(
 async def refusal(answer: web.Response) -> Exception:
     """What a transaction raises if this is the answer."""
     async with gateway(lambda *_: answer) as member, client_of(member) as client:
-        with pytest.raises((NoAnswer, Refused)) as raised:
+        with pytest.raises(EtcdError) as raised:
             await client.txn(NOTHING, deadline_s=0.3)
     return raised.value
+
+
+async def test_a_member_over_its_quota_may_have_written_all_the_same() -> None:
+    new = await refusal(error(8, "etcdserver: mvcc: database space exceeded", 429))
+    assert type(new) is NoSpace
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ async def refusal(answer: web.Response) -> Exception:
         (7, "etcdserver: permission denied", 403, NotAllowed),
         (3, "etcdserver: user name is empty", 400, NotAllowed),
         (11, "etcdserver: mvcc: required revision has been compacted", 400, TooOld),
-        (8, "etcdserver: mvcc: database space exceeded", 429, Refused),
+        (8, "etcdserver: too many requests", 429, Refused),
         (3, "etcdserver: request is too large", 400, Refused),
     ],
 )
@@ -208,7 +215,7 @@ async def test_a_keepalive_without_ttl_means_expired() -> None:
     expired: Json = {"result": {"header": header()}}
     answers = iter([kept, expired])
     async with gateway(lambda *_: next(answers)) as member, client_of(member) as client:
-        assert await client.keep_alive(5) == 10
+        assert await client.keep_alive(5) == (10, 2)
         with pytest.raises(LeaseGone):
             await client.keep_alive(5)
 

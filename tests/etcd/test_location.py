@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
 
-from halo.adapters.etcd.location import StoreError, store_at
+from halo.adapters.etcd.location import Store, StoreError, store_at
 from halo.adapters.store_files import StoreFiles
 from tests.certificates import Authority
 
@@ -104,3 +105,18 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(StoreError, match=words):
             store_at("etcd://h1/x", files, {})
+
+
+@pytest.mark.parametrize(
+    ("members", "shows"),
+    [
+        (("127.0.0.1:2379", "[::1]:2379", "localhost:2379"), False),
+        (("127.0.0.1:2379", "mgmt2:2379"), True),
+        (("[fd00::1]:2379",), True),
+    ],
+)
+def test_a_password_without_tls_is_warned_about(members: tuple[str, ...], shows: bool) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert Store(members, "/x", "halo", "hunter2").shows_password == shows
+    assert not Store(members, "/x").shows_password
+    assert not Store(members, "/x", "halo", "hunter2", context).shows_password

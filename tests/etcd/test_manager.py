@@ -144,6 +144,21 @@ def test_a_manager_that_stood_still_for_longer_than_its_lease_ends(site: Site) -
     assert manager.wait(10) == NOT_LEADING
 
 
+def test_a_manager_that_wakes_after_its_lease_starts_nothing(site: Site) -> None:
+    """The report about the group waits for it, and so does the group's restart."""
+    site.start_agent()
+    manager = site.start_manager("--sleep-time", "200")
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    [running] = site.folder.glob("h1.service.web")
+    manager.send_signal(signal.SIGSTOP)
+    running.unlink()
+    time.sleep(11)
+    manager.send_signal(signal.SIGCONT)
+    assert manager.wait(10) == NOT_LEADING
+    time.sleep(1)
+    assert not running.exists()
+
+
 def test_without_etcd_a_manager_ends_before_its_lease(tmp_path: Path, fragile: Members) -> None:
     fragile.start()
     site = Site(tmp_path, fragile.store())

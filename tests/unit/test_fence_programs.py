@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from halo.adapters.fence.process import wait_in_thread
 from halo.adapters.fence.programs import STARTS_A_TURN, FencePrograms
+from halo.core.errors import LeadershipError
 from halo.core.outcomes import FenceAction, FenceResult, PowerState
 from tests.fence_helpers import (
     bundled,
@@ -52,6 +53,23 @@ async def test_a_program_reads_its_action_and_parameters_as_whole_lines(
     result = await programs.run(device(program, ip="bmc1", action="on", port="7"), OFF, 10)
     assert result.succeeded
     assert (tmp_path / "input").read_text() == "action=off\nip=bmc1\nport=7\n"
+
+
+async def test_a_manager_that_leads_no_more_switches_nothing(tmp_path: Path) -> None:
+    def may_act() -> None:
+        raise LeadershipError("not any more")
+
+    made = FencePrograms(may_act=may_act)
+    program = make_program(tmp_path / "agent", f"cat >> {tmp_path}/input")
+    try:
+        for action in (OFF, ON):
+            with pytest.raises(LeadershipError):
+                await made.run(device(program), action, 10)
+        assert not (tmp_path / "input").exists()
+        await made.run(device(program), STATUS, 10)  # to ask is harmless
+        assert (tmp_path / "input").read_text() == "action=status\n"
+    finally:
+        await made.close()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.rpc.losses import loss_of
 from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.rpc.wire import USER_TIMEOUT_MS, Wire
-from halo.core.errors import LinkError, LossKind
+from halo.core.errors import LeadershipError, LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome, WatchItem
 from halo.core.peers.calls import Busy, NotServed, Request, StaleTerm, WatchRequest, Welcome
@@ -188,6 +188,31 @@ class TestCalls:
             "heartbeat/ZFS", START, {"pool": "tank", "ünï": "cödé"}, "tank", 10.0
         )
         assert term == 6
+
+    @pytest.mark.parametrize("legacy", [False, True])
+    async def test_a_manager_that_leads_no_more_sends_no_start_and_no_stop(
+        self, legacy: bool
+    ) -> None:
+        agent, leads = Agent(), [True]
+
+        def may_act() -> None:
+            if not leads[0]:
+                raise LeadershipError("not any more")
+
+        async with served(agent) as host:
+            made = CapnpConnector("manager one", "prod", may_act=may_act)
+            connection = await made.connect(host, PATIENCE_S)
+            if legacy:
+                connection.take_for_legacy()
+            await connection.operation(resource(), START, 5)
+            leads[0] = False
+            for change in (START, Operation.STOP):
+                with pytest.raises(LeadershipError):
+                    await connection.operation(resource(), change, 5)
+            await connection.operation(resource(), MONITOR, 5)
+            connection.close()
+            made.close()
+        assert [request.operation for request, _ in agent.requests] == [START, MONITOR]
 
     @pytest.mark.parametrize(
         "result",

@@ -152,3 +152,14 @@ def test_records_of_a_later_version_are_not_carried_over(tmp_path: Path) -> None
     assert done.exit_code == 64
     assert "does not understand" in done.output
     assert not new.exists()
+
+
+def test_an_empty_file_is_no_journal(tmp_path: Path) -> None:
+    """A copy onto a full disk leaves one. It must not count as a journal without any order."""
+    empty, target = tmp_path / "empty", tmp_path / "new.state"
+    empty.touch()
+    for command in (("check", empty), ("export", empty), ("import", empty, target)):
+        done = halo(*command)
+        assert done.exit_code == 1
+        assert "is empty, so it is neither a journal nor a copy of one" in done.output
+    assert not target.exists()

@@ -18,7 +18,15 @@ from typing import TypeVar
 
 import structlog
 
-from halo.adapters.etcd.errors import EtcdError, LeaseGone, NoAnswer, NoGateway, NotAllowed, Refused
+from halo.adapters.etcd.errors import (
+    EtcdError,
+    LeaseGone,
+    NoAnswer,
+    NoGateway,
+    NoSpace,
+    NotAllowed,
+    Refused,
+)
 from halo.adapters.etcd.gateway import (
     ANSWER_LIMIT_BYTES,
     COMMON_NAME,
@@ -36,6 +44,7 @@ from halo.adapters.etcd.values import (
     found_in,
     integer,
     outcome_of,
+    term_of,
 )
 
 DEADLINE_S = 5.0
@@ -68,6 +77,12 @@ class EtcdClient:
         self._member = 0  # the one that answered last
         self._token: str | None = None
         self._wants_token = store.user is not None
+        if store.shows_password:
+            log.warning(
+                "the password for etcd crosses the network in the clear",
+                store=str(store),
+                remedy="give the CA of its members with --store-ca",
+            )
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
@@ -96,12 +111,13 @@ class EtcdClient:
         """A new lease: its id, and its time to live in seconds, which may be longer than asked."""
         return await self._call("lease/grant", {"TTL": str(ttl_s)}, _granted, deadline_s)
 
-    async def keep_alive(self, lease: int, *, deadline_s: float = DEADLINE_S) -> int:
-        """Renew a lease. Returns its time to live in seconds. Raises LeaseGone."""
-        ttl = await self._call("lease/keepalive", {"ID": str(lease)}, _kept, deadline_s)
+    async def keep_alive(self, lease: int, *, deadline_s: float = DEADLINE_S) -> tuple[int, int]:
+        """Renew a lease. Returns its time to live in seconds, and the term of etcd's leader just
+        before the renewal. Raises LeaseGone."""
+        ttl, term = await self._call("lease/keepalive", {"ID": str(lease)}, _kept, deadline_s)
         if ttl <= 0:  # left out: expired
             raise LeaseGone("the lease has expired")
-        return ttl
+        return ttl, term
 
     async def revoke(self, lease: int, *, deadline_s: float = DEADLINE_S) -> None:
         """End a lease, and remove the keys that are bound to it."""
@@ -159,7 +175,7 @@ class EtcdClient:
                 raise self._refused(NotAllowed(self._not_allowed(error)), unknown) from error
             except NoGateway as error:
                 self._note(failed, member, error)
-            except Refused as error:
+            except (Refused, NoSpace) as error:
                 raise self._refused(error, unknown) from error
             except Malformed as error:
                 unknown = True
@@ -180,7 +196,7 @@ class EtcdClient:
         self._leave(member)
 
     @staticmethod
-    def _refused(error: Refused, unknown: bool) -> EtcdError:
+    def _refused(error: EtcdError, unknown: bool) -> EtcdError:
         """The last try was refused. If an earlier one may have worked, that is what counts."""
         return NoAnswer(str(error), unknown=True) if unknown else error
 
@@ -220,11 +236,11 @@ def _granted(answer: Json) -> tuple[int, int]:
     return lease, ttl
 
 
-def _kept(answer: Json) -> int:
+def _kept(answer: Json) -> tuple[int, int]:
     result = answer.get("result")
     if not isinstance(result, dict):
         raise Malformed("etcd says nothing about the lease")
-    return integer(result, "TTL")
+    return integer(result, "TTL"), term_of(result)
 
 
 def _plain(token: str) -> bool:

@@ -72,7 +72,10 @@ class Head:
             raise Damaged("the key head is not one of HALO")
         names = ("generation", "entries", "records")
         generation, entries, records = (_count(said, name, "the key head") for name in names)
-        return Head(generation, entries, records, said["id"])
+        head = Head(generation, entries, records, said["id"])
+        if head.value() != value:  # a condition on it would never hold
+            raise Damaged("the key head is not one of HALO")
+        return head
 
 
 def new_id() -> str:

@@ -4,6 +4,7 @@
 
     EtcdError
      ├─ NoAnswer       no member answered in time; `unknown`: the request may have worked
+     ├─ NoSpace        etcd is over its quota, and may have carried out the request all the same
      └─ Refused        a member answered with an error: the request changed nothing
          ├─ NotAllowed     wrong name, password, certificate or role: an administrator must mend it
          ├─ NoGateway      a server answers, but it has no JSON gateway
@@ -28,6 +29,14 @@ class NoAnswer(EtcdError):
     def __init__(self, text: str, *, unknown: bool) -> None:
         self.unknown = unknown
         super().__init__(text)
+
+
+class NoSpace(EtcdError):
+    """etcd is over its quota.
+
+    A member looks at the size of its database when a request comes, and again when it carries the
+    request out. The second time it says the same words, but has written what was asked. No request
+    is under way any more: what can be read now is the outcome."""
 
 
 class Refused(EtcdError):

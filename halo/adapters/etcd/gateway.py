@@ -16,6 +16,7 @@ from halo.adapters.etcd.errors import (
     LeaseGone,
     NoAnswer,
     NoGateway,
+    NoSpace,
     NotAllowed,
     Refused,
     TooOld,
@@ -37,7 +38,7 @@ _APIS = ("/v3", "/v3beta")
 """etcd 3.4 and later; 3.3."""
 
 # gRPC status codes, https://grpc.github.io/grpc/core/md_doc_statuscodes.html
-_NOT_FOUND, _DENIED, _OUT_OF_RANGE, _UNAUTHENTICATED = 5, 7, 11, 16
+_NOT_FOUND, _DENIED, _EXHAUSTED, _OUT_OF_RANGE, _UNAUTHENTICATED = 5, 7, 8, 11, 16
 _NO_OUTCOME = {1, 2, 4, 10, 13, 14}
 """Cancelled, unknown, deadline, aborted, internal, unavailable: it may have been carried out."""
 
@@ -201,6 +202,8 @@ def _refusal(answer: Mapping[str, Any]) -> EtcdError:
         return NotAllowed(text)
     if code == _NOT_FOUND and "lease" in text:
         return LeaseGone(text)
+    if code == _EXHAUSTED and "space exceeded" in text:
+        return NoSpace(text)
     if code == _OUT_OF_RANGE:
         return TooOld(text)
     if "authentication is not enabled" in text:

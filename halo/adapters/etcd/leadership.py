@@ -4,8 +4,9 @@ The manager renews the lease. Whether it still leads, it decides by its own cloc
 at which it *sent* the last renewal that etcd confirmed, for the lease's time, less a margin. So it
 stops before etcd lets another manager begin. etcd may keep a lease for longer, because it extends
 all leases when its own leader changes. Nobody relies on that here. A leader of etcd that was just
-deposed may still confirm a renewal. So a renewal counts only if the key was read afterwards, for
-which a majority of members is needed.
+deposed may still confirm a renewal, of which the new one knows nothing. So a renewal counts only if
+the key was read afterwards, for which a majority of members is needed, and in the same term of
+etcd's leader.
 
 The clock is the one that goes on while the machine sleeps.
 """
@@ -25,7 +26,7 @@ from datetime import UTC, datetime
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
-from halo.adapters.etcd.values import Json, get, is_absent, put, transaction, value_is
+from halo.adapters.etcd.values import Found, Json, get, is_absent, put, transaction, value_is
 from halo.core.errors import LeadershipError
 
 LEASE_S = 10
@@ -41,10 +42,12 @@ WORDS_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The manager that leads, in words, and the revision at which this was read."""
+    """The manager that leads, in words; the revision at which this was read, and the term of etcd's
+    leader."""
 
     words: str
     revision: int
+    term: int
 
     def __str__(self) -> str:
         return self.words
@@ -98,7 +101,7 @@ class Leadership:
         if found.value is not None and self._is_of_earlier_try(found.value):
             return None
         if found.value is not None:
-            return _holder(found.value, found.revision)
+            return _holder(found.value, found)
         self._value = _own_value()
         sent_at = self._clock()
         self._lease, ttl_s = await self._client.grant(self._lease_s)
@@ -112,7 +115,7 @@ class Leadership:
             found = outcome.found[0]
             if found.value is not None and not self.is_ours(found.value):
                 await self.release()
-                return _holder(found.value, found.revision)
+                return _holder(found.value, found)
         return None
 
     def _is_of_earlier_try(self, value: bytes) -> bool:
@@ -158,7 +161,9 @@ class Leadership:
             await asyncio.sleep(pause_s)
             sent_at = self._clock()
             try:
-                ttl_s = await self._client.keep_alive(self._lease, deadline_s=self._patience_s)
+                ttl_s, term = await self._client.keep_alive(
+                    self._lease, deadline_s=self._patience_s
+                )
                 found = await self._client.range(self._key, deadline_s=self._patience_s)
             except LeaseGone:
                 self.lose("its lease in etcd has expired")
@@ -170,7 +175,10 @@ class Leadership:
                 self._trouble = "the manager itself was late"
                 if not self.is_ours(found.value):
                     self.lose("its key in etcd was removed or overwritten")
-                self._count_from(sent_at, ttl_s)
+                if found.term == term:
+                    self._count_from(sent_at, ttl_s)
+                else:
+                    self._trouble, pause_s = "etcd changed its own leader", RETRY_S
 
     @property
     def _patience_s(self) -> float:
@@ -191,11 +199,12 @@ def _own_value() -> bytes:
     return json.dumps(own).encode()
 
 
-def _holder(value: bytes, revision: int) -> Holder:
+def _holder(value: bytes, found: Found) -> Holder:
     """Anybody may have written the key, so its words are cut and not believed."""
     try:
         said = json.loads(value)
         words = f"pid {said['pid']} on {said['host']} (since {said['since']})"
     except (ValueError, TypeError, KeyError, RecursionError):
         words = "an unknown program"
-    return Holder("".join(c if c.isprintable() else "?" for c in words[:WORDS_LIMIT]), revision)
+    words = "".join(c if c.isprintable() else "?" for c in words[:WORDS_LIMIT])
+    return Holder(words, found.revision, found.term)

@@ -6,6 +6,7 @@ command line, where every user of the machine can read them. No text about a sto
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -52,9 +53,26 @@ class Store:
     def __str__(self) -> str:
         return f"{SCHEME}{','.join(self.members)}{self.prefix}"
 
+    @property
+    def shows_password(self) -> bool:
+        """Does the password cross a network in the clear?"""
+        return (
+            self.password is not None
+            and self.tls is None
+            and not all(map(_is_loopback, self.members))
+        )
+
     def key(self, name: str) -> str:
         """The full name of a key."""
         return f"{self.prefix}/{name}"
+
+
+def _is_loopback(member: str) -> bool:
+    host = member.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_store(text: str) -> bool:

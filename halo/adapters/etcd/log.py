@@ -28,7 +28,7 @@ from halo.adapters.etcd.entries import (
     parts_of,
     records_of,
 )
-from halo.adapters.etcd.errors import EtcdError, NoAnswer, TooOld
+from halo.adapters.etcd.errors import EtcdError, NoAnswer, NoSpace, TooOld
 from halo.adapters.etcd.leadership import Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.values import (
@@ -132,17 +132,38 @@ class EtcdLog:
             try:
                 outcome = await self._client.txn(body, deadline_s=COMMIT_DEADLINE_S)
             except EtcdError as error:
-                unknown = unknown or (isinstance(error, NoAnswer) and error.unknown)
-                if not unknown:
+                written: bool | None = False
+                if isinstance(error, NoSpace):
+                    written = await self._is_written(becomes)
+                    if written:
+                        break
+                if not unknown and isinstance(error, NoAnswer) and error.unknown:
+                    unknown = True
+                    log.warning(
+                        "etcd did not say whether it wrote a record: trying until it does",
+                        store=str(self._store),
+                        problem=str(error),
+                    )
+                if written is False and not unknown:
                     raise RecordError(f"{self._store}: could not be written: {error}") from error
                 await asyncio.sleep(RETRY_S)
                 continue
             if not outcome.succeeded:
                 head_now, leader_now = (found.value for found in outcome.found)
                 self._require_earlier_success(head_now, leader_now, becomes)
-            if becomes is not None:
-                self._head = becomes
-            return
+            break
+        if becomes is not None:
+            self._head = becomes
+
+    async def _is_written(self, becomes: Head | None) -> bool | None:
+        """Is this the head now? None: there is no answer. Parts alone (None) change nothing."""
+        if becomes is None:
+            return False
+        try:
+            found = await self._client.range(self._store.key("head"), deadline_s=COMMIT_DEADLINE_S)
+        except EtcdError:
+            return None
+        return found.value == becomes.value()
 
     def _require_earlier_success(
         self, head: bytes | None, leader: bytes | None, becomes: Head | None

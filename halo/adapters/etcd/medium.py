@@ -27,12 +27,20 @@ from halo.ports import JournalRecord
 
 MAX_PENDING = 1000  # batches that wait for etcd before appends are refused
 PATIENCE_S = 3.0 * LEASE_S
-"""How long the key of another manager is waited for, while etcd answers. A manager that died leaves
-its key for the time of its lease, or twice that time if etcd's own leader changed."""
+"""How long the key of another manager is waited for, while etcd answers and keeps its own leader.
+
+A manager that died leaves its key for the time of its lease. etcd extends that whenever its leader
+changes, so then the time counts afresh. To give up too early would leave no manager at all, because
+systemd does not restart one that exits with 64."""
 RETRY_S = 1.0
 CLOSE_DEADLINE_S = 30.0
 END_GRACE_S = 1.0
 """How long a manager that lost its leadership may take to end by itself."""
+
+HANG_LIMIT_S = 60.0
+"""For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
+this limit a manager that hangs would lead for ever."""
+HANG_LOOK_S = 5.0
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
@@ -75,6 +83,8 @@ class EtcdMedium:
         self._pending = 0
         self._closed = False
         self._keeping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._ahead: list[JournalRecord] | None = None
         self._lost: LeadershipError | None = None
         self._tell_lost: Callable[[LeadershipError], None] = lambda _error: None
         self._end_process: Callable[[], None] | None = None
@@ -118,10 +128,15 @@ class EtcdMedium:
         return medium
 
     def when_lost(
-        self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
+        self,
+        tell: Callable[[LeadershipError], None],
+        end_process: Callable[[], None],
+        hang_limit_s: float = HANG_LIMIT_S,
     ) -> None:
         """Have `tell` called on this loop if the leadership is lost. If the medium is not closed
-        within :data:`END_GRACE_S` then, `end_process` is called from another thread."""
+        within :data:`END_GRACE_S` then, `end_process` is called from another thread.
+
+        From now on, the leadership also ends if this loop stands still for `hang_limit_s`."""
         loop = asyncio.get_running_loop()
 
         def tell_here(error: LeadershipError) -> None:
@@ -132,17 +147,34 @@ class EtcdMedium:
             self._tell_lost, self._end_process = tell_here, end_process
             if self._lost is not None:
                 self._act_on_loss(self._lost)
+            self._watching = asyncio.ensure_future(self._watch(loop, hang_limit_s))
 
         self._thread.submit(register())
+
+    def require_leading(self) -> None:
+        """Raise LeadershipError unless this manager can prove that it leads. Call it in the step
+        that acts: after a standstill of the machine, nobody has noticed the loss yet. It does not
+        wait, and may be called from every thread."""
+        self._leadership.require()
 
     @property
     def is_empty(self) -> bool:
         """Is there no record? As of the opening, or the last write since."""
         return self._log.is_empty
 
+    async def read_ahead(self) -> None:
+        """Read all records for the next :meth:`read`, which then does not block. Raises as it."""
+        try:
+            self._ahead = await asyncio.wrap_future(self._thread.submit(self._read()))
+        except EtcdError as error:
+            raise LeadershipError(f"{self._store}: cannot be read: {error}") from error
+
     def read(self) -> Iterable[JournalRecord]:
         """All records in order (blocks). Raises StateError for damage, LeadershipError if etcd
         gives no answer."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         try:
             return self._thread.submit(self._read()).result()
         except EtcdError as error:
@@ -181,7 +213,7 @@ class EtcdMedium:
         self._log = EtcdLog(self._client, self._store, self._leadership)
 
     async def _open(self, tell: Tell | None) -> None:
-        waited_s = 0.0
+        waited_s, term = 0.0, 0
         while True:
             try:
                 holder = await self._leadership.take()
@@ -196,6 +228,8 @@ class EtcdMedium:
                 tell(f"waiting for etcd ({self._store}): {error}")
                 await asyncio.sleep(RETRY_S)
                 continue
+            if holder.term != term:
+                waited_s, term = 0.0, holder.term
             if tell is None or waited_s >= self._patience_s:
                 raise _in_use(self._store, holder)
             tell(f"waiting for the leadership in etcd ({self._store}), which {holder} holds")
@@ -219,6 +253,26 @@ class EtcdMedium:
         if self._lost is not None and not self._closed:
             self._act_on_loss(self._lost)
 
+    async def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        """End the leadership if the manager's loop does not turn."""
+        here, turned = asyncio.get_running_loop(), asyncio.Event()
+
+        def answer() -> None:
+            with contextlib.suppress(RuntimeError):  # this loop has ended
+                here.call_soon_threadsafe(turned.set)
+
+        with contextlib.suppress(RuntimeError):  # that loop has ended
+            while True:
+                turned.clear()
+                loop.call_soon_threadsafe(answer)
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await turned.wait()
+                except TimeoutError:
+                    self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
+                    return
+                await asyncio.sleep(min(HANG_LOOK_S, limit_s))
+
     def _act_on_loss(self, error: LeadershipError) -> None:
         log.critical("leadership lost: ending, a restart is safe", problem=str(error))
         self._tell_lost(error)
@@ -239,6 +293,7 @@ class EtcdMedium:
             raise RecordError(
                 f"{self._store}: {MAX_PENDING} writes wait for etcd already; check its members"
             )
+        self._ahead = None
         self._pending += 1
         future = asyncio.wrap_future(self._thread.submit(self._in_order(work)))
         future.add_done_callback(self._one_less)

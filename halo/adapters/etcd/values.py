@@ -42,6 +42,7 @@ class Found:
     keys: tuple[KeyValue, ...]
     revision: int
     more: bool
+    term: int
 
     @property
     def value(self) -> bytes | None:
@@ -127,10 +128,16 @@ def revision_of(answer: Json) -> int:
     return integer(_object(answer.get("header", {})), "revision")
 
 
+def term_of(answer: Json) -> int:
+    """The term of etcd's own leader, as the member knew it. Raises Malformed."""
+    return integer(_object(answer.get("header", {})), "raft_term")
+
+
 def found_in(answer: Json) -> Found:
     """The answer to a range request. Raises Malformed."""
     keys = tuple(_key_value(_object(raw)) for raw in _list(answer, "kvs"))
-    return Found(keys, revision_of(answer), answer.get("more", False) is True)
+    more = answer.get("more", False) is True
+    return Found(keys, revision_of(answer), more, term_of(answer))
 
 
 def outcome_of(answer: Json) -> Outcome:

@@ -36,10 +36,14 @@ class FencePrograms:
     At most `limit` run at once, each in its own session. A session is killed at its deadline, on
     cancellation, and when this process dies. Use it on one event loop, and call :meth:`close` at
     the end.
+
+    `may_act` is called in the step that starts a program, unless this only asks for the status. If
+    it raises, no program is started.
     """
 
-    def __init__(self, limit: int = 64) -> None:
+    def __init__(self, limit: int = 64, may_act: Callable[[], None] = lambda: None) -> None:
         self._limit = limit
+        self._may_act = may_act
         self._places = asyncio.Semaphore(limit)
         self._starts = asyncio.Semaphore(STARTS_A_TURN)
         self._watchdog = Watchdog()
@@ -96,6 +100,8 @@ class FencePrograms:
                 problem = problem or expired()
                 if problem is not None:
                     return failure(f"{name}: not started: {problem}", loop.time() - started)
+                if action is not FenceAction.STATUS:
+                    self._may_act()
                 left_s = started + deadline_s - loop.time()
                 process = FenceProcess(
                     command_line(device.program), data, environment, self._watchdog.next_mark()

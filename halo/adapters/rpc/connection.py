@@ -54,6 +54,9 @@ PEERS_FAULT = (capnp.KjException, UnicodeError)
 _OPERATION_NUMBER = {Operation.MONITOR: 0, Operation.START: 1, Operation.STOP: 2}
 
 
+CHANGES = frozenset({Operation.START, Operation.STOP})
+
+
 class HeartbeatUnknown(HaloError):
     """The agent knows only `operation`. Check `identity.legacy` before asking for heartbeats."""
 
@@ -64,11 +67,14 @@ class CapnpConnection:
     Only :meth:`halo.adapters.rpc.connector.CapnpConnector.connect` makes it.
     """
 
-    def __init__(self, host: str, term: Callable[[], int], *, uses_tls: bool) -> None:
+    def __init__(
+        self, host: str, term: Callable[[], int], may_act: Callable[[], None], *, uses_tls: bool
+    ) -> None:
         self.identity = AgentIdentity()
         self.wire = Wire(OF_AGENTS, self._connected, self._lost)
         self._host = host
         self._term = term
+        self._may_act = may_act
         self._uses_tls = uses_tls
         self._greeted = False
         self._loss: Loss | None = None
@@ -238,6 +244,8 @@ class CapnpConnection:
     ) -> Coroutine[Any, Any, OperationResult]:
         """Sends at once. Returns the answer, to be awaited."""
         self._require_open()
+        if operation in CHANGES:
+            self._may_act()
         call = self._operation if self.identity.legacy else self._run
         if operation is Operation.VALIDATE:
             if VALIDATE_ALL not in self.identity.features:

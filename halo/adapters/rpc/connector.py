@@ -44,7 +44,8 @@ class CapnpConnector:
     a newer connection replaces the older one. `tls` switches mutual TLS on, with this manager's
     certificate. Then `server_name` is the name that every agent's certificate must hold
     (HALO_SERVER_DOMAIN_NAME). Without it, the host's own address is expected. `term` gives the
-    leader's term for each call, or 0 if there is only one manager.
+    leader's term for each call, or 0 if there is only one manager. `may_act` is called in the step
+    that sends a start or a stop. If it raises, nothing is sent.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class CapnpConnector:
         tls: TlsIdentity | None = None,
         server_name: str | None = None,
         term: Callable[[], int] = lambda: 0,
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
         self._manager = manager
         self._cluster = cluster
         self._tls = tls
         self._server_name = server_name
         self._term = term
+        self._may_act = may_act
         # Hosts whose agent said that it knows only `operation`. Such an agent may be busy with a
         # script, and answer nothing for a minute. Its silence is then not that of the host.
         self._legacy: set[str] = set()
@@ -91,7 +94,9 @@ class CapnpConnector:
             return await self._introduce(sock, host, deadline + waited_s)
 
     async def _introduce(self, sock: socket.socket, host: Host, deadline: float) -> CapnpConnection:
-        connection = CapnpConnection(host.id, self._term, uses_tls=self._tls is not None)
+        connection = CapnpConnection(
+            host.id, self._term, self._may_act, uses_tls=self._tls is not None
+        )
         try:
             ends_at = await self._stand_up(connection, sock, host, deadline)
             await self._greet(connection, host, deadline)

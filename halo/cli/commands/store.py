@@ -117,6 +117,8 @@ def _records(source: str) -> list[JournalRecord]:
             beginning = file.read(len(_SQLITE))
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror}.") from error
+    if not beginning:  # a copy onto a full disk leaves such a file
+        raise CliError(f"{path} is empty, so it is neither a journal nor a copy of one.")
     if beginning == _SQLITE:
         return _read_and_close(_opened(source))
     from halo.adapters.journal.export import BEGINNING, records_in_export

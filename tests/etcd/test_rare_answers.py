@@ -1,0 +1,181 @@
+"""What members say only in rare moments: over the quota, or while their leader changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.leadership import Leadership
+from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.medium import EtcdMedium
+from halo.core.errors import LeadershipError, RecordError, StateError
+from halo.manager import opening
+from tests.conformance.journal_medium import record
+from tests.etcd.one_member import OneMember
+from tests.etcd.stand_ins import gateway
+
+
+async def until(holds: Callable[[], object]) -> None:
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.02)
+
+
+async def opened(address: str) -> EtcdMedium:
+    return await EtcdMedium.open_patiently(Store((address,), "/x"), lambda _text: None, lease_s=60)
+
+
+async def test_a_record_that_fills_etcd_and_is_written_is_not_refused() -> None:
+    """The operator would be told that nothing was changed, and a restart would find the order."""
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        member.overflows = True
+        await medium.append([record(1)])
+        member.full = False  # compacted, defragmented and disarmed
+        await medium.append([record(2)])
+        await medium.close()
+        assert json.loads(member.value("/x/head"))["records"] == 2
+
+
+async def test_it_is_read_until_there_is_an_answer_whether_a_record_was_written() -> None:
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        member.overflows, member.silent_ranges = True, 100
+        append = asyncio.ensure_future(medium.append([record(1)]))
+        await until(lambda: member.silent_ranges <= 90)
+        assert not append.done()
+        member.silent_ranges = 0
+        await append
+        member.full = True
+        with pytest.raises(RecordError, match="space exceeded"):
+            await medium.append([record(2)])
+        member.full = False
+        await medium.append([record(3)])
+        await medium.close()
+        assert json.loads(member.value("/x/head"))["records"] == 2
+
+
+async def test_a_renewal_by_a_member_that_was_deposed_does_not_count() -> None:
+    """The new leader of etcd does not know of it, and ends the lease earlier."""
+    member = OneMember()
+    now = [1000.0]
+    async with gateway(member.answer) as address:
+        client = EtcdClient(Store((address,), "/x"))
+        leadership = Leadership(client, "/x/leader", lease_s=1, clock=lambda: now[0])
+        assert await leadership.take() is None
+        proven_until = leadership._proven_until
+        now[0] += 0.5
+        member.term, member.term_of_renewals = 3, 2
+        keeping = asyncio.ensure_future(leadership.keep())
+        await until(lambda: member.asked.count("lease/keepalive") >= 3)
+        assert leadership._proven_until == proven_until
+        member.term_of_renewals = 3
+        await until(lambda: leadership._proven_until > proven_until)
+        keeping.cancel()
+        await client.close()
+
+
+async def test_the_key_of_a_dead_manager_is_waited_for_while_etcd_changes_its_leader() -> None:
+    """Each change extends the lease. If the manager exits with 64, systemd does not restart it."""
+    member = OneMember()
+    member.write("/x/leader", b"a dead one")
+    told: list[str] = []
+    async with gateway(member.answer) as address:
+        store = Store((address,), "/x")
+        waiting = asyncio.ensure_future(
+            EtcdMedium.open_patiently(store, told.append, lease_s=60, patience_s=0.5)
+        )
+        for _ in range(10):
+            member.term += 1
+            await asyncio.sleep(0.2)
+        assert not waiting.done()
+        with pytest.raises(StateError, match="in use by an unknown program"):
+            await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_head_that_a_manager_would_write_otherwise_is_damage() -> None:
+    """Each append would fail at its condition, and end the manager again and again."""
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        await medium.append([record(1)])
+        await medium.close()
+        member.keys.pop(member.name("/x/leader"))
+        said = json.loads(member.value("/x/head"))
+        member.write("/x/head", json.dumps({**said, "by": "hand"}).encode())
+        with pytest.raises(StateError, match="head is not one of HALO"):
+            await opened(address)
+
+
+async def test_a_manager_whose_loop_hangs_does_not_lead_for_ever() -> None:
+    """The thread that renews the lease does not hang with it."""
+    member, hangs, ended = OneMember(), threading.Event(), threading.Event()
+    told: list[LeadershipError] = []
+
+    async def manage(medium: EtcdMedium) -> None:
+        medium.when_lost(told.append, ended.set, hang_limit_s=1.0)
+        await asyncio.sleep(2.5)
+        assert not ended.is_set()  # it turns
+        hangs.wait(60)
+
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        manager = asyncio.ensure_future(asyncio.to_thread(asyncio.run, manage(medium)))
+        await until(ended.is_set)
+        with pytest.raises(LeadershipError, match="stood still for 1 s"):
+            await medium.append([record(1)])
+        hangs.set()
+        await manager
+        await medium.close()
+
+
+async def test_why_an_append_waits_is_in_the_log() -> None:
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await opened(address)
+        with capture_logs() as logs:
+            member.silent_txns = 1000
+            append = asyncio.ensure_future(medium.append([record(1)]))
+            await until(lambda: logs)
+            member.silent_txns = 0
+            await append
+        assert [entry["problem"] for entry in logs] == [f"{address}: etcdserver: request timed out"]
+        await medium.close()
+
+
+async def test_a_state_file_that_cannot_be_seen_is_not_taken_for_none(tmp_path: Path) -> None:
+    """The orders in it would be forgotten, and a group that must stay down would start."""
+    loop = tmp_path / "state"
+    loop.symlink_to(loop)
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        store = Store((address,), "/x")
+        with pytest.raises(StateError, match="cannot be seen: Too many levels of symbolic links"):
+            await opening._open(store, loop, lambda _text: None)
+        member.keys.pop(member.name("/x/leader"))
+        medium = await opening._open(store, tmp_path / "none", lambda _text: None)
+        await medium.close()
+
+
+async def test_the_loop_of_a_manager_turns_while_its_journal_is_read(tmp_path: Path) -> None:
+    """systemd's watchdog may be fed already. It would end the manager, again at each start."""
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        store = Store((address,), "/x")
+        medium = await opening._open(store, tmp_path / "none", lambda _text: None)
+        assert list(medium.read()) == []  # the member answers on this loop, so it was read before
+        await medium.read_ahead()
+        await medium.append([record(1)])
+        assert medium._ahead is None  # what was read before a write does not count
+        await medium.close()
