@@ -381,3 +381,38 @@ def test_the_model_names_the_former_hosts_that_the_config_still_has() -> None:
     group = with_former_hosts(after, remembered).groups["g"]
     assert (group.candidates, group.hosts) == (("h1",), ("h1", "h3"))
     assert with_former_hosts(after, Remembered()) is after
+
+
+# --- orders under a new name ----------------------------------------------------------------------
+
+
+def test_an_unmanaged_group_that_gets_another_name_stays_unmanaged() -> None:
+    remembered = started(config(TWO))
+    apply(remembered, Record(1.0, Event.UNMANAGE, "g", "by hand"))
+    start(remembered, config(make_group("k", ("h1", "h2")), k="g"))
+    memory = remembered.group("k")
+    assert (memory.managed, memory.comment, memory.wanted) == (False, "by hand", True)
+
+
+def test_a_group_that_was_stopped_stays_stopped_under_another_name() -> None:
+    remembered = started(config(TWO))
+    apply(remembered, Record(1.0, Event.STOP, "g"))
+    start(remembered, config(make_group("k", ("h1", "h2")), k="g"))
+    assert (remembered.group("k").managed, remembered.group("k").wanted) == (True, False)
+
+
+def test_two_copies_stay_an_error_under_another_name() -> None:
+    remembered = started(config(TWO))
+    data = {"kind": "second-copy", "hosts": ["h1", "h2"]}
+    apply(remembered, Record(1.0, Event.ERROR, "g", "on h1 and h2 at once", data))
+    kind = remembered.group("g").error_kind
+    start(remembered, config(make_group("k", ("h1", "h2")), k="g"))
+    memory = remembered.group("k")
+    assert (memory.error, memory.error_kind) == ("on h1 and h2 at once", kind)
+
+
+def test_a_group_with_nothing_of_another_has_no_orders_of_it() -> None:
+    remembered = started(config(TWO))
+    apply(remembered, Record(1.0, Event.UNMANAGE, "g"))
+    start(remembered, config(TWO, make_group("k", ("h1", "h2"))))
+    assert (remembered.group("k").managed, remembered.group("g").managed) == (True, False)

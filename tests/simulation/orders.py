@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tests.simulation.model import disk_of
+
 if TYPE_CHECKING:
     from halo.core.model import Cluster
     from tests.simulation.operator import Pending
@@ -64,15 +66,43 @@ class Orders:
         self.fences_asked: set[str] = set()  # by a command that may end all tries
         self.confirming: dict[str, list[Pending]] = {}  # commands under way
         self.cleanups: dict[str, int] = {}
+        self._owners: dict[str, str] = {}  # the group of each exclusive disk
+        self._ever: dict[str, str] = {}  # the same, of every config so far
         self.reset_at: dict[str, float] = {}
         self.failing: dict[str, float] = {}
 
     def take_config(self, cluster: Cluster) -> None:
-        """What was told of a group holds for its name, also while the config lacks it."""
-        for group in cluster.groups:
-            self.managed.setdefault(group, Told(True))
-            self.wanted.setdefault(group, Told(True))
-            self.cleanups.setdefault(group, 0)
+        """What was told of a group holds for its name, also while the config lacks it. A new name
+        has the orders of the groups that its disks come from."""
+        before, known = self._owners, {*self._owners.values()}
+        self._owners = {}
+        for name, group in cluster.groups.items():
+            disks = [disk_of(resource.id) for resource in group.exclusive]
+            self._owners |= dict.fromkeys(disks, name)
+            for told in (self.managed, self.wanted):
+                own = told.setdefault(name, Told(True))
+                if name not in known:
+                    self._inherit(told, own, name, disks, before)
+            self.cleanups.setdefault(name, 0)
+        self._ever |= self._owners
+
+    def _inherit(
+        self,
+        told: dict[str, Told[bool]],
+        own: Told[bool],
+        name: str,
+        disks: list[str],
+        before: dict[str, str],
+    ) -> None:
+        for disk in disks:
+            owner = before.get(disk) or self._ever.get(disk, name)
+            if owner == name:
+                continue
+            other = {*told[owner].possible, *told[owner].pending}
+            both = [a and b for a in own.possible for b in other]
+            # A group that left the config earlier may have been forgotten.
+            forgotten = [] if disk in before else own.possible
+            own.possible = list(dict.fromkeys([*both, *forgotten]))
 
     def remembered(self) -> Remembered:
         """What a copy of the disk holds now: of a command under way, nobody knows it."""

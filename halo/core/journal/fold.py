@@ -7,7 +7,7 @@ handler in :data:`HANDLERS`, or is named in :data:`CHANGES_NOTHING`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from halo.core.journal.places import places
 from halo.core.journal.records import Event, Record, not_understood
@@ -278,12 +278,24 @@ def _config(remembered: Remembered, record: Record) -> None:
         remembered.group(name).stopped_on = list(hosts)
     for name in data.get("unsettled", {}):
         remembered.group(name).at_rest = False
+    for name, orders in data.get("orders", {}).items():
+        _take_orders(remembered.group(name), orders)
     for name in data.get("taken_over", ()):
         remembered.forget_removed(name)
     for resource, what in data.get("dropped", {}).items():
         before = remembered.removed.get(resource, ())
         remembered.removed[resource] = tuple(dict.fromkeys([*before, *what["hosts"]]))
         remembered.services.setdefault(resource, {})[resource] = what["digest"]
+
+
+def _take_orders(group: RememberedGroup, orders: dict[str, Any]) -> None:
+    """The group has services of groups for which these orders hold."""
+    if not orders.get("managed", True):
+        group.managed, group.comment = False, str(orders.get("comment", ""))
+    if not orders.get("wanted", True):
+        group.wanted = False
+    if orders.get("error"):
+        group.error, group.error_kind = str(orders["error"]), ErrorKind.SECOND_COPY
 
 
 def _gone(remembered: Remembered, name: GroupId) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from halo.core.journal.remembered import Remembered, RememberedGroup, Services
+from halo.core.journal.remembered import ErrorKind, Remembered, RememberedGroup, Services
 from halo.core.model import Cluster, GroupId, HostId, Resource, ResourceGroup, ResourceId
 from halo.core.secrets import is_secret_name
 
@@ -80,6 +80,8 @@ def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | 
         data["taken_over"] = taken_over
     if dropped := change.dropped():
         data["dropped"] = dropped
+    if orders := change.orders():
+        data["orders"] = orders
     return data if any(data.values()) else None
 
 
@@ -176,6 +178,17 @@ class _Change:
             and places(self._remembered, name)
         }
 
+    def orders(self) -> dict[GroupId, dict[str, Any]]:
+        """Of groups whose name is new: what holds for the services that they have from other groups
+        (S4, S9). An unmanaged group that gets another name stays unmanaged, for example."""
+        found: dict[GroupId, dict[str, Any]] = {}
+        for name in self._now.keys() - self._remembered.configured.keys():
+            owners = {self._owner_before.get(key) for key in _keys(self._now[name])} - {None, name}
+            memories = [self._remembered.groups[o] for o in owners if o in self._remembered.groups]
+            if orders := _orders_of(memories):
+                found[name] = orders
+        return found
+
     def dropped(self) -> dict[ResourceId, dict[str, Any]]:
         """The services that left a group which stays, and that no group has now. Nobody stops them.
         Another group may get them in a later change."""
@@ -194,6 +207,19 @@ class _Change:
             if resource not in self._resources_now
             and not (self._owner_before.get(digest) == name and digest in self._owner_now)
         }
+
+
+def _orders_of(memories: Iterable[RememberedGroup]) -> dict[str, Any]:
+    """What of these forbids HALO to act. The strictest counts."""
+    orders: dict[str, Any] = {}
+    for memory in memories:
+        if not memory.managed:
+            orders |= {"managed": False, "comment": memory.comment}
+        if not memory.wanted:
+            orders["wanted"] = False
+        if memory.error_kind is ErrorKind.SECOND_COPY:
+            orders["error"] = memory.error
+    return orders
 
 
 def _keys(services: Services) -> Iterable[str]:
