@@ -81,6 +81,7 @@ class HostWatch:
         self.closed_at = float("-inf")  # when its port was last found closed
         self.closed_since: float | None = None  # and it was never silent since
         self.heard_at = float("-inf")  # when its agent last gave a sign of life
+        self.beat_at = float("-inf")  # when its last heartbeat was answered
         self.ended_at = float("-inf")  # when its last connection ended
         self.connected_now = False  # was connected by this incarnation since its last reset
         self.quiet_since: float | None = None  # a silence that was a verdict already

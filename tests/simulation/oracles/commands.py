@@ -1,0 +1,233 @@
+"""A command is refused exactly where the documented rules refuse it (S8), for a reason that is true.
+
+A refusal is compared with the status of that step. What was done is compared with the status of
+the step that heard the command: only commands that nothing else could change meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.oracles.facts import Facts, Maybe, all_of, any_of, no
+from tests.simulation.oracles.phrases import untrue
+
+if TYPE_CHECKING:
+    from tests.simulation.operator import Pending
+    from tests.simulation.world import World
+
+RULE = "S8"
+TAKES_EFFECT_LATE = "takes effect if"
+WAITING = frozenset({"move", "failback", "fence", "deactivate"})
+"""They may wait some seconds for candidates that are just being probed."""
+
+
+class CommandOracle:
+    """Judges each answer to the operator."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._heard: dict[Pending, tuple[Facts, bool]] = {}
+
+    def heard(self, entry: Pending, status: dict[str, Any], alone: bool) -> None:
+        """The manager hears a command. `alone`: no other one is under way."""
+        self._heard[entry] = Facts(status), alone and not self.world.disk.is_behind
+
+    def gone(self, entry: Pending) -> None:
+        """It gets no answer any more."""
+        self._heard.pop(entry, None)
+
+    def answered(self, entry: Pending, error: Exception | None, text: str, now: Any) -> None:
+        """The answer to a command. `now`: the status of this step."""
+        before, alone = self._heard.pop(entry)
+        after, kind = Facts(now), "" if error is None else type(error).__name__
+        self.world.oracle.checks += 1
+        if self.world.manager_is_away():
+            return  # it is ending
+        if not text.strip() or text.endswith(": "):
+            self._wrong(entry, "no reason is given")
+        if kind in ("CommandRefused", "BadRequest", "UnknownObject"):
+            self._refused(entry, text, after)
+        elif kind == "" and alone:
+            self._done(entry, text, before, after)
+
+    def _refused(self, entry: Pending, text: str, facts: Facts) -> None:
+        if "is just ending" in text and entry.name != "confirm-off":
+            self._wrong(entry, f"no other command says so: {text}")
+        if self.must_be_refused(entry, facts) is False and not self._is_late(text):
+            self._wrong(entry, f"refused, and possible: {text}")
+        for who, phrase in untrue(text, facts):
+            self._wrong(entry, f"the reason is not true of {who or 'anything'} ({phrase}): {text}")
+
+    @staticmethod
+    def _is_late(text: str) -> bool:
+        return "ending" in text or TAKES_EFFECT_LATE in text
+
+    def _done(self, entry: Pending, text: str, before: Facts, after: Facts) -> None:
+        must = self.must_be_refused(entry, before)
+        still = entry.name not in WAITING or self._still(entry, before, after)
+        if must and still:
+            self._wrong(entry, f"done, where it has to be refused: {text}")
+        self._check_words(entry, text, before)
+
+    def _still(self, entry: Pending, before: Facts, after: Facts) -> bool:
+        """Did nothing happen meanwhile that makes another answer right?"""
+        return bool(self.must_be_refused(entry, after))
+
+    # --- what the documents say ----------------------------------------------------------------
+
+    def must_be_refused(self, entry: Pending, facts: Facts) -> Maybe:
+        """Has the command to be refused, as the status is? None: the status does not tell."""
+        if entry.name == "clear_events":
+            return False
+        if facts.manager["mode"] == "observe":
+            return True
+        rule = getattr(self, f"_{entry.name.replace('-', '_')}", None)
+        return None if rule is None else rule(entry, facts)
+
+    def _manage(self, entry: Pending, facts: Facts) -> Maybe:
+        return False
+
+    _unmanage = _activate = _freeze = _thaw = _manage
+
+    def _start(self, entry: Pending, facts: Facts) -> Maybe:
+        group = facts.groups[entry.object]
+        is_in_error = bool(group["error"] or group["start_failures"])
+        told_already = group["wanted"] == "started"
+        return not group["managed"] or facts.manager["frozen"] or (told_already and is_in_error)
+
+    def _stop(self, entry: Pending, facts: Facts) -> Maybe:
+        group = facts.groups[entry.object]
+        is_held = group["wanted"] == "stopped" and group["error_kind"] == "stop-failed"
+        return not group["managed"] or facts.manager["frozen"] or is_held
+
+    def _cleanup(self, entry: Pending, facts: Facts) -> Maybe:
+        return not facts.groups[entry.object]["managed"]
+
+    def _reset(self, entry: Pending, facts: Facts) -> Maybe:
+        at = facts.hosts[entry.object]
+        nothing = not at["fenced"] and at["fence_trusted"]
+        return facts.is_fencing(entry.object) or nothing
+
+    def _move(self, entry: Pending, facts: Facts) -> Maybe:
+        return self._cannot_move(entry.object, entry.to, facts)
+
+    def _cannot_move(self, name: str, target: str, facts: Facts) -> Maybe:
+        group = facts.groups[name]
+        if target not in facts.candidates(name):
+            return True
+        firm = group["wanted"] == "stopped" or group["error"] is not None
+        held = any_of(facts.is_held(name), firm)
+        here = facts.where(name)
+        if here == target:
+            nothing_to_take_back = group["move_target"] in (None, target)
+            return any_of(held, nothing_to_take_back)
+        obstacle: Maybe = False if here is None else no(facts.can_leave(name, here))
+        return any_of(held, no(facts.can_take(name, target)), obstacle)
+
+    def _failback(self, entry: Pending, facts: Facts) -> Maybe:
+        host = entry.object
+        away = [
+            name
+            for name, group in facts.groups.items()
+            if group["home_host"] == host and facts.where(name) not in (None, host)
+        ]
+        if not away:
+            at = facts.hosts[host]
+            return not at["connected"] or not at["active"]
+        return all_of(*(self._cannot_move(name, host, facts) for name in away))
+
+    def _deactivate(self, entry: Pending, facts: Facts) -> Maybe:
+        host = entry.object
+        if entry.force or not facts.hosts[host]["active"]:
+            return False
+        return any_of(
+            *(
+                self._keeps_active(name, host, facts)
+                for name in facts.groups
+                if host in facts.candidates(name)
+            )
+        )
+
+    def _keeps_active(self, name: str, host: str, facts: Facts) -> Maybe:
+        others = [h for h in facts.candidates(name) if h != host and facts.hosts[h]["active"]]
+        if not others:
+            return True
+        is_here = facts.where(name) == host and facts.groups[name]["managed"]
+        if not is_here:
+            return False
+        return no(all_of(facts.has_taker(name, host), facts.can_leave(name, host)))
+
+    def _fence(self, entry: Pending, facts: Facts) -> Maybe:
+        at = facts.hosts[entry.object]
+        always = not at["fence_agents"] or not at["fence_trusted"]
+        if facts.is_fencing(entry.object) or always:
+            return True
+        if entry.force:
+            return False
+        if at["fenced"]:
+            return True
+        mine = [name for name in facts.groups if entry.object in facts.candidates(name)]
+        return any_of(*(self._keeps_power(name, entry.object, facts) for name in mine))
+
+    def _keeps_power(self, name: str, host: str, facts: Facts) -> Maybe:
+        group = facts.groups[name]
+        if not group["managed"]:
+            if host in facts.running_on(name):
+                return True
+            known_elsewhere = [h for h in facts.running_on(name) if h != host]
+            gone = facts.is_ready(host) and group["candidates"][host] == "Stopped"
+            return False if known_elsewhere or gone else None  # where was it last seen?
+        if facts.managed_on(name) != host or group["wanted"] == "stopped":
+            return False
+        return no(all_of(facts.has_taker(name, host), facts.can_leave(name, host)))
+
+    def _confirm_off(self, entry: Pending, facts: Facts) -> Maybe:
+        state = facts.hosts[entry.object]["state"]
+        if state in ("fencing", "connected"):
+            return True
+        if state == "suspect" or entry.force:
+            return False
+        return None  # something may answer at its address
+
+    def _cancel_fence(self, entry: Pending, facts: Facts) -> Maybe:
+        state = facts.hosts[entry.object]["state"]
+        return None if state == "fencing" else state != "fence failed"
+
+    # --- what the answer says ----------------------------------------------------------------
+
+    def _check_words(self, entry: Pending, text: str, before: Facts) -> None:
+        """What an answer says of what was there before."""
+        name = entry.object
+        if entry.name in ("start", "stop"):
+            same = before.groups[name]["wanted"] == ("started" if entry.name == "start" else
+                                                     "stopped")  # fmt: skip
+            said_same = "was told to" in text or "is stopped already" in text
+            if same != said_same:
+                self._wrong(entry, f"wanted was {before.groups[name]['wanted']}, and said: {text}")
+            at_rest = set(before.groups[name]["candidates"].values()) == {"Stopped"}
+            if "is stopped already" in text and not at_rest:
+                self._wrong(entry, f"not known to be stopped, and said: {text}")
+        elif entry.name in ("manage", "unmanage"):
+            self._said_already(entry, text, before.groups[name]["managed"], entry.name == "manage")
+        elif entry.name in ("freeze", "thaw"):
+            same = before.manager["frozen"] == (entry.name == "freeze")
+            if same != ("frozen already" in text or text == "not frozen"):
+                self._wrong(entry, f"frozen was {before.manager['frozen']}, and said: {text}")
+        elif entry.name == "activate" or (entry.name == "deactivate" and entry.force):
+            self._said_already(entry, text, before.hosts[name]["active"], entry.name == "activate")
+        elif entry.name == "failback" and "runs elsewhere" in text:
+            away = [
+                g
+                for g, found in before.groups.items()
+                if found["home_host"] == name and before.where(g) not in (None, name)
+            ]
+            if away and not any(before.is_between(g) for g in away):
+                self._wrong(entry, f"{away} were elsewhere, and said: {text}")
+
+    def _said_already(self, entry: Pending, text: str, was: bool, wanted: bool) -> None:
+        if (was == wanted) != (" already" in text):
+            self._wrong(entry, f"it was {was}, and said: {text}")
+
+    def _wrong(self, entry: Pending, text: str) -> None:
+        what = f"{entry.name} {entry.object} {entry.to}".rstrip()
+        self.world.violated(RULE, f"{what}{' --force' if entry.force else ''}: {text}")

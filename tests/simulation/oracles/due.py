@@ -1,0 +1,300 @@
+"""Nothing waits longer than its documented bound once all facts are there.
+
+What has to be done is derived, once a second, from what crossed the ports. It is a violation if the
+same has to be done for a whole bound, without a pause, and nothing is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halo.core.model import LossPolicy, ResourceGroup
+
+if TYPE_CHECKING:
+    from tests.simulation.hosts import SimCall
+    from tests.simulation.oracle import HostWatch
+    from tests.simulation.world import World
+
+RULE = "late"
+BOUND_S = 4.0
+SHARED_S = 10.0
+"""More, where a stop may have to wait for a look at the other groups of a shared resource."""
+
+QUIET_S = 2.0
+"""What was learnt has to stand for so long before anything follows from it."""
+
+ANSWERED_S = 1.0
+"""A monitor without an answer for so long is a fault: its group may have to wait for it."""
+
+FRESH_S = 6.0
+"""A device's word that is no older leaves time for a start."""
+
+SLACK_S = 1.5
+
+
+class DueOracle:
+    """Keeps what has to be done, and since when."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.oracle = world.oracle
+        self.clock = world.clock
+        self.settings = world.cluster.settings
+        self._since: dict[tuple[str, str], float] = {}
+        self._asked: dict[tuple[str, str], float] = {}  # monitors without an answer
+        self._mine = {
+            name: [r.id for r in group.exclusive] for name, group in world.cluster.groups.items()
+        }
+
+    def begin(self) -> None:
+        """A new life of the manager."""
+        self._since.clear()
+        self._asked.clear()
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def monitored(self, call: SimCall) -> None:
+        """A monitor is sent."""
+        self._asked.setdefault((call.connection.host.id, call.resource.id), self.clock.now)
+
+    def answered(self, call: SimCall) -> None:
+        """It is answered, or its deadline is over."""
+        self._asked.pop((call.connection.host.id, call.resource.id), None)
+
+    def link_changed(self, host: str) -> None:
+        """A connection begins or ends: what was asked over the last one is void."""
+        for key in [key for key in self._asked if key[0] == host]:
+            del self._asked[key]
+
+    def acted(self, groups: list[ResourceGroup]) -> None:
+        """A start or stop is sent for one of these."""
+        names = {group.id for group in groups}
+        for key in [key for key in self._since if key[0] in names]:
+            del self._since[key]
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Once a second."""
+        now, before = self.clock.now, self._since
+        self._since = {}
+        if self.world.manager_is_away() or self._was_away_lately() or self.oracle.observe_only:
+            return
+        due = [*self._links_due()]
+        if not (self.oracle.orders.frozen.may_be(True) or self.world.oracles.has_pending()):
+            for group in self.world.cluster.groups.values():
+                if (what := self._due(group)) is not None:
+                    due.append((group.id, what))
+        for key in due:
+            since = self._since[key] = before.get(key, now)
+            has_shared = key[0] in self._mine and len(self._mine[key[0]]) < len(
+                self.world.cluster.groups[key[0]].resources
+            )
+            if now - since > (SHARED_S if has_shared else BOUND_S):
+                self.world.violated(RULE, f"{key[0]} waits since {since:.1f} s: {key[1]}")
+
+    def _was_away_lately(self) -> bool:
+        absences = self.world.absences
+        return bool(absences) and self.clock.now - absences[-1][1] < BOUND_S
+
+    # --- links -------------------------------------------------------------------------------
+
+    def _links_due(self) -> list[tuple[str, str]]:
+        pace, shown, due = self.world.oracles.pace, self.world.oracles.shown, []
+        now = self.clock.now
+        for host, watch in self.oracle.hosts.items():
+            if self.world.oracles.is_being_fenced(host) or now - self.oracle.started_at < 5.0:
+                continue
+            if watch.connection is None:
+                patience_s = pace.retry_s + shown.attempt_s + SLACK_S
+                if now - max(pace.tried_at.get(host, 0.0), watch.ended_at) > patience_s:
+                    due.append((host, "an attempt to connect"))
+            elif not self.world.hosts[host].legacy:
+                beats_in_flight = now - max(watch.beat_at, watch.connection.opened_at)
+                sent_at = pace.beat_sent_at.get(host, now)
+                if beats_in_flight < 3 and now - sent_at > pace.beat_s + SLACK_S:
+                    due.append((host, "a heartbeat"))
+        return due
+
+    # --- groups ------------------------------------------------------------------------------
+
+    def _due(self, group: ResourceGroup) -> str | None:
+        """What has to be done for this group, as far as that is plain."""
+        name, orders = group.id, self.oracle.orders
+        page, at = self.world.oracles.memory.book.group(name), self._holder(group)
+        if not orders.managed[name].surely(True) or self.world.oracles.acts.is_disturbed(name):
+            return None
+        if page.error is not None or page.start_failures or page.left_alone:
+            return None
+        if orders.wanted[name].surely(True) and at is not None:
+            watch = self.oracle.hosts[at]
+            if page.target is None and orders.active[at].surely(True):
+                if all(watch.shown.get(resource) == 0 for resource in self._mine[name]):
+                    return None  # it runs, and stays
+        if self._is_busy(group):
+            return None
+        if orders.wanted[name].surely(False):
+            return self._due_of_stopped(group, at)
+        if not orders.wanted[name].surely(True) or not page.wanted:
+            return None
+        return self._due_at_desk(group) if at is None else self._due_where_it_is(group, at, page)
+
+    def _holder(self, group: ResourceGroup) -> str | None:
+        holder: str | None = self.oracle.manager.state.groups[group.id].managed_on
+        return holder
+
+    def _is_busy(self, group: ResourceGroup) -> bool:
+        """Is an operation under way, or a monitor without an answer for long, or a host slow?"""
+        now, under_way = self.clock.now, self.world.oracles.shown.under_way
+        for host in group.candidates:
+            sim, calls = self.world.hosts[host], under_way[host]
+            if self.world.oracles.is_being_fenced(host):
+                return True
+            if sim.powered and not sim.answers_promptly:
+                return True
+            for resource in group.resources:
+                if resource.id in calls or resource.id in sim.scripts:
+                    return True
+                if now - self._asked.get((host, resource.id), now) > ANSWERED_S:
+                    return True
+        return False
+
+    def _due_of_stopped(self, group: ResourceGroup, at: str | None) -> str | None:
+        if at is None:
+            page = self.world.oracles.memory.book.group(group.id)
+            is_stopped = all(self._is_stopped(group, host) for host in group.candidates)
+            at_rest = page.at_rest or not self.world.oracles.memory.is_settled
+            return "to be noted as at rest" if is_stopped and not at_rest else None
+        return "a stop, as ordered" if self._some_run(group, at) and self._is_up(at) else None
+
+    def _due_at_desk(self, group: ResourceGroup) -> str | None:
+        hosts = group.candidates
+        running = [host for host in hosts if self._runs(group, host)]
+        stopped = [host for host in hosts if self._is_stopped(group, host)]
+        if len(running) == 1 and len(stopped) == len(hosts) - 1:
+            return f"to be managed on {running[0]}"
+        lacking = [host for host in hosts if host not in stopped]
+        able = [host for host in stopped if self.oracle.orders.active[host].surely(True)]
+        if not able or len(lacking) > 1:
+            return None
+        if not lacking or self._is_proven_off(lacking[0]):
+            return "a start: it is proven stopped everywhere"
+        return self._due_fence(lacking[0]) if not running else None
+
+    def _due_where_it_is(self, group: ResourceGroup, at: str, page: Any) -> str | None:
+        others = [host for host in group.candidates if host != at]
+        if not self._is_up(at) or not all(self._is_stopped(group, host) for host in others):
+            return None
+        whole = self._runs(group, at)
+        if page.target == at:
+            return "its move to be noted as done" if whole else None
+        active = self.oracle.orders.active
+        if page.target in others and whole:
+            can = active[page.target].surely(True)
+            return f"a stop, to move to {page.target}" if can else None
+        if active[at].surely(False) and whole:
+            able = any(active[host].surely(True) for host in others)
+            return f"a stop, to leave {at}" if able else None
+        if page.target is None and active[at].surely(True) and self._some_are_gone(group, at):
+            return "a start of what does not run"
+        return None
+
+    # --- facts -------------------------------------------------------------------------------
+
+    def _is_up(self, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        return (
+            watch.connection is not None
+            and self.clock.now - watch.connection.opened_at > QUIET_S
+            and (watch.heard_over is watch.connection or self.world.hosts[host].legacy)
+        )
+
+    def _said(self, watch: HostWatch, name: str) -> int | None:
+        """The last word, if it stands for a while and nothing contradicts it."""
+        word, reported = watch.shown.get(name), watch.reported.get(name)
+        is_news = self.clock.now - watch.changed_at.get(name, self.clock.now) < QUIET_S
+        known = watch.words.get(name)
+        if is_news or (reported is not None and reported != word):
+            return None
+        return word if known is None or known.code == word else None
+
+    def _all_said(self, group: ResourceGroup, host: str, code: int) -> bool:
+        watch = self.oracle.hosts[host]
+        return self._is_up(host) and all(
+            self._said(watch, name) == code for name in self._mine[group.id]
+        )
+
+    def _is_stopped(self, group: ResourceGroup, host: str) -> bool:
+        return self._all_said(group, host, 7)
+
+    def _runs(self, group: ResourceGroup, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        shared = all(watch.shown.get(r.id) == 0 for r in group.resources if r.shared)
+        return shared and self._all_said(group, host, 0)
+
+    def _some_run(self, group: ResourceGroup, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        said = [self._said(watch, name) for name in self._mine[group.id]]
+        return 0 in said and set(said) <= {0, 7}
+
+    def _some_are_gone(self, group: ResourceGroup, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        said = [self._said(watch, name) for name in self._mine[group.id]]
+        return 7 in said and set(said) <= {0, 7}
+
+    # --- fences ------------------------------------------------------------------------------
+
+    def _is_proven_off(self, host: str) -> bool:
+        """Does a device say so, plainly and a moment ago?"""
+        fences, watch = self.oracle.fences, self.oracle.hosts[host]
+        levels = self.world.cluster.hosts[host].fence_levels
+        page = self.world.oracles.memory.book.host(host)
+        if len(levels) != 1 or watch.connection is not None or page.distrusted or not page.off:
+            return False
+        if watch.closed_since is not None or watch.closed_at > fences.proven_at.get(host, 0.0):
+            return False
+        asked_at, answered_at = fences.off_word(host)
+        return watch.heard_at < asked_at and self.clock.now - answered_at < FRESH_S
+
+    def _due_fence(self, host: str) -> str | None:
+        """Has this one silent host to be fenced? Only where nothing at all may forbid it."""
+        config, page = self.world.cluster.hosts[host], self.world.oracles.memory.book.host(host)
+        oracle, now = self.oracle, self.clock.now
+        watch, book = oracle.hosts[host], self.world.oracles.memory.book
+        if watch.connection is not None or not config.fence_levels or page.off:
+            return None
+        if config.on_loss is not LossPolicy.FENCE or page.cancelled or not page.seen:
+            return None
+        if page.fenced or page.distrusted or host in oracle.orders.fences_asked:
+            return None
+        patience_s = self.settings.loss_budget_s + self.world.oracles.shown.attempt_s + QUIET_S
+        if watch.heard_at == float("-inf"):
+            patience_s += self.settings.restart_grace_s
+        if now - max(oracle.silent_since(host), watch.ended_at) < patience_s:
+            return None
+        window_s = self.settings.storm_window_s + 5.0
+        unsteady = [
+            name
+            for name, other in oracle.hosts.items()
+            if other.connection is None or now - other.connection.opened_at < window_s
+        ]
+        recent = [at for at in oracle.fences.automatic if now - at < self.settings.fence_limit_window_s]
+        if len(unsteady) > 2 or len(recent) >= self.settings.fence_limit:
+            return None
+        if any(
+            now - other.connection.opened_at < self.settings.loss_budget_s + 5.0
+            for other in oracle.hosts.values()
+            if other.connection is not None
+        ):
+            return None  # it may have just come back together with this one
+        if any(
+            not oracle.orders.managed[g.id].surely(True) or not book.group(g.id).managed
+            for g in self.world.cluster.groups_of_host[host]
+        ):
+            return None
+        failures, failed_at = self.world.oracles.pace.fence_failures.get(host, (0, 0.0))
+        if page.lifecycle == "fence-failed" and not failures:
+            return None
+        if failures and now < failed_at + self.world.oracles.pace.pause_s(failures) + QUIET_S:
+            return None
+        return f"{host} to be fenced" if self.world.hosts[host].local_trouble == "" else None
