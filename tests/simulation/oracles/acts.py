@@ -165,9 +165,9 @@ class ActOracle:
 
     def _check(self, owed: Owed) -> None:
         latest = owed.at + AT_ONCE_S
-        if self.world.was_away(owed.at) or self.world.was_away(latest):
+        if not self.records.knows_when or self.world.was_away(owed.at) or self.world.was_away(latest):
             return
-        if not self.records.landed.within(owed.at - 1e-3, latest, owed.event, owed.object):
+        if not self.records.landed.may_be_within(owed.at - 1e-3, latest, owed.event, owed.object):
             text = f"{owed.why} at {owed.at:.3f}, and no record {owed.event} of {owed.object} says so"
             self.world.violated(RULE, text)
 
@@ -180,8 +180,8 @@ class ActOracle:
         for entry in [entry for entry in self._ended if entry[2] <= self.clock.now]:
             self._ended.remove(entry)
             host, began, _ = entry
-            if not any(
-                self.records.landed.within(began, self.clock.now, event, host)
+            if self.records.knows_when and not any(
+                self.records.landed.may_be_within(began, self.clock.now, event, host)
                 for event in OUTCOMES
             ):
                 self.world.violated(RULE, f"the fence of {host} has ended, and no outcome is recorded")

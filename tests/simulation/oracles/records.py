@@ -21,6 +21,9 @@ AT_ONCE_S = 0.05
 """Between an act and the step that notes it."""
 
 OLDEST_S = 600.0
+KEPT = 64
+"""Acts of one kind that are remembered."""
+
 PRESENT = (0, 8, 190, 191)
 SPEAKS = (LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL)
 
@@ -33,11 +36,17 @@ class Acts:
 
     def note(self, now: float, *what: str) -> None:
         """It happens now."""
-        self._times.setdefault(what, deque(maxlen=32)).append(now)
+        self._times.setdefault(what, deque(maxlen=KEPT)).append(now)
 
     def within(self, earliest: float, latest: float, *what: str) -> bool:
         """Did it happen in that time?"""
         return any(earliest <= at <= latest for at in self._times.get(what, ()))
+
+    def may_be_within(self, earliest: float, latest: float, *what: str) -> bool:
+        """Can it have happened in that time, as far as that is remembered?"""
+        times = self._times.get(what, ())
+        is_forgotten = len(times) == KEPT and times[0] > earliest
+        return is_forgotten or any(earliest <= at <= latest for at in times)
 
 
 class RecordOracle:
@@ -78,6 +87,12 @@ class RecordOracle:
 
     # --- a record ----------------------------------------------------------------------------
 
+    @property
+    def knows_when(self) -> bool:
+        """Does a record's time tell when it was made? Not after a step of the time of day."""
+        self.offsets.add(self.world.wall.offset_s)
+        return len(self.offsets) == 1
+
     def made_at(self, raw: dict[str, Any]) -> float | None:
         """When it was made, in virtual seconds; None if the time of day does not tell."""
         self.offsets.add(self.world.wall.offset_s)
@@ -112,7 +127,7 @@ class RecordOracle:
         slack_s = AT_ONCE_S
         if made - self.world.oracle.fresh_at < AT_ONCE_S or self.world.was_away(made):
             slack_s = OLDEST_S
-        return self.acts.within(made - slack_s, made + 1e-6, *what)
+        return self.acts.may_be_within(made - slack_s, made + 1e-6, *what)
 
     # --- hosts -------------------------------------------------------------------------------
 
@@ -206,7 +221,7 @@ class RecordOracle:
 
     def _distrust(self, raw: dict[str, Any], made: float, page: HostPage, _: str) -> str:
         patience_s = 2 * self.world.cluster.settings.fence_timeout_s + 10.0
-        said = self.acts.within(made - patience_s, made, "says off", raw["object"])
+        said = self.acts.may_be_within(made - patience_s, made, "says off", raw["object"])
         return "" if said or self.world.was_away(made) else "no device said off"
 
     # --- groups ------------------------------------------------------------------------------

@@ -112,7 +112,8 @@ class ShownOracle:
             return
         changed_at = self.changed_at.get(name, float("-inf"))
         age = self.world.wall.now() - shown["since"]
-        if changed_at > self.world.oracle.fresh_at and abs(self.clock.now - changed_at - age) > 0.3:
+        is_known = changed_at > self.world.oracle.fresh_at and not self.world.was_away(changed_at)
+        if is_known and abs(self.clock.now - changed_at - age) > 0.3:
             self._wrong(name, "since", f"{age:.3f} s", f"{self.clock.now - changed_at:.3f} s")
         if stands:
             self._connected_host(shown, watch)

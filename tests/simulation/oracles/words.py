@@ -46,6 +46,8 @@ class WordsOracle:
         self._untrue = {}
         for kind in ("groups", "hosts"):
             for shown in facts.status[kind]:
+                if kind == "hosts" and not self._is_waited_for(shown["id"], facts):
+                    continue
                 for who, phrase in untrue(shown["comment"] or "", facts):
                     key, flips = (shown["id"], who, phrase), self.flips.get(who, 0)
                     since, flips_then = before.get(key, (now, flips))
@@ -56,3 +58,11 @@ class WordsOracle:
                         self.world.violated(RULE, text)
                         return
                     self._untrue[key] = (since, flips)
+
+    @staticmethod
+    def _is_waited_for(host: str, facts: Facts) -> bool:
+        """Does a group wait for a fence of this host? Else why it was not fenced is an old story."""
+        return any(
+            group["candidates"].get(host) == "Unknown" and "not fenced" in (group["comment"] or "")
+            for group in facts.groups.values()
+        )
