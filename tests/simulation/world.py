@@ -203,5 +203,5 @@ class World:
         what = "killed" if result is None else f"{result.succeeded} {result.power.value}"
         self.say("manager", f"fence device {name}: {action.value} ended: {what}")
         self.oracle.fence_ends(device.parameters["plug"], name, action, result, began)
-        self.oracles.fence_ends(device.parameters["plug"], action, result)
+        self.oracles.fence_ends(device.parameters["plug"], name, action, result)
         self.tell(f"fence-{action.value}-ended", device.parameters["plug"])

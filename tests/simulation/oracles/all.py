@@ -20,6 +20,7 @@ from tests.simulation.oracles.derived import DerivedOracle
 from tests.simulation.oracles.due import DueOracle
 from tests.simulation.oracles.facts import Facts
 from tests.simulation.oracles.memory import MemoryOracle
+from tests.simulation.oracles.needless import NeedlessOracle
 from tests.simulation.oracles.pace import PaceOracle
 from tests.simulation.oracles.records import RecordOracle
 from tests.simulation.oracles.shown import ShownOracle
@@ -52,6 +53,7 @@ class Oracles:
         self.words = WordsOracle(world)
         self.pace = PaceOracle(world)
         self.due = DueOracle(world)
+        self.needless = NeedlessOracle(world)
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
         self._every_s = 2.0 if world.scenario.duration_s <= SHORT_S else 30.0
@@ -60,7 +62,8 @@ class Oracles:
     def begin(self, manager: Any) -> None:
         """A new life of the manager."""
         self.links.clear()
-        for oracle in (self.memory, self.acts, self.shown, self.words, self.pace, self.due):
+        for oracle in (self.memory, self.acts, self.shown, self.words, self.pace, self.due,
+                       self.needless):
             oracle.begin()
 
     def has_pending(self) -> bool:
@@ -129,6 +132,7 @@ class Oracles:
     def _link_changed(self, host: str) -> None:
         self.pace.link_changed(host)
         self.due.link_changed(host)
+        self.needless.link_changed(host)
 
     def probe_sent(self, host: str) -> None:
         """A heartbeat or an attempt leaves."""
@@ -165,6 +169,7 @@ class Oracles:
             self.pace.monitored(call)
             self.due.monitored(call)
             return
+        self.needless.sent(call)
         self.shown.sent(call)
         self.acts.sent(call)
         self.due.acted(self.world.oracle.groups_with[call.resource.id])
@@ -173,6 +178,7 @@ class Oracles:
         """The answer, or the end of the wait for it."""
         self.records.answered(call, result)
         self.acts.answered(call, result)
+        self.needless.answered(call, result)
         if call.operation is Operation.MONITOR:
             self.due.answered(call)
         else:
@@ -183,7 +189,10 @@ class Oracles:
         for found in batch.results:
             self.records.note("reported", connection.host.id, found.resource)
             is_word = found.result.outcome is Outcome.COMPLETED
-            self.acts.seen(connection, found.resource, found.result.code if is_word else -1)
+            code = found.result.code if is_word else -1
+            self.acts.seen(connection, found.resource, code)
+            if is_word:
+                self.needless.said(connection.host.id, found.resource, code)
 
     def fence_begins(self, host: str, device: str, action: FenceAction) -> None:
         """A fence program begins."""
@@ -191,9 +200,13 @@ class Oracles:
         self.pace.fence_begins(host, device, action)
         self.acts.fence_begins(host, action)
 
-    def fence_ends(self, host: str, action: FenceAction, result: FenceResult | None) -> None:
+    def fence_ends(
+        self, host: str, device: str, action: FenceAction, result: FenceResult | None
+    ) -> None:
         """A fence program ended; without a result it was killed."""
         self.words.changed(host)
+        said_off = result is not None and result.power is PowerState.OFF
+        self.pace.fence_ends(host, device, action, said_off)
         if result is not None and result.succeeded:
             if action is FenceAction.ON:
                 self.records.note("switched on", host)

@@ -68,6 +68,9 @@ class CommandOracle:
         if must and still:
             self._wrong(entry, f"done, where it has to be refused: {text}")
         self._check_words(entry, text, before)
+        self._check_still_running(entry, text, after)
+        if not self.world.oracles.has_pending():
+            self._check_effect(entry, text, after)
 
     def _still(self, entry: Pending, before: Facts, after: Facts) -> bool:
         """Did nothing happen meanwhile that makes another answer right?"""
@@ -223,6 +226,52 @@ class CommandOracle:
             ]
             if away and not any(before.is_between(g) for g in away):
                 self._wrong(entry, f"{away} were elsewhere, and said: {text}")
+
+    def _check_still_running(self, entry: Pending, text: str, after: Facts) -> None:
+        """What an answer says of what still runs."""
+        told = text.partition("; still running: ")[2].split("; ")[0]
+        known = {what for group in after.groups.values() for what in group["under_way"]}
+        for what in filter(None, told.split(", ")):
+            host = what.removeprefix("fencing ")
+            is_true = after.is_fencing(host) if host in after.hosts else what in known
+            if not is_true:
+                self._wrong(entry, f"{what} does not run, and said: {text}")
+
+    def _check_effect(self, entry: Pending, text: str, after: Facts) -> None:
+        """What was done is done."""
+        group, host = after.groups.get(entry.object, {}), after.hosts.get(entry.object, {})
+        if entry.name == "cleanup" and (group["error"] or group["start_failures"]):
+            self._wrong(entry, f"it is in error still: {group['error']}")
+        elif entry.name == "reset" and (host["fenced"] or not host["fence_trusted"]):
+            self._wrong(entry, "it is fenced, or not trusted, still")
+        elif entry.name in ("fence", "confirm-off") and not host["fenced"]:
+            self._wrong(entry, "it does not count as fenced")
+        elif entry.name == "cancel-fence" and host["state"] == "fencing":
+            self._wrong(entry, "it is being fenced still")
+        elif entry.name == "move" and group["move_target"] != entry.to:
+            if after.where(entry.object) != entry.to and not group["error"]:
+                self._wrong(entry, f"it moves to {group['move_target']}")
+        elif entry.name == "failback" and text.startswith("moving to"):
+            for name in text.partition(": ")[2].split(", "):
+                if after.groups[name]["home_host"] != entry.object:
+                    self._wrong(entry, f"{name} is not at home there, and said: {text}")
+        elif entry.name == "deactivate":
+            self._check_who_leaves(entry, text, after)
+
+    def _check_who_leaves(self, entry: Pending, text: str, after: Facts) -> None:
+        leaving = text.partition("moving away: ")[2].split(";")[0].split(", ")
+        for name, group in after.groups.items():
+            is_here = after.managed_on(name) == entry.object and group["wanted"] == "started"
+            leaves, stays = name in leaving, f"{name} (" in text.partition("staying here: ")[2]
+            if is_here != (leaves or stays) or (leaves and stays):
+                self._wrong(entry, f"{name} is there: {is_here}, and said: {text}")
+            if leaves and (after.is_held(name) or group["error_kind"]):
+                self._wrong(entry, f"{name} is held, and said: {text}")
+            if stays and not after.is_held(name) and not group["error"] and all_of(
+                after.has_taker(name, entry.object), after.can_leave(name, entry.object),
+                after.is_held(name) is False,
+            ):  # fmt: skip
+                self._wrong(entry, f"{name} can leave, and said: {text}")
 
     def _said_already(self, entry: Pending, text: str, was: bool, wanted: bool) -> None:
         if (was == wanted) != (" already" in text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halo.core.model import LossPolicy, ResourceGroup
+from halo.core.model import LossPolicy, ResourceGroup, StartFailurePolicy
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import SimCall
@@ -103,6 +103,8 @@ class DueOracle:
         pace, shown, due = self.world.oracles.pace, self.world.oracles.shown, []
         now = self.clock.now
         for host, watch in self.oracle.hosts.items():
+            if self._owes_power(host):
+                due.append((host, "to be powered on again"))
             if self.world.oracles.is_being_fenced(host) or now - self.oracle.started_at < 5.0:
                 continue
             if watch.connection is None:
@@ -116,6 +118,19 @@ class DueOracle:
                     due.append((host, "a heartbeat"))
         return due
 
+    def _owes_power(self, host: str) -> bool:
+        """`on_loss: reboot`: is it off for so long that nothing can rest on that any more?"""
+        page = self.world.oracles.memory.book.host(host)
+        if not page.owes_power or not page.off or self.world.oracles.is_being_fenced(host):
+            return False
+        if self.oracle.orders.frozen.may_be(True) or page.connected:
+            return False
+        limits, last = self.settings, self.world.oracles.pace.switched_on_at.get(host, 0.0)
+        fenced_at = page.since - self.world.wall.offset_s
+        began = max(fenced_at, self.oracle.started_at, last)
+        wait_s = limits.power_proof_age_s + 3 * limits.fence_timeout_s + limits.fence_retry_max_s
+        return page.lifecycle == "fenced" and self.clock.now - began > wait_s + 10.0
+
     # --- groups ------------------------------------------------------------------------------
 
     def _due(self, group: ResourceGroup) -> str | None:
@@ -124,7 +139,10 @@ class DueOracle:
         page, at = self.world.oracles.memory.book.group(name), self._holder(group)
         if not orders.managed[name].surely(True) or self.world.oracles.acts.is_disturbed(name):
             return None
-        if page.error is not None or page.start_failures or page.left_alone:
+        if page.error is not None or (at is not None and page.left_alone):
+            return None
+        is_stay = group.on_start_failure is StartFailurePolicy.STAY
+        if page.start_failures and (at is not None or is_stay):
             return None
         if orders.wanted[name].surely(True) and at is not None:
             watch = self.oracle.hosts[at]
@@ -174,7 +192,12 @@ class DueOracle:
         if len(running) == 1 and len(stopped) == len(hosts) - 1:
             return f"to be managed on {running[0]}"
         lacking = [host for host in hosts if host not in stopped]
-        able = [host for host in stopped if self.oracle.orders.active[host].surely(True)]
+        failures = self.world.oracles.memory.book.group(group.id).start_failures
+        able = [
+            host
+            for host in stopped
+            if self.oracle.orders.active[host].surely(True) and host not in failures
+        ]
         if not able or len(lacking) > 1:
             return None
         if not lacking or self._is_proven_off(lacking[0]):

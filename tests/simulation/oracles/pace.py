@@ -28,6 +28,8 @@ LOOKS_BESIDES = 25
 QUESTIONS = 14
 """A device is asked again after five seconds, at connects, after an off, and after a reset."""
 
+VERIFY_PAUSE_S = 5.0
+
 NOTES = 40
 """Records of one kind about one object in one window."""
 
@@ -73,13 +75,19 @@ class PaceOracle:
         self._notes = Counter()
         # Failed automatic attempts in a row: how many, and when the last one failed.
         self.fence_failures: dict[str, tuple[int, float]] = {}
+        self._asking: set[str] = set()  # devices of hosts that are off
+        self._asked_in_vain: dict[str, float] = {}  # and when
+        self.switched_on_at: dict[str, float] = {}
         self._is_automatic: dict[str, bool] = {}
         self._restarts: dict[tuple[str, str], tuple[float, deque[float]]] = {}
 
     def begin(self) -> None:
         """A new life of the manager."""
-        for known in (self.tried_at, self.beat_sent_at, self._failed, self.fence_failures):
+        for known in (self.tried_at, self.beat_sent_at, self.fence_failures, self._asked_in_vain):
             known.clear()
+        self._failed.clear()
+        self._asking.clear()
+        self.switched_on_at.clear()
         for counter in (self._beats, self._looks, self._questions, self._notes):
             counter.clear()
         self._restarts.clear()
@@ -130,10 +138,48 @@ class PaceOracle:
     def fence_begins(self, host: str, device: str, action: FenceAction) -> None:
         """A fence program begins."""
         if action is FenceAction.STATUS:
+            self._check_question(host, device)
             if self._questions.count(self.clock.now, device) > QUESTIONS:
                 self._wrong(f"{device} is asked more than {QUESTIONS} times within {WINDOW_S:g} s")
         elif action is FenceAction.OFF:
             self._check_retry(host)
+        elif action is FenceAction.ON:
+            self._check_power_on(host)
+
+    def fence_ends(self, host: str, device: str, action: FenceAction, said_off: bool) -> None:
+        """A fence program ended."""
+        if action is FenceAction.STATUS:
+            self._asking.discard(device)
+            if not said_off and not self.world.oracles.is_being_fenced(host):
+                self._asked_in_vain[device] = self.clock.now
+        else:
+            self._asked_in_vain.pop(device, None)
+            if action is FenceAction.ON:
+                self.switched_on_at[host] = self.clock.now
+
+    def _check_question(self, host: str, device: str) -> None:
+        """The devices of a host that is off: one question at a time, and a pause after each that
+        was asked in vain."""
+        is_off = self.world.oracle.hosts[host].connection is None
+        if not is_off or self.world.oracles.is_being_fenced(host):
+            self._asked_in_vain.pop(device, None)
+            return
+        if device in self._asking:
+            self._wrong(f"{device} is asked twice at once")
+        self._asking.add(device)
+        gap_s = self.clock.now - self._asked_in_vain.get(device, float("-inf"))
+        if gap_s < VERIFY_PAUSE_S - SLACK_S:
+            self._wrong(f"{device} is asked again {gap_s:.2f} s after it was asked in vain")
+
+    def _check_power_on(self, host: str) -> None:
+        """`on_loss: reboot`: no start needs the host to be off any more."""
+        if not self.world.oracles.memory.book.host(host).owes_power:
+            if self.world.oracles.memory.is_settled:
+                self._wrong(f"{host} is powered on, and nothing owes it")
+            return
+        proven_at = self.world.oracle.fences.proven_at.get(host, float("-inf"))
+        if self.clock.now - proven_at < self.settings.power_proof_age_s - SLACK_S:
+            self._wrong(f"{host} is powered on {self.clock.now - proven_at:.2f} s after it was off")
 
     def _check_retry(self, host: str) -> None:
         """An automatic fence that failed is tried again after a pause that grows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,31 @@ class RecordOracle:
     # --- fences ------------------------------------------------------------------------------
 
     def _fence_intent(self, raw: dict[str, Any], made: float, page: HostPage, _: str) -> str:
-        return "another fence is recorded as open" if page.intent else ""
+        if page.intent:
+            return "another fence is recorded as open"
+        return self._untrue_of_intent(raw, made) if raw["data"].get("automatic") else ""
+
+    def _untrue_of_intent(self, raw: dict[str, Any], made: float) -> str:
+        """An automatic fence says how long its host was silent, and for which groups it is."""
+        name, comment, oracle = raw["object"], raw["comment"], self.world.oracle
+        if not comment.startswith("Manager service initiated fence action. "):
+            return "it does not say that the manager began it"
+        told = re.search(rf"{name} was silent for ([\d.]+) s", comment)
+        silent_s = made - min(oracle.silent_since(name), oracle.fences.fell_silent_at(name))
+        sim = self.world.hosts[name]
+        if told and not sim.legacy and float(told[1]) > silent_s + 1.0 and self.world.absences == []:
+            return f"it was silent for {silent_s:.1f} s"
+        whom = re.search(r"; for ([\w, ]+?)(?: and \d+ more)?$", comment)
+        reboot = self.world.cluster.hosts[name].on_loss is LossPolicy.REBOOT
+        if whom is None:
+            return "" if comment.endswith("on_loss: reboot") and reboot else "for nobody"
+        for group in whom[1].split(", "):
+            is_there = name in self.world.cluster.groups[group].candidates
+            orders = oracle.orders
+            stays = orders.managed[group].surely(False) or orders.wanted[group].surely(False)
+            if not is_there or (stays and not self.world.oracles.has_pending()):
+                return f"{group} does not wait for it"
+        return ""
 
     def _fence(self, raw: dict[str, Any], made: float, page: HostPage, _: str) -> str:
         config, data = self.world.cluster.hosts[raw["object"]], raw["data"]

@@ -6,6 +6,7 @@ manager only if two looks in a row find it untrue, and what it names did not cha
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tests.simulation.oracles.facts import Facts
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 RULE = "words"
 STALE_S = 2.0
+_ANSWERS = re.compile(r"not fenced: (?:.*; )?(\w+) answers(?:;|$)")
+"""That a host answers is no reason not to fence it for a group: nobody would."""
 
 
 class WordsOracle:
@@ -48,7 +51,10 @@ class WordsOracle:
             for shown in facts.status[kind]:
                 if kind == "hosts" and not self._is_waited_for(shown["id"], facts):
                     continue
-                for who, phrase in untrue(shown["comment"] or "", facts):
+                comment = shown["comment"] or ""
+                if kind == "groups" and (found := _ANSWERS.search(comment)):
+                    self.world.violated(RULE, f"{found[1]} answers: no reason, in: {comment}")
+                for who, phrase in untrue(comment, facts):
                     key, flips = (shown["id"], who, phrase), self.flips.get(who, 0)
                     since, flips_then = before.get(key, (now, flips))
                     if flips != flips_then:
