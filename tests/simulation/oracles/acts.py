@@ -101,7 +101,11 @@ class ActOracle:
                 self.seen(call.connection, resource.id, code)
             return
         at = self.world.oracle.manager.state.groups[group.id]
-        if at.managed_on != host or call.connection not in self.world.oracles.links or self.is_disturbed(group.id):
+        if (
+            at.managed_on != host
+            or call.connection not in self.world.oracles.links
+            or self.is_disturbed(group.id)
+        ):
             return
         name = resource.id
         if call.operation is Operation.START and code != 0:
@@ -110,9 +114,9 @@ class ActOracle:
             self._owe("error", group.id, f"the stop of {name} on {host} failed")
         elif call.operation is Operation.START:
             crashed = self._crashed.pop((host, name), None)
-            if crashed is not None and crashed[0] is call.connection:
-                if at.managed_since < crashed[1]:
-                    self._owe("restarted", group.id, f"{name} had stopped on {host}")
+            is_known = crashed is not None and crashed[0] is call.connection
+            if crashed is not None and is_known and at.managed_since < crashed[1]:
+                self._owe("restarted", group.id, f"{name} had stopped on {host}")
             self._ran[host, name] = call.connection, self.clock.now
 
     def seen(self, connection: SimConnection, name: str, code: int) -> None:
@@ -165,10 +169,16 @@ class ActOracle:
 
     def _check(self, owed: Owed) -> None:
         latest = owed.at + AT_ONCE_S
-        if not self.records.knows_when or self.world.was_away(owed.at) or self.world.was_away(latest):
+        if (
+            not self.records.knows_when
+            or self.world.was_away(owed.at)
+            or self.world.was_away(latest)
+        ):
             return
         if not self.records.landed.may_be_within(owed.at - 1e-3, latest, owed.event, owed.object):
-            text = f"{owed.why} at {owed.at:.3f}, and no record {owed.event} of {owed.object} says so"
+            text = (
+                f"{owed.why} at {owed.at:.3f}, and no record {owed.event} of {owed.object} says so"
+            )
             self.world.violated(RULE, text)
 
     def _look_at_fences(self) -> None:
@@ -184,7 +194,9 @@ class ActOracle:
                 self.records.landed.may_be_within(began, self.clock.now, event, host)
                 for event in OUTCOMES
             ):
-                self.world.violated(RULE, f"the fence of {host} has ended, and no outcome is recorded")
+                self.world.violated(
+                    RULE, f"the fence of {host} has ended, and no outcome is recorded"
+                )
 
     def _look_at_copies(self) -> None:
         """Two copies that stay, under the policy `report`, are an error on record."""

@@ -62,8 +62,15 @@ class Oracles:
     def begin(self, manager: Any) -> None:
         """A new life of the manager."""
         self.links.clear()
-        for oracle in (self.memory, self.acts, self.shown, self.words, self.pace, self.due,
-                       self.needless):
+        for oracle in (
+            self.memory,
+            self.acts,
+            self.shown,
+            self.words,
+            self.pace,
+            self.due,
+            self.needless,
+        ):
             oracle.begin()
 
     def has_pending(self) -> bool:

@@ -1,4 +1,4 @@
-"""A command is refused exactly where the documented rules refuse it (S8), for a reason that is true.
+"""A command is refused where the documented rules refuse it (S8), and its reason is true.
 
 A refusal is compared with the status of that step. What was done is compared with the status of
 the step that heard the command: only commands that nothing else could change meanwhile.

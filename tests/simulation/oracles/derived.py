@@ -52,9 +52,7 @@ class DerivedOracle:
         status = self._overall({g["home_host"] for g in groups}, said, running)
         if len(copies) > 1:
             status = ERROR
-        may_be_failed = status == UNKNOWN and not (
-            row["shared"] or facts.managed_on(row["group"])
-        )
+        may_be_failed = status == UNKNOWN and not (row["shared"] or facts.managed_on(row["group"]))
         if row["status"] != status and not (may_be_failed and row["status"] == ERROR):
             self._wrong(name, "status", row["status"], f"{status} of {said}")
         for what, told, follows in (
@@ -142,9 +140,7 @@ class DerivedOracle:
         for host in facts.candidates(name):
             might = host != group["host"] and facts.is_ready(host)
             failed = host in group["start_failures"]
-            bad = any(
-                row["candidates"][host]["status"] == ERROR for row in facts.rows_of[name]
-            )
+            bad = any(row["candidates"][host]["status"] == ERROR for row in facts.rows_of[name])
             if host in told and not (might and (failed or bad)):
                 self._wrong(name, "cannot_take", told, f"nothing of {host}")
             if might and failed and host not in told:
@@ -164,7 +160,12 @@ class DerivedOracle:
             if waits and not comment:
                 self._wrong(name, "comment", comment, "a reason")
             return
-        if group["managed"] and group["status"] in WELL and not group["error"] and "frozen" in comment:
+        if (
+            group["managed"]
+            and group["status"] in WELL
+            and not group["error"]
+            and "frozen" in comment
+        ):
             self._wrong(name, "comment", comment, "no hold of the whole cluster: it runs well")
         for what in group["under_way"]:
             if f"{what} is under way" not in comment:
@@ -224,4 +225,6 @@ class DerivedOracle:
             self._wrong(name, "failover_host", told["failover_host"], expected)
 
     def _wrong(self, who: str, what: str, told: object, follows: object) -> None:
-        self.world.violated(RULE, f"{who} is shown with {what}={told!r}, and it follows {follows!r}")
+        self.world.violated(
+            RULE, f"{who} is shown with {what}={told!r}, and it follows {follows!r}"
+        )

@@ -108,9 +108,7 @@ class Facts:
             return False
         if host in self.groups[group]["start_failures"]:
             return False
-        unknown = any(
-            row["candidates"][host]["status"] == "Unknown" for row in self.rows_of[group]
-        )
+        unknown = any(row["candidates"][host]["status"] == "Unknown" for row in self.rows_of[group])
         return None if unknown else True
 
     def can_leave(self, group: str, leaving: str) -> Maybe:

@@ -1,4 +1,4 @@
-"""What the manager says in words is true: each phrase that names a host or a group, with its fact."""
+"""What the manager says in words is true: each phrase that names somebody, with its fact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _may_have_failed(facts: Facts, host: str) -> Maybe:
 
 def _is_reconnecting(facts: Facts, host: str) -> Maybe:
     at = facts.hosts[host]
-    return at["connected"] and (at["lifecycle"]["state"] == "reconnecting")
+    return bool(at["connected"] and at["lifecycle"]["state"] == "reconnecting")
 
 
 def _has_waiting_group(facts: Facts, host: str) -> Maybe:
@@ -79,7 +79,9 @@ GROUP_PHRASES: tuple[tuple[str, Fact], ...] = (
 
 _HOSTS = tuple((re.compile(pattern), fact) for pattern, fact in HOST_PHRASES)
 _GROUPS = tuple((re.compile(pattern), fact) for pattern, fact in GROUP_PHRASES)
-_NAMES_NOTHING = re.compile(r"\bNone\b|\binf\b|\bnan\b|<[a-z_.]+ object|\bTrue\b|\bFalse\b|: *;|; *;")
+_NAMES_NOTHING = re.compile(
+    r"\bNone\b|\binf\b|\bnan\b|<[a-z_.]+ object|\bTrue\b|\bFalse\b|: *;|; *;"
+)
 _SEEN = re.compile(r"seen running on ([\w, ]+?)(?:;|$|,? and last seen|, which)")
 _COPIES = re.compile(r"running on (\w+(?: and \w+)+) at once")
 _UNMANAGED = re.compile(r"may hold unmanaged groups: ([\w, ]+?)(?:;|$)")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from halo.core.errors import Loss, LossKind
 from halo.core.model import LossPolicy, Operation
 from halo.core.outcomes import OperationResult, Outcome
+from tests.simulation.oracles.happened import Acts
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import SimCall
@@ -22,32 +22,8 @@ AT_ONCE_S = 0.05
 """Between an act and the step that notes it."""
 
 OLDEST_S = 600.0
-KEPT = 64
-"""Acts of one kind that are remembered."""
-
 PRESENT = (0, 8, 190, 191)
 SPEAKS = (LossKind.BUSY, LossKind.TLS, LossKind.PROTOCOL)
-
-
-class Acts:
-    """The last acts of each kind, by what they concern."""
-
-    def __init__(self) -> None:
-        self._times: dict[tuple[str, ...], deque[float]] = {}
-
-    def note(self, now: float, *what: str) -> None:
-        """It happens now."""
-        self._times.setdefault(what, deque(maxlen=KEPT)).append(now)
-
-    def within(self, earliest: float, latest: float, *what: str) -> bool:
-        """Did it happen in that time?"""
-        return any(earliest <= at <= latest for at in self._times.get(what, ()))
-
-    def may_be_within(self, earliest: float, latest: float, *what: str) -> bool:
-        """Can it have happened in that time, as far as that is remembered?"""
-        times = self._times.get(what, ())
-        is_forgotten = len(times) == KEPT and times[0] > earliest
-        return is_forgotten or any(earliest <= at <= latest for at in times)
 
 
 class RecordOracle:
@@ -206,7 +182,12 @@ class RecordOracle:
         told = re.search(rf"{name} was silent for ([\d.]+) s", comment)
         silent_s = made - min(oracle.silent_since(name), oracle.fences.fell_silent_at(name))
         sim = self.world.hosts[name]
-        if told and not sim.legacy and float(told[1]) > silent_s + 1.0 and self.world.absences == []:
+        if (
+            told
+            and not sim.legacy
+            and float(told[1]) > silent_s + 1.0
+            and self.world.absences == []
+        ):
             return f"it was silent for {silent_s:.1f} s"
         whom = re.search(r"; for ([\w, ]+?)(?: and \d+ more)?$", comment)
         reboot = self.world.cluster.hosts[name].on_loss is LossPolicy.REBOOT

@@ -168,9 +168,9 @@ class ShownOracle:
         comment, name = shown["comment"] or "", shown["id"]
         distrusted = self.world.oracles.memory.book.host(name).distrusted
         says_so = "fence device not trusted" in comment
-        if says_so == shown["fence_trusted"] or (distrusted or "") not in comment:
-            if self.world.oracles.memory.is_settled:
-                self._wrong(name, "comment", comment, f"distrusted: {distrusted}")
+        is_wrong = says_so == shown["fence_trusted"] or (distrusted or "") not in comment
+        if is_wrong and self.world.oracles.memory.is_settled:
+            self._wrong(name, "comment", comment, f"distrusted: {distrusted}")
         failed = "fencing failed" in comment or "fencing" in (shown["fence_held"] or "")
         if shown["state"] == "fence failed" and not failed:
             self._wrong(name, "comment", comment, "fencing failed")
@@ -228,7 +228,9 @@ class ShownOracle:
             for resource in self.world.cluster.groups[group["id"]].resources
             if (found := self.under_way[host].get(resource.id)) is not None
         )
-        if told != known and not any(self._is_being_fenced(h) for h in facts.candidates(group["id"])):
+        if told != known and not any(
+            self._is_being_fenced(h) for h in facts.candidates(group["id"])
+        ):
             self._wrong(group["id"], "under_way", told, known)
 
     def _wrong(self, who: str, what: str, told: object, known: object) -> None:

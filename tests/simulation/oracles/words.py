@@ -67,7 +67,7 @@ class WordsOracle:
 
     @staticmethod
     def _is_waited_for(host: str, facts: Facts) -> bool:
-        """Does a group wait for a fence of this host? Else why it was not fenced is an old story."""
+        """Does a group wait for a fence of this host? Else the reason is an old one."""
         return any(
             group["candidates"].get(host) == "Unknown" and "not fenced" in (group["comment"] or "")
             for group in facts.groups.values()
