@@ -121,6 +121,8 @@ class PaceOracle:
         self._failed.discard(host)
         self.fence_failures.pop(host, None)
         self.beat_sent_at[host] = self.clock.now
+        for device in [d for d in self._asked_in_vain if d.startswith(f"{host}/")]:
+            del self._asked_in_vain[device]
 
     # --- looks and questions -----------------------------------------------------------------
 
@@ -160,7 +162,8 @@ class PaceOracle:
     def _check_question(self, host: str, device: str) -> None:
         """The devices of a host that is off: one question at a time, and a pause after each that
         was asked in vain."""
-        is_off = self.world.oracle.hosts[host].connection is None
+        page, watch = self.world.oracles.memory.book.host(host), self.world.oracle.hosts[host]
+        is_off = page.off and watch.connection is None  # else it may be a check of before
         if not is_off or self.world.oracles.is_being_fenced(host):
             self._asked_in_vain.pop(device, None)
             return
