@@ -181,13 +181,10 @@ class RecordOracle:
             return "it does not say that the manager began it"
         told = re.search(rf"{name} was silent for ([\d.]+) s", comment)
         silent_s = made - min(oracle.silent_since(name), oracle.fences.fell_silent_at(name))
-        sim = self.world.hosts[name]
-        if (
-            told
-            and not sim.legacy
-            and float(told[1]) > silent_s + 1.0
-            and self.world.absences == []
-        ):
+        may_have_answered = self.clock.now - made > 0.5 or self.world.absences
+        if self.world.hosts[name].legacy or may_have_answered:
+            told = None  # since then, or it gives no signs
+        if told and float(told[1]) > silent_s + 1.0:
             return f"it was silent for {silent_s:.1f} s"
         whom = re.search(r"; for ([\w, ]+?)(?: and \d+ more)?$", comment)
         reboot = self.world.cluster.hosts[name].on_loss is LossPolicy.REBOOT
