@@ -158,6 +158,8 @@ class Oracles:
         """An attempt failed."""
         self.records.connect_failed(host, loss)
         self.pace.connect_failed(host, loss)
+        if not loss.kind.is_silence:
+            self.shown.excused_at[host] = self.world.clock.now
 
     def disconnected(self, connection: SimConnection) -> None:
         """A connection is gone."""

@@ -52,7 +52,9 @@ class DerivedOracle:
         status = self._overall({g["home_host"] for g in groups}, said, running)
         if len(copies) > 1:
             status = ERROR
-        may_be_failed = status == UNKNOWN and not (row["shared"] or facts.managed_on(row["group"]))
+        may_be_failed = (
+            status == UNKNOWN and len(groups) == 1 and not facts.managed_on(row["group"])
+        )
         if row["status"] != status and not (may_be_failed and row["status"] == ERROR):
             self._wrong(name, "status", row["status"], f"{status} of {said}")
         for what, told, follows in (

@@ -83,15 +83,17 @@ class NeedlessOracle:
             and not self.world.oracles.has_pending()
         )
         runs_well = all(
-            watch.shown.get(name) == 0
-            and watch.reported.get(name, 0) == 0
+            self._is_fine(host, name, watch.shown.get(name))
+            and self._is_fine(host, name, watch.reported.get(name, 0))
             and self.clock.now - watch.changed_at.get(name, self.clock.now) >= KNOWN_S
             and watch.sent.get(name, 0) == watch.answered.get(name, 0)
             for name in names
         )
         failed = watch.start_failed & set(names)
-        if stays and runs_well and not failed and not self._has_bad(host, names):
+        if stays and runs_well and not failed:
             self.world.violated(RULE, f"{call.resource.id} is stopped on {host}, and all runs well")
 
-    def _has_bad(self, host: str, names: list[str]) -> bool:
-        return any(self._bad.get((host, name), 0) >= BAD_IN_A_ROW for name in names)
+    def _is_fine(self, host: str, name: str, code: int | None) -> bool:
+        """Does it run, or did no more than one monitor in a row fail?"""
+        bad = self._bad.get((host, name), 0)
+        return bad < BAD_IN_A_ROW and (code == 0 or (bad == 1 and code not in (None, -1, *FINE)))

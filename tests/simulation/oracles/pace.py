@@ -34,6 +34,7 @@ NOTES = 40
 """Records of one kind about one object in one window."""
 
 SLACK_S = 0.02
+AT_ONCE_S = 0.1
 
 
 class Counter:
@@ -176,13 +177,17 @@ class PaceOracle:
 
     def _check_power_on(self, host: str) -> None:
         """`on_loss: reboot`: no start needs the host to be off any more."""
-        if not self.world.oracles.memory.book.host(host).owes_power:
-            if self.world.oracles.memory.is_settled:
+        memory = self.world.oracles.memory
+        page = memory.book.host(host)
+        if self.clock.now - self.switched_on_at.get(host, float("-inf")) < AT_ONCE_S:
+            return  # the next level
+        if not page.owes_power:
+            if memory.is_settled:
                 self._wrong(f"{host} is powered on, and nothing owes it")
             return
-        proven_at = self.world.oracle.fences.proven_at.get(host, float("-inf"))
-        if self.clock.now - proven_at < self.settings.power_proof_age_s - SLACK_S:
-            self._wrong(f"{host} is powered on {self.clock.now - proven_at:.2f} s after it was off")
+        off_s = self.world.wall.now() - page.since
+        if page.lifecycle == "fenced" and off_s < self.settings.power_proof_age_s - AT_ONCE_S:
+            self._wrong(f"{host} is powered on {off_s:.2f} s after its fence was confirmed")
 
     def _check_retry(self, host: str) -> None:
         """An automatic fence that failed is tried again after a pause that grows."""

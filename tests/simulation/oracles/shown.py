@@ -31,6 +31,7 @@ class ShownOracle:
         self.clock = world.clock
         self.settings = world.cluster.settings
         self.changed_at: dict[str, float] = {}  # when a host was last connected or disconnected
+        self.excused_at: dict[str, float] = {}  # when an attempt failed, but not by silence
         self.dropped_at: dict[str, float] = {}  # groups that are to be probed again, and when
         # By host and resource: how many are under way (a shared one has several), and the last.
         self.under_way: dict[str, dict[str, tuple[int, Operation]]] = {
@@ -45,6 +46,7 @@ class ShownOracle:
         """A new life of the manager: it knows nothing of resources."""
         self.dropped_at.clear()
         self.changed_at.clear()
+        self.excused_at.clear()
         for calls in self.under_way.values():
             calls.clear()
 
@@ -160,9 +162,9 @@ class ShownOracle:
         patience_s = budget_s + self.attempt_s + LATE_S + self.settings.reconnect_interval_s
         if watch.heard_at == float("-inf"):
             patience_s += self.settings.restart_grace_s
-        never_tried = self.world.hosts[name].local_trouble
-        if state == "disconnected" and silent_s > patience_s and not never_tried and not closed:
-            self._wrong(name, "state", state, f"it was silent for {silent_s:.2f} s")
+        unheard_s = min(silent_s, self.clock.now - self.excused_at.get(name, float("-inf")))
+        if state == "disconnected" and unheard_s > patience_s and not closed:
+            self._wrong(name, "state", state, f"it was silent for {unheard_s:.2f} s")
 
     def _host_comment(self, shown: dict[str, Any]) -> None:
         comment, name = shown["comment"] or "", shown["id"]
