@@ -1,4 +1,4 @@
-"""Each oracle in `oracles/` fails when the manager is broken: one mistake for each of their rules."""
+"""Each oracle in `oracles/` fails when the manager is broken: one mistake for each rule."""
 
 from __future__ import annotations
 

@@ -122,6 +122,8 @@ class ActOracle:
     def seen(self, connection: SimConnection, name: str, code: int) -> None:
         """A monitor of the manager was answered."""
         key = connection.host.id, name
+        if name in self.world.oracles.shown.under_way[key[0]]:
+            return  # sampled before it, or in the middle of it
         ran = self._ran.get(key)
         if code == 0 and ran is None:
             self._ran[key] = connection, self.clock.now

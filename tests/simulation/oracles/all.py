@@ -199,7 +199,9 @@ class Oracles:
             self.records.note("reported", connection.host.id, found.resource)
             is_word = found.result.outcome is Outcome.COMPLETED
             code = found.result.code if is_word else -1
-            self.acts.seen(connection, found.resource, code)
+            watch, name = self.world.oracle.hosts[connection.host.id], found.resource
+            if watch.sent.get(name, 0) == watch.answered.get(name, 0) == found.operations:
+                self.acts.seen(connection, name, code)
             if is_word:
                 self.needless.said(connection.host.id, found.resource, code)
 

@@ -51,6 +51,8 @@ class HostsDue:
     def _owes_power(self, host: str) -> bool:
         """`on_loss: reboot`: is it off for so long that nothing can rest on that any more?"""
         page = self.world.oracles.memory.book.host(host)
+        if not self.world.oracles.records.knows_when:
+            return False
         if not page.owes_power or not page.off or self.world.oracles.is_being_fenced(host):
             return False
         if self.oracle.orders.frozen.may_be(True) or page.connected:

@@ -186,7 +186,12 @@ class PaceOracle:
                 self._wrong(f"{host} is powered on, and nothing owes it")
             return
         off_s = self.world.wall.now() - page.since
-        if page.lifecycle == "fenced" and off_s < self.settings.power_proof_age_s - AT_ONCE_S:
+        knows = self.world.oracles.records.knows_when
+        if (
+            knows
+            and page.lifecycle == "fenced"
+            and off_s < self.settings.power_proof_age_s - AT_ONCE_S
+        ):
             self._wrong(f"{host} is powered on {off_s:.2f} s after its fence was confirmed")
 
     def _check_retry(self, host: str) -> None:
