@@ -131,7 +131,10 @@ class ActOracle:
             del self._ran[key]
             group = self.world.oracle.groups_with[name][0]
             since = self.world.oracle.manager.state.groups[group.id].managed_since
-            if ran[0] is connection and since < ran[1]:
+            resource = group.by_id[name]
+            period_s = resource.monitor_interval_s or self.world.cluster.settings.monitor_interval_s
+            its_task_knew = self.clock.now - ran[1] > period_s + 1.0  # not only a survey
+            if ran[0] is connection and since < ran[1] and its_task_knew:
                 self._crashed[key] = connection, ran[1]
 
     def is_disturbed(self, group: str) -> bool:
