@@ -98,6 +98,8 @@ class DueOracle:
         page, at = self.world.oracles.memory.book.group(name), self._holder(group)
         if not orders.managed[name].surely(True) or self.world.oracles.acts.is_disturbed(name):
             return None
+        if not self.world.oracles.memory.is_settled:
+            return None  # what the manager noted may not be on the disk yet
         if page.error is not None or (at is not None and page.left_alone):
             return None
         is_stay = group.on_start_failure is StartFailurePolicy.STAY
@@ -140,8 +142,7 @@ class DueOracle:
         if at is None:
             page = self.world.oracles.memory.book.group(group.id)
             is_stopped = all(self._is_stopped(group, host) for host in group.candidates)
-            at_rest = page.at_rest or not self.world.oracles.memory.is_settled
-            return "to be noted as at rest" if is_stopped and not at_rest else None
+            return "to be noted as at rest" if is_stopped and not page.at_rest else None
         return "a stop, as ordered" if self._some_run(group, at) and self._is_up(at) else None
 
     def _due_at_desk(self, group: ResourceGroup) -> str | None:
