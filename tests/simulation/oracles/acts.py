@@ -19,8 +19,8 @@ AT_ONCE_S = 0.05
 WRITTEN_S = 2.0
 """When a record that was noted at once has to be on a disk that works."""
 
-DISK_REST_S = 4.0
-"""A disk that was in trouble within this may still owe what was noted then."""
+DISTURBED_S = 12.0
+"""So long after a command may a group's task be another one than before."""
 
 OUTCOMES = ("fence", "fence-failed", "fence-cancel")
 
@@ -48,7 +48,6 @@ class ActOracle:
         self._ended: list[tuple[str, float, float]] = []  # fences whose outcome has to be found
         self._ran: dict[tuple[str, str], tuple[SimConnection, float]] = {}  # seen running, since
         self._crashed: dict[tuple[str, str], tuple[SimConnection, float]] = {}
-        self._disk_bad_at = float("-inf")
 
     def begin(self) -> None:
         """A new life of the manager: what the old one owed is lost."""
@@ -140,7 +139,7 @@ class ActOracle:
     def is_disturbed(self, group: str) -> bool:
         """May a command have taken the group from its task just now?"""
         dropped_at = self.world.oracles.shown.dropped_at.get(group, float("-inf"))
-        return self.clock.now - dropped_at < DISK_REST_S * 3 or self.world.oracles.has_pending()
+        return self.clock.now - dropped_at < DISTURBED_S or self.world.oracles.has_pending()
 
     def fence_begins(self, host: str, action: FenceAction) -> None:
         """A fence program begins: its intent is on the disk, if the disk works."""
@@ -150,19 +149,14 @@ class ActOracle:
         if self._attempts.get(host, (None, 0.0))[0] is not attempt:
             self._attempts[host] = attempt, self.clock.now
         page = self.world.oracles.memory.book.host(host)
-        if not page.intent and not self._disk_was_bad():
+        if not page.intent and not self.world.oracles.memory.disk_was_bad():
             self.world.violated(RULE, f"{host} is powered off, and no intent is on the disk")
 
     # --- looking -----------------------------------------------------------------------------
 
-    def _disk_was_bad(self) -> bool:
-        if self.world.disk.is_behind:
-            self._disk_bad_at = self.clock.now
-        return self.clock.now - self._disk_bad_at < DISK_REST_S
-
     def tick(self) -> None:
         """Once a second: is everything written down?"""
-        if self._disk_was_bad() or self.world.manager_is_away():
+        if self.world.oracles.memory.disk_was_bad() or self.world.manager_is_away():
             return
         self._look_at_fences()
         if self._owed and self._owed[0].due <= self.clock.now:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 RULE = "memory"
 EVENTS_COMPARED = 4
+DISK_REST_S = 4.0
+"""A disk that was in trouble within this may still owe what was noted then."""
 
 
 class MemoryOracle:
@@ -21,7 +23,7 @@ class MemoryOracle:
         self.world = world
         self.book = Book()
         self._read = 0
-        self._lives = 0  # of the manager
+        self._disk_bad_at = float("-inf")
         self._read_at_start = 0  # how many records the present manager began with
 
     def begin(self) -> None:
@@ -40,7 +42,13 @@ class MemoryOracle:
     @property
     def is_settled(self) -> bool:
         """Is everything that was noted on the disk by now?"""
-        return not self.world.disk.is_behind and not self.world.manager_is_away()
+        return not self.disk_was_bad() and not self.world.manager_is_away()
+
+    def disk_was_bad(self) -> bool:
+        """Was the disk in trouble lately? Ask at least once a second."""
+        if self.world.disk.is_behind:
+            self._disk_bad_at = self.world.clock.now
+        return self.world.clock.now - self._disk_bad_at < DISK_REST_S
 
     def check(self, status: dict[str, Any]) -> None:
         """Compare what both know."""

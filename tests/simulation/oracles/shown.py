@@ -153,7 +153,8 @@ class ShownOracle:
         memory = self.world.oracles.memory
         closed = self.settings.fence_on_connection_close and watch.closed_at > float("-inf")
         lost_s = max(silent_s, self.clock.now - oracle.fences.fell_silent_at(name))
-        if state == "lost" and lost_s < budget_s - 0.001 and not closed:
+        was_fenced = memory.book.host(name).lifecycle == "fenced"  # the verdict is of before
+        if state == "lost" and not was_fenced and lost_s < budget_s - 0.001 and not closed:
             self._wrong(name, "state", state, f"it was silent for {lost_s:.2f} s")
         if state == "fenced" and memory.is_settled and not memory.book.host(name).off:
             self._wrong(name, "state", state, "no fence of it was confirmed")
