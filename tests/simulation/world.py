@@ -131,6 +131,9 @@ class World:
         self.say("manager", f"connected to {connection.host.id}")
         self.oracle.connected(connection)
         self.oracles.connected(connection)
+        if connection.loss is not None:  # it ended while the manager stood still
+            self.oracle.disconnected(connection)
+            self.oracles.disconnected(connection)
         self.tell("connected", connection.host.id)
 
     def disconnected(self, connection: SimConnection) -> None:

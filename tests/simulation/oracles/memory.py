@@ -46,9 +46,10 @@ class MemoryOracle:
 
     def disk_was_bad(self) -> bool:
         """Was the disk in trouble lately? Ask at least once a second."""
-        if self.world.disk.is_behind:
+        disk = self.world.disk
+        if disk.full or disk.hangs or disk.delay_s > 0:
             self._disk_bad_at = self.world.clock.now
-        return self.world.clock.now - self._disk_bad_at < DISK_REST_S
+        return disk.in_flight > 0 or self.world.clock.now - self._disk_bad_at < DISK_REST_S
 
     def check(self, status: dict[str, Any]) -> None:
         """Compare what both know."""

@@ -164,7 +164,7 @@ class ShownOracle:
         if watch.heard_at == float("-inf"):
             patience_s += self.settings.restart_grace_s
         unheard_s = min(silent_s, self.clock.now - self.excused_at.get(name, float("-inf")))
-        if state == "disconnected" and unheard_s > patience_s and not closed:
+        if state == "disconnected" and unheard_s > patience_s and not (closed or was_fenced):
             self._wrong(name, "state", state, f"it was silent for {unheard_s:.2f} s")
 
     def _host_comment(self, shown: dict[str, Any]) -> None:
