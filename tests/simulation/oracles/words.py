@@ -49,9 +49,9 @@ class WordsOracle:
         self._untrue = {}
         for kind in ("groups", "hosts"):
             for shown in facts.status[kind]:
-                if kind == "hosts" and not self._is_waited_for(shown["id"], facts):
-                    continue
                 comment = shown["comment"] or ""
+                if kind == "hosts":  # its groups say why it is not fenced; for others it is old
+                    comment = comment.partition("not fenced: ")[0]
                 if kind == "groups" and (found := _ANSWERS.search(comment)):
                     self.world.violated(RULE, f"{found[1]} answers: no reason, in: {comment}")
                 for who, phrase in untrue(comment, facts):
@@ -64,11 +64,3 @@ class WordsOracle:
                         self.world.violated(RULE, text)
                         return
                     self._untrue[key] = (since, flips)
-
-    @staticmethod
-    def _is_waited_for(host: str, facts: Facts) -> bool:
-        """Does a group wait for a fence of this host? Else the reason is an old one."""
-        return any(
-            group["candidates"].get(host) == "Unknown" and "not fenced" in (group["comment"] or "")
-            for group in facts.groups.values()
-        )
