@@ -163,7 +163,9 @@ class ShownOracle:
         patience_s = budget_s + self.attempt_s + LATE_S + self.settings.reconnect_interval_s
         if watch.heard_at == float("-inf"):
             patience_s += self.settings.restart_grace_s
-        unheard_s = min(silent_s, self.clock.now - self.excused_at.get(name, float("-inf")))
+        awake_at = max([oracle.fresh_at, *(ended for _, ended in self.world.absences[-1:])])
+        excused_at = max(awake_at, self.excused_at.get(name, float("-inf")))
+        unheard_s = min(silent_s, self.clock.now - excused_at)
         if state == "disconnected" and unheard_s > patience_s and not (closed or was_fenced):
             self._wrong(name, "state", state, f"it was silent for {unheard_s:.2f} s")
 
