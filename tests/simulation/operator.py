@@ -85,9 +85,11 @@ class Operator:
     ) -> None:
         operations = current.manager.operations
         entry.heard_at = self.clock.now
-        commands = self.world.oracles.commands
-        self.world.oracles.command(entry)
-        commands.heard(entry, operations.status(), alone=len(self.pending) == 1)
+        oracles = self.world.oracles
+        oracles.command(entry)
+        is_judged = oracles.judges(entry)
+        if is_judged:
+            oracles.commands.heard(entry, operations.status(), alone=len(self.pending) == 1)
         failure: HaloError | None = None
         if entry.name == "fence":
             self.world.oracle.departures.fence_heard(entry)
@@ -118,8 +120,9 @@ class Operator:
         self.world.say("operator", f"{entry.name} {entry.object}: {answer}")
         self.world.counts[f"commands {outcome}"] += 1
         self._answered(entry, outcome, answer)
-        commands.answered(entry, failure, answer, operations.status())
-        self.world.oracles.command(entry)
+        if is_judged:
+            oracles.commands.answered(entry, failure, answer, operations.status())
+        oracles.command(entry)
         if outcome == "done":
             self.simulation.compare_orders(current)
 

@@ -46,7 +46,7 @@ class ActOracle:
         self._owed: list[Owed] = []
         self._attempts: dict[str, tuple[Any, float]] = {}
         self._ended: list[tuple[str, float, float]] = []  # fences whose outcome has to be found
-        self._ran: dict[tuple[str, str], tuple[SimConnection, float]] = {}  # seen running, since
+        self.ran: dict[tuple[str, str], tuple[SimConnection, float]] = {}  # seen running, since
         self._crashed: dict[tuple[str, str], tuple[SimConnection, float]] = {}
 
     def begin(self) -> None:
@@ -54,7 +54,7 @@ class ActOracle:
         self._owed.clear()
         self._attempts.clear()
         self._ended.clear()
-        self._ran.clear()
+        self.ran.clear()
         self._crashed.clear()
 
     # --- acts --------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class ActOracle:
         """A start or stop leaves."""
         if call.operation is Operation.STOP:
             key = call.connection.host.id, call.resource.id
-            self._ran.pop(key, None)
+            self.ran.pop(key, None)
             self._crashed.pop(key, None)
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
@@ -116,18 +116,18 @@ class ActOracle:
             is_known = crashed is not None and crashed[0] is call.connection
             if crashed is not None and is_known and at.managed_since < crashed[1]:
                 self._owe("restarted", group.id, f"{name} had stopped on {host}")
-            self._ran[host, name] = call.connection, self.clock.now
+            self.ran[host, name] = call.connection, self.clock.now
 
     def seen(self, connection: SimConnection, name: str, code: int) -> None:
         """A monitor of the manager was answered."""
         key = connection.host.id, name
         if name in self.world.oracles.shown.under_way[key[0]]:
             return  # sampled before it, or in the middle of it
-        ran = self._ran.get(key)
+        ran = self.ran.get(key)
         if code == 0 and ran is None:
-            self._ran[key] = connection, self.clock.now
+            self.ran[key] = connection, self.clock.now
         elif code == 7 and ran is not None:
-            del self._ran[key]
+            del self.ran[key]
             group = self.world.oracle.groups_with[name][0]
             since = self.world.oracle.manager.state.groups[group.id].managed_since
             resource = group.by_id[name]

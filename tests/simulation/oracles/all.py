@@ -56,8 +56,10 @@ class Oracles:
         self.needless = NeedlessOracle(world)
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
-        self._every_s = 2.0 if world.scenario.duration_s <= SHORT_S else 30.0
+        self._is_long = world.scenario.duration_s > SHORT_S
+        self._every_s = 60.0 if self._is_long else 2.0
         self._next_look = 0.0
+        self._ticks = self._commands = 0
 
     def begin(self, manager: Any) -> None:
         """A new life of the manager."""
@@ -73,6 +75,11 @@ class Oracles:
         ):
             oracle.begin()
 
+    def judges(self, entry: Pending) -> bool:
+        """Is this command judged? In long scenarios, one of four."""
+        self._commands += 1
+        return not self._is_long or self._commands % 4 == 1
+
     def has_pending(self) -> bool:
         """Is a command without an answer?"""
         return bool(self.pending)
@@ -87,7 +94,9 @@ class Oracles:
         """Once a virtual second."""
         now = self.world.clock.now
         self.acts.tick()
-        self.due.tick()
+        self._ticks += 1
+        if not self._is_long or self._ticks % 3 == 0:
+            self.due.tick()
         due = now >= self._next_look or self.words.is_suspicious
         if due and not self.world.manager_is_away():
             self._next_look = now + self._every_s
@@ -175,7 +184,8 @@ class Oracles:
     def sent(self, call: SimCall) -> None:
         """The manager asks an agent for something."""
         if call.operation is Operation.MONITOR:
-            self.pace.monitored(call)
+            if not self._is_long:
+                self.pace.monitored(call)
             self.due.monitored(call)
             return
         self.needless.sent(call)
@@ -185,12 +195,16 @@ class Oracles:
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """The answer, or the end of the wait for it."""
+        if call.operation is Operation.MONITOR:
+            self.due.answered(call)
+            key = call.connection.host.id, call.resource.id
+            is_well = result is not None and result.code == 0
+            if is_well and key in self.acts.ran and key not in self.needless.bad:
+                return  # as nearly always
         self.records.answered(call, result)
         self.acts.answered(call, result)
         self.needless.answered(call, result)
-        if call.operation is Operation.MONITOR:
-            self.due.answered(call)
-        else:
+        if call.operation is not Operation.MONITOR:
             self.shown.answered(call)
 
     def reported(self, connection: SimConnection, batch: ReportBatch) -> None:

@@ -23,31 +23,31 @@ class NeedlessOracle:
     def __init__(self, world: World) -> None:
         self.world = world
         self.clock = world.clock
-        self._bad: dict[tuple[str, str], int] = {}  # monitors that failed, in a row
+        self.bad: dict[tuple[str, str], int] = {}  # monitors that failed, in a row
 
     def begin(self) -> None:
         """A new life of the manager."""
-        self._bad.clear()
+        self.bad.clear()
 
     def link_changed(self, host: str) -> None:
         """A connection begins or ends."""
-        for key in [key for key in self._bad if key[0] == host]:
-            del self._bad[key]
+        for key in [key for key in self.bad if key[0] == host]:
+            del self.bad[key]
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """An answer; without a result, none came in time."""
         key = call.connection.host.id, call.resource.id
         if call.operation is not Operation.MONITOR:
-            self._bad.pop(key, None)
+            self.bad.pop(key, None)
         elif result is not None and result.outcome is Outcome.COMPLETED:
             self.said(*key, result.code)
 
     def said(self, host: str, resource: str, code: int) -> None:
         """A monitor or a report gave this code."""
         if code in FINE:
-            self._bad.pop((host, resource), None)
+            self.bad.pop((host, resource), None)
         else:
-            self._bad[host, resource] = self._bad.get((host, resource), 0) + 1
+            self.bad[host, resource] = self.bad.get((host, resource), 0) + 1
 
     def sent(self, call: SimCall) -> None:
         """A start or stop leaves, and is not counted yet."""
@@ -95,5 +95,5 @@ class NeedlessOracle:
 
     def _is_fine(self, host: str, name: str, code: int | None) -> bool:
         """Does it run, or did no more than one monitor in a row fail?"""
-        bad = self._bad.get((host, name), 0)
+        bad = self.bad.get((host, name), 0)
         return bad < BAD_IN_A_ROW and (code == 0 or (bad == 1 and code not in (None, -1, *FINE)))

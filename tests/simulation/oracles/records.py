@@ -184,7 +184,7 @@ class RecordOracle:
         may_have_answered = self.clock.now - made > 0.5 or self.world.absences
         if self.world.hosts[name].legacy or may_have_answered:
             told = None  # since then, or it gives no signs
-        if told and float(told[1]) > silent_s + 1.0:
+        if told and float(told[1]) > silent_s + 1.0 and silent_s > 0.0:  # else it answers by now
             return f"it was silent for {silent_s:.1f} s"
         whom = re.search(r"; for ([\w, ]+?)(?: and \d+ more)?$", comment)
         reboot = self.world.cluster.hosts[name].on_loss is LossPolicy.REBOOT
