@@ -21,7 +21,7 @@ from tests.simulation.oracles.due import DueOracle
 from tests.simulation.oracles.facts import Facts
 from tests.simulation.oracles.memory import MemoryOracle
 from tests.simulation.oracles.needless import NeedlessOracle
-from tests.simulation.oracles.pace import PaceOracle
+from tests.simulation.oracles.pace import SHORT_S, PaceOracle
 from tests.simulation.oracles.records import RecordOracle
 from tests.simulation.oracles.shown import ShownOracle
 from tests.simulation.oracles.words import WordsOracle
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from tests.simulation.operator import Pending
     from tests.simulation.world import World
 
-SHORT_S = 600.0
-"""A scenario that takes longer is looked at less often: most of its time is quiet."""
+LONG_TICKS = 10
+"""There, what is due is derived every so many seconds."""
 
 DROPS = {"manage", "cleanup", "thaw"}
 """Commands after which groups are probed again."""
@@ -57,7 +57,7 @@ class Oracles:
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
         self._is_long = world.scenario.duration_s > SHORT_S
-        self._every_s = 60.0 if self._is_long else 2.0
+        self._every_s = 120.0 if self._is_long else 2.0
         self._next_look = 0.0
         self._ticks = self._commands = 0
 
@@ -76,9 +76,9 @@ class Oracles:
             oracle.begin()
 
     def judges(self, entry: Pending) -> bool:
-        """Is this command judged? In long scenarios, one of four."""
+        """Is this command judged? In long scenarios, one of ten."""
         self._commands += 1
-        return not self._is_long or self._commands % 4 == 1
+        return not self._is_long or self._commands % 10 == 1
 
     def has_pending(self) -> bool:
         """Is a command without an answer?"""
@@ -92,11 +92,12 @@ class Oracles:
 
     def tick(self, manager: Any) -> None:
         """Once a virtual second."""
+        self._ticks += 1
+        if self._is_long and self._ticks % LONG_TICKS:
+            return
         now = self.world.clock.now
         self.acts.tick()
-        self._ticks += 1
-        if not self._is_long or self._ticks % 3 == 0:
-            self.due.tick()
+        self.due.tick()
         due = now >= self._next_look or self.words.is_suspicious
         if due and not self.world.manager_is_away():
             self._next_look = now + self._every_s
@@ -186,7 +187,7 @@ class Oracles:
         if call.operation is Operation.MONITOR:
             if not self._is_long:
                 self.pace.monitored(call)
-            self.due.monitored(call)
+            self.due.asked.setdefault((call.connection.host.id, call.resource.id), call.sent_at)
             return
         self.needless.sent(call)
         self.shown.sent(call)
@@ -196,8 +197,8 @@ class Oracles:
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """The answer, or the end of the wait for it."""
         if call.operation is Operation.MONITOR:
-            self.due.answered(call)
             key = call.connection.host.id, call.resource.id
+            self.due.asked.pop(key, None)
             is_well = result is not None and result.code == 0
             if is_well and key in self.acts.ran and key not in self.needless.bad:
                 return  # as nearly always

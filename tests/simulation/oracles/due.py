@@ -12,7 +12,6 @@ from halo.core.model import ResourceGroup, StartFailurePolicy
 from tests.simulation.oracles.due_hosts import QUIET_S, HostsDue
 
 if TYPE_CHECKING:
-    from tests.simulation.hosts import SimCall
     from tests.simulation.oracle import HostWatch
     from tests.simulation.world import World
 
@@ -34,7 +33,7 @@ class DueOracle:
         self.clock = world.clock
         self._hosts = HostsDue(world)
         self._since: dict[tuple[str, str], float] = {}
-        self._asked: dict[tuple[str, str], float] = {}  # monitors without an answer
+        self.asked: dict[tuple[str, str], float] = {}  # monitors without an answer, and when
         self._mine = {
             name: [r.id for r in group.exclusive] for name, group in world.cluster.groups.items()
         }
@@ -42,22 +41,14 @@ class DueOracle:
     def begin(self) -> None:
         """A new life of the manager."""
         self._since.clear()
-        self._asked.clear()
+        self.asked.clear()
 
     # --- what happens ------------------------------------------------------------------------
 
-    def monitored(self, call: SimCall) -> None:
-        """A monitor is sent."""
-        self._asked.setdefault((call.connection.host.id, call.resource.id), self.clock.now)
-
-    def answered(self, call: SimCall) -> None:
-        """It is answered, or its deadline is over."""
-        self._asked.pop((call.connection.host.id, call.resource.id), None)
-
     def link_changed(self, host: str) -> None:
         """A connection begins or ends: what was asked over the last one is void."""
-        for key in [key for key in self._asked if key[0] == host]:
-            del self._asked[key]
+        for key in [key for key in self.asked if key[0] == host]:
+            del self.asked[key]
 
     def acted(self, groups: list[ResourceGroup]) -> None:
         """A start or stop is sent for one of these."""
@@ -134,7 +125,7 @@ class DueOracle:
             for resource in group.resources:
                 if resource.id in calls or resource.id in sim.scripts:
                     return True
-                if now - self._asked.get((host, resource.id), now) > ANSWERED_S:
+                if now - self.asked.get((host, resource.id), now) > ANSWERED_S:
                     return True
         return False
 
