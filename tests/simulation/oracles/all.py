@@ -59,6 +59,7 @@ class Oracles:
         self._is_long = world.scenario.duration_s > SHORT_S
         self._every_s = 120.0 if self._is_long else 2.0
         self._next_look = 0.0
+        self.command_at = float("-inf")  # when the last command was heard or answered
         self._ticks = self._commands = 0
 
     def begin(self, manager: Any) -> None:
@@ -127,6 +128,7 @@ class Oracles:
 
     def command(self, entry: Pending) -> None:
         """A command is heard, or answered."""
+        self.command_at = self.world.clock.now
         if entry.name in DROPS:
             self._dropped(entry.name, entry.object)
 

@@ -64,7 +64,11 @@ class CommandOracle:
 
     def _done(self, entry: Pending, text: str, before: Facts, after: Facts) -> None:
         must = self.must_be_refused(entry, before)
-        still = entry.name not in WAITING or self._still(entry, before, after)
+        if entry.name == "fence":  # what it would strand is asked at its first off
+            at = before.hosts[entry.object]
+            must = not at["fence_agents"] or not at["fence_trusted"]
+            must = must or (at["fenced"] and not entry.force)
+        still = entry.name not in WAITING - {"fence"} or self._still(entry, before, after)
         if must and still:
             self._wrong(entry, f"done, where it has to be refused: {text}")
         self._check_words(entry, text, before)

@@ -85,13 +85,16 @@ class NeedlessOracle:
         runs_well = all(
             self._is_fine(host, name, watch.shown.get(name))
             and self._is_fine(host, name, watch.reported.get(name, 0))
-            and self.clock.now - watch.changed_at.get(name, self.clock.now) >= KNOWN_S
+            and (self._is_old(watch.changed_at.get(name)) or self.bad.get((host, name)) == 1)
             and watch.sent.get(name, 0) == watch.answered.get(name, 0)
             for name in names
         )
         failed = watch.start_failed & set(names)
         if stays and runs_well and not failed:
             self.world.violated(RULE, f"{call.resource.id} is stopped on {host}, and all runs well")
+
+    def _is_old(self, changed_at: float | None) -> bool:
+        return changed_at is not None and self.clock.now - changed_at >= KNOWN_S
 
     def _is_fine(self, host: str, name: str, code: int | None) -> bool:
         """Does it run, or did no more than one monitor in a row fail?"""

@@ -175,17 +175,10 @@ class RecordOracle:
         return self._untrue_of_intent(raw, made) if raw["data"].get("automatic") else ""
 
     def _untrue_of_intent(self, raw: dict[str, Any], made: float) -> str:
-        """An automatic fence says how long its host was silent, and for which groups it is."""
+        """An automatic fence says who began it, and for which groups it is."""
         name, comment, oracle = raw["object"], raw["comment"], self.world.oracle
         if not comment.startswith("Manager service initiated fence action. "):
             return "it does not say that the manager began it"
-        told = re.search(rf"{name} was silent for ([\d.]+) s", comment)
-        silent_s = made - min(oracle.silent_since(name), oracle.fences.fell_silent_at(name))
-        may_have_answered = self.clock.now - made > 0.5 or self.world.absences
-        if self.world.hosts[name].legacy or may_have_answered:
-            told = None  # since then, or it gives no signs
-        if told and float(told[1]) > silent_s + 1.0 and silent_s > 0.0:  # else it answers by now
-            return f"it was silent for {silent_s:.1f} s"
         whom = re.search(r"; for ([\w, ]+?)(?: and \d+ more)?$", comment)
         reboot = self.world.cluster.hosts[name].on_loss is LossPolicy.REBOOT
         if whom is None:
@@ -194,7 +187,7 @@ class RecordOracle:
             is_there = name in self.world.cluster.groups[group].candidates
             orders = oracle.orders
             stays = orders.managed[group].surely(False) or orders.wanted[group].surely(False)
-            if not is_there or (stays and not self.world.oracles.has_pending()):
+            if not is_there or (stays and self.world.oracles.command_at < made):
                 return f"{group} does not wait for it"
         return ""
 
