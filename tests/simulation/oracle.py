@@ -129,9 +129,6 @@ class Oracle:
 
     # --- signs of life -----------------------------------------------------------------------
 
-    def probe_sent(self, host: str) -> None:
-        """A probe leaves."""
-
     def answered(self, host: str, sent_at: float) -> None:
         """A probe that was sent at `sent_at` was answered."""
         watch = self.hosts[host]
