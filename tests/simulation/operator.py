@@ -129,7 +129,7 @@ class Operator:
         self._answered(entry, outcome, answer)
         if is_judged:
             oracles.commands.answered(entry, failure, answer, operations.status())
-        oracles.command(entry)
+        oracles.command(entry, answer)
         if outcome == "done":
             self.simulation.compare_orders(current)
 

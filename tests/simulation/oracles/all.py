@@ -15,7 +15,7 @@ from halo.core.outcomes import (
     ReportBatch,
 )
 from tests.simulation.oracles.acts import ActOracle
-from tests.simulation.oracles.commands import CommandOracle
+from tests.simulation.oracles.commands import TAKES_EFFECT_LATE, CommandOracle
 from tests.simulation.oracles.derived import DerivedOracle
 from tests.simulation.oracles.due import DueOracle
 from tests.simulation.oracles.facts import Facts
@@ -60,6 +60,7 @@ class Oracles:
         self._every_s = 120.0 if self._is_long else 2.0
         self._next_look = 0.0
         self.command_at = float("-inf")  # when the last command was heard or answered
+        self._one_is_late = False
         self._ticks = self._commands = 0
 
     def take_config(self, cluster: Cluster) -> None:
@@ -74,6 +75,7 @@ class Oracles:
     def begin(self, manager: Any) -> None:
         """A new life of the manager."""
         self.links.clear()
+        self._one_is_late = False
         for oracle in (
             self.memory,
             self.acts,
@@ -107,6 +109,9 @@ class Oracles:
         if self._is_long and self._ticks % LONG_TICKS:
             return
         now = self.world.clock.now
+        for entry in self.pending:
+            if entry.name in DROPS:  # done in this second, it may be: others held it up
+                self._dropped(entry.name, entry.object)
         self.acts.tick()
         self.due.tick()
         due = now >= self._next_look or self.words.is_suspicious
@@ -128,6 +133,9 @@ class Oracles:
 
     def written(self) -> None:
         """Something was written to the disk."""
+        if self._one_is_late:  # a command that was given up may take effect: all is probed again
+            self._one_is_late = False
+            self._dropped("thaw", "")
         for record in self.memory.new_on_disk():
             self.records.judge(record)
             self.pace.recorded(record, self.records.made_at(record))
@@ -136,9 +144,10 @@ class Oracles:
             if record["event"] in DROPS:
                 self._dropped(record["event"], record["object"])
 
-    def command(self, entry: Pending) -> None:
+    def command(self, entry: Pending, answer: str = "") -> None:
         """A command is heard, or answered."""
         self.command_at = self.world.clock.now
+        self._one_is_late = self._one_is_late or TAKES_EFFECT_LATE in answer
         if entry.name in DROPS:
             self._dropped(entry.name, entry.object)
 
@@ -157,6 +166,8 @@ class Oracles:
             self._link_changed(host)
             self.shown.connected(host)
             self.acts.connected(connection)
+        else:  # a probe of the fence, or a link while the intent waits for the disk
+            self.shown.changed_at.pop(host, None)
 
     def _link_changed(self, host: str) -> None:
         self.pace.link_changed(host)
@@ -193,6 +204,8 @@ class Oracles:
             self._link_changed(host)
             self.shown.disconnected(host)
             self.acts.disconnected(connection)
+        else:
+            self.shown.changed_at.pop(host, None)
 
     def sent(self, call: SimCall) -> None:
         """The manager asks an agent for something."""

@@ -191,7 +191,9 @@ class Book:
         self.group(name).target = data["to"]
 
     def _moved(self, name: str, comment: str, data: dict[str, Any]) -> None:
-        self.group(name).target = None
+        page = self.group(name)
+        if data.get("host", page.target) == page.target:  # else a command named another one
+            page.target = None
 
     _move_failed = _moved
 

@@ -52,7 +52,8 @@ class CommandOracle:
         named = {entry.object} if entry.name == "confirm-stopped" else {entry.object, entry.to}
         unknown = named - {"", *after.groups, *after.hosts}
         lifts = entry.name in ("cleanup", "confirm-stopped")  # also of a group that was removed
-        if bool(unknown) != (kind == "UnknownObject") and (kind or not lifts):
+        is_done = kind == "" and not lifts
+        if (unknown and is_done) or (not unknown and kind == "UnknownObject"):
             self._wrong(entry, f"the config lacks {sorted(unknown)}, and said: {text}")
         if unknown:
             return
@@ -85,7 +86,7 @@ class CommandOracle:
         self._check_words(entry, text, before, after)
         self._check_still_running(entry, text, after)
         if not self.world.oracles.has_pending():
-            self._check_effect(entry, text, after)
+            self._check_effect(entry, text, before, after)
 
     def _still(self, entry: Pending, before: Facts, after: Facts) -> bool:
         """Did nothing happen meanwhile that makes another answer right?"""
@@ -268,11 +269,14 @@ class CommandOracle:
             if not is_true:
                 self._wrong(entry, f"{what} does not run, and said: {text}")
 
-    def _check_effect(self, entry: Pending, text: str, after: Facts) -> None:
+    def _check_effect(self, entry: Pending, text: str, before: Facts, after: Facts) -> None:
         """What was done is done."""
         group, host = after.groups.get(entry.object, {}), after.hosts.get(entry.object, {})
-        if entry.name == "cleanup" and (group["error"] or group["start_failures"]):
-            self._wrong(entry, f"it is in error still: {group['error']}")
+        if entry.name == "cleanup":  # what failed since is another error
+            was = before.groups[entry.object]
+            failed = group["start_failures"].items() & was["start_failures"].items()
+            if failed or (group["error"] and group["error"] == was["error"]):
+                self._wrong(entry, f"it is in error still: {group['error']} {failed}")
         elif entry.name == "reset" and (host["fenced"] or not host["fence_trusted"]):
             self._wrong(entry, "it is fenced, or not trusted, still")
         elif entry.name in ("fence", "confirm-off") and not host["fenced"]:

@@ -238,7 +238,7 @@ class PaceOracle:
             self._restarted(name, raw["data"]["host"], raw["data"]["resource"], made)
 
     def _fence_failed(self, host: str, comment: str, made: float) -> None:
-        if comment.startswith(("abandoned", "open when")):
+        if comment.startswith(("abandoned", "the manager restarted during")):
             return
         if self._is_automatic.get(host):
             self.fence_failures[host] = self.fence_failures.get(host, (0, 0.0))[0] + 1, made

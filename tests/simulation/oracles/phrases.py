@@ -43,7 +43,7 @@ HOST_PHRASES: tuple[tuple[str, Fact], ...] = (
     (r"(\w+) is disconnected", _host("connected", False)),
     (r"(\w+) is not connected any more", _host("connected", False)),
     (r"(\w+) is being fenced", lambda facts, host: facts.is_fencing(host)),
-    (r"; fencing (\w+)", lambda facts, host: facts.is_fencing(host)),
+    (r"; fencing (\w+)\b(?! failed)", lambda facts, host: facts.is_fencing(host)),
     (r"(\w+) is reconnecting", _is_reconnecting),
     (r"(\w+) is deactivated", _host("active", False)),
     (r"(\w+) was fenced already", _host("fenced", True)),
@@ -98,8 +98,17 @@ def _both(one: Maybe, other: Maybe) -> Maybe:
     return no(any_of(no(one), no(other)))
 
 
+def _without_history(text: str, facts: Facts) -> str:
+    """Errors are told as they were recorded, and why a fence was abandoned as it was then."""
+    for group in facts.groups.values():
+        for error in filter(None, [group["error"], *group["start_failures"].values()]):
+            text = text.replace(error, "(an error)")
+    return text.partition("abandoned: ")[0]
+
+
 def untrue(text: str, facts: Facts) -> Iterator[tuple[str, str]]:
     """The phrases in a text that are plainly not true: the host or group, and the phrase."""
+    text = _without_history(text, facts)
     if found := _NAMES_NOTHING.search(text):
         yield "", f"{found.group()!r} where a name or a reason should be"
     for pattern, fact in _HOSTS:

@@ -232,7 +232,7 @@ class RecordOracle:
 
     def _moved(self, raw: dict[str, Any], made: float, page: GroupPage, _: str) -> str:
         host = raw["data"]["host"]
-        if page.target != host:
+        if page.target != host and self.memory.is_settled:  # else the command was written first
             return f"it was to move to {page.target}"
         watch = self.world.oracle.hosts[host]
         down = [

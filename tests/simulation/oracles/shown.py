@@ -138,10 +138,15 @@ class ShownOracle:
             not legacy
             and page.seen
             and page.active
-            and self.clock.now - self.world.oracle.fresh_at > silent_s
+            and self.clock.now - self._awake_at() > silent_s
             and silent_s > 2.5 * self.beat_s + LATE_S
         ):
             self._wrong(name, "state", shown["state"], f"it did not answer for {silent_s:.2f} s")
+
+    def _awake_at(self) -> float:
+        """When the present manager began, or last woke."""
+        absences = self.world.absences
+        return max(self.world.oracle.fresh_at, absences[-1][1] if absences else 0.0)
 
     def _lost_host(self, shown: dict[str, Any], watch: HostWatch) -> None:
         name, state = shown["id"], shown["state"]
@@ -163,8 +168,7 @@ class ShownOracle:
         patience_s = budget_s + self.attempt_s + LATE_S + self.settings.reconnect_interval_s
         if watch.heard_at == float("-inf"):
             patience_s += self.settings.restart_grace_s
-        awake_at = max([oracle.fresh_at, *(ended for _, ended in self.world.absences[-1:])])
-        excused_at = max(awake_at, self.excused_at.get(name, float("-inf")))
+        excused_at = max(self._awake_at(), self.excused_at.get(name, float("-inf")))
         unheard_s = min(silent_s, self.clock.now - excused_at)
         if state == "disconnected" and unheard_s > patience_s and not (closed or was_fenced):
             self._wrong(name, "state", state, f"it was silent for {unheard_s:.2f} s")

@@ -52,6 +52,7 @@ class WordsOracle:
                 comment = shown["comment"] or ""
                 if kind == "hosts":  # its groups say why it is not fenced; for others it is old
                     comment = comment.partition("not fenced: ")[0]
+                    comment = comment.partition("fencing failed: ")[0]
                 if kind == "groups" and (found := _ANSWERS.search(comment)):
                     self.world.violated(RULE, f"{found[1]} answers: no reason, in: {comment}")
                 for who, phrase in untrue(comment, facts):
