@@ -74,7 +74,7 @@ class Manager:
         self.device_runner = DeviceRunner(self._context, self.hosts)
         self.fence_runner = FenceRunner(self._context, self.hosts, self.device_runner)
         copies = SecondCopies(self._context, self.hosts, self.fence_runner)
-        self._whereabouts = Whereabouts(self._context, self.hosts)
+        self._whereabouts = Whereabouts(self._context, self.hosts, self.device_runner)
         self.placer = Placer(
             self._context,
             self.hosts,
@@ -193,7 +193,7 @@ class Manager:
         self.state.journal_trouble = trouble
 
     async def _upkeep(self) -> None:
-        """Regular checks: the tokens, moves that cannot finish, where groups are known stopped."""
+        """Regular checks: the tokens, moves that cannot finish, where groups are seen."""
         unreachable_since: dict[str, float] = {}
         while True:
             await asyncio.sleep(AUDIT_INTERVAL_S)
@@ -201,7 +201,7 @@ class Manager:
             await asyncio.sleep(0)  # with ten thousand groups, each check takes some time
             self._give_up_moves(unreachable_since)
             await asyncio.sleep(0)
-            await self._whereabouts.note_stopped()
+            await self._whereabouts.note_changes()
 
     def _give_up_moves(self, unreachable_since: dict[str, float]) -> None:
         """If a move's target stays away, give the move up. It does not continue later."""

@@ -704,6 +704,20 @@ def test_a_start_refused_because_the_group_is_held_waits_for_the_hold_to_end() -
     assert driver.step() == ["start g"]
 
 
+def test_a_gained_service_that_may_run_elsewhere_waits_and_what_runs_here_goes_on() -> None:
+    driver = running(CHAIN)
+    driver.world.state.remembered.group("g").former = {"h2": "k"}
+    driver.is_up("y", up=False)
+    assert monitors_say(driver, y=NOT_RUNNING) == []
+    assert (driver.step(), driver.running, driver.left) == ([], [], None)
+    assert sorted(driver.pass_time(5.0)) == ["monitor g", "monitor x", "monitor y"]
+    for name in ("g", "x"):
+        driver.answer(f"monitor {name}")
+    assert driver.answer("monitor y", NOT_RUNNING) == []
+    driver.world.journal(Event.SEEN_STOPPED, "c", on={"g": ["h2"]})
+    assert driver.step() == ["start y"]
+
+
 # --- it never spins ---------------------------------------------------------------------------
 
 

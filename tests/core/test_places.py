@@ -206,6 +206,91 @@ def test_a_service_is_known_by_its_id_too_when_its_parameters_change() -> None:
     assert started(before, after).group("k").former == {"h1": "g", "h2": "g"}
 
 
+def test_a_service_of_another_group_may_run_where_the_group_itself_may_run_too() -> None:
+    """The origin says that a service was gained, so that the group is not completed in place."""
+    before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h3", "h2")))
+    moved = make_group("k", ("h3", "h4"), {"k": ["g/fs"], "g/fs": []})
+    remembered = started(before, config(make_group("g", ("h1", "h2")), moved))
+    assert remembered.group("k").former == {"h1": "g", "h2": "g"}
+
+
+def test_a_group_that_was_taken_over_in_part_leaves_the_rest_under_its_name() -> None:
+    """And a second change of its name still finds the disk."""
+    other = make_group("k", ("h4",))
+    before = config(make_group("g", ("h1", "h2"), PAIR), other)
+    renamed = config(make_group("new", ("h1", "h2")), other, new="g")
+    again = config(make_group("newer", ("h3", "h4")), other, newer="g")
+    remembered = started(before, renamed)
+    assert remembered.removed == {"g": ("h1", "h2")}  # its leaf is in no group
+    assert list(remembered.services["g"]) == ["g/fs"]
+    start(remembered, again)
+    assert set(remembered.group("newer").former) == {"h1", "h2"}
+    back = config(make_group("k", ("h4",), {"k": ["g/fs"], "g/fs": []}))
+    start(remembered, back)
+    assert set(remembered.group("k").former) == {"h1", "h2"}
+    assert "g" not in remembered.removed
+
+
+def test_a_service_that_left_a_removed_group_leaves_the_next_group_too() -> None:
+    pair = {"k": ["g/fs"], "g/fs": []}
+    before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h1", "h2")))
+    gone = config(make_group("k", ("h1", "h2"), pair), make_group("m", ("h3", "h4")))
+    given = config(
+        make_group("k", ("h1", "h2")), make_group("m", ("h3", "h4"), {"m": ["g/fs"], "g/fs": []})
+    )
+    assert set(started(before, gone, given).group("m").former) == {"h1", "h2"}
+
+
+SINGLE = config(make_group("g", ("h1", "h2")), make_group("k", ("h3", "h4")))
+PAIRED = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h3", "h4")))
+GIVEN = config(
+    make_group("g", ("h1", "h2")), make_group("k", ("h3", "h4"), {"k": ["g/fs"], "g/fs": []})
+)
+
+
+def test_a_service_that_goes_to_another_group_in_two_steps_takes_its_places_along() -> None:
+    remembered = started(PAIRED)
+    seen_stopped(remembered, "g", "h2")
+    start(remembered, SINGLE)
+    assert remembered.removed == {"g/fs": ("h1",)}
+    record(remembered, Event.MOVE, "g", to="h2")
+    seen_stopped(remembered, "g", "h1")  # the group left, and nobody stopped what it lost
+    start(remembered, GIVEN)
+    assert (remembered.group("k").former, remembered.removed) == ({"h1": "g/fs"}, {})
+
+
+def test_the_same_if_it_comes_back_to_the_group_that_lost_it() -> None:
+    remembered = started(PAIRED)
+    seen_stopped(remembered, "g", "h2")
+    start(remembered, SINGLE)
+    seen_stopped(remembered, "g", "h1")
+    start(remembered, PAIRED)
+    assert (remembered.group("g").former, remembered.removed) == ({"h1": "g/fs"}, {})
+
+
+def test_a_service_that_was_dropped_is_forgotten_when_the_administrator_says_so() -> None:
+    remembered = started(PAIRED, SINGLE)
+    assert remembered.removed == {"g/fs": ("h1", "h2")}
+    record(remembered, Event.CLEANUP, "g/fs")
+    start(remembered, GIVEN)
+    assert (remembered.group("k").former, remembered.removed) == ({}, {})
+
+
+def test_a_service_that_was_stopped_with_its_group_is_forgotten_when_it_is_dropped() -> None:
+    remembered = started(PAIRED)
+    record(remembered, Event.STOP, "g")
+    record(remembered, Event.AT_REST, "g", known=True)
+    start(remembered, SINGLE)
+    assert (remembered.removed, sorted(remembered.services)) == ({}, ["g", "k"])
+
+
+def test_a_service_that_is_shared_now_was_not_dropped() -> None:
+    shared = config(
+        make_group("g", ("h1", "h2"), PAIR, shared=["g/fs"]), make_group("k", ("h3", "h4"))
+    )
+    assert started(PAIRED, shared).removed == {}
+
+
 def test_a_group_that_was_at_rest_is_not_when_it_gained_something_that_may_run() -> None:
     before = config(make_group("g", ("h1", "h2"), PAIR), make_group("k", ("h1", "h2")))
     after = config(

@@ -36,6 +36,8 @@ EDITS = {
     "share": 1,
     "drop_group": 2,
     "restore": 2,
+    "drop_leaf": 2,
+    "take_leaf": 2,
 }
 
 
@@ -84,6 +86,8 @@ class ConfigChanges:
             "share": self._share,
             "drop_group": self._drop_group,
             "restore": lambda a, b: self.first,
+            "drop_leaf": self._drop_leaf,
+            "take_leaf": self._take_leaf,
         }
 
     def order(self, args: dict[str, Any]) -> None:
@@ -200,8 +204,7 @@ class ConfigChanges:
         """A leaf goes to another group."""
         index, plan = self._group(a)
         to, other = self._group(b)
-        parents = {parent for _, parent in (*plan.tree, *plan.shared)}
-        leaves = [entry for entry in plan.tree[1:] if entry[0] not in parents]
+        leaves = _leaves(plan)
         if index == to or not leaves:
             return None
         leaf = leaves[b % len(leaves)]
@@ -209,6 +212,25 @@ class ConfigChanges:
         groups[index] = replace(plan, tree=tuple(e for e in plan.tree if e != leaf))
         groups[to] = replace(other, tree=(*other.tree, (leaf[0], other.tree[0][0])))
         return replace(self.now, groups=tuple(groups))
+
+    def _drop_leaf(self, a: int, b: int) -> Scenario | None:
+        """A leaf is in no group any more. It runs on, and nobody monitors it."""
+        index, plan = self._group(a)
+        leaves = _leaves(plan)
+        if not leaves:
+            return None
+        leaf = leaves[b % len(leaves)]
+        return self._with(index, replace(plan, tree=tuple(e for e in plan.tree if e != leaf)))
+
+    def _take_leaf(self, a: int, b: int) -> Scenario | None:
+        """A group gets a leaf that is in no group."""
+        index, plan = self._group(a)
+        known = _names(self.now)
+        lost = [e for each in self.first.groups for e in _leaves(each) if e[0] not in known]
+        if not lost:
+            return None
+        leaf = lost[b % len(lost)][0]
+        return self._with(index, replace(plan, tree=(*plan.tree, (leaf, plan.tree[0][0]))))
 
     def _unshare(self, a: int, b: int) -> Scenario | None:
         index, plan = self._group(a)
@@ -233,6 +255,12 @@ def _names(scenario: Scenario) -> dict[str, str]:
     return {
         disk_of(name): name for plan in scenario.groups for name, _ in (*plan.tree, *plan.shared)
     }
+
+
+def _leaves(plan: GroupPlan) -> list[tuple[str, str]]:
+    """The resources of a group, without its root, that nothing depends on."""
+    parents = {parent for _, parent in (*plan.tree, *plan.shared)}
+    return [entry for entry in plan.tree[1:] if entry[0] not in parents]
 
 
 def _without_host(plan: GroupPlan, host: str) -> GroupPlan:

@@ -687,6 +687,11 @@ def a_gained_service_is_started_in_place() -> list[Patch]:
 
 
 @mutant_of("config", "move", "power_off")
+def a_service_that_no_group_has_is_forgotten() -> list[Patch]:
+    return _without("dropped")
+
+
+@mutant_of("config", "move", "power_off")
 def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     return [
         (former, "to_ask", lambda state, group: []),
@@ -752,6 +757,33 @@ DIRECTED = {
                                     "kill": True, "down_s": 1.0}),
         ),
         duration_s=40.0,
+    ),
+    # The only disk of g gets another name, as its host leaves the candidates.
+    "a_service_is_known_by_its_name_alone": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)), GroupPlan(("b", "a"), (("k", ""),))),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["rename_elsewhere", 0, 0]], "kill": True,
+                                    "down_s": 1.0}),
+        ),
+        duration_s=40.0,
+    ),
+    # The leaf of g is taken out of the config, and given to k by a second change.
+    "a_service_that_no_group_has_is_forgotten": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}, "d": {}},
+        groups=(
+            GroupPlan(("a", "b"), (("g", ""), ("g.0", "g"))),
+            GroupPlan(("c", "d"), (("k", ""),)),
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["drop_leaf", 0, 0]], "kill": True, "down_s": 1.0}),
+            Action(40.0, "config", {"edits": [["take_leaf", 1, 0]], "kill": True, "down_s": 1.0}),
+        ),
+        duration_s=60.0,
     ),
     # Two standstills, each too short to be told of, that overlap: together they are long.
     "a_standstill_counts_as_silence": Scenario(

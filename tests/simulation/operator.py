@@ -247,6 +247,8 @@ class Operator:
             disks = {disk_of(resource.id) for resource in group.exclusive}
             for name in list(current.manager.state.memory_of(group).former):
                 host = self.world.hosts[name]
+                if current.manager.state.groups[group.id].managed_on == name:
+                    continue  # what it gained was there before
                 if any(disk_of(lane) in disks for lane in host.scripts):
                     continue  # it may start there in the next moment
                 self._stop_by_hand(group, host)

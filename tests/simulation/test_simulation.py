@@ -28,6 +28,7 @@ FOUND_SOON = (
     "a_gained_service_is_started_in_place",
     "a_report_counts_before_the_host_is_ready",
     "a_revoked_group_keeps_its_token",
+    "a_service_that_no_group_has_is_forgotten",
     "a_stale_digest_is_trusted",
     "acts_while_unmanaged",
     "an_unverified_fence_is_believed",
@@ -130,6 +131,62 @@ def test_standstills_that_overlap_count_as_the_one_that_they_are() -> None:
     assert result.rule == "S5"
     assert result.virtual_s < 24.0 + 3.0, "found at the fence itself"
     checked(DIRECTED[name])
+
+
+def test_a_group_that_gains_a_service_goes_on_while_the_service_waits_for_proof() -> None:
+    """k runs on a. It gets a leaf that may still run on a host that left the config."""
+    assert checked(DIRECTED["a_gained_service_is_started_in_place"]).counts["stop"] == 0
+
+
+def test_a_group_that_was_renamed_starts_once_when_its_host_is_lost() -> None:
+    """The proof that it needs to start its root on b is good for what is below it, too."""
+    scenario = Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""), ("g.0", "g"))),),
+        settings={},
+        actions=(
+            Action(20.0, "config", {"edits": [["rename", 0, 0]], "kill": True, "down_s": 1.0}),
+            Action(41.0, "power_off", {"host": "a", "back_s": 0.0}),
+        ),
+        duration_s=60.0,
+    )
+    with quiet():
+        result = run(scenario, timeline=True)
+    assert (result.violations, result.counts["stop"]) == ([], 0)
+    root, leaf = (
+        next(float(line.split()[0]) for line in result.timeline if text in line)
+        for text in ("start g~1 on b: completed", "manager    start g.0 on b")
+    )
+    assert leaf - root < 0.1
+
+
+def test_what_was_started_by_hand_and_seen_is_remembered_after_a_change_of_the_config() -> None:
+    """g is unmanaged, and moved from a to b by hand. Then b is no candidate, and g is managed."""
+    scenario = Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)), GroupPlan(("c", "b"), (("k", ""),))),
+        settings={},
+        actions=(
+            Action(10.0, "command", {"name": "unmanage", "object": "g"}),
+            Action(14.0, "die", {"resource": "g"}),
+            Action(18.0, "hand_start", {"resource": "g", "host": "b"}),
+            Action(
+                30.0,
+                "config",
+                {"edits": [["drop_candidate", 0, 1]], "kill": True, "down_s": 1.0},
+            ),
+            Action(40.0, "command", {"name": "manage", "object": "g"}),
+        ),
+        duration_s=60.0,
+    )
+    with quiet():
+        result = run(scenario, timeline=True)
+    assert not result.violations
+    starts = [float(line.split()[0]) for line in result.timeline if "manager    start g" in line]
+    assert [at for at in starts if 30.0 < at < 60.0] == []
+    assert any("b, which is no candidate of g any more" in line for line in result.timeline)
 
 
 def test_a_seed_is_replayed_step_by_step() -> None:

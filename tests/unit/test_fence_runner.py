@@ -548,7 +548,7 @@ async def test_an_open_intent_of_a_host_that_answers_is_decided_afresh() -> None
     await bench.until(lambda: bench.h1.connected)
     await asyncio.sleep(60.0)
     assert "fence h1" not in bench.events
-    assert "it answers" in bench.comments(Event.FENCE_FAILED)[0]
+    assert "the host's agent answers" in bench.comments(Event.FENCE_FAILED)[0]
 
 
 @virtual

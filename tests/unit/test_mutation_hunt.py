@@ -27,7 +27,7 @@ from tests.simulation.runner import quiet, run
 
 pytestmark = [pytest.mark.simulation, pytest.mark.timeout(300)]
 
-SEEDS = 3
+SEEDS = 12
 
 
 def the_mutant(module: str, function: str, kind: str, before: str) -> Mutant:

@@ -181,7 +181,7 @@ def test_a_password_in_plain_is_taken_and_warned_about(site: Site) -> None:
     done = site.halo("status", "oss00", "-p", "0ther")
     assert done.returncode == 0
     assert site.calls == ["status oss00-bmc admin 0ther"]
-    assert "warning: a password on the command line" in done.stderr
+    assert "everyone on this machine can read a password on the command line" in done.stderr
     assert "0ther" not in done.stdout + done.stderr
 
 

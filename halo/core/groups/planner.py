@@ -15,6 +15,7 @@ from halo.core.groups.looks import Looks, look_again
 from halo.core.groups.sharing import Sharing
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import HostId, Operation, ResourceGroup, ResourceId
+from halo.core.questions import former
 
 
 class Planner:
@@ -130,9 +131,20 @@ class Planner:
             self._sharing.begin_restart(state)
             return [self._run(state, Operation.STOP)]
         startable = state.presence is Presence.STOPPED and state.failed is None and not doomed
-        if startable and parents_up and dependents_down:
+        if startable and parents_up and dependents_down and self._may_be_completed(state):
             return self._start(state, now)
         return self._monitors_of([state], now)
+
+    def _may_be_completed(self, state: ResourceState) -> bool:
+        """May this resource be started now beside a root that runs? Not while a service that the
+        group gained may run elsewhere: what runs here goes on, and the rest waits for proof.
+
+        The root is started in any case. If that start lacks proof, it is refused (S1), and the
+        group leaves. Nothing of it runs then."""
+        return (
+            state.resource.id == self._group.root
+            or former.gained_elsewhere(self._state, self._group, self._host) is None
+        )
 
     def _is_out_of_the_way(self, state: ResourceState) -> bool:
         """Does this dependent allow a stop of its parents? Yes, if it is down, or if it is shared

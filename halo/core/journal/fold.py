@@ -243,7 +243,12 @@ def _seen_stopped(remembered: Remembered, record: Record) -> None:
 
 def _may_run(remembered: Remembered, record: Record) -> None:
     for name, hosts in record.data["on"].items():
-        _leaves_unknown(remembered.group(name), hosts)
+        group, candidates = remembered.group(name), remembered.configured.get(name)
+        _leaves_unknown(group, hosts)
+        group.at_rest = False
+        for host in hosts:
+            if candidates is not None and host not in candidates:
+                group.former.setdefault(host, name)
 
 
 def _leaves_unknown(group: RememberedGroup, hosts: Iterable[HostId]) -> None:
@@ -279,6 +284,10 @@ def _config(remembered: Remembered, record: Record) -> None:
         remembered.group(name).at_rest = False
     for name in data.get("taken_over", ()):
         remembered.forget_removed(name)
+    for resource, what in data.get("dropped", {}).items():
+        before = remembered.removed.get(resource, ())
+        remembered.removed[resource] = tuple(dict.fromkeys([*before, *what["hosts"]]))
+        remembered.services.setdefault(resource, {})[resource] = what["digest"]
 
 
 def _gone(remembered: Remembered, name: GroupId) -> None:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from halo.core.journal.remembered import Remembered, RememberedGroup, Services
-from halo.core.model import Cluster, GroupId, HostId, Resource, ResourceGroup
+from halo.core.model import Cluster, GroupId, HostId, Resource, ResourceGroup, ResourceId
 from halo.core.secrets import is_secret_name
 
 DIGEST_LENGTH = 16
@@ -74,8 +74,12 @@ def config_change(remembered: Remembered, cluster: Cluster) -> dict[str, Any] | 
     for group in cluster.groups.values():
         for key, value in change.of(group).items():
             data.setdefault(key, {})[group.id] = value
+    for name, services in change.left_behind().items():
+        data.setdefault("services", {})[name] = services
     if taken_over := change.taken_over():
         data["taken_over"] = taken_over
+    if dropped := change.dropped():
+        data["dropped"] = dropped
     return data if any(data.values()) else None
 
 
@@ -87,6 +91,7 @@ class _Change:
         self._now = {group.id: services_of(group) for group in cluster.groups.values()}
         self._owner_before = _owners(remembered.services)
         self._owner_now = _owners(self._now)
+        self._resources_now = {r.id for group in cluster.groups.values() for r in group.resources}
 
     def of(self, group: ResourceGroup) -> dict[str, Any]:
         """The values that differ from what is remembered of the group, by their key."""
@@ -98,7 +103,7 @@ class _Change:
             for host, origin in places(self._remembered, name).items()
             if host not in group.candidates or origin != name
         }
-        former = {**inherited, **own}
+        former = {**own, **inherited}  # the origin tells that a service was gained
         stopped_on = self._stopped_on(group, memory, inherited)
         has_gained = bool(inherited) or not self._knows_all(name)
         is_old = name in self._remembered.configured and name not in self._remembered.services
@@ -154,13 +159,41 @@ class _Change:
         """The groups that left the config while other groups have all their services now."""
         return sorted(
             name
+            for name in self._remembered.services
+            if name not in self._now and not self._not_found_again(name)
+        )
+
+    def left_behind(self) -> dict[GroupId, Services]:
+        """What is left of groups that are not in the config and lost a part of their services to
+        other groups. If they kept that part, its keys would belong to two groups, and name no
+        service in the next change."""
+        return {
+            name: left
             for name, services in self._remembered.services.items()
             if name not in self._now
-            and all(
-                r in self._owner_now or (self._owner_before.get(d) == name and d in self._owner_now)
-                for r, d in services.items()
-            )
-        )
+            and (left := self._not_found_again(name))
+            and left != services
+            and places(self._remembered, name)
+        }
+
+    def dropped(self) -> dict[ResourceId, dict[str, Any]]:
+        """The services that left a group which stays, and that no group has now. Nobody stops them.
+        Another group may get them in a later change."""
+        return {
+            resource: {"digest": digest, "hosts": hosts}
+            for name in self._now.keys() & self._remembered.services.keys()
+            if (hosts := sorted(places(self._remembered, name)))
+            for resource, digest in self._not_found_again(name).items()
+        }
+
+    def _not_found_again(self, name: GroupId) -> Services:
+        """The services that a group had, and that no group of this config has."""
+        return {
+            resource: digest
+            for resource, digest in self._remembered.services[name].items()
+            if resource not in self._resources_now
+            and not (self._owner_before.get(digest) == name and digest in self._owner_now)
+        }
 
 
 def _keys(services: Services) -> Iterable[str]:

@@ -8,8 +8,10 @@ administrator confirms that it is stopped there.
 from __future__ import annotations
 
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.host_state import HostState
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
+from halo.core.journal.places import places
 from halo.core.model import HostId, ResourceGroup
 
 NAMED = 8
@@ -39,7 +41,12 @@ def gained_elsewhere(state: ClusterState, group: ResourceGroup, here: HostId) ->
             continue
         if host not in state.hosts:
             return beyond_reach(state, group)
-        return f"what {group.id} has from {origin} may still run on {host}; HALO asks the host"
+        text = f"what {group.id} has from {origin} may still run on {host}"
+        if state.hosts[host].ready:
+            return f"{text}; HALO asks the host"
+        if state.hosts[host].is_proven_off:
+            return f"{text}; HALO asks its fence device whether the host is still off"
+        return f"{text}, which is out of sight; bring the host back, or run `halo fence {host}`"
     return None
 
 
@@ -114,7 +121,7 @@ def newly_stopped(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The hosts on which the group is known to be stopped now, and the journal does not know.
 
     A former host needs proof. Of candidates, it is noted while another host manages the group: a
-    group that waits at the desk may be started anywhere in the next step."""
+    group that waits at the placer may be started anywhere in the next step."""
     memory, managed_on = state.memory_of(group), state.groups[group.id].managed_on
     may_start = group.candidates if managed_on is None else (managed_on, memory.move_target)
     found = [
@@ -132,6 +139,18 @@ def newly_stopped(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     ]
 
 
+def newly_running(state: ClusterState, group: ResourceGroup) -> list[HostId]:
+    """The hosts on which the group is seen running, though the journal has it as stopped there:
+    somebody started it by hand. They count also while HALO may not act on the group (S4)."""
+    memory, presence = state.memory_of(group), state.knowledge.presence
+    doubtful = group.hosts if memory.at_rest else (*memory.stopped_on, *group.former_hosts)
+    running = [host for host in doubtful if presence(group, host) is Presence.RUNNING]
+    if not running:
+        return []
+    known = places(state.remembered, group.id)
+    return [host for host in running if host not in known]
+
+
 def to_probe(state: ClusterState, group: ResourceGroup) -> list[HostId]:
     """The former hosts whose agents only reported that the group is stopped: ask for proof."""
     return [
@@ -139,6 +158,16 @@ def to_probe(state: ClusterState, group: ResourceGroup) -> list[HostId]:
         for former in (_unproven(state, group) if state.memory_of(group).former else ())
         if former.at.ready and former.presence is Presence.STOPPED and not _is_proven(former)
     ]
+
+
+def to_verify(state: ClusterState, group: ResourceGroup) -> list[HostState]:
+    """The former hosts that were fenced in an earlier life of the manager, while another host
+    manages the group: their fence devices were not asked since. Of a group that waits, the placer
+    asks them."""
+    if state.groups[group.id].managed_on is None or not state.memory_of(group).former:
+        return []
+    found = [each.at for each in _unproven(state, group)]
+    return [at for at in found if at.is_proven_off and at.verified_at == NEVER]
 
 
 def _is_proven(former: Candidate) -> bool:

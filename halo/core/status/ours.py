@@ -290,6 +290,7 @@ def _group_comments(
         ]
         if down:
             comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
+            comments.append(former.gained_elsewhere(state, group, at.managed_on) or "")
         comments += [f"{what} is under way" for what in under_way]
         comments += [
             f"{host} cannot take it: {reason}"

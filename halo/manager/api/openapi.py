@@ -325,7 +325,8 @@ def _manager() -> Schema:
             "journal": _text("`ok`, or what is wrong."),
             "removed_groups": {
                 "type": "object",
-                "description": "Gone from the config, not known to be stopped: where each may run.",
+                "description": "Groups and resources that are gone from the config, and not known "
+                "to be stopped: where each may run.",
                 "additionalProperties": _list(_ID),
             },
             "notices": _list(_text(), "What an operator should read."),

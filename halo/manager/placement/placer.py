@@ -27,7 +27,7 @@ from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.second_copy import SecondCopies
-from halo.manager.placement.whereabouts import Whereabouts
+from halo.manager.placement.whereabouts import Verifying, Whereabouts
 from halo.telling import PeerLog
 
 DECISIONS_AT_ONCE = 20
@@ -44,12 +44,6 @@ class Fencing(Protocol):
     """What the placer needs of the fence runner."""
 
     def fence_automatically(self, host: HostId) -> None: ...
-
-
-class Verifying(Protocol):
-    """What the placer needs of the device runner."""
-
-    def verify(self, host: HostId) -> None: ...
 
 
 class Placer:
@@ -137,7 +131,7 @@ class Placer:
     def second_copy(self, group: GroupId) -> None:
         """A group is seen on two hosts: act according to its policy."""
         found = self._state.cluster.groups[group]
-        self._whereabouts.note_seen(group, self._state.knowledge.running_on(found))
+        self._whereabouts.note_seen(found)
         self._copies.seen(found)
 
     def tokens_held(self) -> list[ResourceToken]:
@@ -205,6 +199,8 @@ class Placer:
         if target is not None:
             if not self._whereabouts.are_known(group, [target]):
                 return  # decided again when the journal has it
+            if decision.start_on is not None:
+                self._whereabouts.note_proven(self._state.cluster.groups[group], target)
             self._release_needs_elsewhere(group, target)
             self._hand_out(group, target)
             return

@@ -9,33 +9,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
+from halo.core.fencing import rounds
 from halo.core.journal.records import Event
-from halo.core.model import GroupId, HostId
+from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import former
 from halo.manager.common.context import Context
 from halo.manager.hosts.host_task import HostTask
 
 AT_ONCE = 500
-"""Groups between two turns of the event loop: each takes about a microsecond."""
+"""Groups between two turns of the event loop: each takes some microseconds."""
 
 log = structlog.get_logger("halo.whereabouts")
+
+
+class Verifying(Protocol):
+    """What placement needs of the device runner."""
+
+    def verify(self, host: HostId) -> None: ...
 
 
 class Whereabouts:
     """Records where groups may run, and where they are known to be stopped."""
 
-    def __init__(self, context: Context, hosts: dict[HostId, HostTask]) -> None:
+    def __init__(self, context: Context, hosts: dict[HostId, HostTask], devices: Verifying) -> None:
         self._context = context
+        self._devices = devices
         self._state = context.state
         self._hosts = hosts
         self._under_way: dict[GroupId, set[HostId]] = {}
 
     def are_known(self, group: GroupId, hosts: Iterable[HostId]) -> bool:
         """Does the journal have it that the group may run on these hosts? If not, it is recorded.
-        The desk is told when that is done, or when the disk gave no answer for a second (S7)."""
+        The placer is told when that is done, or when the disk gave no answer for a second (S7)."""
         stopped_on = self._state.remembered.group(group).stopped_on
         unknown = {host for host in hosts if host in stopped_on} if stopped_on else None
         if not unknown:
@@ -57,30 +66,52 @@ class Whereabouts:
             self._under_way.pop(group, None)
         self._context.placer.learnt([group])
 
-    def note_seen(self, group: GroupId, hosts: Iterable[HostId]) -> None:
-        """The group is seen running on these hosts: the journal learns it without any wait."""
-        stopped_on = self._state.remembered.group(group).stopped_on
-        seen = sorted(host for host in hosts if host in stopped_on)
-        if seen:
-            journal, name = self._context.journal, self._state.cluster.name
-            journal.note(journal.make(Event.MAY_RUN, name, on={group: seen}))
+    def note_seen(self, group: ResourceGroup) -> None:
+        """The group is seen running: the journal learns where, without any wait."""
+        self._note_running({group.id: former.newly_running(self._state, group)})
 
-    async def note_stopped(self) -> None:
-        """Record the hosts on which groups are newly known to be stopped. Have former hosts probed
-        whose answer is missing."""
-        found: dict[GroupId, list[HostId]] = {}
+    def note_proven(self, group: ResourceGroup, target: HostId) -> None:
+        """A start on `target` is decided, so the group is proven stopped on all other hosts. What
+        is below its root need not wait for the next look."""
+        former_hosts = self._state.memory_of(group).former
+        self._note_stopped(
+            {group.id: [h for h in group.hosts if h in former_hosts and h != target]}
+        )
+
+    async def note_changes(self) -> None:
+        """Record the hosts on which groups are newly known to be stopped, or are seen running. Have
+        former hosts probed whose answer is missing, or the devices asked of those that are off."""
+        now = asyncio.get_running_loop().time()
+        stopped: dict[GroupId, list[HostId]] = {}
+        running: dict[GroupId, list[HostId]] = {}
         for number, group in enumerate(self._state.cluster.groups.values(), start=1):
-            if hosts := former.newly_stopped(self._state, group):
-                found[group.id] = hosts
+            stopped[group.id] = former.newly_stopped(self._state, group)
+            running[group.id] = former.newly_running(self._state, group)
             for host in former.to_probe(self._state, group):
                 self._hosts[host].probe(group.id)
+            off = former.to_verify(self._state, group)
+            for host in rounds.to_ask_unhurried(self._state, off, now):
+                self._devices.verify(host)
             if number % AT_ONCE == 0:
-                self._note(found)
-                found = {}
+                self._note(stopped, running)
+                stopped, running = {}, {}
                 await asyncio.sleep(0)
-        self._note(found)
+        self._note(stopped, running)
 
-    def _note(self, found: dict[GroupId, list[HostId]]) -> None:
+    def _note(
+        self, stopped: dict[GroupId, list[HostId]], running: dict[GroupId, list[HostId]]
+    ) -> None:
+        self._note_running(running)
+        self._note_stopped(stopped)
+
+    def _note_running(self, seen: dict[GroupId, list[HostId]]) -> None:
+        found = {group: hosts for group, hosts in seen.items() if hosts}
+        if found:
+            journal, name = self._context.journal, self._state.cluster.name
+            journal.note(journal.make(Event.MAY_RUN, name, on=found))
+
+    def _note_stopped(self, seen: dict[GroupId, list[HostId]]) -> None:
+        found = {group: hosts for group, hosts in seen.items() if hosts}
         if not found:
             return
         lifted = [group for group in found if self._state.remembered.group(group).former]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from halo.core.admin import check_confirm_stopped, check_move
 from halo.core.errors import BadRequest, CommandRefused
 from halo.core.groups.placement import decide
 from halo.core.groups.proof_search import search
+from halo.core.journal.places import places
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import Remembered
 from halo.core.questions import former, holds, proof
@@ -221,6 +223,37 @@ def test_of_candidates_it_is_noted_only_while_another_one_manages_the_group() ->
     assert former.newly_stopped(there.state, there.group()) == []  # it will start there
 
 
+def seen_running(host: str, **memory: Any) -> tuple[World, list[str]]:
+    """Where the group is seen running on `host`, though the journal has something else."""
+    there = world()
+    there.journal(Event.CONFIG, "c", groups={"g": ["h1", "h2"]}, former={"g": {}})
+    for key, value in memory.items():
+        setattr(there.state.remembered.group("g"), key, value)
+    there.up("h1", "h2", "h3")
+    there.see("g", host, RUNNING, only=["x"])
+    return there, former.newly_running(there.state, there.group())
+
+
+@pytest.mark.parametrize("host", ["h1", "h3"])
+def test_what_somebody_started_where_it_was_stopped_is_noted_even_if_unmanaged(host: str) -> None:
+    there, found = seen_running(host, stopped_on=["h1", "h2"], managed=False)
+    assert found == [host]
+    there.journal(Event.MAY_RUN, "c", on={"g": found})
+    assert set(places(there.state.remembered, "g")) == {host}
+    assert former.newly_running(there.state, there.group()) == []
+
+
+def test_a_group_at_rest_that_is_seen_running_may_run_on_every_candidate_again() -> None:
+    there, found = seen_running("h2", at_rest=True)
+    assert found == ["h2"]
+    there.journal(Event.MAY_RUN, "c", on={"g": found})
+    assert set(places(there.state.remembered, "g")) == {"h1", "h2"}
+
+
+def test_what_runs_where_it_may_run_is_not_noted() -> None:
+    assert seen_running("h1", stopped_on=["h2"])[1] == []
+
+
 def test_a_candidate_with_a_gained_service_needs_proof() -> None:
     there = world(("h2",))
     there.state.remembered.group("g").former = {"h2": "k"}
@@ -236,6 +269,38 @@ def test_a_candidate_with_a_gained_service_needs_proof() -> None:
     assert former.newly_stopped(there.state, group) == ["h2"]
     there.state.groups["g"].managed_on = None
     assert former.newly_stopped(there.state, group) == []  # it may be started there now
+
+
+def test_a_former_host_that_was_fenced_before_a_restart_is_asked_for_by_its_device() -> None:
+    """Else a group that runs on, and waits for proof of what it gained, would wait for ever."""
+    there = world()
+    there.state.remembered.group("g").former = {"h3": "k"}
+    there.up("h1", running=["g"])
+    there.fenced("h3", verified_at=former.NEVER)
+    assert former.to_verify(there.state, there.group()) == []  # the placer asks
+    there.state.groups["g"].managed_on = "h1"
+    assert [at.id for at in former.to_verify(there.state, there.group())] == ["h3"]
+    assert "fence device" in (former.gained_elsewhere(there.state, there.group(), "h1") or "")
+    assert former.newly_stopped(there.state, there.group()) == []
+    there.state.renew_power_proof("h3", asked_at=there.now, answered_at=there.now)
+    assert former.to_verify(there.state, there.group()) == []
+    assert former.newly_stopped(there.state, there.group()) == ["h3"]
+
+
+def test_what_waits_for_a_gained_service_says_what_to_do_about_its_host() -> None:
+    there = world()
+    there.state.remembered.group("g").former = {"h3": "k"}
+    there.up("h1", running=["g"])
+    there.see("g", "h1", STOPPED, only=["x"])
+    there.state.groups["g"].managed_on = "h1"
+
+    def comment() -> str:
+        return str(snapshot(there.state, "1", 101.0, 0.0)["groups"][0]["comment"])
+
+    assert "what g has from k may still run on h3, which is out of sight" in comment()
+    assert "`halo fence h3`" in comment()
+    there.connect("h3")
+    assert "HALO asks the host" in comment()
 
 
 def test_many_notices_are_cut_short() -> None:
