@@ -72,6 +72,7 @@ class Book:
     def __init__(self) -> None:
         self.hosts: dict[str, HostPage] = {}
         self.groups: dict[str, GroupPage] = {}
+        self.configured: dict[str, list[str]] = {}  # the candidates of each group
         self.frozen: str | None = None
         self.events: list[tuple[str, str, str]] = []  # event, object, comment: as shown
         self.records = 0
@@ -224,12 +225,22 @@ class Book:
             for host in hosts:
                 self.group(group).former.pop(host, None)
 
+    def _may_run(self, name: str, comment: str, data: dict[str, Any]) -> None:
+        for group, hosts in data["on"].items():
+            page, candidates = self.group(group), self.configured.get(group)
+            page.at_rest = False
+            for host in hosts:
+                if candidates is not None and host not in candidates:
+                    page.former.setdefault(host, group)
+
     def _confirm_stopped(self, name: str, comment: str, data: dict[str, Any]) -> None:
         self.group(name).former.pop(data["host"], None)
 
     def _config(self, name: str, comment: str, data: dict[str, Any]) -> None:
         for group in data.get("gone", ()):
             self.group(group).former = {}
+            self.configured.pop(group, None)
+        self.configured.update(data.get("groups", {}))
         for group, hosts in data.get("former", {}).items():
             self.group(group).former = dict(hosts)
         for group in data.get("unsettled", ()):
@@ -259,7 +270,7 @@ class Book:
             page = self.host(name)
             page.lifecycle, page.since = raw["state"], raw["at"]
             page.reason, page.away = raw["reason"], raw["away"]
-        self.frozen = data["frozen"]
+        self.frozen, self.configured = data["frozen"], dict(data["configured"])
         self.events = [
             ("clear" if e["event"] == "clear-events" else e["event"], e["object"], e["comment"])
             for e in data["events"]
