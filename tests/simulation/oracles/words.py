@@ -51,7 +51,6 @@ class WordsOracle:
             for shown in facts.status[kind]:
                 comment = shown["comment"] or ""
                 if kind == "hosts":  # its groups say why it is not fenced; for others it is old
-                    comment = comment.partition("not fenced: ")[0]
                     comment = comment.partition("fencing failed: ")[0]
                 if kind == "groups" and (found := _ANSWERS.search(comment)):
                     self.world.violated(RULE, f"{found[1]} answers: no reason, in: {comment}")
