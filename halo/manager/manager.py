@@ -223,7 +223,8 @@ class Manager:
                 unreachable_since.pop(group.id, None)
             elif now - unreachable_since.setdefault(group.id, now) >= patience_s:
                 text = f"the move to {target} was given up: {reason}"
-                self._journal.note(self._journal.make(Event.MOVE_FAILED, group.id, text))
+                make = self._journal.make
+                self._journal.note(make(Event.MOVE_FAILED, group.id, text, host=target))
                 del unreachable_since[group.id]
 
     def check_invariants(self) -> None:

@@ -76,6 +76,16 @@ GROUP_FOLDS: list[tuple[str, list[Record], RememberedGroup]] = [
         RememberedGroup(),
     ),
     (
+        "an arrival that was recorded after another command ends only its own move",
+        [rec(Event.MOVE, "g", to="h1"), rec(Event.MOVED, "g", host="h2")],
+        RememberedGroup(move_target="h1"),
+    ),
+    (
+        "and so does a move that failed",
+        [rec(Event.MOVE, "g", to="h1"), rec(Event.MOVE_FAILED, "g", "why", host="h2")],
+        RememberedGroup(move_target="h1"),
+    ),
+    (
         "it was given up",
         [rec(Event.MOVE, "g", to="h2"), rec(Event.MOVE_FAILED, "g", "no")],
         RememberedGroup(),

@@ -116,6 +116,7 @@ class SimMedium:
             self._disk.on_kept(texts)
             self._world.recorded(texts)
         self._world.oracle.fences.read_disk()
+        self._world.oracles.written()
 
     def crash(self) -> None:
         """The manager's process is gone: what is in flight lands whole or not at all."""

@@ -281,6 +281,7 @@ class Faults:
         self.world.disk.texts[:] = texts
         self.world.oracle.orders.restore(told)
         self.world.oracle.fences.restored()
+        self.world.oracles.restored()
 
     def _burst(self, args: dict[str, Any]) -> None:
         """Faults within one decision: after steps of the manager, or after a time."""

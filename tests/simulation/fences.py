@@ -176,6 +176,15 @@ class FenceOracle:
             return f"{host} gave a sign of life after it was shown to be off"
         return ""
 
+    def off_word(self, host: str) -> tuple[float, float]:
+        """When all devices of the only level were asked, and answered, that they are off since the
+        last off: the oldest of both."""
+        never = float("-inf")
+        words = [self._status_off.get(d, (never, never)) for d in self._levels(host)[0]]
+        last_off = max(self._off_began.get(d, never) for d in self._levels(host)[0])
+        asked_at = min(asked for asked, _ in words)
+        return (asked_at, min(at for _, at in words)) if asked_at > last_off else (never, never)
+
     def _shown_off_at(self, devices: list[str]) -> float:
         """Since when all devices of a level say "off", each to a question after its last off."""
         never, answers = float("-inf"), []
@@ -205,7 +214,7 @@ class FenceOracle:
         watch = self.oracle.hosts[host]
         watch.attempts += 1
         self.read_disk()
-        second = self._is_second_copy(host)  # then it is the manager that fell silent, at once
+        second = self.is_second_copy(host)  # then it is the manager that fell silent, at once
         if second or (
             self.clock.now - self.oracle.silent_since(host)
             < self.world.cluster.settings.loss_budget_s
@@ -223,7 +232,7 @@ class FenceOracle:
         if refusal:
             self.world.violated("S5", f"{host} is fenced by the manager: {refusal}")
 
-    def _is_second_copy(self, host: str) -> bool:
+    def is_second_copy(self, host: str) -> bool:
         for name, (_, seen_at, hosts) in self.oracle.copies_seen.items():
             group = self.world.cluster.groups[name]
             if (
@@ -326,7 +335,7 @@ class FenceOracle:
     def _storm(self, host: str) -> str:
         settings = self.world.cluster.settings
         onsets = {
-            name: self._fell_silent_at(name)
+            name: self.fell_silent_at(name)
             for name in self.world.cluster.hosts
             if name == host or self._is_plainly_silent(name)
         }
@@ -342,7 +351,7 @@ class FenceOracle:
         limit = max(settings.storm_hosts, settings.storm_fraction * len(self.world.cluster.hosts))
         return f"{together} fell silent together" if len(together) > limit else ""
 
-    def _fell_silent_at(self, host: str) -> float:
+    def fell_silent_at(self, host: str) -> float:
         """Of one that was fenced: before that. What its port says since makes no new silence."""
         since = self._silent_at_fence.get(host)
         if since is None or self.oracle.hosts[host].heard_at > self.confirmed_at.get(host, since):

@@ -34,6 +34,7 @@ class Pending:
     bound_s: float
     incarnation: Incarnation
     force: bool = False
+    to: str = ""
     heard_at: float = float("-inf")  # later than it was asked where the manager stood still
 
 
@@ -46,6 +47,7 @@ class Operator:
         self.orders = simulation.world.oracle.orders
         self.clock = simulation.clock
         self.pending: dict[Pending, None] = {}
+        self.world.oracles.pending = self.pending
 
     def command(
         self,
@@ -66,7 +68,7 @@ class Operator:
             settings = self.world.cluster.settings
             levels = self.world.known_hosts[object].fence_levels if object else ()
             bound_s = 45.0 + 2.2 * settings.fence_timeout_s * len(levels)
-        entry = Pending(name, object, self.clock.now, bound_s, current, force)
+        entry = Pending(name, object, self.clock.now, bound_s, current, force, to)
         self.pending[entry] = None
         self.world.counts["commands"] += 1
         self.world.say("operator", f"{name} {object} {to} {'--force' if force else ''}")
@@ -88,6 +90,12 @@ class Operator:
     ) -> None:
         operations = current.manager.operations
         entry.heard_at = self.clock.now
+        oracles = self.world.oracles
+        oracles.command(entry)
+        is_judged = oracles.judges(entry)
+        if is_judged:
+            oracles.commands.heard(entry, operations.status(), alone=len(self.pending) == 1)
+        failure: HaloError | None = None
         if entry.name == "fence":
             self.world.oracle.departures.fence_heard(entry)
         try:
@@ -112,11 +120,16 @@ class Operator:
         except CommandError as error:
             answer = f"{type(error).__name__}: {error}"
             outcome = "unknown" if "takes effect if" in str(error) else "refused"
+            failure = error
         except HaloError as error:
+            failure = error
             answer, outcome = f"{type(error).__name__}: {error}", "refused"
         self.world.say("operator", f"{entry.name} {entry.object}: {answer}")
         self.world.counts[f"commands {outcome}"] += 1
         self._answered(entry, outcome, answer)
+        if is_judged:
+            oracles.commands.answered(entry, failure, answer, operations.status())
+        oracles.command(entry, answer)
         if outcome == "done":
             self.simulation.compare_orders(current)
 

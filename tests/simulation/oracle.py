@@ -82,6 +82,7 @@ class HostWatch:
         self.closed_at = float("-inf")  # when its port was last found closed
         self.closed_since: float | None = None  # and it was never silent since
         self.heard_at = float("-inf")  # when its agent last gave a sign of life
+        self.beat_at = float("-inf")  # when its last heartbeat was answered
         self.ended_at = float("-inf")  # when its last connection ended
         self.connected_now = False  # was connected by this incarnation since its last reset
         self.quiet_since: float | None = None  # a silence that was a verdict already
@@ -141,9 +142,6 @@ class Oracle:
         return connection.identity.legacy
 
     # --- signs of life -----------------------------------------------------------------------
-
-    def probe_sent(self, host: str) -> None:
-        """A probe leaves."""
 
     def answered(self, host: str, sent_at: float) -> None:
         """A probe that was sent at `sent_at` was answered."""

@@ -38,6 +38,10 @@ WHAT_IT_FOUND = {
         "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
         "the agent that watched it, was shown as stopped for ever while it ran."
     ),
+    "a_move_that_another_one_overtook": (
+        "A group arrived where it was moved to while a failback waited for the disk. The record of "
+        "the arrival came after that of the failback, and ended it, though it was answered as done."
+    ),
     "a_partner_that_nobody_heard_of_since": (
         "A monitor that an old agent had not answered in time counted as its answer, and a "
         "host was fenced though its partner was out of reach, too."

@@ -42,6 +42,7 @@ class Incarnation:
         self.devices = SimFenceDevices(world, self.loop)
         self.medium = SimMedium(world, self.loop)
         self.dead = False
+        self.is_ending = False
         self.kept: list[Any] = []
         self.loop.enter()
         try:
@@ -54,6 +55,7 @@ class Incarnation:
                 observe_only=observe_only,
             )
             world.oracle.begin(self.manager, observe_only)
+            world.oracles.begin(self.manager)
             self.task = self.loop.create_task(self.manager.run())
         finally:
             self.loop.leave()
@@ -101,6 +103,7 @@ class Simulation:
         self.scenario = scenario
         self.clock = Clock()
         self.world = world_type(scenario, self.clock)
+        self.world.manager_is_away = self._is_away
         if timeline:
             self.world.timeline = []
         self.current: Incarnation | None = None
@@ -117,6 +120,11 @@ class Simulation:
         self.config = ConfigChanges(self)
         self.faults = Faults(self)
 
+    def _is_away(self) -> bool:
+        """Does the manager stand still, or is it about to end?"""
+        is_ending = self.current is not None and self.current.is_ending
+        return self.clock.now < self.stalled_until or is_ending
+
     def tick(self) -> None:
         """Once a virtual second: what has to be looked at by the clock."""
         self.operator.check_deadlines()
@@ -125,6 +133,7 @@ class Simulation:
         if current is not None:
             self.world.oracle.checks += 1
             current.manager.check_invariants()
+            self.world.oracles.tick(current.manager)
         self.clock.after(1.0, self.tick)
 
     # --- the manager's lives -----------------------------------------------------------------
@@ -164,6 +173,7 @@ class Simulation:
         current = self.current
         if current is not None and not current.dead:
             self.world.say("manager", "is told to end")
+            current.is_ending = True
             current.task.cancel()
             self.clock.after(5.0, self._must_have_ended, current)
 
@@ -181,6 +191,7 @@ class Simulation:
         if max(self.stalled_until, self.awake_since) < self.clock.now:
             self.still_since = self.clock.now  # else it goes on with one that stands, or just ends
         self.stalled_until = max(self.stalled_until, self.clock.now + seconds)
+        self.world.absences.append((self.clock.now, self.stalled_until))
         if self.stalled_until - self.still_since > NOTICED_S:
             self.world.oracle.stands_still(self.still_since)
             self.clock.at(self.stalled_until, self._goes_on)

@@ -21,6 +21,7 @@ from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.loop import Clock
 from tests.simulation.model import Scenario, disk_of
 from tests.simulation.oracle import Oracle
+from tests.simulation.oracles.all import Oracles
 
 if TYPE_CHECKING:
     from tests.simulation.network import SimConnection, SimConnector
@@ -62,6 +63,9 @@ class World:
         self.timeline: list[str] | None = None
         self.waiting: dict[str, list[Callable[[str], None]]] = {}  # armed faults, by trigger
         self.oracle = Oracle(self)
+        self.manager_is_away: Callable[[], bool] = lambda: False
+        self.absences: list[tuple[float, float]] = []  # in which the manager stood still
+        self.oracles = Oracles(self)
         self.take_config(self.cluster)
 
     def take_config(self, cluster: Cluster) -> None:
@@ -72,6 +76,7 @@ class World:
                 hosts = self.ever_candidates.setdefault(disk_of(resource.id), set())
                 hosts.update(group.candidates)
         self.oracle.take_config(cluster)
+        self.oracles.take_config(cluster)
 
     def groups_with_disk(self, disk: str) -> list[ResourceGroup]:
         """The groups whose resources are this disk."""
@@ -128,6 +133,10 @@ class World:
         """One way to a host or back, in seconds."""
         return self.random.random() * 0.002 + 0.0002 + host.delay_s
 
+    def was_away(self, at: float) -> bool:
+        """Did the manager stand still then, or had it just woken?"""
+        return any(begun <= at <= ended + 0.1 for begun, ended in self.absences)
+
     def take_script_fault(self, host: str, call: SimCall) -> str:
         """The fault that this run of a script meets, if any."""
         name, operation = disk_of(call.resource.id), call.operation.value
@@ -149,31 +158,41 @@ class World:
 
     def probe_sent(self, connector: SimConnector, host: str) -> None:
         """A heartbeat or a connection attempt leaves the manager."""
-        self.oracle.probe_sent(host)
+        self.oracles.probe_sent(host)
 
     def beat_answered(self, connection: SimConnection, sent_at: float) -> None:
         """A heartbeat was answered."""
         self.oracle.answered(connection.host.id, sent_at)
-        self.oracle.hosts[connection.host.id].heard_over = connection
+        watch = self.oracle.hosts[connection.host.id]
+        is_first = watch.heard_over is not connection
+        watch.heard_over, watch.beat_at = connection, self.clock.now
+        self.oracles.beat_answered(connection, is_first)
 
     def connect_failed(self, connector: SimConnector, host: str, loss: Loss) -> None:
         """A connection attempt failed."""
         self.oracle.connect_failed(host, loss)
+        self.oracles.connect_failed(host, loss)
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands."""
         self.say("manager", f"connected to {connection.host.id}")
         self.oracle.connected(connection)
+        self.oracles.connected(connection)
+        if connection.loss is not None:  # it ended while the manager stood still
+            self.oracle.disconnected(connection)
+            self.oracles.disconnected(connection)
         self.tell("connected", connection.host.id)
 
     def disconnected(self, connection: SimConnection) -> None:
         """A connection is gone, as the manager sees it."""
         self.say("manager", f"disconnected from {connection.host.id}: {connection.loss}")
         self.oracle.disconnected(connection)
+        self.oracles.disconnected(connection)
         self.tell("disconnected", connection.host.id)
 
     def operation_sent(self, call: SimCall) -> None:
         """The manager asks an agent for something."""
+        self.oracles.sent(call)
         if call.operation is Operation.MONITOR:
             call.lie = bool(self.script_faults) and self.oracle.may_lie(call)
             return
@@ -193,15 +212,18 @@ class World:
         else:
             self.tell("monitor-answered", call.connection.host.id)
         self.oracle.operation_answered(call, result)
+        self.oracles.answered(call, result)
 
     def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
         """The manager took a report."""
         self.oracle.reported(connection, batch)
+        self.oracles.reported(connection, batch)
         self.tell("reported", connection.host.id)
 
     def operation_late(self, call: SimCall) -> None:
         """The manager gave up waiting for an answer."""
         self.oracle.operation_late(call)
+        self.oracles.answered(call, None)
 
     def script_begins(self, host: SimHost, script: Script) -> None:
         """A start or stop script begins."""
@@ -223,6 +245,7 @@ class World:
         self.say("manager", f"fence device {name} ({plug}): {action.value}")
         self.counts[f"fence {action.value}"] += 1
         self.oracle.fence_begins(plug, name, action)
+        self.oracles.fence_begins(plug, name, action)
         self.tell(f"fence-{action.value}", plug)
 
     def fence_ends(
@@ -233,4 +256,5 @@ class World:
         what = "killed" if result is None else f"{result.succeeded} {result.power.value}"
         self.say("manager", f"fence device {name}: {action.value} ended: {what}")
         self.oracle.fence_ends(device.parameters["plug"], name, action, result, began)
+        self.oracles.fence_ends(device.parameters["plug"], name, action, result)
         self.tell(f"fence-{action.value}-ended", device.parameters["plug"])

@@ -196,7 +196,11 @@ def _move(remembered: Remembered, record: Record) -> None:
 
 
 def _move_ended(remembered: Remembered, record: Record) -> None:
-    remembered.group(record.object).move_target = None
+    """The move to this host has ended. A command may have named another target meanwhile, and be
+    before this record on disk: that move has not ended."""
+    group = remembered.group(record.object)
+    if record.data.get("host", group.move_target) == group.move_target:
+        group.move_target = None
 
 
 def _error(remembered: Remembered, record: Record) -> None:

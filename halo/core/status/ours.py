@@ -91,9 +91,8 @@ def _resource(
         for host in group.candidates
     }
     running = [host for host, (status, _) in per_host.items() if status == RUNNING]
-    statuses = [found for found, _ in per_host.values()]
-    if not resource.shared:
-        statuses += _on_former_hosts(state, group, resource)
+    elsewhere = [] if resource.shared else _on_former_hosts(state, group, resource)
+    statuses = [found for found, _ in (*per_host.values(), *elsewhere)]
     status = _overall([group.home_host], statuses, running)
     comment = at.comment if at.managed_on is None else ""
     if len(copies) > 1 and not resource.shared:
@@ -104,7 +103,9 @@ def _resource(
         comment = "; ".join(filter(None, {per_host[host][1] for host in running}))
     elif not comment or status in (ERROR, UNKNOWN):
         reasons = [f"{why}" for found, why in per_host.values() if why and found != STOPPED]
-        comment = joined([*reasons, comment])
+        comment = joined([*reasons, comment]) or joined(
+            [why for found, why in elsewhere if found != STOPPED]
+        )
     return {
         "id": resource.id,
         "group": group.id,
@@ -128,12 +129,21 @@ def _resource(
     }
 
 
-def _on_former_hosts(state: ClusterState, group: ResourceGroup, resource: Resource) -> list[str]:
-    """The status of a resource where it may still run, though the config does not name the hosts as
-    candidates any more. The group is not stopped before it is stopped there, too."""
-    known = state.knowledge.of
-    seen = [on_host(each.at, known(resource.id, each.host))[0] for each in state.former_of(group)]
-    return seen + [UNKNOWN] * len(former.gone(state, group))
+def _on_former_hosts(
+    state: ClusterState, group: ResourceGroup, resource: Resource
+) -> list[tuple[str, str]]:
+    """The status of a resource, and its reason, where it may still run or is seen, though the
+    config does not name the hosts as candidates any more. The group is not stopped before it is
+    stopped there, too."""
+    found, may_run = [], state.memory_of(group).former
+    for each in state.former_of(group):
+        status, why = on_host(each.at, state.knowledge.of(resource.id, each.host))
+        if each.host in may_run or status == RUNNING:
+            found.append((status, why or f"{status} on {each.host}, a former host"))
+    return found + [
+        (UNKNOWN, f"it may run on {host}, which is not in the config any more")
+        for host in former.gone(state, group)
+    ]
 
 
 def _shared(state: ClusterState, resource: Resource, row: dict[str, Any]) -> dict[str, Any]:

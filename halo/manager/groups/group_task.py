@@ -277,7 +277,7 @@ class GroupTask:
         about = {"host": self._host, "resource": action.resource}
         records = [make(Event.START_FAILED, self._group.id, text, **about)]
         if self._state.memory_of(self._group).move_target == self._host:
-            records.append(make(Event.MOVE_FAILED, self._group.id, text))
+            records.append(make(Event.MOVE_FAILED, self._group.id, text, host=self._host))
         self._context.journal.note(*records)
         self._show_failures()
 

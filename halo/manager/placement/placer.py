@@ -9,6 +9,7 @@ hands the token to a host, or has hosts probed, pinged, verified or fenced.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -72,6 +73,8 @@ class Placer:
         self._dirty: dict[GroupId, None] = {}
         self._recheck: dict[GroupId, float] = {}
         self._pinged: dict[HostId, float] = {}
+        self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
+        self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
         self._recheck_at: float | None = None  # no group has to be decided again before this time
         self._wake = Wakeup()
 
@@ -193,6 +196,7 @@ class Placer:
 
     def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
         self._say(group, decision.reason + found.words, failed=decision.failed or found.failed)
+        self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
         target = decision.manage_on or decision.start_on
@@ -220,8 +224,6 @@ class Placer:
             self._ping(host, now)
         for host in found.verify:
             self._devices.verify(host)
-        for host, refusal in found.not_fenced:
-            self._say_not_fenced(host, refusal)
         for host in found.fence:
             self._say_not_fenced(host, "")
             self._fencing.fence_automatically(host)
@@ -258,6 +260,19 @@ class Placer:
         if at.comment != text:
             log.debug("waits", group=group, reason=text)
         at.comment, at.failed = text, failed
+
+    def _say_who_is_not_fenced(self, group: GroupId, found: ProofSearch) -> None:
+        """Each host says why it is not fenced, as long as a group waits for that."""
+        before = self._refused.pop(group, [])
+        self._refusals.subtract(before)
+        if found.not_fenced:
+            self._refused[group] = [host for host, _ in found.not_fenced]
+            self._refusals.update(self._refused[group])
+        for host in before:
+            if self._refusals[host] == 0:
+                self._say_not_fenced(host, "")
+        for host, refusal in found.not_fenced:
+            self._say_not_fenced(host, refusal)
 
     def _say_not_fenced(self, host: HostId, refusal: str) -> None:
         at = self._state.hosts[host]

@@ -196,6 +196,25 @@ def test_a_group_is_not_completed_in_place_with_a_service_that_may_run_elsewhere
 # --- what is recorded -----------------------------------------------------------------------------
 
 
+def test_a_resource_that_may_run_on_a_former_host_says_so() -> None:
+    there = world()
+    there.up("h1", "h2")
+    there.see("g", "h1", STOPPED)
+    there.see("g", "h2", STOPPED)
+    there.state.groups["g"].managed_on = "h1"  # then the desk's reason is shown no more
+    row = snapshot(there.state, "1", 1.0, 1.0)["resources"][0]
+    assert (row["status"], row["comment"]) == ("Unknown", "h3 is disconnected")
+
+
+def test_a_former_host_that_was_proven_stopped_does_not_count_any_more() -> None:
+    there = world()
+    there.up("h1", "h2")
+    there.see("g", "h1", STOPPED)
+    there.see("g", "h2", STOPPED)
+    there.state.remembered.group("g").former = {}
+    assert snapshot(there.state, "1", 1.0, 1.0)["resources"][0]["status"] == "Stopped"
+
+
 def test_a_report_of_a_former_host_is_no_proof_so_it_is_probed() -> None:
     there = world()
     there.connect("h3")
