@@ -245,6 +245,13 @@ class Book:
             self.group(group).former = dict(hosts)
         for group in data.get("unsettled", ()):
             self.group(group).at_rest = False
+        for group, orders in data.get("orders", {}).items():
+            page = self.group(group)
+            if "managed" in orders:
+                page.managed, page.comment = orders["managed"], orders["comment"]
+            page.wanted = orders.get("wanted", page.wanted)
+            if "error" in orders:
+                page.error, page.kind = orders["error"], "second-copy"
 
     # --- the cluster -------------------------------------------------------------------------
 
