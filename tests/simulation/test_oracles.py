@@ -18,6 +18,7 @@ from halo.core.status import ours
 from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.link import HostLink
+from tests.simulation.oracles.all import SWITCH
 from tests.simulation.plan import scenario
 from tests.simulation.runner import quiet, run
 
@@ -26,6 +27,11 @@ pytestmark = [pytest.mark.simulation, pytest.mark.timeout(300)]
 SEEDS = range(40)
 Patch = pytest.MonkeyPatch
 MISTAKES: dict[str, Callable[[Patch], None]] = {}
+
+
+@pytest.fixture(autouse=True)
+def all_oracles(monkeypatch: Patch) -> None:
+    monkeypatch.setenv(SWITCH, "all")
 
 
 def breaks(rule: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:

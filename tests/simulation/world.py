@@ -21,7 +21,7 @@ from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.loop import Clock
 from tests.simulation.model import Scenario, disk_of
 from tests.simulation.oracle import Oracle
-from tests.simulation.oracles.all import Oracles
+from tests.simulation.oracles.all import oracles_for
 
 if TYPE_CHECKING:
     from tests.simulation.network import SimConnection, SimConnector
@@ -65,7 +65,7 @@ class World:
         self.oracle = Oracle(self)
         self.manager_is_away: Callable[[], bool] = lambda: False
         self.absences: list[tuple[float, float]] = []  # in which the manager stood still
-        self.oracles = Oracles(self)
+        self.oracles = oracles_for(self)
         self.take_config(self.cluster)
 
     def take_config(self, cluster: Cluster) -> None:
