@@ -41,6 +41,7 @@ async def test_a_host_out_of_sight_keeps_its_groups_from_starting(cluster: Clust
             "not fenced",
             "h2 has not answered since",
         ),
+        but_not="not probed yet",  # h1 is probed meanwhile
         status="Unknown",
     )
     await until_says(cluster, "g2", "h2 is disconnected", status="Unknown")
