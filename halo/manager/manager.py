@@ -99,10 +99,11 @@ class Manager:
         """Manage until cancelled. Raises a fatal error; a restart is always safe."""
         tasks = [self._context.spawn(self._journal.run())]
         try:
-            await self._journal.settled()  # the config: nothing is started before it is recorded
+            # In the first step, so that no command comes before an open intent of the same host.
             self.fence_runner.resolve_open_intents()
             self.fence_runner.resume_reboots()
             self.device_runner.watch_devices()
+            await self._journal.settled()  # the config: nothing is started before it is recorded
             tasks += [
                 self._context.spawn(self.placer.run()),
                 self._context.spawn(self._upkeep()),

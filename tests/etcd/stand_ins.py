@@ -47,7 +47,7 @@ async def gateway(answers: Answers) -> AsyncIterator[str]:
     await site.start()
     try:
         assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # aiohttp tells no chosen port
         yield f"127.0.0.1:{port}"
     finally:
         await runner.cleanup()

@@ -542,6 +542,20 @@ async def test_an_open_intent_of_an_administrator_leaves_the_host_off() -> None:
 
 
 @virtual
+async def test_a_command_right_after_the_start_does_not_come_before_an_open_intent() -> None:
+    """The disk is slow, so the manager waits a moment before it connects to any host."""
+    disk = journaled(*OPEN_INTENT)
+    disk.delay_s = 0.5
+    bench = Bench(disk=disk)
+    bench.agents["h1"].fall_silent()
+    await asyncio.sleep(0.1)
+    refusal = await refusal_of(bench.command("fence", force=True))
+    assert "h1 is being fenced already" in str(refusal)
+    await bench.until(lambda: "fence h1" in bench.events)
+    assert not bench.work.done()
+
+
+@virtual
 async def test_an_open_intent_of_a_host_that_answers_is_decided_afresh() -> None:
     bench = Bench(disk=journaled(*OPEN_INTENT))
     bench.outlet().says = PowerState.OFF

@@ -269,7 +269,7 @@ class Journal:
             async with asyncio.timeout(RESCUE_DEADLINE_S):
                 await self._medium.close()
         except TimeoutError:
-            log.error("state file not closed: its disk gave no answer", waited_s=RESCUE_DEADLINE_S)
+            log.error("journal not closed: no answer", waited_s=RESCUE_DEADLINE_S)
 
 
 def _take_note(done: asyncio.Future[None]) -> None:
