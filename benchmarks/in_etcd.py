@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.small import append_times_ms
 from halo.adapters.etcd.medium import EtcdMedium
 from tests.etcd.members import Members
 from tests.unix_http import get, send
@@ -47,18 +48,9 @@ def members() -> Iterator[tuple[Members, Path]]:
 
 def journal_writes(runs: int) -> list[float]:
     """Milliseconds of one record."""
-    record = {"at": 0.0, "event": "fence-intent", "object": "h", "comment": "why"}
 
     async def write(at: Members) -> list[float]:
-        medium, found = EtcdMedium.open(at.store()), []
-        try:
-            for _ in range(runs):
-                began = time.perf_counter()
-                await medium.append([record])
-                found.append((time.perf_counter() - began) * 1000)
-        finally:
-            await medium.close()
-        return found
+        return await append_times_ms(EtcdMedium.open(at.store()), runs)
 
     with members() as (at, _folder):
         return asyncio.run(write(at))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import signal
@@ -24,6 +23,7 @@ from pathlib import Path
 from benchmarks.site import ROOT, Shape, Site, cpu_s, rss_mb
 from benchmarks.status_command import status_times_ms
 from halo.adapters.journal.sqlite import SqliteMedium
+from halo.ports import JournalMedium
 from tests.unix_http import send
 
 PAIR = Shape(hosts=2, groups_per_host=1, resources_per_group=1)
@@ -259,19 +259,23 @@ def status_commands(runs: int, *options: str) -> list[float]:
 
 def journal_writes(runs: int) -> list[float]:
     """Milliseconds of one durable record, on the disk of the temporary folder."""
-    record = json.loads('{"at": 0.0, "event": "fence-intent", "object": "h", "comment": "why"}')
 
     async def write(path: Path) -> list[float]:
-        medium = SqliteMedium.open(path)
-        found = []
-        try:
-            for _ in range(runs):
-                began = time.perf_counter()
-                await medium.append([record])
-                found.append((time.perf_counter() - began) * 1000)
-        finally:
-            await medium.close()
-        return found
+        return await append_times_ms(SqliteMedium.open(path), runs)
 
     with temporary() as folder:
         return asyncio.run(write(folder / "state"))
+
+
+async def append_times_ms(medium: JournalMedium, runs: int) -> list[float]:
+    """Milliseconds of each of some records in a row. Closes the medium."""
+    record = {"at": 0.0, "event": "fence-intent", "object": "h", "comment": "why"}
+    found = []
+    try:
+        for _ in range(runs):
+            began = time.perf_counter()
+            await medium.append([record])
+            found.append((time.perf_counter() - began) * 1000)
+    finally:
+        await medium.close()
+    return found
