@@ -158,14 +158,15 @@ class Oracle:
             watch.closed_since = None
             return
         being_fenced = self.manager is not None and self.manager.fence_runner.attempt_of(host)
+        port_counts = not self.cluster.settings.fence_on_connection_close
         if loss.kind in _CLOSED and being_fenced:
             # Heard by the probe of a fence: only an answer of the agent ends the verdict then.
             watch.closed_at = self.clock.now
-            watch.closed_since = watch.closed_since or self.clock.now
+            if port_counts:  # else it is a dead host by itself, and no news
+                watch.closed_since = watch.closed_since or self.clock.now
             return
         self._keep_verdict(host)
         watch.sign_at = self.clock.now
-        port_counts = not self.cluster.settings.fence_on_connection_close
         if loss.kind not in _PROVE_NOTHING and (port_counts or loss.kind not in _CLOSED):
             watch.life_at = self.clock.now
             watch.quiet_since = None
@@ -452,7 +453,9 @@ class Oracle:
     def _is_just_learnt(self, watch: HostWatch, host: str) -> bool:
         """Did its connection end while the manager stood still, and has that just woken? Or within
         this turn, and the manager has not come to it yet?"""
-        if self.clock.now - watch.ended_at < TURN_S and self.manager.state.hosts[host].connected:
+        ends = [end for begun, end in self.world.absences if begun <= watch.ended_at <= end]
+        could_notice_at = max([watch.ended_at, *ends])
+        if self.clock.now - could_notice_at < TURN_S and self.manager.state.hosts[host].connected:
             return True
         return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 

@@ -17,9 +17,17 @@ WHAT_IT_FOUND = {
         "Nothing: the oracle's own. A port that the probe of a fence found closed counted as a "
         "sign of life, and the next try of that fence came too soon for it."
     ),
+    "a_closed_port_that_counts_as_death": (
+        "Nothing: the oracle's own. Where a closed port counts as a dead host, it held such a port "
+        "against the proof of a fence."
+    ),
     "a_confirmation_as_the_manager_ends": (
         "A person said that a host is dark just as the manager ended. The answer did not say that "
         "the command may still take effect, and its record was written."
+    ),
+    "a_connection_that_ends_in_a_short_standstill": (
+        "Nothing: the oracle's own. A connection ended while the manager stood still for 0.2 s, and "
+        "the manager's first step after that could not know of it yet."
     ),
     "a_failure_of_another_group": (
         "The failed start of a shared resource for one group was taken for its own failure by "
