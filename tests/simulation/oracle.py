@@ -444,6 +444,11 @@ class Oracle:
                     "second start", f"{name} starts on {host.id} and on {other.id} at once"
                 )
 
+    def awake_since(self, at: float) -> float:
+        """For how long the manager was awake since then, but for its last long standstill."""
+        stood_s = self.fresh_at - self.still_since if at <= self.still_since else 0.0
+        return self.clock.now - at - stood_s
+
     @property
     def just_woke(self) -> bool:
         """Has the manager stood still until just now? All that came in meanwhile is there at once,
@@ -453,9 +458,8 @@ class Oracle:
     def _is_just_learnt(self, watch: HostWatch, host: str) -> bool:
         """Did its connection end while the manager stood still, and has that just woken? Or within
         this turn, and the manager has not come to it yet?"""
-        ends = [end for begun, end in self.world.absences if begun <= watch.ended_at <= end]
-        could_notice_at = max([watch.ended_at, *ends])
-        if self.clock.now - could_notice_at < TURN_S and self.manager.state.hosts[host].connected:
+        unnoticed_s = self.clock.now - self.world.noticed_at(watch.ended_at)
+        if unnoticed_s < TURN_S and self.manager.state.hosts[host].connected:
             return True
         return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 
