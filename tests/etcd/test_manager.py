@@ -209,7 +209,7 @@ def test_a_manager_with_a_file_loads_nothing_of_etcd() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     loaded = json.loads(done.stdout)
-    assert "halo.manager.opening" in loaded
+    assert "halo.manager.leadership.opening" in loaded
     assert [name for name in loaded if name.startswith("halo.adapters.etcd")] == []
 
 
