@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import socket
 import sys
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from halo.core.errors import (
     LeadershipError,
 )
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
-from halo.manager.leadership.opening import EXIT_NOT_LEADING, store_of
+from halo.manager.leadership import identity as ids
+from halo.manager.leadership.opening import EXIT_NOT_LEADING, Node, store_of
 from halo.manager.serving import Options, serve
 
 EXIT_FATAL = 70
@@ -72,6 +74,25 @@ log = structlog.get_logger("halo.manager")
 )
 @store_options
 @click.option(
+    "--node-id",
+    envvar="HALO_NODE_ID",
+    default=None,
+    show_envvar=True,
+    metavar="ID",
+    help="Id of this manager among those that share --store. [default: from the config, else the "
+    "number at the end of the host's name]",
+)
+@click.option(
+    "--lease",
+    envvar="HALO_LEASE",
+    type=click.IntRange(2, 3600),
+    default=10,
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="With --store: if a manager dies, another one leads after this time.",
+)
+@click.option(
     "--manage-resources",
     is_flag=True,
     help="Start, stop, move and fence. Without it: only observe, no action is ever taken.",
@@ -113,6 +134,8 @@ def main(
     socket_group: str | None,
     statefile: Path,
     store: str | None,
+    node_id: str | None,
+    lease: int,
     manage_resources: bool,
     mtls: bool,
     verbose: bool,
@@ -133,6 +156,8 @@ def main(
         socket_group=socket_group,
         statefile=statefile,
         store=found,
+        node_id=node_id,
+        lease_s=lease,
         manage_resources=manage_resources,
         mtls=mtls,
         fence_on_connection_close=fence_on_connection_close,
@@ -146,10 +171,11 @@ def run(options: Options) -> int:
     """Manage until SIGTERM or SIGINT; returns the exit status."""
     try:
         cluster: Cluster = pickle.loads(_read_config(options))
+        node = _node(options, cluster) if options.store else None
         identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
         server_name = expected_name() if options.mtls else None
         medium = None if options.store else SqliteMedium.open(options.statefile)
-        asyncio.run(serve(options, cluster, identity, server_name, medium))
+        asyncio.run(serve(options, cluster, node, identity, server_name, medium))
     except AdministratorError as error:
         return _told(error)
     except LeadershipError as error:
@@ -162,6 +188,13 @@ def run(options: Options) -> int:
         log.critical("unexpected error: ending, a restart is safe", exc_info=True)
         return EXIT_FATAL
     return 0
+
+
+def _node(options: Options, cluster: Cluster) -> Node:
+    """This manager among those that share the store. Raises AdministratorError."""
+    own = ids.node_id(options.node_id, cluster.managers, socket.gethostname())
+    ids.remember_id(options.statefile, own)
+    return Node(own, options.lease_s)
 
 
 def _told(error: AdministratorError) -> int:

@@ -33,7 +33,15 @@ from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.waiting import make_waiting_app
 from halo.manager.common.status_text import StatusText
 from halo.manager.hosts.certificate_look import look_again
-from halo.manager.leadership.opening import EXIT_NOT_LEADING, Alone, Leading, wait_for_store
+from halo.manager.leadership.opening import (
+    EXIT_NOT_LEADING,
+    Alone,
+    Leading,
+    Node,
+    open_store,
+    stand_by,
+)
+from halo.manager.leadership.standing import StoreStanding
 from halo.manager.loop_lag import CollectorPauses, LoopLag
 from halo.manager.manager import Manager
 from halo.ports import JournalMedium
@@ -61,6 +69,8 @@ class Options:
     socket_group: str | None
     statefile: Path
     store: Store | None
+    node_id: str | None
+    lease_s: int
     manage_resources: bool
     mtls: bool
     fence_on_connection_close: bool
@@ -77,23 +87,33 @@ def _identity(options: Options, cluster: Cluster) -> str:
 async def serve(
     options: Options,
     cluster: Cluster,
+    node: Node | None,
     identity: TlsIdentity | None,
     server_name: str | None,
     medium: JournalMedium | None,
 ) -> None:
     notifier = Notifier()
     leading: Leading = Alone()
+    standing: StoreStanding | None = None
     if options.store is not None:
+        assert node is not None
+        journal, standing = open_store(options.store, node, SystemClock())
+        medium = leading = journal
         try:
-            medium = leading = await wait_for_store(
-                options.store, options.statefile, notifier, partial(_answering, options)
+            await stand_by(
+                options.store,
+                journal,
+                standing,
+                options.statefile,
+                notifier,
+                partial(_answering, options),
             )
         except asyncio.CancelledError:
             log.info("ending", reason="signal")
             return
     assert medium is not None
     try:
-        await _work(options, cluster, identity, server_name, medium, notifier, leading)
+        await _work(options, cluster, identity, server_name, medium, notifier, leading, standing)
     finally:
         await medium.close()
 
@@ -118,6 +138,7 @@ async def _work(
     medium: JournalMedium,
     notifier: Notifier,
     leading: Leading,
+    standing: StoreStanding | None,
 ) -> None:
     fence_programs = FencePrograms(may_act=leading.require_leading)
     connector = CapnpConnector(
@@ -137,6 +158,8 @@ async def _work(
             observe_only=not options.manage_resources,
         )
         leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
+        if standing is not None:
+            standing.lead(manager.state.remembered, manager.fatal)
         looks = _watch_certificates(identity, manager, connector)
         collector.spare()
         lag = LoopLag()

@@ -33,13 +33,14 @@ def node_id(given: str | None, configured: Sequence[ConfiguredManager], hostname
         )
     if here:
         return here[0]
-    if configured:
-        raise AdministratorError(
-            f"the config names no manager on this host ({hostname}); add it to `managers`, or give "
-            "its id with --node-id"
-        )
     if (number := _NUMBER_AT_END.search(short)) is not None:
-        return _checked(number[1], f"the number at the end of the host name {hostname}")
+        found = _checked(number[1], f"the number at the end of the host name {hostname}")
+        if other := next((manager for manager in configured if manager.id == found), None):
+            raise AdministratorError(
+                f"the config gives the id {found} to the manager on {other.host}, and names none "
+                f"on this host ({hostname}); add it to `managers`, or give its id with --node-id"
+            )
+        return found
     raise AdministratorError(
         f"a manager with --store needs an id, and the name of this host ({hostname}) ends in no "
         "number; give one with --node-id, or name this host in `managers` of the config"
