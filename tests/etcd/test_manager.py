@@ -124,6 +124,58 @@ def test_a_second_manager_names_the_first_and_does_nothing(site: Site) -> None:
     assert "Running on 127.0.0.1" in site.status()
 
 
+def test_a_given_back_leadership_is_taken_at_once(site: Site) -> None:
+    site.start_agent()
+    first = site.start_manager()
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    second = site.start_manager(node="2")
+    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    site.halo("unmanage", "web", "--reason", "for a test")
+    first.terminate()
+    begun = time.monotonic()
+    assert first.wait(20) == 0
+    until(lambda: "(Unmanaged)" in site.status("2"), "the next one leads, and remembers")
+    assert time.monotonic() - begun < 9  # the lease was not waited for
+    assert "not leading" in (log := site.log("halo_manager"))
+    assert "Traceback" not in log
+    second.terminate()
+    assert second.wait(20) == 0
+
+
+def test_a_manager_that_dies_is_followed_by_the_one_that_stands_by(site: Site) -> None:
+    site.start_agent()
+    first = site.start_manager("--lease", "3")
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    site.start_manager("--lease", "3", node="2")
+    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    [running] = site.folder.glob("h1.service.web")
+    before = running.stat()
+    site.halo("unmanage", "web", "--reason", "for a test")
+    first.kill()
+    until(lambda: "(Unmanaged)" in site.status("2"), "the next one leads, and remembers")
+    assert running.stat().st_mtime_ns == before.st_mtime_ns  # it was not started again
+    third = site.start_manager("--lease", "3")
+    until(lambda: "standing by; 2 on" in site.status(), "the first one stands by now")
+    third.terminate()
+    assert third.wait(20) == 0
+
+
+# The id of a manager ---------------------------------------------------------------------------
+
+
+def test_an_id_must_stay_the_same(site: Site) -> None:
+    store = ("--store", str(site.store))
+    manager = site.start_manager()
+    until(lambda: "web" in site.status(), "it manages")
+    manager.terminate()
+    assert manager.wait(20) == 0
+    assert (site.folder / "state.node").read_text() == "1\n"
+    words = site.refused(*store, "--node-id", "2")
+    assert "has the id 2 now" in words
+    assert "says that it was '1' before" in words
+    assert "is no id of a manager" in site.refused(*store, "--node-id", "a/b")
+
+
 def test_a_manager_that_was_deposed_ends(site: Site, members: Members) -> None:
     manager = site.start_manager()
     until(lambda: "web" in site.status(), "it manages")

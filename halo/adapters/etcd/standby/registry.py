@@ -86,13 +86,17 @@ class Registry:
             self._changed.set()
 
     async def look(self) -> Sight:
-        """Who leads, and who is registered. Raises EtcdError."""
+        """Who leads, and who is registered. If this manager is not, it soon will be again.
+
+        Raises EtcdError."""
         folder = self._store.key("managers/")
         reads = [get(self._store.key("leader")), get_all(folder, after(folder), MANAGERS_LIMIT)]
         outcome = await self._client.txn(transaction([], reads))
         leader, managers = outcome.found
         seen = (manager_in(key.value, key.key.removeprefix(folder)) for key in managers.keys)
         found = tuple(manager for manager in seen if manager and len(manager.id) <= NODE_ID_LIMIT)
+        if all(key.key != self.key for key in managers.keys) and not managers.more:
+            self._changed.set()
         return Sight(leader.keys[0] if leader.keys else None, found, outcome.revision)
 
     async def enter(self, tell: Tell) -> None:
