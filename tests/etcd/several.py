@@ -22,7 +22,7 @@ from tests.etcd.members import Members
 from tests.integration.cluster import ClusterHarness
 from tests.integration.site import DEADLINE_S, ROOT, Running
 
-LEASE_S = 5
+LEASE_S = 6
 NOT_LEADING = 75
 FLAGS = ("--manage-resources", "--sleep-time", "500", "--log-format", "json")
 QUICK_FLAGS = (*FLAGS, "--fence-on-connection-close")
