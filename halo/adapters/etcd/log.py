@@ -31,6 +31,7 @@ from halo.adapters.etcd.entries import (
 from halo.adapters.etcd.errors import EtcdError, NoAnswer, NoSpace, TooOld
 from halo.adapters.etcd.leadership import Leadership
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.terms import base_key
 from halo.adapters.etcd.values import (
     Json,
     KeyValue,
@@ -179,8 +180,9 @@ class EtcdLog:
 
     async def _require_nothing_else(self) -> None:
         begin, end = everything(self._store)
-        found = await self._client.range(begin, end, limit=2)
-        if others := [key.key for key in found.keys if key.key != self._leads.key]:
+        own = {self._leads.key, base_key(self._leads.key)}
+        found = await self._client.range(begin, end, limit=len(own) + 1)
+        if others := [key.key for key in found.keys if key.key not in own]:
             raise StateError(
                 f"{self._store}: there is no journal, but there are other keys, such as "
                 f"{others[0][:200]!r}; give another prefix with --store, or restore the journal"

@@ -21,6 +21,7 @@ from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
+from halo.adapters.etcd.terms import Raised, raise_base
 from halo.adapters.journal.encoding import encoded
 from halo.core.errors import LeadershipError, RecordError, StateError
 from halo.ports import JournalRecord
@@ -158,6 +159,11 @@ class EtcdMedium:
         self._leadership.require()
 
     @property
+    def term(self) -> int:
+        """The term of this leadership, higher than those of all before it."""
+        return self._leadership.term
+
+    @property
     def is_empty(self) -> bool:
         """Is there no record? As of the opening, or the last write since."""
         return self._log.is_empty
@@ -193,6 +199,14 @@ class EtcdMedium:
         """Replace all records by `snapshot` in one step. Raises as :meth:`append`."""
         texts = [encoded(record) for record in snapshot]
         await self._run(lambda: self._log.replace(texts))
+
+    async def raise_base(self, above: int, reason: str, at: float) -> Raised:
+        """Have the leaders after this one get terms above this number.
+
+        Raises EtcdError, StateError, LeadershipError."""
+        leads = self._leadership.condition
+        work = raise_base(self._client, self._store, above, reason, at=at, leads=leads)
+        return await asyncio.wrap_future(self._thread.submit(work))
 
     async def close(self) -> None:
         """Write what is pending, give the leadership back. Safe to repeat."""

@@ -31,6 +31,7 @@ class KeyValue:
 
     key: str
     value: bytes
+    create_revision: int
     mod_revision: int
     lease: int
 
@@ -154,7 +155,11 @@ def _key_value(raw: Json) -> KeyValue:
     except UnicodeDecodeError as error:
         raise Malformed("a key is not text") from error
     return KeyValue(
-        key, _decoded(raw, "value"), integer(raw, "mod_revision"), integer(raw, "lease")
+        key,
+        _decoded(raw, "value"),
+        integer(raw, "create_revision"),
+        integer(raw, "mod_revision"),
+        integer(raw, "lease"),
     )
 
 
