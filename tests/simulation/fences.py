@@ -148,7 +148,7 @@ class FenceOracle:
 
     def vouched(self, host: str, asked_at: float, heard_at: float) -> None:
         """The manager took note that an operator saw the host dark."""
-        self.vouched_at[host] = asked_at
+        self.vouched_at[host] = self.world.noticed_at(asked_at)
         self._heard_at[host] = heard_at
 
     def lacks_power_proof(self, host: str) -> str:
@@ -157,7 +157,10 @@ class FenceOracle:
         now, watch = self.clock.now, self.oracle.hosts[host]
         vouching = self.oracle.orders.confirming.get(host, [])
         never = float("-inf")
-        vouched = max([self.vouched_at.get(host, never)] + [v.asked_at for v in vouching])
+        vouched = max(
+            [self.vouched_at.get(host, never)]
+            + [self.world.noticed_at(v.asked_at) for v in vouching]
+        )
         heard = max([self._heard_at.get(host, never)] + [v.heard_at for v in vouching])
         was_vouched = vouched > float("-inf")
         recorded = host in self.confirmed_at or was_vouched or self.disk.off.get(host)
@@ -238,7 +241,7 @@ class FenceOracle:
             if (
                 group.second_copy is SecondCopyPolicy.FENCE
                 and host in hosts
-                and self.clock.now - seen_at < SECOND_COPY_S
+                and self.oracle.awake_since(seen_at) < SECOND_COPY_S
                 and not self.oracle.orders.managed[name].surely(False)
             ):
                 return True

@@ -137,6 +137,10 @@ class World:
         """Did the manager stand still then, or had it just woken?"""
         return any(begun <= at <= ended + 0.1 for begun, ended in self.absences)
 
+    def noticed_at(self, at: float) -> float:
+        """When the manager could first notice what came at `at`: then, or when it goes on."""
+        return max([at, *(end for begun, end in self.absences if begun <= at <= end)])
+
     def take_script_fault(self, host: str, call: SimCall) -> str:
         """The fault that this run of a script meets, if any."""
         name, operation = disk_of(call.resource.id), call.operation.value
