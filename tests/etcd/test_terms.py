@@ -78,6 +78,8 @@ async def test_a_lost_answer_does_not_change_the_term(store: Store, attempt_s: f
         if attempt_s > 1:
             with pytest.raises(Exception, match="no answer"):
                 await leadership.take()
+            elsewhere = Store(store.members, store.prefix + "/elsewhere")
+            await raise_base(client, elsewhere, 1, "etcd counts on", at=1.0)
         assert await leadership.take() is None
         found = await client.range(store.key("leader"))
         assert leadership.term == found.keys[0].create_revision > 0
