@@ -13,7 +13,7 @@ from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
 from halo.adapters.etcd.terms import BASE_LIMIT, SomebodyLeads, raise_base
 from halo.adapters.etcd.values import Json
-from halo.core.errors import LeadershipError, StateError
+from halo.core.errors import StateError
 from halo.core.journal.records import Event, Record
 from halo.core.peers.bounds import TERM_LIMIT
 from tests.etcd.members import Members
@@ -97,17 +97,10 @@ async def test_the_base_is_raised_only_while_nobody_leads_and_never_lowered(stor
     assert (await raise_base(client, store, 400, "lower", at=1.0)).after == 500
     medium = EtcdMedium.open(store)
     assert medium.term > 500
-    assert (await medium.raise_base(700, "an import", 1.0)).before == 500
     await medium.close()
-    with pytest.raises(LeadershipError):
-        await medium_that_lost(store).raise_base(900, "it does not lead", 1.0)
     found = await client.range(store.key("term-base"))
-    assert json.loads(found.value or b"")["base"] == 700
+    assert json.loads(found.value or b"")["base"] == 500
     await client.close()
-
-
-def medium_that_lost(store: Store) -> EtcdMedium:
-    return EtcdMedium(store, 10, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,19 @@ WHAT_IT_FOUND = {
         "Nothing: the oracle's own. The manager stood still for 77 s between the intent to fence a "
         "second copy and the off. The oracle had forgotten the second copy by then."
     ),
+    "a_host_that_answered_a_fence_by_command": (
+        "Nothing: the oracle's own. A host answered the probe of a fence by command and was then "
+        "switched off. The oracle counted that as a third host that fell silent."
+    ),
+    "a_shared_leaf_that_the_other_group_left_meanwhile": (
+        "A group that moved away left a shared resource running for another group. That group was "
+        "found elsewhere while the first one was still stopping. Nobody stopped the resource."
+    ),
+    "an_unmanaged_group_that_gained_a_resource": (
+        "An unmanaged group got a resource from another group, which still ran on another host. "
+        "So the group counted as running elsewhere, and its own host was fenced on account of a "
+        "third group."
+    ),
     "a_host_that_answered_its_own_fence": (
         "Nothing: the oracle's own. A host answered the probe of its fence while the slow device "
         "was still asked, and counted as silent, since nobody asks it meanwhile."

@@ -17,7 +17,6 @@ from halo.adapters.etcd.errors import NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.values import (
     Found,
-    Json,
     Outcome,
     get,
     is_absent,
@@ -25,7 +24,7 @@ from halo.adapters.etcd.values import (
     transaction,
     value_is,
 )
-from halo.core.errors import LeadershipError, StateError
+from halo.core.errors import StateError
 from halo.core.peers.bounds import TERM_LIMIT, name
 
 BASE_LIMIT = TERM_LIMIT // 2
@@ -100,14 +99,11 @@ async def raise_base(
     reason: str,
     *,
     at: float,
-    leads: Json | None = None,
 ) -> Raised:
     """Have the next leadership get a term above this number. The base never becomes lower.
 
-    `leads` is the condition that the caller leads. Without it, nobody may lead: raises
-    SomebodyLeads. Also raises EtcdError, StateError, LeadershipError."""
+    Nobody may lead: raises SomebodyLeads. Also raises EtcdError, StateError."""
     leader, key = store.key("leader"), base_key(store.key("leader"))
-    allowed = is_absent(leader) if leads is None else leads
     found = await client.range(key)
     for _ in range(ATTEMPTS):
         before = base_in(found, key)
@@ -118,15 +114,15 @@ async def raise_base(
             return Raised(before, after)  # an earlier try whose answer was lost
         was = is_absent(key) if found.value is None else value_is(key, found.value)
         write = [put(key, value)] if after > before else []
-        outcome = await client.txn(transaction([allowed, was], write, [get(leader), get(key)]))
+        outcome = await client.txn(
+            transaction([is_absent(leader), was], write, [get(leader), get(key)])
+        )
         if outcome.succeeded:
             return Raised(before, after)
         holder, found_now = two_of(outcome)
         if found_now.value == value:
             return Raised(before, after)
-        if leads is None and holder.value is not None:
+        if holder.value is not None:
             raise SomebodyLeads(holder)
-        if leads is not None and found_now.value == found.value:
-            raise LeadershipError("another manager leads, or the key was removed")
         found = found_now
     raise NoAnswer("another program keeps changing the base of terms", unknown=False)

@@ -91,6 +91,12 @@ def get(key: str) -> Json:
     return {"request_range": {"key": encoded(key)}}
 
 
+def get_all(begin: str, end: str, limit: int) -> Json:
+    """The operation that reads all keys from `begin` to before `end`, but at most `limit`."""
+    request = {"key": encoded(begin), "range_end": encoded(end), "limit": str(limit)}
+    return {"request_range": request}
+
+
 def delete_range(begin: str, end: str) -> Json:
     """The operation that removes all keys from `begin` to before `end`."""
     return {"request_delete_range": {"key": encoded(begin), "range_end": encoded(end)}}

@@ -79,35 +79,19 @@ def import_(source: str, target: str, replace: bool) -> None:
                 f"{target} has {there} records already; nothing was changed. Give an empty "
                 "journal, or --replace to forget what is there."
             )
-        raised = asyncio.run(_import(medium, records, bool(there), highest, source))
+        asyncio.run(medium.compact(records) if there else medium.append(records))
     finally:
         asyncio.run(medium.close())
     click.echo(f"{len(records)} records written to {target}.")
-    for line in raised:
-        click.echo(line)
+    from halo.adapters.etcd.location import is_store
 
-
-async def _import(
-    medium: JournalMedium,
-    records: list[JournalRecord],
-    replaces: bool,
-    highest: int,
-    source: str,
-) -> list[str]:
-    """Returns what is to be said about the term of the next leader."""
-    from halo.adapters.etcd.medium import EtcdMedium
-
-    said = []
-    if isinstance(medium, EtcdMedium):
-        if highest:  # first, so that the records are never there without it
-            raised = await medium.raise_base(highest, f"import of {source}", time.time())
-            said.append(_told(raised, highest))
-        said.append(
+    if is_store(target):
+        if highest:  # a manager that leads before this does not begin, since its term is too low
+            click.echo(_raised(target, highest, f"import of {source}"))
+        click.echo(
             "If an agent has served a leader with a higher term than the next leader's, "
             "`halo status` says so. Then stop the managers, and use `halo store raise-term`."
         )
-    await (medium.compact(records) if replaces else medium.append(records))
-    return said
 
 
 @store.command(name="raise-term")
@@ -128,9 +112,8 @@ def raise_term(target: str, above: int, reason: str) -> None:
     built anew, its terms begin low again. `halo status` then names the higher term. Stop all
     managers before: nothing is changed while one leads.
     """
-    from halo.adapters.etcd.location import is_store, store_at
-    from halo.adapters.etcd.reading import holder_in
-    from halo.adapters.etcd.terms import BASE_LIMIT, SomebodyLeads
+    from halo.adapters.etcd.location import is_store
+    from halo.adapters.etcd.terms import BASE_LIMIT
 
     if not is_store(target):
         raise CliError(f"{target} is no store in etcd. Only leaders in etcd have a term.")
@@ -139,14 +122,23 @@ def raise_term(target: str, above: int, reason: str) -> None:
             f"{above} is too high: no leader in etcd gets a term above {BASE_LIMIT}. If an agent "
             "names it, make the agent forget it: halo_remote --forget-term CLUSTER."
         )
+    click.echo(_raised(target, above, reason))
+
+
+def _raised(target: str, above: int, reason: str) -> str:
+    """Raise the base of terms, and return what is to be said. Raises HaloError."""
+    from halo.adapters.etcd.location import store_at
+    from halo.adapters.etcd.reading import holder_in
+    from halo.adapters.etcd.terms import SomebodyLeads
+
     try:
-        raised = asyncio.run(_raise(store_at(target, store_files()), above, reason))
+        return _told(asyncio.run(_raise(store_at(target, store_files()), above, reason)), above)
     except SomebodyLeads as error:
         raise CliError(
-            f"{target} is led by {holder_in(error.leader)}. Nothing was changed. Stop all managers "
-            "first, or wait until the lease of a dead one has ended."
+            f"{target} is led by {holder_in(error.leader)}. The term was not raised. Stop all "
+            "managers first, or wait until the lease of a dead one has ended. Then run `halo "
+            f"store raise-term {target} --above {above} --reason TEXT`."
         ) from error
-    click.echo(_told(raised, above))
 
 
 async def _raise(at: Store, above: int, reason: str) -> Raised:
