@@ -124,7 +124,7 @@ class Planner:
             for d in self._group.dependents_of(state.resource)
         )
         present = state.presence in (Presence.RUNNING, Presence.ERROR)
-        # After a stop that succeeded, a monitor that fails needs another monitor, and no other stop.
+        # If the monitor after a stop fails, another monitor has to tell, and not another stop.
         stays = state.failed is not None or state.stopped_by_script
         has_to_stop = state.wants_restart or (doomed and present and not stays)
         if has_to_stop and dependents_down and not self._sharing.is_needed_by_others(state):

@@ -214,21 +214,8 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
-        "former_hosts": _former_hosts(state, group),
+        "former_hosts": former.shown(state, group),
     }
-
-
-def _former_hosts(state: ClusterState, group: ResourceGroup) -> dict[HostId, str]:
-    """The hosts that are no candidates any more, and where the group may run. If it is seen running
-    on one that the journal has as stopped, the journal learns that some seconds later."""
-    may_run, presence = state.memory_of(group).former, state.knowledge.presence
-    asked = [
-        host
-        for host in group.former_hosts
-        if host in may_run or presence(group, host) is Presence.RUNNING
-    ]
-    others = [host for host in may_run if host not in group.hosts]
-    return {host: presence(group, host).value for host in (*asked, *others)}
 
 
 def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
