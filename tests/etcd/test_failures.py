@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,7 @@ async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
     await cluster.until_true(lambda: ("1", NOT_LEADING) in cluster.ended, "the leader ends")
     cluster.kill("h1")
     for node in "12":
-        await cluster.until_true(lambda n=node: cluster.waits(n, ""), f"{node} waits")
+        await cluster.until_true(partial(cluster.waits, node, ""), f"{node} waits")
         cluster.look_at(node)
         code, answer = await cluster.api("GET", "/v1/status")
         assert code == 503
