@@ -40,7 +40,8 @@ class Wakes:
         cluster = self._cluster
         leader, other = await self._roles()
         first = cluster.of[leader]
-        await self._command("g1", "restart")
+        [here] = cluster.running_on("g1")
+        await self._move("g1", next(host for host in cluster.ports if host != here))
         await asyncio.sleep(self._chance.uniform(0, 0.6))
         first.send_signal(signal.SIGSTOP)
         if first.poll() is not None:
@@ -90,8 +91,9 @@ class Wakes:
     def _all_run(status: Any) -> bool:
         return all(group["status"].startswith("Running") for group in status["groups"])
 
-    async def _command(self, group: str, command: str) -> None:
-        code, answer = await self._cluster.api("POST", f"/v1/groups/{group}", {"command": command})
+    async def _move(self, group: str, host: str) -> None:
+        body = {"command": "move", "to": host}
+        code, answer = await self._cluster.api("POST", f"/v1/groups/{group}", body)
         assert code == 200, answer
 
     async def _bring_back(self, host: str) -> None:
@@ -110,14 +112,16 @@ async def run(count: int, lease_s: int, seed: int) -> int:
             store: Store = members.store()
             cluster = Managers("wakes", members, store, flags=QUICK_FLAGS)
             cluster.lease_s = lease_s
-            for host in cluster.ports:
-                cluster.boot(host)
-            wakes = Wakes(cluster, random.Random(seed))
-            for number in range(1, count + 1):
-                wrong = await wakes.once()
-                failed += wrong is not None
-                print(f"{number} of {count}: {wrong or 'no harm'}", flush=True)
-            await cluster.finish()
+            try:
+                for host in cluster.ports:
+                    cluster.boot(host)
+                wakes = Wakes(cluster, random.Random(seed))
+                for number in range(1, count + 1):
+                    wrong = await wakes.once()
+                    failed += wrong is not None
+                    print(f"{number} of {count}: {wrong or 'no harm'}", flush=True)
+            finally:
+                await cluster.finish()
         finally:
             members.close()
     return failed
