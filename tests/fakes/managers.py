@@ -97,6 +97,7 @@ class FakeManager:
             BACKLOG,
             turned_away,
             why_not,
+            self.connections.bounds.tls_shutdown_s,
         )
 
     async def lead(self) -> None:

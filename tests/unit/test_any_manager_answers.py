@@ -79,6 +79,16 @@ async def test_every_answer_names_the_leader(pair: list[FakeManager], path: str)
     assert [first.get(name) for name in same] == [second.get(name) for name in same]
 
 
+async def test_what_a_manager_answers_itself_names_the_leader_too(
+    pair: list[FakeManager],
+) -> None:
+    first, second = pair
+    table = await asyncio.to_thread(headers_of, second.socket, "/v1/managers")
+    await first.end()
+    refusal = await asyncio.to_thread(headers_of, second.socket, "/v1/status")
+    assert table[LEADER] == refusal[LEADER] == "1"
+
+
 async def test_a_command_is_carried_out_by_the_leader_once(pair: list[FakeManager]) -> None:
     first, second = pair
     body = {"command": "fence", "force": True, "comment": "ü"}

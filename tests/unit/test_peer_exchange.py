@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -214,12 +215,12 @@ def test_a_wrong_address_to_listen_on_is_named(where: str) -> None:
 
 
 @asynccontextmanager
-async def a_leader(files: TlsFiles, talk: Talk) -> AsyncIterator[str]:
+async def a_leader(files: TlsFiles, talk: Talk, greeting: bytes = GREETING) -> AsyncIterator[str]:
     """Something with a certificate that does what a test says to each connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            writer.write(GREETING)
+            writer.write(greeting)
             await talk(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -330,6 +331,38 @@ async def test_a_port_that_says_nothing_certainly_took_nothing(
     outcome, sent = await ask(calls_with(peer_files(authority)), f"https://localhost:{port}")
     server.close()
     assert isinstance(outcome, PeerUnreachable)
+    assert not sent
+
+
+async def test_one_that_does_not_greet_certainly_took_nothing(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CONNECT_DEADLINE_S", 0.5)
+    silent = says(then_hangs=True, reads=False)
+    async with a_leader(peer_files(authority), silent, greeting=b"") as url:
+        outcome, sent = await ask(calls_with(peer_files(authority)), url)
+    assert isinstance(outcome, PeerUnreachable)
+    assert "did not let us in within 0.5 s" in str(outcome)
+    assert not sent
+
+
+async def test_a_machine_that_does_not_answer_is_not_waited_for(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CONNECT_DEADLINE_S", 0.3)
+    with socket.socket() as full, contextlib.ExitStack() as queue:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # Linux then drops further packets, as a machine without power does
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with asyncio.timeout(5):
+            port = full.getsockname()[1]
+            calls = calls_with(peer_files(authority))
+            outcome, sent = await ask(calls, f"https://localhost:{port}")
+    assert isinstance(outcome, PeerUnreachable)
+    assert "no connection within 0.3 s" in str(outcome)
     assert not sent
 
 
@@ -458,22 +491,41 @@ async def test_what_one_connection_may_send_is_bounded(
     assert (b" 413 " in told) is is_answered
 
 
-async def test_an_answer_that_is_not_taken_is_not_kept(
-    leader: FakeManager, authority: Authority
+def slow_client(authority: Authority, port: int) -> ssl.SSLSocket:
+    """Has asked for the status, and reads nothing by itself."""
+    context = calls_with(peer_files(authority))._identity.calling_context
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(20)
+    plain.connect(("127.0.0.1", port))
+    client = context.wrap_socket(plain, server_hostname="localhost")
+    client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+    return client
+
+
+@pytest.mark.parametrize(("pause_s", "is_whole"), [(1.5, True), (4.0, False)])
+async def test_an_answer_is_kept_for_as_long_as_it_may_take_to_be_taken(
+    folder: Path, authority: Authority, pause_s: float, is_whole: bool
 ) -> None:
-    leader.operations.current = {"events": ["x" * 1000] * 20_000}
-    reader, writer = await connected(leader, authority)
-    reading = writer.transport
-    assert isinstance(reading, asyncio.Transport)
-    reading.pause_reading()
-    writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(10):
-        while len(leader.connections) == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        while len(leader.connections):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    writer.transport.abort()
-    del reader
+    bounds = ConnectionBounds(sending_deadline_s=2.5)
+    text = "x" * 1000
+    async with managers_in(folder, authority, "1", leader="1", bounds=bounds) as (leader,):
+        leader.operations.current = {"events": [text] * 10_000}
+        port = int(leader.url.rpartition(":")[2])
+        client = await asyncio.to_thread(slow_client, authority, port)
+
+        def read() -> int:
+            size = 0
+            with contextlib.suppress(OSError):
+                while piece := client.recv(1 << 20):
+                    size += len(piece)
+            return size
+
+        await asyncio.sleep(pause_s)
+        assert (len(leader.connections) == 0) is not is_whole
+        size = await asyncio.to_thread(read)
+        assert (size > 10_000 * len(text)) is is_whole
+        client.close()
 
 
 async def test_a_slow_command_is_not_taken_for_a_silent_client(

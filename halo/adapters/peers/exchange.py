@@ -151,6 +151,15 @@ def _lost_is_silent(deadline_s: float) -> Iterator[None]:
         raise PeerSilent(_words_of(error)) from None
 
 
+def mistake_in_url(url: str) -> str | None:
+    """Why no manager could be asked at this address, or None."""
+    try:
+        _address_of(url)
+    except PeerUnreachable as error:
+        return str(error)
+    return None
+
+
 def _address_of(url: str) -> tuple[str, int]:
     """Host and port of https://HOST:PORT. Raises PeerUnreachable."""
     try:

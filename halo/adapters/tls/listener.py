@@ -109,11 +109,15 @@ class TlsListener:
         backlog: int,
         last_words: Callable[[str], bytes] = farewell,
         explain: Callable[[OSError | ValueError], str] | None = None,
+        shutdown_timeout_s: float = FAREWELL_TIMEOUT_S,
     ) -> None:
-        """`explain` says in words why a handshake failed (otherwise :func:`reason_of` does).
-        `last_words` makes the message for a peer that the door turns away, from the reason.
-        Raises OSError if the bound socket cannot listen."""
+        """`last_words` makes the message for a peer that the door turns away, from the reason.
+        `explain` says in words why a handshake failed (otherwise :func:`reason_of` does). A closed
+        connection is cut off after `shutdown_timeout_s`, together with what the peer has not taken
+        until then: asyncio's TLS keeps all of it. Raises OSError if the bound socket cannot listen.
+        """
         self._sock = sock
+        self._shutdown_timeout_s = shutdown_timeout_s
         self._last_words = last_words
         self._explain = explain or reason_of
         self._door = door
@@ -161,7 +165,7 @@ class TlsListener:
                 accepted,
                 ssl=self._door.context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                ssl_shutdown_timeout=FAREWELL_TIMEOUT_S,
+                ssl_shutdown_timeout=self._shutdown_timeout_s,
             )
         except (OSError, ValueError) as error:  # ValueError: data that cannot be decoded
             self._refusals.note(peer, self._explain(error))
@@ -197,6 +201,7 @@ class _Gate(asyncio.Protocol):
         self._refusals.note(self._peer, f"its certificate is refused: {reason}")
         transport.write(self._last_words(reason))
         transport.close()
+        asyncio.get_running_loop().call_later(FAREWELL_TIMEOUT_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Data of a refused peer are dropped."""

@@ -46,8 +46,10 @@ class Managers:
             )
         if (trouble := self.standing.trouble()) is not None:
             yield f"the store of the managers: {trouble}"
-        if self.unreachable is not None:
-            yield f"manager {self.standing.own_id} cannot ask the leader: {self.unreachable}"
+        several = max(len(self.expected), len(self.standing.managers())) > 1
+        if self.unreachable is not None and several:
+            own = self.standing.own_id
+            yield f"manager {own} cannot ask another one that leads: {self.unreachable}"
 
     async def step_down(self, comment: str | None) -> str:
         """Give the leadership back. Raises CommandRefused if nobody could take it."""

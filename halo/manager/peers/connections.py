@@ -21,6 +21,7 @@ log = PeerLog("halo.manager")
 CONNECTIONS_LIMIT = 64
 REQUEST_DEADLINE_S = 10.0
 SENDING_DEADLINE_S = 30.0
+FAREWELL_DEADLINE_S = 1.0
 RECEIVED_LIMIT_BYTES = 256 * 1024
 """Most bytes that a connection may send. The largest body that is accepted has 64 KiB."""
 
@@ -35,6 +36,11 @@ class ConnectionBounds:
     request_deadline_s: float = REQUEST_DEADLINE_S
     sending_deadline_s: float = SENDING_DEADLINE_S
     received_bytes: int = RECEIVED_LIMIT_BYTES
+
+    @property
+    def tls_shutdown_s(self) -> float:
+        """How long TLS may take to send what is left: longer than the deadline, which decides."""
+        return 2 * self.sending_deadline_s
 
 
 class Connections:
@@ -88,6 +94,7 @@ class Connections:
             return cast("asyncio.Protocol", self._runner.server())
         transport.write(self._turned_away(reason or ""))
         transport.close()
+        asyncio.get_running_loop().call_later(FAREWELL_DEADLINE_S, transport.abort)
         return None
 
     def leave(self, transport: object) -> None:

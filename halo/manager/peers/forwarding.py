@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from halo.core.errors import HaloError, PeerSilent, PeerUnreachable
@@ -53,6 +53,8 @@ class Forwarder:
     question_deadline_s: float = QUESTION_DEADLINE_S
     margin_s: float = MARGIN_S
     requests_limit: int = REQUESTS_LIMIT
+    reason: Callable[[], str | None] | None = None
+    """Why nobody leads, as far as this manager knows; by default the trouble of the store."""
     _under_way: int = field(default=0, init=False)
 
     async def send_on(self, request: PeerRequest) -> tuple[str, PeerAnswer]:
@@ -88,11 +90,9 @@ class Forwarder:
     def _leader(self) -> ManagerSeen:
         """The leader. Raises NoLeaderError if there is none that can be asked."""
         leader = self.standing.leader()
-        if leader is None:
-            trouble = self.standing.trouble()
-            raise NoLeaderError("No manager leads just now" + (f": {trouble}." if trouble else "."))
-        if leader.id == self.standing.own_id:
-            raise NoLeaderError(f"This manager, {leader.id}, takes the lead just now: try again.")
+        if leader is None or leader.id == self.standing.own_id:  # this manager itself, earlier
+            why = (self.reason or self.standing.trouble)()
+            raise NoLeaderError("No manager leads just now" + (f": {why}." if why else "."))
         return leader
 
     async def _ask(self, leader: ManagerSeen, request: PeerRequest, ends: float) -> PeerAnswer:
