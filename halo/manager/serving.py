@@ -150,6 +150,7 @@ async def _work(
         cluster.name,
         tls=identity,
         server_name=server_name,
+        term=lambda: leading.term,
         may_act=leading.require_leading,
     )
     async with capnp.kj_loop():
@@ -160,6 +161,7 @@ async def _work(
             medium,
             SystemClock(),
             observe_only=not options.manage_resources,
+            term=lambda: leading.term,
         )
         leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
         if among is not None:
