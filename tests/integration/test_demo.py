@@ -80,7 +80,8 @@ def test_the_demo_of_three_managers_tells_its_story(place: str) -> None:
     assert demo.returncode == 0, story
     killed = re.search(r"manager (\d) is killed", story)
     successor = re.search(r"manager (\d) leads; the lease is 2 s", story)
-    assert killed and successor, story
+    assert killed is not None, story
+    assert successor is not None, story
     assert killed[1] != successor[1]
     for sentence in (
         r"s  all three managers show the same status",
