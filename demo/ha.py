@@ -76,7 +76,7 @@ class Several(Stage):
 
     async def lose_alpha_and_the_leader(self) -> None:
         """Cut the power of a host, and kill the leader as soon as it fences that host."""
-        leader = await self.leader()
+        leader = await self.until_leader()
         say("")
         say("Now the power of alpha is cut: its agent and all that ran there are gone.")
         cut = time.monotonic()
@@ -113,7 +113,7 @@ class Several(Stage):
         """A planned hand-over takes no lease time, and no group notices."""
         say("")
         say("The operator hands the leadership over.")
-        leader = await self.leader()
+        leader = await self.until_leader()
         deposed = self._by_id.pop(leader)
         self.managers.remove(deposed)
         handed = time.monotonic()

@@ -27,6 +27,7 @@ STEP_DEADLINE_S = 20.0
 POLL_S = 0.02
 REQUEST_EVERY_S = 0.02
 REQUEST_DEADLINE_S = 0.25
+REQUESTS_AT_ONCE = 4
 SHELL = "  | "
 
 CONFIG = """
@@ -69,6 +70,9 @@ class WebClient:
         started = time.monotonic()
         for number in itertools.count():
             await asyncio.sleep(started + number * REQUEST_EVERY_S - time.monotonic())
+            if len(self._requests) >= REQUESTS_AT_ONCE:
+                self._asked.append(time.monotonic())  # unanswered; more would overload the server
+                continue
             request = asyncio.create_task(self._ask())
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
