@@ -170,6 +170,23 @@ async def test_fence_programs_are_dead_before_another_manager_may_lead(
     await cluster.until(g2="Running on h2", deadline=60)
 
 
+async def test_a_leader_that_steps_down_ends_and_the_next_one_leads_at_once(
+    make: Callable[..., Managers],
+) -> None:
+    cluster = make()
+    cluster.lease_s = 20
+    await cluster.settle()
+    await halo_ok(cluster, "unmanage", "g1", "--reason", "is remembered")
+    await comes_to_rest(cluster)
+    begun = story(cluster)
+    await halo_ok(cluster, "managers", "step-down", "--reason", "for the night")
+    assert await cluster.until_ended("1") == NOT_LEADING
+    await cluster.until_leads("2", deadline=cluster.lease_s / 2)  # the lease is not waited for
+    status = await cluster.until(g1="Running on h1", g2="Running on h2")
+    assert [group["managed"] for group in status["groups"]] == [False, True]
+    assert story(cluster) == begun
+
+
 # The leader stands still for longer than its lease ---------------------------------------------
 
 
