@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.location import Store
 from tests.etcd.members import Members
@@ -141,6 +143,18 @@ class Managers(ClusterHarness):
         await self.until_true(leads, "a manager leads", deadline=60)
         self.look_at(found[0])
         return found[0]
+
+    async def until_refused(self, words: str) -> None:
+        """Wait until the manager that is looked at gives no status, and says why."""
+        ends = time.monotonic() + DEADLINE_S
+        found: object = None
+        while time.monotonic() < ends:
+            with contextlib.suppress(aiohttp.ClientError):  # it may be about to listen
+                code, found = await self.api("GET", "/v1/status")
+                if code == 503 and words in str(found):
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not in time: {words}; the last answer was {found}")
 
     def log(self, node: str) -> list[dict[str, Any]]:
         """What a manager wrote into its log."""
