@@ -58,6 +58,7 @@ class Beside:
         self._leader: ManagerSeen | None = None
         self._looked_at = 0.0
         self.term = 0
+        """The term of the present leader; 0 if it is not known."""
         self.confirmed_at = 0.0
         self._troubles: dict[str, str] = {}
 
@@ -135,7 +136,7 @@ class Beside:
                 continue
             self._note("look", None)
             self._looked_at = began
-            self._seen = sight.managers
+            self._seen, self.term = sight.managers, sight.term
             key = sight.leader
             self._leader = None if key is None else manager_that_leads(key.value)
             await asyncio.sleep(PACE_S)
@@ -185,9 +186,9 @@ class Beside:
             raise InvariantError("a manager that stood by has other records than it has read")
         return head, self._records
 
-    def leads(self) -> None:
-        """This manager leads, and the records were handed on."""
-        self._records = []
+    def leads(self, term: int) -> None:
+        """This manager leads, in this term, and the records were handed on."""
+        self._records, self.term = [], term
         self.registry.change(leads=True)
         self._leader = self.registry.own
 
