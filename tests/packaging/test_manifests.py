@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import kubernetes_validate
@@ -317,7 +316,7 @@ def test_the_image_is_built_from_what_is_there() -> None:
     sources = [source for *names, _ in copies for source in names]
     assert [source for source in sources if not (ROOT / source).exists()] == []
     # What the build of the package reads, as the test of `make install` has it.
-    package: dict[str, Any] = {"halo", "fence_agents", "ocf_agents", "pyproject.toml", "halo.capnp"}
+    package = {"halo", "fence_agents", "ocf_agents", "pyproject.toml", "halo.capnp"}
     assert package <= set(sources)
     (entry,) = instructions("ENTRYPOINT")
     assert entry == '["/opt/halo/bin/run-manager"]'
