@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None)
 
 STUBS = {
     "hostname": 'echo "$MACHINE"',
-    "scp": '[ "$1" = -p ] && shift; cp -p "$1" "$2"',
+    "scp": 'exec cp "$@"',
     "chown": "exit 0",
     # Debian's package starts a member at once, which knows nothing of the others.
     "apt-get": 'mkdir -p "$TOP/$MACHINE/var/lib/etcd/default/member/wal"',
