@@ -32,7 +32,7 @@ SAMPLES = "/opt/halo/share/doc/halo/packaging"
 _FOLDERS = ("/etc/default", "/etc/systemd/system", "/var/lib/etcd", "/var/backups", "/root")
 _PATH = re.compile(r"(?<![\w./:$}-])(/(?:etc|var/lib|var/backups|root)/)")
 _REMOTE = re.compile(r"(mgmt[123]|\$host):/")
-_ADDRESS = re.compile(r"(mgmt[123]|\$\(hostname -s\)|0\.0\.0\.0):(2379|2380|8001)\b")
+_ADDRESS = re.compile(r"(mgmt[123]|\$\(hostname -s\)|0\.0\.0\.0):(2379|2380|8443)\b")
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -63,7 +63,7 @@ class Machines:
         require_program("openssl")
         self.top = top
         self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-        self._ports = {f"{m}:{p}": free_port() for m in NAMES for p in (2379, 2380, 8001)}
+        self._ports = {f"{m}:{p}": free_port() for m in NAMES for p in (2379, 2380, 8443)}
         self._sockets = tempfile.TemporaryDirectory(prefix="halo-test-")
         stubs = top / "stubs"
         stubs.mkdir()
@@ -178,6 +178,8 @@ class Machines:
         if (machine, unit) in self._running:
             return
         environment = self._environment(machine) | self._variables(machine, unit)
+        if "HALO_STORE" in environment:  # the host's name would say it
+            environment["HALO_NODE_ID"] = machine[-1]
         if unit == "etcd":
             command = [require_program("etcd"), "--unsafe-no-fsync"]
         else:
