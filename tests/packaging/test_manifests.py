@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,9 +17,10 @@ import yaml
 
 import halo
 from halo.adapters.etcd.location import store_at
-from halo.adapters.tls import files as tls_files
+from halo.adapters.tls.files import TlsFiles
 from halo.config import load
 from halo.core.model import DEFAULT_AGENT_PORT
+from halo.manager.leadership.identity import node_id
 from halo.manager.main import main as halo_manager
 from tests.packaging.manifests import (
     FOLDERS,
@@ -201,10 +203,6 @@ def test_the_config_is_accepted_and_what_it_names_can_be_reached() -> None:
 
 # They fit the programs ------------------------------------------------------------------------
 
-BUILT_LATER = {
-    *("HALO_PEER_LISTEN", "HALO_PEER_URL", "HALO_PEER_CERT", "HALO_PEER_KEY", "HALO_PEER_CA"),
-}
-
 
 def mounted(stateful_set: Manifest) -> dict[str, str]:
     """The volumes by where they are mounted."""
@@ -216,13 +214,22 @@ def test_the_manager_knows_its_options_and_variables() -> None:
     arguments = container(one("StatefulSet", "halo"))["args"]
     assert {a for a in arguments if a.startswith("-")} <= flags
     known = {p.envvar for p in halo_manager.params if p.envvar}
-    source = Path(tls_files.__file__).read_text()
     known |= {
-        f"HALO_CLIENT_{what}" for what in ("CERT", "KEY") if f'f"HALO_{{side}}_{what}"' in source
+        f"HALO_{name}"
+        for side in (TlsFiles.of_manager, TlsFiles.of_peer)
+        for name in ("CLIENT_CERT", "CLIENT_KEY", "CA_CERT", "PEER_CERT", "PEER_KEY", "PEER_CA")
+        if Path("/x") in astuple(side({f"HALO_{name}": "/x"}))
     }
-    known |= {"HALO_CA_CERT"} if '"HALO_CA_CERT"' in source else set()
     variables = environment(one("StatefulSet", "halo"), "halo-1")
-    assert {v for v in variables if v.startswith("HALO_")} <= known | BUILT_LATER
+    assert {v for v in variables if v.startswith("HALO_")} <= known
+
+
+def test_the_config_names_the_pods_and_their_certificates_open_the_port() -> None:
+    cluster = load(KUBERNETES / "halo.conf", default_port=DEFAULT_AGENT_PORT)
+    managers = one("StatefulSet", "halo")
+    names = pod_names(managers)
+    assert [manager.host for manager in cluster.managers] == names
+    assert [node_id(None, cluster.managers, name) for name in names] == ["1", "2", "3"]
 
 
 def test_every_file_is_below_a_volume_and_every_volume_is_used() -> None:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import re
+import ssl
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from halo.adapters.peers.identity import PeerIdentity
+from halo.adapters.tls.certificates import read_certificate
+from halo.adapters.tls.files import TlsFiles
 from tests.integration.processes import free_port
 from tests.packaging.machines import NAMES, Machines
-from tests.packaging.page import of_chapter
+from tests.packaging.manifests import environment, one, pod_names
+from tests.packaging.page import PAGE, of_chapter
 
 INSTALL = "Install on three machines"
 MOVE = "Move a running site from a file to etcd"
+KUBERNETES = "Install on Kubernetes"
+UPGRADE = "Upgrade"
 BACK_UP = "Back up"
 RESTORE = "Restore"
 REPLACE_A_MEMBER = "Replace a member of etcd"
 NO_MAJORITY = "Two of three members are gone"
-CHAPTERS = {INSTALL, MOVE, BACK_UP, RESTORE, REPLACE_A_MEMBER, NO_MAJORITY}
-PATIENCE_S = 60.0
+CHAPTERS = {INSTALL, KUBERNETES, MOVE, UPGRADE, BACK_UP, RESTORE, REPLACE_A_MEMBER, NO_MAJORITY}
+PATIENCE_S = 120.0
 
 CONFIG = """\
+managers:
+- {{id: 1, host: mgmt1}}
+- {{id: 2, host: mgmt2}}
+- {{id: 3, host: mgmt3}}
 hosts:
 - hostname: 127.0.0.1:{first}
 - hostname: localhost:{second}
@@ -35,7 +47,7 @@ resource_groups:
 - {{root: disk, home_host: localhost, failover_hosts: [127.0.0.1]}}
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Site(Machines):
@@ -56,8 +68,15 @@ class Site(Machines):
     def install(self) -> None:
         """The first chapter, up to the drop-in of the managers."""
         self.configure()
-        for block in of_chapter(INSTALL)[:-1]:
+        for block in of_chapter(INSTALL)[:-2]:
             self.run(block)
+
+    def start(self) -> None:
+        """The end of the first chapter: all managers."""
+        start, look = of_chapter(INSTALL)[-2:]
+        self.run(start)
+        self.shell("mgmt1", "until halo managers; do sleep 0.5; done")
+        assert self.run(look).count("stands by") == 2
 
     def files(self, machine: str, folder: str) -> dict[str, bytes]:
         """What is in a folder, to be put back later."""
@@ -71,6 +90,10 @@ class Site(Machines):
             path = self.path(machine, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+    def term(self) -> str:
+        """What all managers say of the leader."""
+        return self.shell("mgmt1", "halo managers || true")
 
     def until(self, machine: str, *words: str) -> str:
         """Wait until `halo status` of this machine holds these words."""
@@ -138,11 +161,11 @@ def test_no_secret_can_be_read_by_others(site: Site) -> None:
 
 def test_the_drill_everything_is_lost_and_restored(site: Site) -> None:
     site.install()
-    site.run(of_chapter(INSTALL)[-1])
-    site.until("mgmt1", "web")
-    give_orders(site, "mgmt1")
+    site.start()
+    give_orders(site, "mgmt3")
     kept = [site.run(block) for block in of_chapter(BACK_UP)]
     assert "1 unmanaged, 1 stopped" in kept[-1]
+    term = site.term()
     backups = site.files("mgmt1", "/var/backups")
     assert set(backups) == {"/var/backups/etcd.snapshot", "/var/backups/halo.export"}
     site.shell("mgmt1", 'halo manage disk --reason "after the copy"')
@@ -154,8 +177,11 @@ def test_the_drill_everything_is_lost_and_restored(site: Site) -> None:
     *steps, _ = of_chapter(RESTORE)
     for block in steps:
         site.run(block)
-    shown = site.until("mgmt1", "web", "unmanaged", "deactivated")
-    assert "stopped" in shown.lower()
+    for machine in NAMES:  # whoever leads
+        shown = site.until(machine, "web", "unmanaged", "deactivated")
+        assert "stopped" in shown.lower()
+    before, after = (int(re.findall(r", in term (\d+)", text)[-1]) for text in (term, site.term()))
+    assert after > before + 1_000_000
 
 
 def test_an_export_is_enough_for_an_empty_etcd(site: Site) -> None:
@@ -204,3 +230,34 @@ def test_without_a_majority_nothing_is_done_and_one_member_is_enough_to_go_on(si
     site.run(alone)
     site.shell("mgmt1", "systemctl start halo")
     site.until("mgmt1", "web", "unmanaged", "deactivated")
+
+
+def test_managers_are_upgraded_one_after_the_other(site: Site) -> None:
+    site.install()
+    site.start()
+    give_orders(site, "mgmt2")
+    (restarts,) = of_chapter(UPGRADE)
+    site.run(restarts)
+    for machine in NAMES:
+        site.until(machine, "web", "unmanaged", "deactivated")
+    # The chapter says that no time of a lease is lost, and that there is a command for it.
+    assert "halo managers step-down" in PAGE.read_text()
+    site.shell("mgmt3", "halo managers step-down --reason 'for a test'")
+
+
+def test_pods_let_each_other_in_with_the_certificates_of_the_page(site: Site) -> None:
+    site.shell("mgmt1", "mkdir /etc/halo; halo tls init /etc/halo/tls")
+    (make,) = of_chapter(KUBERNETES)
+    site.run(make)
+    names = pod_names(one("StatefulSet", "halo"))
+    for name in names:
+        certificate = site.top / f"{name}.crt"
+        files = TlsFiles(certificate, site.top / f"{name}.key", site.top / "ca.crt")
+        identity = PeerIdentity(files, frozenset({"10.0.0.10"}))
+        identity.managers = lambda: frozenset(names)  # as the config names them
+        for other in names:
+            shown = ssl.PEM_cert_to_DER_cert((site.top / f"{other}.crt").read_text())
+            assert identity.refusal_of(shown) is None
+        host = urlsplit(environment(one("StatefulSet", "halo"), name)["HALO_PEER_URL"]).hostname
+        own = read_certificate(ssl.PEM_cert_to_DER_cert(certificate.read_text()))
+        assert host in own.names
