@@ -176,13 +176,16 @@ class Machines:
 
     def _systemctl(self, machine: str, words: list[str]) -> None:
         verb, *rest = words
-        (unit,) = [word for word in rest if not word.startswith("-")] or [""]
-        if verb in ("stop", "restart") or (verb == "disable" and "--now" in rest):
-            self._end((machine, unit), signal.SIGTERM)
-        if verb in ("start", "restart") or (verb == "enable" and "--now" in rest):
-            self._start(machine, unit)
+        for unit in (word for word in rest if not word.startswith("-")):
+            self._carry_out(machine, verb, unit, "--now" in rest)
         known = ("start", "stop", "restart", "enable", "disable", "daemon-reload")
         assert verb in known, f"systemctl {verb}: the test does not know this"
+
+    def _carry_out(self, machine: str, verb: str, unit: str, now: bool) -> None:
+        if verb in ("stop", "restart") or (verb == "disable" and now):
+            self._end((machine, unit), signal.SIGTERM)
+        if verb in ("start", "restart") or (verb == "enable" and now):
+            self._start(machine, unit)
 
     def _start(self, machine: str, unit: str) -> None:
         if (machine, unit) in self._running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,8 +25,9 @@ def kustomization(folder: Path = KUBERNETES) -> Manifest:
     return found
 
 
+@cache
 def applied(folder: Path = KUBERNETES) -> list[Manifest]:
-    """All objects that a kustomization applies, with the ConfigMaps that it makes."""
+    """All objects that a kustomization applies, with the ConfigMaps that it makes. Change none."""
     wanted = kustomization(folder)
     found = [
         manifest

@@ -328,3 +328,17 @@ def test_the_image_is_built_from_what_is_there() -> None:
     (entry,) = instructions("ENTRYPOINT")
     assert entry == '["/opt/halo/bin/run-manager"]'
     assert "packaging/kubernetes/run-manager" in sources
+
+
+def test_both_samples_of_etcd_have_the_same_settings() -> None:
+    """Only names, addresses and paths differ."""
+    text = (ROOT / "packaging/systemd/replicated/etcd.default").read_text()
+    under_systemd = dict(re.findall(r"^(ETCD_\w+)=(.*)$", text, re.M))
+    here = environment(one("StatefulSet", "etcd"), "etcd-0")
+    ours = {name for name in here if name.startswith("ETCD_")}
+    assert ours - set(under_systemd) == {"ETCD_LISTEN_METRICS_URLS"}
+    assert set(under_systemd) <= ours
+    different = {name for name, value in under_systemd.items() if here[name] != value}
+    assert all(
+        name == "ETCD_NAME" or re.search("URLS|FILE|DIR|_CLUSTER$", name) for name in different
+    )
