@@ -232,7 +232,10 @@ async def test_a_leader_that_is_gone_is_named_and_nothing_was_done(
     body = {"command": "freeze"} if method == "POST" else None
     answer = await second.ask(method, "/v1/cluster", body)
     assert answer.status == 503
-    assert "Manager 1, which leads, cannot be asked: connection refused." in answer.sentence
+    assert (
+        "Manager 1 on localhost, which leads, cannot be asked: connection refused."
+        in answer.sentence
+    )
     assert "may have taken effect" not in answer.sentence
 
 

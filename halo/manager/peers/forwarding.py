@@ -74,9 +74,9 @@ class Forwarder:
             try:
                 return asked.id, await self._ask(asked, request, ends)
             except PeerUnreachable as error:
-                failure = f"Manager {asked.id}, which leads, cannot be asked: {error}."
+                failure = f"{_named(asked)}, which leads, cannot be asked: {error}."
             except PeerSilent as error:
-                failure = f"Manager {asked.id}, which leads, gave no answer: {error}."
+                failure = f"{_named(asked)}, which leads, gave no answer: {error}."
                 if request.method not in QUESTIONS:
                     raise UnclearError(
                         f"{failure} The command may have taken effect: look at `halo status`."
@@ -146,6 +146,10 @@ class Forwarder:
 
 class _DeposedError(Exception):
     """The leader that was asked does not lead any more."""
+
+
+def _named(manager: ManagerSeen) -> str:
+    return f"Manager {manager.id} on {manager.host}"
 
 
 def _is_fence(request: PeerRequest) -> bool:
