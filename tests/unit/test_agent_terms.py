@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -305,6 +307,28 @@ class TestFile:
     def test_without_a_folder_terms_are_kept_in_memory(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         assert open_terms(tmp_path / "file" / "state", "a") == (None, {})
+
+    def test_a_file_system_that_is_only_read_stops_no_agent(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The kernel makes it so after a fault of the disk. The terms in the file still count."""
+        TermFile(tmp_path / f"a{SUFFIX}").write({"c": Seen(5, "m1")})
+        really_open, really_may = os.open, os.access
+
+        def open_to_read(path: str, flags: int, mode: int = 0o777, **more: int) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return really_open(path, flags, mode, **more)
+
+        monkeypatch.setattr(os, "open", open_to_read)
+        monkeypatch.setattr(os, "access", lambda path, how: not how & os.W_OK and really_may)
+        assert open_terms(tmp_path, "a") == (None, {"c": Seen(5, "m1")})
+
+    def test_a_file_that_cannot_be_read_is_never_taken_for_none(self, tmp_path: Path) -> None:
+        loop = tmp_path / f"a{SUFFIX}"
+        loop.symlink_to(loop)
+        with pytest.raises(AdministratorError, match="cannot be read: Too many levels"):
+            open_terms(tmp_path, "a")
 
     def test_a_term_is_forgotten_only_while_no_agent_uses_it(self, tmp_path: Path) -> None:
         file = TermFile(tmp_path / f"a{SUFFIX}")
