@@ -42,6 +42,8 @@ class WallTime:
 class World:
     """Everything but the manager."""
 
+    host_type = SimHost
+
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
         self.scenario = scenario
         self.clock = clock
@@ -51,7 +53,7 @@ class World:
         self.cluster = scenario.cluster()
         self.known_hosts = self.cluster.hosts  # of every config
         self.ever_candidates: dict[str, set[str]] = {}  # of a disk, in any config so far
-        self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
+        self.hosts = {n: self.host_type(self, n, o) for n, o in scenario.hosts.items()}
         self.outlets = Outlets(self)
         self.disk = SimDisk()
         self.wall = WallTime(clock)
