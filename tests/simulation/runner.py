@@ -68,10 +68,18 @@ def quiet() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+def _simulation_of(scenario: Scenario, timeline: bool) -> Simulation:
+    if not scenario.options.get("managers"):
+        return Simulation(scenario, timeline)
+    from tests.simulation.managers.simulation import ManagersSimulation
+
+    return ManagersSimulation(scenario, timeline)
+
+
 def run(scenario: Scenario, timeline: bool = False) -> Result:
     """Run one scenario to its end or to its first violation."""
     began, cpu_began = time.perf_counter(), time.process_time()
-    simulation = Simulation(scenario, timeline)
+    simulation = _simulation_of(scenario, timeline)
     world = simulation.world
     try:
         simulation.faults.schedule()

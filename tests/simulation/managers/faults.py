@@ -1,0 +1,104 @@
+"""The faults of several managers and their store, besides those of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halo.adapters.etcd.leadership import LEASE_S
+from tests.simulation.faults import Faults
+from tests.simulation.managers.store import ELECTION_S, EXPIRY_S
+
+if TYPE_CHECKING:
+    from tests.simulation.managers.node import Node
+    from tests.simulation.managers.simulation import ManagersSimulation
+
+LEADS_AFTER_S = (LEASE_S + ELECTION_S) / 0.95 + EXPIRY_S + 4.0
+"""After the last fault: a lease that is extended once, by slow clocks; then a restart, a look at the
+key, and the reading of the journal."""
+
+
+class ManagersFaults(Faults):
+    """The scenario's actions on several managers."""
+
+    def __init__(self, simulation: ManagersSimulation) -> None:
+        super().__init__(simulation)
+        self.managers = simulation
+        self.ways, self.store = simulation.managers_world.ways, simulation.managers_world.store
+
+    def _node(self, args: dict[str, Any]) -> Node | None:
+        """A node by its number; or the one that leads, if any."""
+        if args["node"] == "leader":
+            current = self.managers.current
+            return None if current is None else current.node
+        found: Node = self.managers.nodes[args["node"]]
+        return found
+
+    # --- managers ----------------------------------------------------------------------------
+
+    def _node_freeze(self, args: dict[str, Any]) -> None:
+        if (node := self._node(args)) is not None:
+            node.freeze(args["for_s"], args["how"])
+
+    def _node_stop_at(self, args: dict[str, Any]) -> None:
+        if (node := self._node(args)) is not None:
+            node.stop_at(args["what"], args["for_s"], args["how"])
+
+    def _node_kill(self, args: dict[str, Any]) -> None:
+        if (node := self._node(args)) is not None:
+            node.kill(args["down_s"])
+
+    def _node_term(self, args: dict[str, Any]) -> None:
+        if (node := self._node(args)) is not None and node.process is not None:
+            self.world.say(node.name, "the manager is told to end")
+            node.process.terminate()
+
+    # --- the store ---------------------------------------------------------------------------
+
+    def _etcd_cut(self, args: dict[str, Any]) -> None:
+        if (node := self._node(args)) is not None:
+            pairs = {(node.name, member) for member in args["members"]}
+            self.ways.cut |= pairs
+            self._for(args, self.ways.cut.difference_update, pairs)
+
+    def _etcd_down(self, args: dict[str, Any]) -> None:
+        self.ways.down.add(args["member"])
+        if args["member"] == self.store.leader and self.store.has_quorum:
+            self.clock.after(ELECTION_S, self._elect, args["member"])
+        self._for(args, self.ways.down.discard, args["member"])
+
+    def _elect(self, gone: int) -> None:
+        if self.store.leader == gone:
+            self.store.elect((gone + 1) % 3)
+
+    def _etcd_slow(self, args: dict[str, Any]) -> None:
+        for member in args["members"]:
+            self.ways.slow_s[member] = args["up_to_s"]
+            self._for(args, self.ways.slow_s.pop, member, None)
+
+    def _etcd_lossy(self, args: dict[str, Any]) -> None:
+        for what in ("lost", "unanswered", "errors"):
+            setattr(self.ways, what, args[what])
+            self._for(args, setattr, self.ways, what, 0.0)
+
+    def _etcd_quorum(self, args: dict[str, Any]) -> None:
+        self.store.lose_quorum()
+        self._for(args, self.store.regain_quorum)
+
+    def _etcd_elect(self, args: dict[str, Any]) -> None:
+        if self.store.has_quorum:
+            self.store.elect((self.store.leader + 1) % 3)
+
+    def _etcd_depose(self, args: dict[str, Any]) -> None:
+        self.store.depose(args["for_s"])
+
+    # --- the end of all faults ---------------------------------------------------------------
+
+    def heal(self) -> None:
+        self.ways.heal()
+        for node in self.managers.nodes:
+            node.stop_at("", 0.0, "")
+        super().heal()
+        for node in self.managers.nodes:
+            node.start()
+        leaders = self.managers.managers_world.leaders
+        self.clock.after(LEADS_AFTER_S, leaders.somebody_leads)

@@ -1,0 +1,151 @@
+"""The rules of S12, written a second time: only the leader acts, under its term.
+
+It knows what no manager knows: who holds the key in the store at every moment. Of a manager's own
+knowledge it uses when it sent the renewals that etcd confirmed, by the manager's own clock.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from halo.adapters.etcd.entries import Head, about, log_of, parts_of, records_of
+from halo.adapters.etcd.leadership import LEASE_S, MARGIN
+from tests.simulation.managers.store import LOCATION, Change
+
+if TYPE_CHECKING:
+    from tests.simulation.managers.ports import NodeConnection
+    from tests.simulation.managers.process import Process
+    from tests.simulation.managers.world import ManagersWorld
+    from tests.simulation.network import SimConnection
+
+LEADER, HEAD, BASE = (LOCATION.key(name) for name in ("leader", "head", "term-base"))
+RULE = "S12"
+
+
+class Leaders:
+    """Watches who leads, and who acts."""
+
+    def __init__(self, world: ManagersWorld) -> None:
+        self.world = world
+        self.holder: Process | None = None  # by the store
+        self.since = 0.0
+        self.terms: dict[Process, int] = {}  # of each process that ever held the key
+        self._renewed_at: dict[Process, tuple[float, float]] = {}  # its own clock, and the true one
+        self._told: dict[str, int] = {}  # host -> the highest term that its agent obeyed
+        self._last_term = 0
+        self._head: Head | None = None
+        self._intents: dict[Process, set[str]] = {}
+
+    def _broken(self, text: str) -> None:
+        self.world.violated(RULE, text)
+
+    def term_of(self, process: Process) -> int:
+        """The term of its leadership; 0 before it has one."""
+        return self.terms.get(process, 0)
+
+    # --- what the store tells ----------------------------------------------------------------
+
+    def committed(self, writer: Process | None, changes: list[Change]) -> None:
+        """Keys were changed in one step."""
+        changed = {change.key: change.item for change in changes}
+        if LEADER in changed:
+            item = changed[LEADER]
+            self.holder, self.since = (writer if item else None), self.world.clock.now
+            if writer is not None and item is not None:
+                self.world.counts["leaderships"] += 1
+                self.terms[writer] = item.create + self._base()
+                self.world.say(writer.node.name, f"has the key, term {self.terms[writer]}")
+        journal = [key for key in changed if key == HEAD or "/log/" in key or "/parts/" in key]
+        if journal:
+            if writer is None or writer is not self.holder:
+                self._broken(f"{writer} wrote {journal[0]}, and {self.holder} holds the key")
+                return
+            if self.terms[writer] < self._last_term:
+                self._broken(f"{writer} wrote a record of an earlier term")
+            self._last_term = self.terms[writer]
+        if HEAD in changed and writer is not None:
+            self._take_in(writer)
+
+    def _base(self) -> int:
+        item = self.world.store.items.get(BASE)
+        return int(item.value) if item else 0
+
+    def _take_in(self, writer: Process) -> None:
+        """The journal as it is now: the oracles of a single manager read it as their disk."""
+        items, disk = self.world.store.items, self.world.disk
+        before, head = self._head, Head.of(items[HEAD].value)
+        self._head = head
+        is_new = before is None or head.generation != before.generation
+        if head.entries == 0:
+            disk.texts.clear()
+            return
+        key = f"{log_of(LOCATION, head.generation)}{head.entries:012d}"
+        entry = about(items[key].value, key)
+        text = entry.text
+        if entry.parts:
+            folder = parts_of(LOCATION, head.generation, entry.id)
+            text = b"".join(items[k].value for k in sorted(items) if k.startswith(folder))
+        records = records_of(entry, text, key)
+        texts = [json.dumps(record) for record in records]
+        for record in records:
+            if record["event"] == "fence-intent":
+                self._intents.setdefault(writer, set()).add(record["object"])
+        disk.writes += 1
+        if is_new:
+            disk.texts[:] = texts
+        else:
+            disk.texts += texts
+        self.world.recorded(texts)
+        self.world.oracle.fences.read_disk()
+
+    # --- what managers do --------------------------------------------------------------------
+
+    def renewed(self, process: Process, sent_at: float) -> None:
+        """It learnt that a renewal, or its lease, was granted that it sent at `sent_at`."""
+        self._renewed_at[process] = (sent_at, self.world.clock.now)
+
+    def contacts(self, process: Process, host: str) -> None:
+        """It asks a host for something."""
+        if process not in self.terms:
+            self._broken(f"{process} stands by, and contacts {host}")
+
+    def acts(self, process: Process, what: str) -> None:
+        """It is about to start, stop or fence: the step that looks at the clock."""
+        self.world.oracle.checks += 1
+        who = process.node.name
+        if process not in self.terms:
+            self._broken(f"{who} stands by: {what}")
+            return
+        own_clock = process.node.boot_clock()
+        renewed_at, learnt_at = self._renewed_at[process]
+        if own_clock >= renewed_at + LEASE_S * (1 - MARGIN):
+            late_s = own_clock - renewed_at
+            self._broken(f"{who}: {what}, {late_s:.2f} s after its last renewal by its own clock")
+        elif self.holder is not process and process.node.clock_stood_at < learnt_at:
+            if self.holder is not None:
+                self._broken(f"{who}: {what}, while {self.holder.node.name} leads")
+
+    def fences(self, process: Process, host: str) -> None:
+        """An off is about to be sent: its intent is on record, or the journal is in trouble."""
+        assert process.manager is not None
+        in_trouble = process.manager.state.journal_trouble is not None
+        if host not in self._intents.get(process, ()) and not in_trouble:
+            self._broken(f"{process.node.name} fences {host}, and recorded no intent")
+
+    def obeyed(self, host: str, connection: SimConnection, term: int) -> None:
+        """An agent took a call of this term."""
+        link: NodeConnection = connection  # type: ignore[assignment]  # there are no others
+        known = self._told.get(host, 0)
+        if term < known:
+            self._broken(f"the agent of {host} obeys term {term}, and was told of term {known}")
+        self._told[host] = max(term, known)
+        if term != (true := self.terms.get(link.process, 0)):
+            self._broken(f"{link.process} uses the term {term}, and leads under {true}")
+
+    # --- liveness ----------------------------------------------------------------------------
+
+    def somebody_leads(self) -> None:
+        """All faults ended a while ago."""
+        if self.holder is None or not self.holder.leads:
+            self._broken(f"nobody leads; {self.holder} holds the key")
