@@ -199,7 +199,7 @@ class SimAgent:
 class SimHost:
     """One host: power, network, agent, and what runs on it."""
 
-    agent_type = SimAgent
+    agent_type: type[SimAgent] = SimAgent
 
     def __init__(self, world: World, name: str, options: dict[str, Any]) -> None:
         self.world = world

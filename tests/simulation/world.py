@@ -42,7 +42,7 @@ class WallTime:
 class World:
     """Everything but the manager."""
 
-    host_type = SimHost
+    host_type: type[SimHost] = SimHost
 
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
         self.scenario = scenario

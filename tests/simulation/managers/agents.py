@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.managers.ports import NodeConnection
     from tests.simulation.managers.world import ManagersWorld
     from tests.simulation.network import SimConnection
+    from tests.simulation.world import World
 
 CLUSTER = "simulation"
 
@@ -87,7 +88,7 @@ class TermedHost(SimHost):
 
     agent_type = TermedAgent
 
-    def __init__(self, world: ManagersWorld, name: str, options: dict[str, Any]) -> None:
+    def __init__(self, world: World, name: str, options: dict[str, Any]) -> None:
         self._terms: dict[str, int] = {}  # on its disk
         super().__init__(world, name, options)
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tests.simulation.managers.simulation import ManagersSimulation
 
 LEADS_AFTER_S = (LEASE_S + ELECTION_S) / 0.95 + EXPIRY_S + 4.0
-"""After the last fault: a lease that is extended once, by slow clocks; then a restart, a look at the
-key, and the reading of the journal."""
+"""After the last fault: a lease that is extended once, by slow clocks. Then a restart, a look at
+the key, and the reading of the journal."""
 
 
 class ManagersFaults(Faults):
@@ -73,7 +73,10 @@ class ManagersFaults(Faults):
     def _etcd_slow(self, args: dict[str, Any]) -> None:
         for member in args["members"]:
             self.ways.slow_s[member] = args["up_to_s"]
-            self._for(args, self.ways.slow_s.pop, member, None)
+            self._for(args, self._quick_again, member)
+
+    def _quick_again(self, member: int) -> None:
+        self.ways.slow_s.pop(member, None)
 
     def _etcd_lossy(self, args: dict[str, Any]) -> None:
         for what in ("lost", "unanswered", "errors"):

@@ -19,6 +19,9 @@ from halo.adapters.etcd.values import Json
 from tests.simulation.loop import Clock, VirtualLoop
 from tests.simulation.managers.store import LOCATION, SimStore
 
+Sent = tuple[float, float]
+"""When a request was sent: by the clock of its machine, and in true time."""
+
 LONGEST_S = 7.0
 """A member gives a request up after so long, and may have carried it out all the same."""
 
@@ -76,8 +79,8 @@ class SimGateway(Gateway):
         self._manager = manager
         self._writer = writer
         self._out = out
-        self.asked: Callable[[str], float] = lambda _path: 0.0
-        self.heard: Callable[[str, float], None] = lambda _path, _asked_at: None
+        self.asked: Callable[[str], Sent] = lambda _path: (0.0, 0.0)
+        self.heard: Callable[[str, Sent], None] = lambda _path, _sent: None
 
     async def close(self) -> None:
         pass
@@ -91,12 +94,12 @@ class SimGateway(Gateway):
         if number in self._ways.down:
             await asyncio.sleep(0.001)
             raise NoAnswer("no connection: refused", unknown=False)
-        asked_at = self.asked(path)
+        sent = self.asked(path)
         self._out(lambda: self._leaves(request, number))
         try:
             async with asyncio.timeout(deadline_s):
                 answer = await request.answer
-            self.heard(path, asked_at)
+            self.heard(path, sent)
             return answer
         except TimeoutError as error:
             raise NoAnswer(f"no answer within {deadline_s:.1f} s", unknown=True) from error

@@ -31,11 +31,13 @@ class Leaders:
         self.holder: Process | None = None  # by the store
         self.since = 0.0
         self.terms: dict[Process, int] = {}  # of each process that ever held the key
-        self._renewed_at: dict[Process, tuple[float, float]] = {}  # its own clock, and the true one
+        self._renewed_at: dict[Process, float] = {}  # on its own clock
+        self._read_at: dict[Process, float] = {}  # when it asked for the last key that it read
         self._told: dict[str, int] = {}  # host -> the highest term that its agent obeyed
         self._last_term = 0
         self._head: Head | None = None
         self._intents: dict[Process, set[str]] = {}
+        self._began: dict[Process, tuple[float, dict[str, bool]]] = {}
 
     def _broken(self, text: str) -> None:
         self.world.violated(RULE, text)
@@ -55,6 +57,7 @@ class Leaders:
             if writer is not None and item is not None:
                 self.world.counts["leaderships"] += 1
                 self.terms[writer] = item.create + self._base()
+                self._read_at[writer] = self.since
                 self.world.say(writer.node.name, f"has the key, term {self.terms[writer]}")
         journal = [key for key in changed if key == HEAD or "/log/" in key or "/parts/" in key]
         if journal:
@@ -102,8 +105,12 @@ class Leaders:
     # --- what managers do --------------------------------------------------------------------
 
     def renewed(self, process: Process, sent_at: float) -> None:
-        """It learnt that a renewal, or its lease, was granted that it sent at `sent_at`."""
-        self._renewed_at[process] = (sent_at, self.world.clock.now)
+        """It learnt that its lease was granted or renewed, as it asked at `sent_at`."""
+        self._renewed_at[process] = sent_at
+
+    def has_read(self, process: Process, asked_at: float) -> None:
+        """It has read a key, such as that of its leadership, as it asked at this true time."""
+        self._read_at[process] = asked_at
 
     def contacts(self, process: Process, host: str) -> None:
         """It asks a host for something."""
@@ -118,13 +125,15 @@ class Leaders:
             self._broken(f"{who} stands by: {what}")
             return
         own_clock = process.node.boot_clock()
-        renewed_at, learnt_at = self._renewed_at[process]
+        renewed_at = self._renewed_at[process]
         if own_clock >= renewed_at + LEASE_S * (1 - MARGIN):
             late_s = own_clock - renewed_at
             self._broken(f"{who}: {what}, {late_s:.2f} s after its last renewal by its own clock")
-        elif self.holder is not process and process.node.clock_stood_at < learnt_at:
-            if self.holder is not None:
-                self._broken(f"{who}: {what}, while {self.holder.node.name} leads")
+        elif (
+            self.holder not in (None, process)
+            and process.node.clock_stood_at < self._read_at[process]
+        ):
+            self._broken(f"{who}: {what}, while {self.holder} leads")
 
     def fences(self, process: Process, host: str) -> None:
         """An off is about to be sent: its intent is on record, or the journal is in trouble."""
@@ -132,6 +141,25 @@ class Leaders:
         in_trouble = process.manager.state.journal_trouble is not None
         if host not in self._intents.get(process, ()) and not in_trouble:
             self._broken(f"{process.node.name} fences {host}, and recorded no intent")
+        self._check_silence(process, host)
+
+    def begins(self, process: Process) -> None:
+        """Its manager is made. Right before, nobody led, and no host was heard of."""
+        fences = self.world.oracle.fences
+        self._began[process] = (self.world.clock.now, dict(fences.disk.off))
+
+    def _check_silence(self, process: Process, host: str) -> None:
+        """A new leader waits for each host as a manager that was restarted does."""
+        oracle, settings = self.world.oracle, self.world.cluster.settings
+        began_at, was_off = self._began[process]
+        watch, led_s = oracle.hosts[host], self.world.clock.now - began_at
+        is_heard = max(watch.sign_at, watch.life_at) > float("-inf")
+        is_asked = oracle.orders.fencing[host] or host in oracle.orders.fences_asked
+        if is_heard or is_asked or was_off.get(host) or oracle.manager is not process.manager:
+            return
+        if led_s < settings.loss_budget_s + settings.restart_grace_s - 0.001:
+            text = f"{process.node.name} led for {led_s:.1f} s, and never heard of {host}"
+            self._broken(f"{text}, which it fences")
 
     def obeyed(self, host: str, connection: SimConnection, term: int) -> None:
         """An agent took a call of this term."""
@@ -142,6 +170,12 @@ class Leaders:
         self._told[host] = max(term, known)
         if term != (true := self.terms.get(link.process, 0)):
             self._broken(f"{link.process} uses the term {term}, and leads under {true}")
+
+    def forget(self) -> None:
+        """Let go of all processes."""
+        self.holder = None
+        for known in (self.terms, self._renewed_at, self._read_at, self._intents, self._began):
+            known.clear()
 
     # --- liveness ----------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class Node:
         self.frozen = False
         self.machine_stopped = False
         self.wakes_at = 0.0
-        self.held: list[Callable[[], None]] = []  # what leaves the machine when it goes on
+        self.held: list[Callable[[], object]] = []  # what leaves the machine when it goes on
         self._clock_stopped_s = 0.0
         self._stopped_at = 0.0
         self._stops_clock = False

@@ -92,7 +92,8 @@ class _Planner:
         if not kinds:
             return []
         pause_s = random.choice([8.0, 15.0, 25.0]) * (40.0 if self.sparse else 1.0)
-        found, at = [], random.choice([0.0, 5.0, 10.0])
+        found: list[Action] = []
+        at = random.choice([0.0, 5.0, 10.0])
         while True:
             at += random.expovariate(1 / pause_s)
             if at >= self.duration_s:

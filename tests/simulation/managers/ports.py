@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from halo.adapters.etcd.errors import EtcdError
@@ -143,7 +144,7 @@ class MachineClock:
     def _due(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         node = self._process.node
         if node.frozen and node.machine_stopped:
-            node.held.append(lambda: function(*args))
+            node.held.append(partial(function, *args))
         else:
             function(*args)
 

@@ -15,7 +15,7 @@ from halo.core.errors import InvariantError, LeadershipError, RecordError
 from halo.manager.manager import Manager
 from tests.simulation.devices import SimFenceDevices
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.managers.gateway import SimGateway
+from tests.simulation.managers.gateway import Sent, SimGateway
 from tests.simulation.managers.ports import (
     DeviceView,
     NodeConnection,
@@ -78,14 +78,16 @@ class Process:
         """Run something in the process' loop, as its HTTP server would."""
         return self.loop.create_task(work)
 
-    def _asked(self, path: str) -> float:
-        sent_at = self.node.boot_clock()
+    def _asked(self, path: str) -> Sent:
+        sent = self.node.boot_clock(), self.world.clock.now
         self.node.may_stop_at(path)
-        return sent_at
+        return sent
 
-    def _heard(self, path: str, sent_at: float) -> None:
+    def _heard(self, path: str, sent: Sent) -> None:
         if path in ("lease/grant", "lease/keepalive"):
-            self.world.leaders.renewed(self, sent_at)
+            self.world.leaders.renewed(self, sent[0])
+        elif path == "kv/range":
+            self.world.leaders.has_read(self, sent[1])
 
     # --- what it does ------------------------------------------------------------------------
 
@@ -132,9 +134,7 @@ class Process:
         self.connector.connection_type = NodeConnection
         self.devices = SimFenceDevices(device_view, self.loop)
         self.medium = StoreMedium(self, ahead)
-        self.manager = Manager(
-            world.cluster, self.connector, self.devices, self.medium, world.wall
-        )
+        self.manager = Manager(world.cluster, self.connector, self.devices, self.medium, world.wall)
         world.begins_to_lead(self)
         await self.manager.run()
 

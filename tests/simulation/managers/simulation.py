@@ -56,6 +56,7 @@ class ManagersSimulation(Simulation):
         self.managers_world.speaker = process.node.name
         self.world.say("manager", "begins to lead")
         self.world.oracle.begin(process.manager, observe_only=False)
+        self.managers_world.leaders.begins(process)
         self.clock.after(0.05, self.compare_orders, process)
         self.world.tell("leads")
 
@@ -101,6 +102,8 @@ class ManagersSimulation(Simulation):
     def dispose(self) -> None:
         for node in self.nodes:
             node.kill()
+            node.process = None
+        self.managers_world.leaders.forget()
         super().dispose()
 
     # --- the driver --------------------------------------------------------------------------

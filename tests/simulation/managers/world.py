@@ -1,4 +1,4 @@
-"""The world of several managers: hosts and devices as ever, and the store in the place of a disk."""
+"""The world of several managers: hosts and devices as ever, and a store in the place of a disk."""
 
 from __future__ import annotations
 
