@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from halo.core.errors import Loss
+from halo.core.journal.remembered import Remembered
 from halo.core.model import FenceDevice, Host, Operation, Resource
 from halo.core.outcomes import (
     AgentIdentity,
@@ -150,6 +152,63 @@ class WallClock(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSeen:
+    """One manager, as it registered itself. Its words are cut and checked, but not believed."""
+
+    id: str
+    host: str
+    pid: int
+    url: str | None  # where it answers the other managers
+    version: str
+    since: float  # seconds since the epoch
+    entries: int  # records of the journal that it has read
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a manager that stands by knows of the cluster. Read it, and change nothing in it."""
+
+    remembered: Remembered
+    as_of: float  # seconds since the epoch, of the last read that etcd confirmed
+    entries: int
+
+
+class Standing(Protocol):
+    """What the HTTP API needs to know of the managers. Nothing here waits for etcd, except
+    :meth:`step_down`."""
+
+    @property
+    def own_id(self) -> str: ...
+
+    @property
+    def term(self) -> int:
+        """The term of the present leader; 0 if it is not known."""
+        ...
+
+    def leader(self) -> ManagerSeen | None:
+        """The manager that leads, as far as it is known."""
+        ...
+
+    def managers(self) -> Sequence[ManagerSeen]:
+        """All managers that are registered now, this one among them, in the order of their ids."""
+        ...
+
+    def known(self) -> Known:
+        """What is known of the cluster, from the journal alone."""
+        ...
+
+    def trouble(self) -> str | None:
+        """What is wrong with the store, in words; None if nothing is."""
+        ...
+
+    async def step_down(self, why: str) -> None:
+        """Give the leadership back: all work ends, and then the process with exit status 75. Only
+        on the leader; returns at once."""
         ...
 
 

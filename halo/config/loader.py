@@ -6,6 +6,7 @@ from pathlib import Path
 
 from halo.config.groups import Groups
 from halo.config.hosts import Hosts
+from halo.config.managers import Managers
 from halo.config.resources import Resources
 from halo.config.settings import read_settings
 from halo.config.values import is_plain_component
@@ -22,7 +23,7 @@ from halo.core.errors import ConfigError, Mistake
 from halo.core.model import Cluster
 from halo.core.peers.bounds import NAME_LIMIT
 
-TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups")
+TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups", "managers")
 IGNORED_PREFIX = "x-"
 """Top-level keys with this prefix are skipped: a place for YAML anchors."""
 
@@ -119,9 +120,12 @@ def _read(
         monitor_interval_s=monitor_interval_s,
         fence_on_connection_close=fence_on_connection_close,
     )
+    managers = Managers(mistakes)
+    for node in top.items("managers"):
+        managers.read(node)
     name = _cluster_name(top, mistakes)
     mistakes.raise_if_any(source)
-    return Cluster(name, hosts.by_id, finished_groups, settings)
+    return Cluster(name, hosts.by_id, finished_groups, settings, tuple(managers.found))
 
 
 def _required_items(top: Section, key: str, mistakes: MistakeList) -> list[Node]:

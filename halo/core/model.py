@@ -202,6 +202,18 @@ class Settings:
     fence_on_connection_close: bool = False
 
 
+NODE_ID_LIMIT = 63
+"""Characters in the id of a manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredManager:
+    """A manager, as the config names it, and the host that it runs on."""
+
+    id: str
+    host: str
+
+
 @dataclass(frozen=True)
 class Cluster:
     """All hosts and groups of one config, by id, in config order."""
@@ -210,6 +222,7 @@ class Cluster:
     hosts: Mapping[HostId, Host]
     groups: Mapping[GroupId, ResourceGroup]
     settings: Settings = Settings()
+    managers: tuple[ConfiguredManager, ...] = ()
 
     @cached_property
     def groups_of_shared(self) -> Mapping[ResourceId, tuple[ResourceGroup, ...]]:

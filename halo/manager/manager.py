@@ -97,18 +97,17 @@ class Manager:
 
     async def run(self) -> None:
         """Manage until cancelled. Raises a fatal error; a restart is always safe."""
-        tasks = [self._context.spawn(self._journal.run())]
+        self._context.spawn(self._journal.run())
         try:
             # In the first step, so that no command comes before an open intent of the same host.
             self.fence_runner.resolve_open_intents()
             self.fence_runner.resume_reboots()
             self.device_runner.watch_devices()
             await self._journal.settled()  # the config: nothing is started before it is recorded
-            tasks += [
-                self._context.spawn(self.placer.run()),
-                self._context.spawn(self._upkeep()),
-                *(self._context.spawn(host.run()) for host in self.hosts.values()),
-            ]
+            for work in (self.placer.run(), self._upkeep()):
+                self._context.spawn(work)
+            for host in self.hosts.values():
+                self._context.spawn(host.run())
             await self._failure
         except LeadershipError:
             raise  # no defect, and nothing can be recorded any more
@@ -120,8 +119,8 @@ class Manager:
             raise
         finally:
             self.fence_runner.close()
-            self._context.cancel_all()
-            await asyncio.wait(tasks)
+            # The next manager may begin as soon as the journal is closed.
+            await self._context.end_all()
             await self._journal.close()
 
     def _note_config(self, remembered: Remembered, cluster: Cluster) -> None:

@@ -20,7 +20,8 @@ from .builders import RUNNING, STOPPED, Step, World, make_group, then
 
 def lost_host(**options: Any) -> World:
     """g ran on h1, which was declared lost; h2 is up and answered since. u is idle on both."""
-    world = World(make_group("g"), make_group("u"), hosts=["h3", "h4"], **options)
+    u = make_group("u", tree={"u": ["u2"], "u2": []})
+    world = World(make_group("g"), u, hosts=["h3", "h4"], **options)
     world.up("h1", running=["g"])
     world.up("h2")
     world.lose("h1")
@@ -59,6 +60,16 @@ def unmanaged(last: object) -> Step:
     return step
 
 
+def partly_elsewhere(world: World) -> None:
+    """u is unmanaged. u2 came to it from another group, and still runs on h2."""
+    world.up("h1", running=["g", "u"])
+    world.see("u", "h1", STOPPED, only=["u2"])
+    world.lose("h1")
+    world.answers("h2")
+    world.see("u", "h2", RUNNING, only=["u2"])
+    world.unmanage("u")
+
+
 AUTOMATIC: list[tuple[str, Step, str | None]] = [
     ("lost, with a partner that answered since", lambda w: None, None),
     ("frozen", lambda w: w.journal(Event.FREEZE, "c", "migration"), "frozen: migration"),
@@ -92,6 +103,11 @@ AUTOMATIC: list[tuple[str, Step, str | None]] = [
         "the unmanaged group runs elsewhere",
         then(unmanaged(RUNNING), lambda w: w.see("u", "h2", RUNNING)),
         None,
+    ),
+    (
+        "of the unmanaged group only a part runs elsewhere, which was never here",
+        partly_elsewhere,
+        "unmanaged groups: u",
     ),
     ("its own group is unmanaged", lambda w: w.unmanage("g"), "unmanaged groups: g"),
     ("its group is stopped", lambda w: w.journal(Event.STOP, "g"), None),  # u still lacks proof

@@ -763,6 +763,26 @@ def test_a_shared_resource_is_left_running_while_another_group_needs_it() -> Non
     assert f.settle() == ["stop net", "stop f"]
 
 
+def test_a_shared_resource_is_stopped_if_the_other_group_is_found_elsewhere_meanwhile() -> None:
+    world = World(
+        make_group("g", tree={"g": ["net", "x"], "net": [], "x": []}, shared=["net"]),
+        make_group("f", tree={"f": ["net"], "net": []}, shared=["net"]),
+    )
+    world.up("h1", "h2")
+    world.see("g", "h1", RUNNING)
+    g = Driver(world, "g")
+    g.is_up("g", "net", "x")
+    world.state.needs.need("net", "h1", "f")  # of a task that lost sight of it
+    world.see("f", "h1", STOPPED, only=["f"])
+    world.journal(Event.STOP, "g")
+    assert g.step() == ["stop x"]
+    world.state.needs.drop_group("f", "h1")  # it starts on h2
+    assert g.answer("stop x") == ["monitor x", "stop net"]
+    assert g.answer("monitor x", NOT_RUNNING) == []
+    g.answer("stop net")
+    assert g.answer("monitor net", NOT_RUNNING) == ["stop g"]
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_shared_resource_is_not_stopped_before_the_other_group_was_looked_at(runs: bool) -> None:
     """A manager that has just started finds g first; the first monitor of f is under way."""

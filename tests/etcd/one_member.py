@@ -21,6 +21,8 @@ class OneMember:
 
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
+        self.created: dict[str, int] = {}
+        self.revision = 1
         self.term = 2
         self.term_of_renewals: int | None = None  # as a member says it that was deposed
         self.overflows = False
@@ -49,13 +51,14 @@ class OneMember:
         return {"header": self._header()}
 
     def _header(self, term: int | None = None) -> Json:
-        return {**header(), "raft_term": str(self.term if term is None else term)}
+        return {**header(self.revision), "raft_term": str(self.term if term is None else term)}
 
     def _range(self, body: Json) -> Json:
         value = self.keys.get(body["key"])
         if value is None:
             return {}
-        return {"kvs": [{"key": body["key"], "value": value, "mod_revision": "1"}], "count": "1"}
+        of = {"create_revision": str(self.created[body["key"]]), "mod_revision": str(self.revision)}
+        return {"kvs": [{"key": body["key"], "value": value, **of}], "count": "1"}
 
     def _txn(self, body: Json) -> web.StreamResponse | Json:
         if self.silent_txns:
@@ -69,7 +72,7 @@ class OneMember:
         responses = []
         for step in steps:
             if (put := step.get("request_put")) is not None:
-                self.keys[put["key"]] = put["value"]
+                self._put(put["key"], put["value"])
             if (get := step.get("request_range")) is not None:
                 found = {"header": self._header(), **self._range(get)}
                 responses.append({"response_range": found})
@@ -93,4 +96,10 @@ class OneMember:
 
     def write(self, key: str, value: bytes) -> None:
         """Write a key, with nothing of ours in between."""
-        self.keys[self.name(key)] = base64.b64encode(value).decode()
+        self._put(self.name(key), base64.b64encode(value).decode())
+
+    def _put(self, key: str, value: str) -> None:
+        self.revision += 1
+        if key not in self.keys:
+            self.created[key] = self.revision
+        self.keys[key] = value

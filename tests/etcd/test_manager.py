@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,18 +29,25 @@ class Site(Daemons):
         super().__init__(folder)
         self.store = store
 
-    def start_manager(self, *flags: str, **changed: str | Path) -> subprocess.Popen[bytes]:
-        paths = self.paths(**changed)
+    def start_manager(
+        self, *flags: str, node: str = "1", **changed: str | Path
+    ) -> subprocess.Popen[bytes]:
+        """Start one manager. Each id has its own socket and state file, as on its own machine."""
+        own = {} if node == "1" else {"socket": self.socket(node), "statefile": self.folder / node}
         return self.start(
-            "halo_manager", *paths, "--store", str(self.store), "--manage-resources", *flags
+            *("halo_manager", *self.paths(**(own | changed)), "--store", str(self.store)),
+            *("--manage-resources", "--node-id", node, *flags),
         )
 
-    def halo(self, *words: str) -> str:
-        done = self.run("halo", *words, "--socket", str(self.folder / "socket"))
+    def socket(self, node: str = "1") -> Path:
+        return self.folder / ("socket" if node == "1" else f"socket{node}")
+
+    def halo(self, *words: str, node: str = "1") -> str:
+        done = self.run("halo", *words, "--socket", str(self.socket(node)))
         return done.stdout + done.stderr
 
-    def status(self) -> str:
-        return self.halo("status")
+    def status(self, node: str = "1") -> str:
+        return self.halo("status", node=node)
 
 
 @pytest.fixture
@@ -76,7 +84,6 @@ def test_orders_are_remembered_and_a_killed_manager_comes_back(site: Site) -> No
     manager.wait(20)
     manager = site.start_manager()
     until(lambda: "does nothing yet" in site.status(), "the lease of the killed one is waited for")
-    assert "which pid" in site.status()
     until(lambda: "(Unmanaged)" in site.status(), "it is remembered again")
     manager.terminate()
     assert manager.wait(20) == 0
@@ -107,20 +114,66 @@ def test_etcd_that_is_not_there_is_waited_for_and_nothing_is_done(
 
 def test_a_second_manager_names_the_first_and_does_nothing(site: Site) -> None:
     site.start_agent()
-    first = site.start_manager()
+    site.start_manager()
     until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
-    socket = site.folder / "socket2"
-    second = site.start_manager(socket=socket)
-    until(
-        lambda: (
-            f"which pid {first.pid} on"
-            in site.run("halo", "status", "--socket", str(socket)).stderr
-        ),
-        "it names the holder",
-    )
+    second = site.start_manager(node="2")
+    words = f"standing by; 1 on {socket.gethostname()} leads"
+    until(lambda: words in site.status("2"), "it names the leader")
     second.terminate()
     assert second.wait(20) == 0
     assert "Running on 127.0.0.1" in site.status()
+
+
+def test_a_given_back_leadership_is_taken_at_once(site: Site) -> None:
+    site.start_agent()
+    first = site.start_manager()
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    second = site.start_manager(node="2")
+    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    site.halo("unmanage", "web", "--reason", "for a test")
+    first.terminate()
+    begun = time.monotonic()
+    assert first.wait(20) == 0
+    until(lambda: "(Unmanaged)" in site.status("2"), "the next one leads, and remembers")
+    assert time.monotonic() - begun < 9  # the lease was not waited for
+    assert "not leading" in (log := site.log("halo_manager"))
+    assert "Traceback" not in log
+    second.terminate()
+    assert second.wait(20) == 0
+
+
+def test_a_manager_that_dies_is_followed_by_the_one_that_stands_by(site: Site) -> None:
+    site.start_agent()
+    first = site.start_manager("--lease", "3")
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    site.start_manager("--lease", "3", node="2")
+    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    [running] = site.folder.glob("h1.service.web")
+    before = running.stat()
+    site.halo("unmanage", "web", "--reason", "for a test")
+    first.kill()
+    until(lambda: "(Unmanaged)" in site.status("2"), "the next one leads, and remembers")
+    assert running.stat().st_mtime_ns == before.st_mtime_ns  # it was not started again
+    third = site.start_manager("--lease", "3")
+    until(lambda: "standing by; 2 on" in site.status(), "the first one stands by now")
+    third.terminate()
+    assert third.wait(20) == 0
+
+
+# The id of a manager ---------------------------------------------------------------------------
+
+
+def test_an_id_must_stay_the_same(site: Site) -> None:
+    store = ("--store", str(site.store))
+    manager = site.start_manager()
+    until(lambda: "web" in site.status(), "it manages")
+    manager.terminate()
+    assert manager.wait(20) == 0
+    assert (site.folder / "state.node").read_text() == "1\n"
+    words = site.refused(*store, "--node-id", "2")
+    assert "has the id 2 now" in words
+    assert "says that it was '1' before" in words
+    assert "is no id of a manager" in site.refused(*store, "--node-id", "a/b")
 
 
 def test_a_manager_that_was_deposed_ends(site: Site, members: Members) -> None:
@@ -198,7 +251,7 @@ def test_a_wrong_store_is_refused_with_what_to_do(daemons: Daemons) -> None:
 
 def test_a_journal_in_a_file_is_not_forgotten(site: Site) -> None:
     (site.folder / "state").write_bytes(b"anything")
-    words = site.refused("--store", str(site.store))
+    words = site.refused("--store", str(site.store), "--node-id", "1")
     assert f"the state file {site.folder / 'state'} is not" in words
     assert "halo store import" in words
 
@@ -209,7 +262,7 @@ def test_a_manager_with_a_file_loads_nothing_of_etcd() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     loaded = json.loads(done.stdout)
-    assert "halo.manager.opening" in loaded
+    assert "halo.manager.leadership.opening" in loaded
     assert [name for name in loaded if name.startswith("halo.adapters.etcd")] == []
 
 
@@ -217,6 +270,7 @@ def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Si
     manager = site.start(
         *("halo_manager", *site.paths()),
         HALO_STORE=str(site.store),
+        HALO_NODE_ID="a",
         HALO_STORE_USER="halo",
         HALO_STORE_PASSWORD="hunter2",
     )

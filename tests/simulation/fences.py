@@ -148,7 +148,7 @@ class FenceOracle:
 
     def vouched(self, host: str, asked_at: float, heard_at: float) -> None:
         """The manager took note that an operator saw the host dark."""
-        self.vouched_at[host] = asked_at
+        self.vouched_at[host] = self.world.noticed_at(asked_at)
         self._heard_at[host] = heard_at
 
     def lacks_power_proof(self, host: str) -> str:
@@ -157,7 +157,10 @@ class FenceOracle:
         now, watch = self.clock.now, self.oracle.hosts[host]
         vouching = self.oracle.orders.confirming.get(host, [])
         never = float("-inf")
-        vouched = max([self.vouched_at.get(host, never)] + [v.asked_at for v in vouching])
+        vouched = max(
+            [self.vouched_at.get(host, never)]
+            + [self.world.noticed_at(v.asked_at) for v in vouching]
+        )
         heard = max([self._heard_at.get(host, never)] + [v.heard_at for v in vouching])
         was_vouched = vouched > float("-inf")
         recorded = host in self.confirmed_at or was_vouched or self.disk.off.get(host)
@@ -227,7 +230,7 @@ class FenceOracle:
             self._awake_at[host] = self.clock.now
             return
         self.world.counts["fences by the manager"] += 1
-        self.automatic.append(self.clock.now)
+        self.automatic.append(attempt.begun_at)  # decided then; the off may come after a standstill
         refusal = self._common_refusal(host) or ("" if second else self._refusal(host))
         if refusal:
             self.world.violated("S5", f"{host} is fenced by the manager: {refusal}")
@@ -238,7 +241,7 @@ class FenceOracle:
             if (
                 group.second_copy is SecondCopyPolicy.FENCE
                 and host in hosts
-                and self.clock.now - seen_at < SECOND_COPY_S
+                and self.oracle.awake_since(seen_at) < SECOND_COPY_S
                 and not self.oracle.orders.managed[name].surely(False)
             ):
                 return True
@@ -289,10 +292,11 @@ class FenceOracle:
             if host in self.confirmed_at:
                 continue
             elsewhere = any(
-                self.oracle.hosts[other].word(r.id) == 0
-                for other in group.candidates
+                at.word(r.id) == 0
+                for other, at in self.oracle.hosts.items()  # former hosts, too
                 if other != host
                 for r in group.exclusive
+                if watch.last_seen.get(r.id) != 7
             )
             if not elsewhere:
                 return group.id
@@ -368,8 +372,10 @@ class FenceOracle:
         if not self.oracle.orders.active[host].surely(True) or not self.disk.seen.get(host):
             return False  # its silence tells nothing
         attempt = self.oracle.manager.fence_runner.attempt_of(host)
+        if attempt is None and host in self.confirmed_at:
+            attempt = self._attempts.get(host)
         if attempt is not None and watch.heard_at >= attempt.begun_at:
-            return False  # it answered the probe of its fence, and is not asked since
+            return False  # it answered the probe of its fence, and was switched off since
         if self._awake_at.get(host, -1.0) > watch.life_at or host in self.vouched_at:
             return False  # it is off because it was fenced, not because it fell silent
         if watch.sign_at == float("-inf"):  # never heard of by this manager: it waits for longer

@@ -63,6 +63,8 @@ class Operator:
             return
         if name == "confirm-off" and not self._may_vouch(object, current):
             return
+        if name == "cleanup" and not self._may_say_stopped(object):
+            return
         bound_s = COMMAND_BOUND_S
         if name == "fence":
             settings = self.world.cluster.settings
@@ -84,6 +86,15 @@ class Operator:
         return bool(
             at is not None and at.connected and at.suspect_at is None
         )  # absurd, and to be refused
+
+    def _may_say_stopped(self, group: str) -> bool:
+        """A cleanup of a group that was removed says that it is stopped. People look first."""
+        disks = self.world.last_disks.get(group, set())
+        return group in self.world.cluster.groups or not any(
+            disk_of(name) in disks
+            for host in self.world.hosts.values()
+            for name in (*host.running, *host.scripts)
+        )
 
     async def _give(
         self, entry: Pending, current: Incarnation, to: str, force: bool, reason: str

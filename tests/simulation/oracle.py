@@ -158,14 +158,15 @@ class Oracle:
             watch.closed_since = None
             return
         being_fenced = self.manager is not None and self.manager.fence_runner.attempt_of(host)
+        port_counts = not self.cluster.settings.fence_on_connection_close
         if loss.kind in _CLOSED and being_fenced:
             # Heard by the probe of a fence: only an answer of the agent ends the verdict then.
             watch.closed_at = self.clock.now
-            watch.closed_since = watch.closed_since or self.clock.now
+            if port_counts:  # else it is a dead host by itself, and no news
+                watch.closed_since = watch.closed_since or self.clock.now
             return
         self._keep_verdict(host)
         watch.sign_at = self.clock.now
-        port_counts = not self.cluster.settings.fence_on_connection_close
         if loss.kind not in _PROVE_NOTHING and (port_counts or loss.kind not in _CLOSED):
             watch.life_at = self.clock.now
             watch.quiet_since = None
@@ -443,6 +444,11 @@ class Oracle:
                     "second start", f"{name} starts on {host.id} and on {other.id} at once"
                 )
 
+    def awake_since(self, at: float) -> float:
+        """For how long the manager was awake since then, but for its last long standstill."""
+        stood_s = self.fresh_at - self.still_since if at <= self.still_since else 0.0
+        return self.clock.now - at - stood_s
+
     @property
     def just_woke(self) -> bool:
         """Has the manager stood still until just now? All that came in meanwhile is there at once,
@@ -452,7 +458,8 @@ class Oracle:
     def _is_just_learnt(self, watch: HostWatch, host: str) -> bool:
         """Did its connection end while the manager stood still, and has that just woken? Or within
         this turn, and the manager has not come to it yet?"""
-        if self.clock.now - watch.ended_at < TURN_S and self.manager.state.hosts[host].connected:
+        unnoticed_s = self.clock.now - self.world.noticed_at(watch.ended_at)
+        if unnoticed_s < TURN_S and self.manager.state.hosts[host].connected:
             return True
         return self.still_since <= watch.ended_at <= self.fresh_at and self.just_woke
 

@@ -17,9 +17,21 @@ WHAT_IT_FOUND = {
         "Nothing: the oracle's own. A port that the probe of a fence found closed counted as a "
         "sign of life, and the next try of that fence came too soon for it."
     ),
+    "a_closed_port_that_counts_as_death": (
+        "Nothing: the oracle's own. Where a closed port counts as a dead host, it held such a port "
+        "against the proof of a fence."
+    ),
     "a_confirmation_as_the_manager_ends": (
         "A person said that a host is dark just as the manager ended. The answer did not say that "
         "the command may still take effect, and its record was written."
+    ),
+    "a_connection_that_ends_in_a_short_standstill": (
+        "Nothing: the oracle's own. A connection ended while the manager stood still for 0.2 s. "
+        "The manager's first step after that could not know of it yet."
+    ),
+    "a_confirmation_in_a_standstill": (
+        "Nothing: the oracle's own. A person said that a host is dark while the manager stood "
+        "still. The age of that word counts from when the manager could hear it."
     ),
     "a_failure_of_another_group": (
         "The failed start of a shared resource for one group was taken for its own failure by "
@@ -101,6 +113,23 @@ WHAT_IT_FOUND = {
     "an_answer_to_a_question_of_before_the_off": (
         "Nothing: the oracle's own. A device answered on to a question of before the off, after "
         "the off had ended, and the oracle took the off for undone."
+    ),
+    "a_fence_of_a_second_copy_after_a_standstill": (
+        "Nothing: the oracle's own. The manager stood still for 77 s between the intent to fence a "
+        "second copy and the off. The oracle had forgotten the second copy by then."
+    ),
+    "a_host_that_answered_a_fence_by_command": (
+        "Nothing: the oracle's own. A host answered the probe of a fence by command and was then "
+        "switched off. The oracle counted that as a third host that fell silent."
+    ),
+    "a_shared_leaf_that_the_other_group_left_meanwhile": (
+        "A group that moved away left a shared resource running for another group. That group was "
+        "found elsewhere while the first one was still stopping. Nobody stopped the resource."
+    ),
+    "an_unmanaged_group_that_gained_a_resource": (
+        "An unmanaged group got a resource from another group, which still ran on another host. "
+        "So the group counted as running elsewhere, and its own host was fenced on account of a "
+        "third group."
     ),
     "a_host_that_answered_its_own_fence": (
         "Nothing: the oracle's own. A host answered the probe of its fence while the slow device "

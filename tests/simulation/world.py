@@ -53,6 +53,7 @@ class World:
         self.cluster = scenario.cluster()
         self.known_hosts = self.cluster.hosts  # of every config
         self.ever_candidates: dict[str, set[str]] = {}  # of a disk, in any config so far
+        self.last_disks: dict[str, set[str]] = {}  # of a group, in the last config that had it
         self.hosts = {n: self.host_type(self, n, o) for n, o in scenario.hosts.items()}
         self.outlets = Outlets(self)
         self.disk = SimDisk()
@@ -74,6 +75,7 @@ class World:
         """From now on, the manager has this config. Hosts run on as they did."""
         self.cluster = cluster
         for group in cluster.groups.values():
+            self.last_disks[group.id] = {disk_of(resource.id) for resource in group.exclusive}
             for resource in group.resources:
                 hosts = self.ever_candidates.setdefault(disk_of(resource.id), set())
                 hosts.update(group.candidates)
@@ -138,6 +140,10 @@ class World:
     def was_away(self, at: float) -> bool:
         """Did the manager stand still then, or had it just woken?"""
         return any(begun <= at <= ended + 0.1 for begun, ended in self.absences)
+
+    def noticed_at(self, at: float) -> float:
+        """When the manager could first notice what came at `at`: then, or when it goes on."""
+        return max([at, *(end for begun, end in self.absences if begun <= at <= end)])
 
     def take_script_fault(self, host: str, call: SimCall) -> str:
         """The fault that this run of a script meets, if any."""

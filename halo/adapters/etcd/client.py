@@ -121,6 +121,14 @@ class EtcdClient:
             raise LeaseGone("the lease has expired")
         return ttl, term
 
+    async def granted_s(self, lease: int, *, deadline_s: float = DEADLINE_S) -> int:
+        """For how long a lease lasts after each renewal, in seconds. Raises LeaseGone."""
+        body = {"ID": str(lease)}
+        left_s, granted = await self._call("lease/timetolive", body, _time_to_live, deadline_s)
+        if left_s <= 0:
+            raise LeaseGone("the lease has expired")
+        return granted
+
     async def revoke(self, lease: int, *, deadline_s: float = DEADLINE_S) -> None:
         """End a lease, and remove the keys that are bound to it."""
         with contextlib.suppress(LeaseGone):
@@ -236,6 +244,10 @@ def _granted(answer: Json) -> tuple[int, int]:
     if lease == 0 or ttl <= 0:
         raise Malformed("etcd granted a lease without time")
     return lease, ttl
+
+
+def _time_to_live(answer: Json) -> tuple[int, int]:
+    return integer(answer, "TTL"), integer(answer, "grantedTTL")
 
 
 def _kept(answer: Json) -> tuple[int, int]:

@@ -26,8 +26,10 @@ from datetime import UTC, datetime
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
+from halo.adapters.etcd.standby.seen import manager_in
 from halo.adapters.etcd.values import Found, Json, get, is_absent, put, transaction, value_is
 from halo.core.errors import LeadershipError
+from halo.ports import ManagerSeen
 
 LEASE_S = 10
 MARGIN = 0.25
@@ -68,11 +70,14 @@ class Leadership:
         *,
         lease_s: int = LEASE_S,
         clock: Callable[[], float] = boot_time,
+        manager: bytes | None = None,
     ) -> None:
+        """`manager` is how this manager registers itself, so that its key names it."""
         self._client = client
         self._key = key
         self._lease_s = lease_s
         self._clock = clock
+        self._manager = manager
         self._lease = 0
         self._value = b""
         self._proven_until = 0.0
@@ -102,7 +107,7 @@ class Leadership:
             return None
         if found.value is not None:
             return _holder(found.value, found)
-        self._value = _own_value()
+        self._value = _own_value(self._manager)
         sent_at = self._clock()
         self._lease, ttl_s = await self._client.grant(self._lease_s)
         self._count_from(sent_at, ttl_s)
@@ -189,14 +194,25 @@ class Leadership:
         self._proven_until = sent_at + min(ttl_s, self._lease_s) * (1 - MARGIN)
 
 
-def _own_value() -> bytes:
-    own = {
+def _own_value(manager: bytes | None) -> bytes:
+    own: dict[str, object] = {
         "id": secrets.token_hex(16),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if manager is not None:
+        own["manager"] = json.loads(manager)
     return json.dumps(own).encode()
+
+
+def manager_that_leads(value: bytes) -> ManagerSeen | None:
+    """The manager that wrote the key of the leadership, unless an unknown program did."""
+    try:
+        said = json.loads(value)["manager"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return manager_in(json.dumps(said).encode())
 
 
 def _holder(value: bytes, found: Found) -> Holder:
@@ -204,6 +220,8 @@ def _holder(value: bytes, found: Found) -> Holder:
     try:
         said = json.loads(value)
         words = f"pid {said['pid']} on {said['host']} (since {said['since']})"
+        if (manager := manager_that_leads(value)) is not None:
+            words = f"{manager.id} on {manager.host}"
     except (ValueError, TypeError, KeyError, RecursionError):
         words = "an unknown program"
     words = "".join(c if c.isprintable() else "?" for c in words[:WORDS_LIMIT])

@@ -1,4 +1,4 @@
-"""The journal's entries in etcd: written under guard, read at one revision, compacted in one step.
+"""The journal's entries in etcd: written under guard, compacted in one step.
 
 Only :meth:`EtcdLog._commit` writes. Its transaction holds only if this manager leads, and if the
 head is the one that this manager knows.
@@ -7,33 +7,26 @@ head is the one that this manager knows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.entries import (
-    About,
-    Damaged,
     Entry,
     Head,
-    Newer,
-    about,
     before_generation,
     everything,
     first_entry,
-    log_of,
     new_id,
     next_entry,
-    parts_of,
-    records_of,
 )
-from halo.adapters.etcd.errors import EtcdError, NoAnswer, NoSpace, TooOld
+from halo.adapters.etcd.errors import EtcdError, NoAnswer, NoSpace
 from halo.adapters.etcd.leadership import Leadership
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.reader import EtcdReader, head_of
 from halo.adapters.etcd.values import (
     Json,
-    KeyValue,
     after,
     delete_range,
     get,
@@ -47,29 +40,23 @@ from halo.ports import JournalRecord
 
 COMMIT_DEADLINE_S = 3.0
 RETRY_S = 0.1
-PAGE_ENTRIES = 100
-PAGE_PARTS = 8
-READ_ATTEMPTS = 5
 
 log = structlog.get_logger("halo.etcd")
 
 
 class EtcdLog:
-    """The entries of one store. Without a leadership it only reads."""
+    """The entries of one store, as the manager that leads writes them."""
 
-    def __init__(
-        self, client: EtcdClient, store: Store, leadership: Leadership | None = None
-    ) -> None:
+    def __init__(self, client: EtcdClient, store: Store, leadership: Leadership) -> None:
         self._client = client
         self._store = store
-        self._leadership = leadership
+        self._leads = leadership
         self._head: Head | None = None
 
     @property
-    def _leads(self) -> Leadership:
-        if self._leadership is None:
-            raise RecordError(f"{self._store}: was opened to be read only")
-        return self._leadership
+    def head(self) -> Head | None:
+        """What is committed, as far as this manager wrote or saw."""
+        return self._head
 
     async def open(self) -> None:
         """Find the head, or begin a new journal. Raises EtcdError, StateError."""
@@ -84,7 +71,7 @@ class EtcdLog:
                 meaning="nothing is remembered: every group is managed and wanted",
             )
         else:
-            self._head = self._read_head(found.value)
+            self._head = head_of(self._store, found.value)
         await self._sweep()
 
     @property
@@ -179,8 +166,11 @@ class EtcdLog:
 
     async def _require_nothing_else(self) -> None:
         begin, end = everything(self._store)
-        found = await self._client.range(begin, end, limit=2)
-        if others := [key.key for key in found.keys if key.key != self._leads.key]:
+        managers = self._store.key("managers/")
+        before = await self._client.range(begin, managers, limit=2)
+        behind = await self._client.range(after(managers), end, limit=1)
+        keys = [key.key for key in (*before.keys, *behind.keys)]
+        if others := [key for key in keys if key != self._leads.key]:
             raise StateError(
                 f"{self._store}: there is no journal, but there are other keys, such as "
                 f"{others[0][:200]!r}; give another prefix with --store, or restore the journal"
@@ -195,78 +185,7 @@ class EtcdLog:
         except EtcdError as error:
             log.warning("earlier journal in etcd not removed", problem=str(error))
 
-    # --- reading --------------------------------------------------------------------------------
-
-    async def read(self) -> list[JournalRecord] | None:
-        """All records in order, as of one moment; None if there is no journal.
-
-        Raises EtcdError, and StateError for damage."""
-        for _ in range(READ_ATTEMPTS):
-            try:
-                return await self._read_once()
-            except TooOld:  # a compaction of etcd itself overtook us
-                continue
-            except Damaged as damage:
-                raise self._damaged(damage) from damage
-        raise NoAnswer("etcd is compacted faster than the journal can be read", unknown=False)
-
-    async def _read_once(self) -> list[JournalRecord] | None:
-        found = await self._client.range(self._store.key("head"))
-        if found.value is None:
-            return None
-        head = self._read_head(found.value)
-        records: list[JournalRecord] = []
-        entries, last = 0, None
-        async for key in self._keys(log_of(self._store, head.generation), found.revision):
-            entries += 1
-            name = f"entry {entries} of generation {head.generation}"
-            if key.key != f"{log_of(self._store, head.generation)}{entries:012d}":
-                raise Damaged(f"{name} is missing")
-            last = about(key.value, name)
-            if last.first != len(records) + 1:
-                raise Damaged(f"{name} begins with the wrong record")
-            text = await self._text(last, head.generation, found.revision)
-            records += records_of(last, text, name)
-        if entries != head.entries or len(records) != head.records:
-            raise Damaged(
-                f"{entries} entries with {len(records)} records are there, but "
-                f"{head.entries} with {head.records} were written"
-            )
-        if last is not None and last.id != head.id:
-            raise Damaged("the last entry is not the one that was written last")
-        return records
-
-    async def _text(self, entry: About, generation: int, revision: int) -> bytes:
-        if not entry.parts:
-            return entry.text
-        folder = parts_of(self._store, generation, entry.id)
-        return b"".join([key.value async for key in self._keys(folder, revision, PAGE_PARTS)])
-
-    async def _keys(
-        self, prefix: str, revision: int, page: int = PAGE_ENTRIES
-    ) -> AsyncIterator[KeyValue]:
-        begin, end = prefix, after(prefix)
-        while True:
-            found = await self._client.range(begin, end, limit=page, revision=revision)
-            for key in found.keys:
-                yield key
-            if not found.more or not found.keys:
-                return
-            begin = found.keys[-1].key + "\0"
-
-    def _read_head(self, value: bytes) -> Head:
-        try:
-            return Head.of(value)
-        except Newer:
-            raise StateError(
-                f"{self._store}: a later version of HALO wrote this journal; start that version"
-            ) from None
-        except Damaged as damage:
-            raise self._damaged(damage) from damage
-
-    def _damaged(self, damage: Damaged) -> StateError:
-        return StateError(
-            f"{self._store}: the journal is damaged: {damage}; restore etcd from a snapshot, or "
-            "give an empty prefix with --store and import a copy with `halo store import` (an "
-            "empty journal forgets what was unmanaged, deactivated or fenced)"
-        )
+    async def read(self) -> list[JournalRecord]:
+        """All records in order, as of one moment. Raises EtcdError, and StateError for damage."""
+        found = await EtcdReader(self._client, self._store).advance()
+        return found.records if found else []

@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
-from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.client import ATTEMPT_S, EtcdClient
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
+from halo.adapters.etcd.standby.beside import Beside, Take
+from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
+from halo.adapters.loop_thread import LoopThread
 from halo.core.errors import LeadershipError, RecordError, StateError
-from halo.ports import JournalRecord
+from halo.ports import JournalRecord, ManagerSeen
 
 MAX_PENDING = 1000  # batches that wait for etcd before appends are refused
-PATIENCE_S = 3.0 * LEASE_S
-"""How long the key of another manager is waited for, while etcd answers and keeps its own leader.
+RETRY_S = 0.5
+LOOK_S = 1.0
+"""How often a manager that stands by reads the key of the leadership, whatever a watch says."""
 
-A manager that died leaves its key for the time of its lease. etcd extends that whenever its leader
-changes, so then the time counts afresh. To give up too early would leave no manager at all, because
-systemd does not restart one that exits with 64."""
-RETRY_S = 1.0
 CLOSE_DEADLINE_S = 30.0
 END_GRACE_S = 1.0
 """How long a manager that lost its leadership may take to end by itself."""
@@ -41,31 +39,15 @@ HANG_LIMIT_S = 60.0
 """For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
 this limit a manager that hangs would lead for ever."""
 HANG_LOOK_S = 5.0
+ATTEMPTS_IN_A_LEASE = 6
 
 Tell = Callable[[str], None]
-T = TypeVar("T")
 
 log = structlog.get_logger("halo.etcd")
 
 
-class _LoopThread:
-    """A daemon thread that runs an event loop."""
-
-    def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-        self.loop.close()
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-    def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
+async def _ignored(_records: Sequence[JournalRecord], _afresh: bool) -> None:
+    """For a medium that nobody reads from meanwhile."""
 
 
 class EtcdMedium:
@@ -73,11 +55,16 @@ class EtcdMedium:
 
     Appends are carried out in the order of their calls. A cancelled append is still written."""
 
-    def __init__(self, store: Store, lease_s: int, patience_s: float) -> None:
-        """Use :meth:`open` or :meth:`open_patiently`."""
+    def __init__(
+        self, store: Store, lease_s: int = LEASE_S, own: ManagerSeen | None = None
+    ) -> None:
+        """Call :meth:`stand_by` next, or use :meth:`open` or :meth:`open_patiently`.
+
+        `own` is this manager, as others shall see it. None: it is no manager, and not seen."""
         self._store = store
-        self._patience_s = patience_s
-        self._thread = _LoopThread(f"journal {store.prefix}")
+        self._own = own
+        self._beside: Beside | None = None
+        self._thread = LoopThread(f"journal {store.prefix}")
         self._thread.submit(self._make(lease_s)).result()
         self._order = asyncio.Lock()
         self._pending = 0
@@ -95,7 +82,7 @@ class EtcdMedium:
 
         Raises StateError if another manager leads, or an administrator must mend something;
         EtcdError if etcd does not answer."""
-        medium = cls(store, lease_s, 0.0)
+        medium = cls(store, lease_s)
         try:
             medium._thread.submit(medium._open(None)).result()
         except BaseException:
@@ -105,27 +92,40 @@ class EtcdMedium:
         return medium
 
     @classmethod
-    async def open_patiently(
-        cls, store: Store, tell: Tell, lease_s: int = LEASE_S, patience_s: float = PATIENCE_S
-    ) -> EtcdMedium:
-        """Like :meth:`open`, but wait for etcd without limit, and `patience_s` for the key of
-        another manager. `tell` is told on this loop what is waited for. Cancelling ends it."""
+    async def open_patiently(cls, store: Store, tell: Tell, lease_s: int = LEASE_S) -> EtcdMedium:
+        """Like :meth:`open`, but wait without limit: see :meth:`stand_by`."""
+        medium = cls(store, lease_s)
+        await medium.stand_by(tell)
+        return medium
+
+    async def stand_by(self, tell: Tell, take: Take = _ignored) -> None:
+        """Wait for etcd and for the leadership, without limit, and open the journal.
+
+        `tell` is told on this loop what is waited for. Meanwhile, the journal is read on, and
+        `take` is given its records on this loop. A medium without a manager reads at the end only.
+
+        Cancelling ends it. After an exception the medium is closed. Raises StateError if an
+        administrator must mend something, and LeadershipError if the leadership was lost again."""
         loop = asyncio.get_running_loop()
-        medium = cls(store, lease_s, patience_s)
 
         def tell_here(text: str) -> None:
             with contextlib.suppress(RuntimeError):  # that loop has ended
                 loop.call_soon_threadsafe(tell, text)
 
+        async def take_there(records: Sequence[JournalRecord], afresh: bool) -> None:
+            work = asyncio.run_coroutine_threadsafe(take(records, afresh), loop)
+            await asyncio.wrap_future(work)
+
         try:
-            await asyncio.wrap_future(medium._thread.submit(medium._open(tell_here)))
+            work = self._stand_by(tell_here, take_there)
+            await asyncio.wrap_future(self._thread.submit(work))
         except BaseException:
-            shut = asyncio.wrap_future(medium._thread.submit(medium._shut()))
+            self._closed = True
+            shut = asyncio.wrap_future(self._thread.submit(self._shut()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(shut), CLOSE_DEADLINE_S)
-            medium._thread.stop()
+            self._thread.stop()
             raise
-        return medium
 
     def when_lost(
         self,
@@ -158,12 +158,19 @@ class EtcdMedium:
         self._leadership.require()
 
     @property
+    def beside(self) -> Beside | None:
+        """Who else is there. Its values may be read from every thread."""
+        return self._beside
+
+    @property
     def is_empty(self) -> bool:
         """Is there no record? As of the opening, or the last write since."""
         return self._log.is_empty
 
     async def read_ahead(self) -> None:
         """Read all records for the next :meth:`read`, which then does not block. Raises as it."""
+        if self._ahead is not None:
+            return
         try:
             self._ahead = await asyncio.wrap_future(self._thread.submit(self._read()))
         except EtcdError as error:
@@ -207,40 +214,93 @@ class EtcdMedium:
     # --- in the thread --------------------------------------------------------------------------
 
     async def _make(self, lease_s: int) -> None:
-        self._client = EtcdClient(self._store)
-        key = self._store.key("leader")
-        self._leadership = Leadership(self._client, key, lease_s=lease_s)
+        # A member that hangs must not use up the time in which another one can renew the lease.
+        attempt_s = min(ATTEMPT_S, lease_s / ATTEMPTS_IN_A_LEASE)
+        self._client = EtcdClient(self._store, attempt_s=attempt_s)
+        key, manager = self._store.key("leader"), None
+        if self._own is not None:
+            self._beside = Beside(self._store, self._own, lease_s)
+            manager = as_value(self._own)
+        self._leadership = Leadership(self._client, key, lease_s=lease_s, manager=manager)
         self._log = EtcdLog(self._client, self._store, self._leadership)
 
+    async def _stand_by(self, tell: Tell, take: Take) -> None:
+        if self._beside is None:
+            await self._open(tell)
+            return
+        tasks = [
+            asyncio.ensure_future(work) for work in (self._open(tell), self._run_beside(tell, take))
+        ]
+        opening, running = tasks
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+            running.result()  # it ends only by an exception
+        opening.result()
+
+    async def _run_beside(self, tell: Tell, take: Take) -> None:
+        assert self._beside is not None
+        while True:
+            try:
+                await self._beside.run(tell, take)
+            except StateError as error:
+                if self._keeping is None:
+                    raise
+                log.error("cannot stay registered, but goes on leading", problem=str(error))
+            await asyncio.sleep(RETRY_S)
+
     async def _open(self, tell: Tell | None) -> None:
-        waited_s, term = 0.0, 0
+        if self._beside is not None:
+            await self._beside.entered.wait()
+        await self._lead(tell)
+        self._keeping = asyncio.ensure_future(self._keep())
+        while True:
+            self._leadership.require()
+            try:
+                await self._begin()
+                return
+            except (EtcdError, RecordError) as error:
+                if tell is None:
+                    raise
+                tell(f"waiting for etcd ({self._store}): {error}")
+                await asyncio.sleep(RETRY_S)
+
+    async def _lead(self, tell: Tell | None) -> None:
+        """Take the leadership. Wait for it, unless nobody is to be told what is waited for."""
+        answered = False
         while True:
             try:
                 holder = await self._leadership.take()
-                if holder is None:
-                    await self._log.open()
-                    break
-            except (NotAllowed, NoGateway) as error:
-                raise StateError(f"{self._store}: {error}") from error
-            except (EtcdError, RecordError, LeadershipError) as error:
+            except EtcdError as error:
+                if isinstance(error, NotAllowed | NoGateway) and not answered:
+                    raise StateError(f"{self._store}: {error}") from error
                 if tell is None:
                     raise
                 tell(f"waiting for etcd ({self._store}): {error}")
                 await asyncio.sleep(RETRY_S)
                 continue
-            if holder.term != term:
-                waited_s, term = 0.0, holder.term
-            if tell is None or waited_s >= self._patience_s:
+            answered = True
+            if holder is None:
+                return
+            if tell is None:
                 raise _in_use(self._store, holder)
-            tell(f"waiting for the leadership in etcd ({self._store}), which {holder} holds")
-            waited_s += await self._wait_for_change(holder)
-        self._keeping = asyncio.ensure_future(self._keep())
+            tell(f"standing by; {holder} leads")
+            client = self._client if self._beside is None else self._beside.client
+            await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
 
-    async def _wait_for_change(self, holder: Holder) -> float:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        await self._client.wait_for_change(self._leadership.key, holder.revision, RETRY_S)
-        return loop.time() - begun
+    async def _begin(self) -> None:
+        """As the manager that leads: read the rest of the journal, and open it for writing."""
+        if self._beside is None:
+            await self._log.open()
+            return
+        head, records = await self._beside.catch_up()
+        await self._log.open()
+        if head is not None and self._log.head != head:
+            self._leadership.lose("the journal in etcd was changed by another program")
+            self._leadership.require()
+        self._ahead = records
+        self._beside.leads()
 
     async def _keep(self) -> None:
         try:
@@ -284,7 +344,7 @@ class EtcdMedium:
             self._end_process()
 
     async def _read(self) -> list[JournalRecord]:
-        return await self._log.read() or []
+        return await self._log.read()
 
     async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._closed:
@@ -307,6 +367,8 @@ class EtcdMedium:
     async def _in_order(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with self._order:  # first come, first served
             await work()
+            if self._beside is not None:
+                self._beside.wrote(self._log.head)
 
     async def _finish(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -319,7 +381,10 @@ class EtcdMedium:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._leadership.release()
+        closing = [self._leadership.release()]
+        if self._beside is not None:
+            closing.append(self._beside.close())
+        await asyncio.gather(*closing)
         await self._client.close()
 
 

@@ -31,6 +31,7 @@ class KeyValue:
 
     key: str
     value: bytes
+    create_revision: int
     mod_revision: int
     lease: int
 
@@ -88,6 +89,12 @@ def put(key: str, value: bytes, lease: int = 0) -> Json:
 def get(key: str) -> Json:
     """The operation that reads a key."""
     return {"request_range": {"key": encoded(key)}}
+
+
+def get_all(begin: str, end: str, limit: int) -> Json:
+    """The operation that reads all keys from `begin` to before `end`, but at most `limit`."""
+    request = {"key": encoded(begin), "range_end": encoded(end), "limit": str(limit)}
+    return {"request_range": request}
 
 
 def delete_range(begin: str, end: str) -> Json:
@@ -154,7 +161,11 @@ def _key_value(raw: Json) -> KeyValue:
     except UnicodeDecodeError as error:
         raise Malformed("a key is not text") from error
     return KeyValue(
-        key, _decoded(raw, "value"), integer(raw, "mod_revision"), integer(raw, "lease")
+        key,
+        _decoded(raw, "value"),
+        integer(raw, "create_revision"),
+        integer(raw, "mod_revision"),
+        integer(raw, "lease"),
     )
 
 

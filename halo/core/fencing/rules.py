@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from halo.core.cluster.host_state import FencePhase, HostState
-from halo.core.cluster.knowledge import Presence
+from halo.core.cluster.knowledge import NO_SIGHTING, Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import LossKind
 from halo.core.journal.remembered import RememberedHost
@@ -39,8 +39,26 @@ def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
         for group in state.groups_of(host)
         if not state.memory_of(group).managed
         and state.candidate(group, host).last_seen is not Presence.STOPPED
-        and not [other for other in state.knowledge.running_on(group) if other != host]
+        and not _runs_elsewhere(state, group, host)
     ]
+
+
+def _runs_elsewhere(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Is something seen running on another host that might also run here? A resource that came from
+    another group may still run there, while the rest of its new group runs here."""
+    on_host = state.knowledge.on_host
+    here = on_host(host)
+    in_doubt = [
+        resource.id
+        for resource in group.exclusive
+        if here.get(resource.id, NO_SIGHTING).last_seen is not Presence.STOPPED
+    ]
+    return any(
+        on_host(other).get(name, NO_SIGHTING).presence is Presence.RUNNING
+        for other in group.hosts
+        if other != host
+        for name in in_doubt
+    )
 
 
 @dataclass(slots=True)

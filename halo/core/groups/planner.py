@@ -69,14 +69,27 @@ class Planner:
             dependents_down = all(
                 self._resources[d.id].is_down for d in self._group.dependents_of(state.resource)
             )
-            stays = state.failed is not None or state.is_down or not dependents_down
+            is_down = state.is_down and not self._may_be_left_behind(state)
+            stays = state.failed is not None or is_down or not dependents_down
             if stays or self._sharing.awaits_a_look(state, now):
                 actions += self._monitors_of([state], now)
             elif state.resource.shared and not self._sharing.release(state):
                 state.released = True
+                actions += self._monitors_of([state], now)
             else:
+                state.released = False
                 actions.append(self._run(state, Operation.STOP))
         return actions
+
+    def _may_be_left_behind(self, state: ResourceState) -> bool:
+        """Is this a shared resource that was left to another group, and does this group still run
+        here? The other group may have been found elsewhere since."""
+        return (
+            state.released
+            and not state.stopped_by_script
+            and state.presence is not Presence.STOPPED
+            and all(self._resources[p.id].is_up for p in self._group.parents_of(state.resource))
+        )
 
     def monitors_due(self, now: float) -> list[Action]:
         """Only the monitors: for a group that HALO must not change."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import structlog
+
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId
 from halo.core.tokens import ResourceToken
@@ -17,6 +19,10 @@ from halo.manager.common.concurrency_limit import (
 )
 from halo.manager.common.journal import Journal
 from halo.ports import AgentConnector, FenceDevices
+
+END_DEADLINE_S = 5.0
+
+log = structlog.get_logger("halo.manager")
 
 
 class Placing(Protocol):
@@ -79,10 +85,16 @@ class Context:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fatal(error)
 
-    def cancel_all(self) -> None:
-        """End every background task, at shutdown."""
-        for task in list(self._tasks):
+    async def end_all(self) -> None:
+        """End every background task, at shutdown. On return nothing is under way any more: no fence
+        program runs, and nothing waits to be sent. A task that does not end in time is told."""
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=END_DEADLINE_S)
+            for task in late:
+                log.error("a task does not end", task=str(task.get_coro()))
 
     def groups_of(self, host: HostId) -> list[GroupId]:
         """The ids of all groups that may run on a host."""

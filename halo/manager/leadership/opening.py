@@ -1,4 +1,4 @@
-"""Opens the journal in etcd, for which a manager may have to wait.
+"""Opens the journal in etcd, and stands by until this manager leads.
 
 The code for etcd is loaded only here, so that a manager with an embedded journal does without it.
 """
@@ -6,16 +6,22 @@ The code for etcd is loaded only here, so that a manager with an embedded journa
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from halo import __version__
 from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.adapters.systemd import Notifier
 from halo.core.errors import AdministratorError, LeadershipError, StateError
+from halo.manager.leadership.standing import StoreStanding
+from halo.ports import ManagerSeen, WallClock
 from halo.telling import PeerLog
 
 if TYPE_CHECKING:
@@ -73,13 +79,47 @@ def store_of(text: str | None, files: StoreFiles) -> Store | None:
     return store_at(text, files)
 
 
-async def wait_for_store(
-    store: Store, statefile: Path, notifier: Notifier, answering: Answering
-) -> EtcdMedium:
-    """Open the journal in etcd, and wait for it if necessary. A signal cancels the wait.
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This manager, as the others see it. `lease_s`: for how long it leads without renewal."""
 
-    `answering` is entered if it takes time: then whoever asks is told what is waited for. Raises
-    StateError if another manager leads, or if a journal in a file would be forgotten."""
+    id: str
+    lease_s: int
+    url: str | None = None
+
+
+def open_store(store: Store, node: Node, clock: WallClock) -> tuple[EtcdMedium, StoreStanding]:
+    """The journal in etcd, which :func:`stand_by` opens, and the standing of this manager."""
+    from halo.adapters.etcd.medium import EtcdMedium
+
+    own = ManagerSeen(
+        id=node.id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        url=node.url,
+        version=__version__,
+        since=clock.now(),
+        entries=0,
+        leads=False,
+    )
+    medium = EtcdMedium(store, node.lease_s, own)
+    assert medium.beside is not None
+    return medium, StoreStanding(medium.beside, node.id, clock)
+
+
+async def stand_by(
+    store: Store,
+    medium: EtcdMedium,
+    standing: StoreStanding,
+    statefile: Path,
+    notifier: Notifier,
+    answering: Answering,
+) -> None:
+    """Wait for etcd and for the leadership, without limit, and open the journal.
+
+    A signal cancels the wait. `answering` is entered if it takes time: then whoever asks is told
+    what is waited for. Raises StateError if an administrator must mend something, or if a journal
+    in a file would be forgotten; LeadershipError if the leadership was lost at once."""
     loop = asyncio.get_running_loop()
     reason = f"it opens its journal in etcd ({store})"
     waits = asyncio.Event()
@@ -88,11 +128,11 @@ async def wait_for_store(
         nonlocal reason
         if text != reason:
             reason = text
-            log.warning("waiting", reason=text)
+            log.info("not leading", reason=text)
             notifier.status(text)
         waits.set()
 
-    opening = loop.create_task(_open(store, statefile, tell))
+    opening = loop.create_task(_open(store, medium, standing, statefile, tell))
     with _signals_call(opening.cancel) as came:
         waiting = loop.create_task(waits.wait())
         await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,11 +144,10 @@ async def wait_for_store(
                     await asyncio.wait({opening})
             finally:
                 opening.cancel()  # the socket may be in use
-        medium = await opening
+        await opening
     if came:  # in the very step in which the journal was opened
         await medium.close()
         raise asyncio.CancelledError
-    return medium
 
 
 @contextmanager
@@ -129,18 +168,20 @@ def _signals_call(end: Callable[[], object]) -> Iterator[list[int]]:
             loop.remove_signal_handler(number)
 
 
-async def _open(store: Store, statefile: Path, tell: Callable[[str], None]) -> EtcdMedium:
-    from halo.adapters.etcd.medium import EtcdMedium
-
-    medium = await EtcdMedium.open_patiently(store, tell)
+async def _open(
+    store: Store,
+    medium: EtcdMedium,
+    standing: StoreStanding,
+    statefile: Path,
+    tell: Callable[[str], None],
+) -> None:
+    await medium.stand_by(tell, standing.take)
     try:
         if medium.is_empty:
             await _require_no_journal_in(statefile, store)
-        await medium.read_ahead()  # the watchdog is fed meanwhile, and a signal ends it
     except BaseException:
         await medium.close()
         raise
-    return medium
 
 
 async def _require_no_journal_in(statefile: Path, store: Store) -> None:

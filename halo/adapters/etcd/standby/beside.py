@@ -1,0 +1,194 @@
+"""What goes on beside the leadership: this manager is registered, sees the others, and reads on.
+
+It uses a client of its own. A watch that stays silent moves on to the next member, and the renewal
+of the leadership must not move with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import structlog
+
+from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.entries import Head
+from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
+from halo.adapters.etcd.leadership import manager_that_leads
+from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.reader import EtcdReader
+from halo.adapters.etcd.standby.registry import Registry, Tell
+from halo.adapters.etcd.standby.seen import is_same_process
+from halo.core.errors import InvariantError, StateError
+from halo.ports import JournalRecord, ManagerSeen
+
+LOOK_S = 1.0
+"""How often is read what a watch would have told. A watch alone proves nothing."""
+PACE_S = 0.05
+RETRY_S = 0.5
+
+Take: TypeAlias = Callable[[Sequence[JournalRecord], bool], Coroutine[Any, Any, None]]
+"""Takes records that were read; True: they take the place of all that came before. Raises
+StateError for records that this version does not understand."""
+
+log = structlog.get_logger("halo.etcd")
+
+
+class Beside:
+    """Everything that a manager does on a store apart from leading. Lives on one event loop.
+
+    :meth:`run` it; once this manager leads, :meth:`catch_up`, then :meth:`leads`."""
+
+    def __init__(self, store: Store, own: ManagerSeen, lease_s: int) -> None:
+        self._store = store
+        self.client = EtcdClient(store)
+        self.registry = Registry(self.client, store, own, lease_s)
+        self._reader = EtcdReader(self.client, store)
+        self.entered = asyncio.Event()
+        self._take: Take | None = None
+        self._reading = asyncio.Lock()
+        self._records: list[JournalRecord] = []
+        self._were_taken = True
+        self._caught_up = False
+        self._seen: tuple[ManagerSeen, ...] = ()
+        self._leader: ManagerSeen | None = None
+        self.term = 0
+        self.confirmed_at = 0.0
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def managers(self) -> tuple[ManagerSeen, ...]:
+        """All that are registered, this one as it is now."""
+        own = self.registry.own
+        others = [seen for seen in self._seen if seen.id != own.id]
+        return tuple(sorted([*others, own], key=lambda seen: seen.id))
+
+    @property
+    def leader(self) -> ManagerSeen | None:
+        """The manager that leads, as of the last look."""
+        found = self._leader
+        if found is None or is_same_process(found, self.registry.own):
+            return None if found is None else self.registry.own
+        registered = next((seen for seen in self._seen if is_same_process(found, seen)), found)
+        return replace(registered, leads=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in words."""
+        return next(iter(self._troubles.values()), None)
+
+    def _note(self, what: str, trouble: str | None) -> None:
+        if trouble is None:
+            self._troubles.pop(what, None)
+        else:
+            self._troubles[what] = trouble
+
+    async def run(self, tell: Tell, take: Take) -> None:
+        """Register, then read on, look, and keep the registration, until cancelled. `tell` is told
+        what the registration waits for.
+
+        Raises StateError: another manager has the id, or the journal cannot be used."""
+        self._take = take
+        await self._enter(tell)
+        self.entered.set()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self._follow(),
+                self._look(),
+                self.registry.keep(lambda trouble: self._note("registration", trouble)),
+            )
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _enter(self, tell: Tell) -> None:
+        while True:
+            try:
+                await self.registry.enter(tell)
+                return
+            except (NotAllowed, NoGateway) as error:
+                raise StateError(f"{self._store}: {error}") from error
+            except EtcdError as error:
+                tell(f"waiting for etcd ({self._store}): {error}")
+                await asyncio.sleep(RETRY_S)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                sight = await self.registry.look()
+            except EtcdError as error:
+                self._note("look", f"etcd does not answer: {error}")
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._note("look", None)
+            self._seen = sight.managers
+            key = sight.leader
+            self._leader = None if key is None else manager_that_leads(key.value)
+            await asyncio.sleep(PACE_S)
+            await self.client.wait_for_change(self._store.key("leader"), sight.revision, LOOK_S)
+
+    async def _follow(self) -> None:
+        while not self._caught_up:
+            try:
+                async with self._reading:
+                    await self._advance()
+            except EtcdError as error:
+                self._note("journal", f"the journal in etcd cannot be read: {error}")
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._note("journal", None)
+            await asyncio.sleep(PACE_S)
+            head = self._store.key("head")
+            await self.client.wait_for_change(head, self._reader.revision, LOOK_S)
+
+    async def _advance(self) -> None:
+        batch = await self._reader.advance()
+        self.confirmed_at = time.time()
+        if batch is not None:  # keep them in the very step in which the reader counts them
+            if batch.afresh:
+                self._records = []
+            self._records += batch.records
+            self.wrote(self._reader.head)
+        elif self._were_taken:
+            return
+        afresh = batch is None or batch.afresh or not self._were_taken
+        new = list(self._records) if batch is None or afresh else batch.records
+        self._were_taken = False  # until they were: a cancelled call is made up for by the next
+        if self._take is not None:
+            await self._take(new, afresh)
+        self._were_taken = True
+
+    async def catch_up(self) -> tuple[Head | None, list[JournalRecord]]:
+        """Read the rest, as the manager that leads: nobody else writes. Returns all records, and
+        what the head says of them.
+
+        Raises EtcdError, StateError. Safe to repeat."""
+        async with self._reading:
+            await self._advance()
+            self._caught_up = True
+        head = self._reader.head
+        if len(self._records) != (0 if head is None else head.records):
+            raise InvariantError("a manager that stood by has other records than it has read")
+        return head, self._records
+
+    def leads(self) -> None:
+        """This manager leads, and the records were handed on."""
+        self._records = []
+        self.registry.change(leads=True)
+        self._leader = self.registry.own
+
+    def wrote(self, head: Head | None) -> None:
+        """This much of the journal is known here."""
+        self.registry.change(entries=0 if head is None else head.records)
+
+    async def close(self) -> None:
+        """End the registration, if etcd answers, and close all connections."""
+        await self.registry.leave()
+        await self.client.close()

@@ -1,0 +1,245 @@
+"""Serves a cluster: takes the journal, runs the manager with its HTTP API, and ends in order.
+
+Here the adapters are put into the manager. Flags and exit statuses: see `main`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import capnp
+import structlog
+from aiohttp import web
+
+from halo import __version__
+from halo.adapters.fence.programs import FencePrograms
+from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.systemd import Notifier
+from halo.adapters.tls.identity import TlsIdentity
+from halo.adapters.unix_socket import UnixSite, open_unix_site
+from halo.core.model import Cluster
+from halo.manager import collector
+from halo.manager.api.app import make_app, make_runner
+from halo.manager.api.waiting import make_waiting_app
+from halo.manager.common.status_text import StatusText
+from halo.manager.hosts.certificate_look import look_again
+from halo.manager.leadership.opening import (
+    EXIT_NOT_LEADING,
+    Alone,
+    Leading,
+    Node,
+    open_store,
+    stand_by,
+)
+from halo.manager.leadership.standing import StoreStanding
+from halo.manager.loop_lag import CollectorPauses, LoopLag
+from halo.manager.manager import Manager
+from halo.ports import JournalMedium
+
+if TYPE_CHECKING:
+    from halo.adapters.etcd.location import Store
+
+log = structlog.get_logger("halo.manager")
+
+
+class SystemClock:
+    """The machine's time of day."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command line and the environment."""
+
+    config: Path
+    socket: str
+    socket_group: str | None
+    statefile: Path
+    store: Store | None
+    node_id: str | None
+    lease_s: int
+    manage_resources: bool
+    mtls: bool
+    fence_on_connection_close: bool
+    sleep_time_ms: int | None
+    port: int
+
+
+def _identity(options: Options, cluster: Cluster) -> str:
+    """The name of this manager towards agents. It is the same after every restart."""
+    journal = options.store or options.statefile.resolve()
+    return f"{cluster.name}@{socket.gethostname()}:{journal}"
+
+
+async def serve(
+    options: Options,
+    cluster: Cluster,
+    node: Node | None,
+    identity: TlsIdentity | None,
+    server_name: str | None,
+    medium: JournalMedium | None,
+) -> None:
+    notifier = Notifier()
+    leading: Leading = Alone()
+    standing: StoreStanding | None = None
+    if options.store is not None:
+        assert node is not None
+        journal, standing = open_store(options.store, node, SystemClock())
+        medium = leading = journal
+        try:
+            await stand_by(
+                options.store,
+                journal,
+                standing,
+                options.statefile,
+                notifier,
+                partial(_answering, options),
+            )
+        except asyncio.CancelledError:
+            log.info("ending", reason="signal")
+            return
+    assert medium is not None
+    try:
+        await _work(options, cluster, identity, server_name, medium, notifier, leading, standing)
+    finally:
+        await medium.close()
+
+
+@asynccontextmanager
+async def _answering(options: Options, reason: Callable[[], str]) -> AsyncIterator[None]:
+    """Meanwhile, whoever asks anything on the socket is told this reason."""
+    runner, site = make_runner(make_waiting_app(reason)), None
+    await runner.setup()
+    try:
+        site = await open_unix_site(runner, options.socket, options.socket_group)
+        yield
+    finally:
+        await _close(site, runner)
+
+
+async def _work(
+    options: Options,
+    cluster: Cluster,
+    identity: TlsIdentity | None,
+    server_name: str | None,
+    medium: JournalMedium,
+    notifier: Notifier,
+    leading: Leading,
+    standing: StoreStanding | None,
+) -> None:
+    fence_programs = FencePrograms(may_act=leading.require_leading)
+    connector = CapnpConnector(
+        _identity(options, cluster),
+        cluster.name,
+        tls=identity,
+        server_name=server_name,
+        may_act=leading.require_leading,
+    )
+    async with capnp.kj_loop():
+        manager = Manager(
+            cluster,
+            connector,
+            fence_programs,
+            medium,
+            SystemClock(),
+            observe_only=not options.manage_resources,
+        )
+        leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
+        if standing is not None:
+            standing.lead(manager.state.remembered, manager.fatal)
+        looks = _watch_certificates(identity, manager, connector)
+        collector.spare()
+        lag = LoopLag()
+        lag.start()
+        pauses = CollectorPauses()
+        pauses.start()
+        runner = _api(manager, lag, pauses)
+        await runner.setup()
+        site = None
+        try:
+            site = await open_unix_site(runner, options.socket, options.socket_group)
+            await _manage(manager, options, cluster, notifier)
+        finally:
+            for look in looks:
+                look.cancel()
+            lag.stop()
+            pauses.stop()
+            await _close(site, runner)
+            connector.close()
+            await fence_programs.close()
+
+
+def _api(manager: Manager, lag: LoopLag, pauses: CollectorPauses) -> web.AppRunner:
+    """The HTTP API over this manager."""
+    app = make_app(
+        manager.operations,
+        on_defect=manager.fatal,
+        status_text=StatusText(manager.operations.status_parts, manager.settled).read,
+        root_status_text=StatusText(manager.operations.root_parts, manager.settled).read,
+        debug=lambda: {
+            "loop_lag": lag.figures(),
+            "loop_lag_5s": lag.figures(5.0),
+            "collector": pauses.figures(),
+            "tasks": len(asyncio.all_tasks()),
+        },
+    )
+    return make_runner(app)
+
+
+def _watch_certificates(
+    identity: TlsIdentity | None, manager: Manager, connector: CapnpConnector
+) -> list[asyncio.Task[None]]:
+    """Use renewed files of our own, and notice agents' renewals. Cancel the tasks at the end."""
+    if identity is None:
+        return []
+    manager.state.own_certificates = identity.known
+    look = look_again(manager.state, SystemClock(), connector.certificate_ends_at)
+    return [asyncio.create_task(identity.watch()), asyncio.create_task(look)]
+
+
+async def _close(site: UnixSite | None, runner: web.AppRunner) -> None:
+    if site is not None:
+        await site.close()
+    await runner.cleanup()
+
+
+async def _manage(manager: Manager, options: Options, cluster: Cluster, notifier: Notifier) -> None:
+    """Run the manager until a signal comes."""
+    loop = asyncio.get_running_loop()
+    work = loop.create_task(manager.run())
+    sparing = loop.create_task(collector.spare_once_settled(manager.progress))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    mode = "managing" if options.manage_resources else "observing"
+    log.info(
+        f"{mode}",
+        version=__version__,
+        pid=os.getpid(),
+        cluster=cluster.name,
+        hosts=len(cluster.hosts),
+        groups=len(cluster.groups),
+        socket=options.socket,
+        journal=str(options.store or options.statefile),
+    )
+    notifier.ready(f"{mode} {len(cluster.hosts)} hosts, {len(cluster.groups)} groups")
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("ending", reason="signal")
+    finally:
+        sparing.cancel()
+        notifier.stopping()
+        notifier.close()

@@ -1,0 +1,324 @@
+"""A medium that stands by: it reads on, takes over with all records, and is seen by the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.medium import EtcdMedium
+from halo.adapters.etcd.standby.registry import Registry
+from halo.adapters.etcd.standby.seen import as_value, manager_in
+from halo.adapters.etcd.values import Json, delete_range, put, transaction
+from halo.core.errors import StateError
+from halo.ports import JournalRecord, ManagerSeen
+from tests.conformance.journal_medium import record
+from tests.etcd.members import Members
+
+OWN = ManagerSeen(
+    id="1", host="mgmt1", pid=os.getpid(), url=None, version="1", since=1.5, entries=0, leads=False
+)
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends, f"not in time: {what}"
+        await asyncio.sleep(0.005)
+
+
+async def write(store: Store, *operations: Json) -> None:
+    client = EtcdClient(store)
+    await client.txn(transaction([], operations))
+    await client.close()
+
+
+class Standby:
+    """A manager that stands by, as far as its journal goes."""
+
+    def __init__(self, store: Store, number: int, lease_s: int = 10) -> None:
+        own = replace(OWN, id=str(number), host=f"mgmt{number}", since=time.time())
+        self.medium = EtcdMedium(store, lease_s, own)
+        self.told: list[str] = []
+        self.read: list[JournalRecord] = []
+        self.led_at = 0.0
+        self.opening = asyncio.ensure_future(self._stand_by())
+
+    async def _stand_by(self) -> None:
+        await self.medium.stand_by(self.told.append, self._take)
+        self.led_at = time.monotonic()
+
+    async def _take(self, records: Sequence[JournalRecord], afresh: bool) -> None:
+        self.read = [*([] if afresh else self.read), *records]
+
+    @property
+    def leader(self) -> str | None:
+        assert self.medium.beside is not None
+        found = self.medium.beside.leader
+        return None if found is None else found.id
+
+    @property
+    def managers(self) -> dict[str, ManagerSeen]:
+        assert self.medium.beside is not None
+        return {seen.id: seen for seen in self.medium.beside.managers}
+
+    async def stands_by(self) -> None:
+        await until(lambda: any("standing by" in text for text in self.told), "it stands by")
+
+    async def end(self) -> None:
+        self.opening.cancel()
+        await asyncio.gather(self.opening, return_exceptions=True)
+        await self.medium.close()
+
+
+@asynccontextmanager
+async def standing_by(store: Store, number: int, lease_s: int = 10) -> AsyncIterator[Standby]:
+    found = Standby(store, number, lease_s)
+    try:
+        yield found
+    finally:
+        await found.end()
+
+
+@asynccontextmanager
+async def leading(store: Store, number: int, lease_s: int = 10) -> AsyncIterator[Standby]:
+    async with standing_by(store, number, lease_s) as found:
+        await asyncio.wait_for(asyncio.shield(found.opening), 30)
+        yield found
+
+
+async def test_a_manager_that_stands_by_reads_on_and_hands_all_records_over(store: Store) -> None:
+    async with leading(store, 1) as first, standing_by(store, 2) as second:
+        await first.medium.append([record(1)])
+        await second.stands_by()
+        await until(lambda: second.read == [record(1)], "it reads")
+        large = record(2, text="x" * 700_000)
+        await first.medium.append([large, record(3)])
+        await until(lambda: second.read == [record(1), large, record(3)], "it reads on")
+        await first.medium.compact([record(9)])
+        await until(lambda: second.read == [record(9)], "it follows a compaction")
+        await first.medium.append([record(10)])
+        await until(lambda: second.managers["2"].entries == 2, "it says how far it has read")
+        await first.medium.close()
+        await asyncio.wait_for(second.opening, 30)
+        assert list(second.medium.read()) == [record(9), record(10)]
+        await second.medium.append([record(11)])
+
+
+async def test_records_that_came_just_before_the_end_are_read(store: Store) -> None:
+    """They may come between the last look and the taking."""
+    expected = []
+    for number in range(8):
+        async with leading(store, 1) as first, standing_by(store, 2) as second:
+            await second.stands_by()
+            expected.append(record(number))
+            await first.medium.append([expected[-1]])
+            await first.medium.close()
+            await asyncio.wait_for(second.opening, 30)
+            assert list(second.medium.read()) == expected
+
+
+async def test_a_revoked_key_is_noticed_at_once(store: Store) -> None:
+    took = []
+    for _ in range(5):
+        async with leading(store, 1) as first, standing_by(store, 2) as second:
+            await second.stands_by()
+            await asyncio.sleep(0.3)  # in the middle of a watch
+            begun = time.monotonic()
+            await first.medium.close()
+            await asyncio.wait_for(second.opening, 30)
+            took.append(second.led_at - begun)
+    assert min(took) < 0.2, took  # the others may have met a busy machine
+
+
+async def test_of_many_that_stand_by_one_leads_and_all_see_it(store: Store) -> None:
+    async with leading(store, 1) as first:
+        others = [Standby(store, number) for number in range(2, 6)]
+        for other in others:
+            await other.stands_by()
+        assert "standing by; 1 on mgmt1 leads" in others[0].told
+        await first.medium.close()
+        await asyncio.wait([other.opening for other in others], return_when="FIRST_COMPLETED")
+        [leader] = [other for other in others if other.opening.done()]
+        name = next(i for i, other in enumerate(others, 2) if other is leader)
+        await until(lambda: all(other.leader == str(name) for other in others), "all see it")
+        await until(lambda: all(other.managers[str(name)].leads for other in others), "registered")
+        assert all(set(other.managers) == {"2", "3", "4", "5"} for other in others)
+        for other in others:
+            await other.end()
+
+
+async def test_an_expired_leadership_is_taken_as_soon_as_etcd_removes_it(store: Store) -> None:
+    async with leading(store, 1, 2) as first, standing_by(store, 2, 2) as second:
+        await second.stands_by()
+        medium = first.medium
+        tasks = medium._thread.submit(_stop_everything())
+        begun = time.monotonic()
+        tasks.result()
+        await asyncio.wait_for(second.opening, 30)
+        assert second.led_at - begun < 8
+        await asyncio.wait_for(second.medium.append([record(1)]), 20)
+
+
+async def _stop_everything() -> None:
+    """As if the process had died."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+async def test_managers_start_before_etcd(tmp_path_factory: pytest.TempPathFactory) -> None:
+    members = Members(tmp_path_factory.mktemp("late"))
+    async with standing_by(members.store(), 1) as first, standing_by(members.store(), 2) as second:
+        await until(lambda: first.told and second.told, "both wait")
+        assert all("waiting for etcd" in text for text in (*first.told, *second.told))
+        try:
+            members.start()
+            await asyncio.wait([first.opening, second.opening], return_when="FIRST_COMPLETED")
+            leader, other = (first, second) if first.opening.done() else (second, first)
+            await leader.medium.append([record(1)])
+            await until(lambda: other.read == [record(1)], "it reads")
+            assert not other.opening.done()
+            await leader.end()
+            await other.opening
+            await other.end()
+        finally:
+            members.close()
+
+
+# What stops a manager that stands by ----------------------------------------------------------
+
+
+async def test_an_id_that_another_one_uses_is_refused_with_its_name(store: Store) -> None:
+    async with leading(store, 1, 2) as first:
+        async with standing_by(store, 1, 2) as twin:
+            with pytest.raises(
+                StateError, match=r"the id 1 is in use by .* pid \d+ on mgmt1; give"
+            ):
+                await asyncio.wait_for(twin.opening, 30)
+        await first.medium.append([record(1)])
+
+
+async def test_the_registration_of_a_dead_manager_is_waited_for(store: Store) -> None:
+    client = EtcdClient(store)
+    lease, _ = await client.grant(2)
+    dead = as_value(replace(OWN, pid=1))
+    await client.txn(transaction([], [put(store.key("managers/1"), dead, lease)]))
+    async with standing_by(store, 1) as first:
+        await first.opening
+        assert any("registration of a manager with the same id 1: pid 1" in t for t in first.told)
+    await client.close()
+
+
+async def test_a_registration_comes_back_whatever_took_it_away(store: Store) -> None:
+    client, key = EtcdClient(store), store.key("managers/2")
+
+    async def registered_after(revision: int) -> int:
+        while not (found := await client.range(key)).keys or (
+            found.keys[0].create_revision <= revision
+        ):
+            await client.wait_for_change(key, found.revision, 1.0)
+        return found.keys[0].create_revision
+
+    async with leading(store, 1, 2), standing_by(store, 2, 2) as second:
+        created = await registered_after(0)
+        assert second.medium.beside is not None
+        await client.revoke(second.medium.beside.registry._lease)
+        created = await asyncio.wait_for(registered_after(created), 30)
+        await write(store, delete_range(key, ""))
+        await asyncio.wait_for(registered_after(created), 30)
+    await client.close()
+
+
+async def test_a_journal_that_went_back_stops_it(store: Store) -> None:
+    async with leading(store, 1) as first:
+        await first.medium.append([record(1)])
+        async with standing_by(store, 2) as second:
+            await until(lambda: second.read, "it reads")
+            await write(store, delete_range(store.key("head"), ""))
+            with pytest.raises(StateError, match="is not there any more"):
+                await asyncio.wait_for(second.opening, 30)
+
+
+async def test_damage_and_a_later_version_stop_it(store: Store) -> None:
+    for value, words in ((b"\xff", "damaged"), (b'{"format": 2}', "a later version")):
+        await write(store, delete_range(store.key(""), store.key("~")))
+        async with leading(store, 1), standing_by(store, 2) as second:
+            await second.stands_by()
+            await write(store, put(store.key("head"), value))
+            with pytest.raises(StateError, match=words):
+                await asyncio.wait_for(second.opening, 30)
+
+
+async def test_records_that_are_not_understood_stop_it_before_it_leads(store: Store) -> None:
+    async def refuse(_records: Sequence[JournalRecord], _afresh: bool) -> None:
+        raise StateError("not understood")
+
+    async with leading(store, 1) as first:
+        second = EtcdMedium(store, 10, replace(OWN, id="2"))
+        opening = asyncio.ensure_future(second.stand_by(lambda _text: None, refuse))
+        await first.medium.append([record(1)])
+        with pytest.raises(StateError, match="not understood"):
+            await asyncio.wait_for(opening, 30)
+        await first.medium.append([record(2)])
+
+
+# Values ---------------------------------------------------------------------------------------
+
+
+def test_a_registration_is_read_as_it_was_written() -> None:
+    seen = replace(OWN, url="https://mgmt1:8009", entries=7, leads=True)
+    assert manager_in(as_value(seen)) == seen
+
+
+def test_what_no_manager_wrote_is_no_manager() -> None:
+    good = json.loads(as_value(OWN))
+    for changed in (
+        {"pid": "1"},
+        {"pid": -1},
+        {"host": 5},
+        {"since": "x"},
+        {"since": 1e300},
+        {"url": 7},
+        {"entries": True},
+    ):
+        assert manager_in(json.dumps({**good, **changed}).encode()) is None, changed
+    for value in (b"", b"[]", b"\xff", b"null", b"{}", b'"x"'):
+        assert manager_in(value) is None
+    long = manager_in(json.dumps({**good, "host": "\x1b[31m" + "x" * 1000}).encode())
+    assert long is not None
+    assert long.host.startswith("?[31mx")
+    assert len(long.host) == 300
+
+
+async def test_a_change_is_written_at_most_once_a_second(store: Store) -> None:
+    client = EtcdClient(store)
+    registry = Registry(client, store, OWN, 10)
+    await registry.enter(lambda _text: None)
+    keeping = asyncio.ensure_future(registry.keep(lambda _trouble: None))
+    before = (await client.range(registry.key)).keys[0].mod_revision
+    begun = time.monotonic()
+    for number in range(1, 200):
+        registry.change(entries=number)
+        await asyncio.sleep(0.01)
+
+    async def written() -> int:
+        found = manager_in((await client.range(registry.key)).value or b"")
+        return 0 if found is None else found.entries
+
+    while await written() != 199:
+        await client.wait_for_change(registry.key, before, 0.1)
+    passed_s = time.monotonic() - begun
+    writes = (await client.range(registry.key)).keys[0].mod_revision - before
+    assert 1 <= writes <= passed_s + 1  # each write is one revision of this quiet store
+    keeping.cancel()
+    await registry.leave()
+    assert (await client.range(registry.key)).value is None
+    await client.close()
