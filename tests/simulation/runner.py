@@ -49,7 +49,10 @@ def quiet() -> Iterator[None]:
     collector must not run in the middle of a step."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
     gc.disable()
     gc.collect()
     is_frozen = gc.get_freeze_count() > 0  # by whoever runs us

@@ -14,15 +14,16 @@ from typing import Any
 
 import structlog
 
-from halo.adapters.etcd.client import ATTEMPT_S, EtcdClient
+from halo.adapters.etcd.client import ATTEMPT_S
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
+from halo.adapters.etcd.standby.hanging import watch_loop
+from halo.adapters.etcd.standby.means import REAL, Means
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
-from halo.adapters.loop_thread import LoopThread
 from halo.core.errors import LeadershipError, RecordError, StateError
 from halo.ports import JournalRecord, ManagerSeen
 
@@ -38,7 +39,6 @@ END_GRACE_S = 1.0
 HANG_LIMIT_S = 60.0
 """For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
 this limit a manager that hangs would lead for ever."""
-HANG_LOOK_S = 5.0
 ATTEMPTS_IN_A_LEASE = 6
 
 Tell = Callable[[str], None]
@@ -56,7 +56,11 @@ class EtcdMedium:
     Appends are carried out in the order of their calls. A cancelled append is still written."""
 
     def __init__(
-        self, store: Store, lease_s: int = LEASE_S, own: ManagerSeen | None = None
+        self,
+        store: Store,
+        lease_s: int = LEASE_S,
+        own: ManagerSeen | None = None,
+        means: Means = REAL,
     ) -> None:
         """Call :meth:`stand_by` next, or use :meth:`open` or :meth:`open_patiently`.
 
@@ -64,7 +68,8 @@ class EtcdMedium:
         self._store = store
         self._own = own
         self._beside: Beside | None = None
-        self._thread = LoopThread(f"journal {store.prefix}")
+        self._means = means
+        self._thread = means.thread(f"journal {store.prefix}")
         self._thread.submit(self._make(lease_s)).result()
         self._order = asyncio.Lock()
         self._pending = 0
@@ -147,7 +152,9 @@ class EtcdMedium:
             self._tell_lost, self._end_process = tell_here, end_process
             if self._lost is not None:
                 self._act_on_loss(self._lost)
-            self._watching = asyncio.ensure_future(self._watch(loop, hang_limit_s))
+            self._watching = asyncio.ensure_future(
+                watch_loop(loop, hang_limit_s, self._leadership.lose)
+            )
 
         self._thread.submit(register())
 
@@ -216,12 +223,15 @@ class EtcdMedium:
     async def _make(self, lease_s: int) -> None:
         # A member that hangs must not use up the time in which another one can renew the lease.
         attempt_s = min(ATTEMPT_S, lease_s / ATTEMPTS_IN_A_LEASE)
-        self._client = EtcdClient(self._store, attempt_s=attempt_s)
+        self._client = self._means.client(self._store, attempt_s)
         key, manager = self._store.key("leader"), None
         if self._own is not None:
-            self._beside = Beside(self._store, self._own, lease_s)
+            client = self._means.client(self._store, ATTEMPT_S)
+            self._beside = Beside(client, self._store, self._own, lease_s)
             manager = as_value(self._own)
-        self._leadership = Leadership(self._client, key, lease_s=lease_s, manager=manager)
+        self._leadership = Leadership(
+            self._client, key, lease_s=lease_s, clock=self._means.clock, manager=manager
+        )
         self._log = EtcdLog(self._client, self._store, self._leadership)
 
     async def _stand_by(self, tell: Tell, take: Take) -> None:
@@ -312,26 +322,6 @@ class EtcdMedium:
             self._lost = LeadershipError(f"this manager cannot keep its leadership: {error!r}")
         if self._lost is not None and not self._closed:
             self._act_on_loss(self._lost)
-
-    async def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-        """End the leadership if the manager's loop does not turn."""
-        here, turned = asyncio.get_running_loop(), asyncio.Event()
-
-        def answer() -> None:
-            with contextlib.suppress(RuntimeError):  # this loop has ended
-                here.call_soon_threadsafe(turned.set)
-
-        with contextlib.suppress(RuntimeError):  # that loop has ended
-            while True:
-                turned.clear()
-                loop.call_soon_threadsafe(answer)
-                try:
-                    async with asyncio.timeout(limit_s):
-                        await turned.wait()
-                except TimeoutError:
-                    self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
-                    return
-                await asyncio.sleep(min(HANG_LOOK_S, limit_s))
 
     def _act_on_loss(self, error: LeadershipError) -> None:
         log.critical("leadership lost: ending, a restart is safe", problem=str(error))

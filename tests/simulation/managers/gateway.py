@@ -166,6 +166,8 @@ class SimGateway(Gateway):
                     answer = error
             case "lease/grant":
                 answer = store.grant(request.body)
+            case "lease/timetolive":
+                answer = store.time_to_live(request.body)
             case "lease/revoke":
                 answer = store.revoke(request.writer, request.body) or LeaseGone("not found")
             case path:

@@ -28,6 +28,7 @@ class Node:
         self.name = f"n{number}"
         self.rate = rate
         self.process: Process | None = None
+        self._pids = 0
         self.frozen = False
         self.machine_stopped = False
         self.wakes_at = 0.0
@@ -76,8 +77,8 @@ class Node:
         for go in held:
             go()
         if self.machine_stopped and self.process is not None:
-            late = self.process.loop.scramble(self.world.further)
-            self.world.counts["late timers"] += late
+            for loop in self.process.loops:
+                self.world.counts["late timers"] += loop.scramble(self.world.further)
         self.simulation.node_goes_on(self)
 
     def stop_at(self, what: str, seconds: float, how: str) -> None:
@@ -105,7 +106,8 @@ class Node:
         """Start the process, unless it runs."""
         if self.process is None and not self.world.violations:
             self.world.say(self.name, "the manager starts, and stands by")
-            self.process = Process(self)
+            self._pids += 1
+            self.process = Process(self, self._pids)
 
     def kill(self, down_s: float = RESTART_S) -> None:
         """The process dies at once, between two steps."""

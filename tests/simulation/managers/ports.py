@@ -7,14 +7,11 @@ when it goes on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from halo.adapters.etcd.errors import EtcdError
-from halo.adapters.journal.encoding import encoded
-from halo.core.errors import LeadershipError, LinkError, Loss, LossKind, RecordError
+from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import FenceDevice, Operation
 from halo.core.outcomes import FenceAction, FenceResult, OperationResult
 from halo.core.peers.calls import BadTerm, StaleTerm
@@ -24,6 +21,7 @@ from tests.simulation.managers.agents import stale
 from tests.simulation.network import SimConnection, SimConnector
 
 if TYPE_CHECKING:
+    from halo.adapters.etcd.medium import EtcdMedium
     from tests.simulation.managers.process import Process
     from tests.simulation.managers.world import ManagersWorld
 
@@ -96,7 +94,7 @@ class NodeView:
         """The step that sends: the look at the clock, the term, and then perhaps a standstill."""
         call.term = self.process.term
         if call.operation in CHANGES:
-            self.process.leadership.require()
+            self.process.require_leading()
             self.world.leaders.acts(self.process, f"{call.operation.value} {call.resource.id}")
         self._tell("operation_sent", call)
         self.process.node.may_stop_at(call.operation.value)
@@ -113,7 +111,7 @@ class NodeView:
     def fence_begins(self, device: FenceDevice, action: FenceAction) -> None:
         """The step that starts a fence program."""
         if action is not FenceAction.STATUS:
-            self.process.leadership.require()
+            self.process.require_leading()
             plug = device.parameters["plug"]
             self.world.leaders.acts(self.process, f"fence {action.value} {plug}")
             if action is FenceAction.OFF:
@@ -157,69 +155,40 @@ class DeviceView(NodeView):
         self.clock = MachineClock(process)
 
 
-class StoreMedium:
-    """The journal in the store, on the loop of the process: a thread less than the real medium."""
+class NotedMedium:
+    """The real medium. The simulation's disk is told when a write is under way."""
 
-    def __init__(self, process: Process, ahead: list[JournalRecord]) -> None:
-        self._process = process
+    def __init__(self, process: Process, medium: EtcdMedium) -> None:
+        self._medium = medium
         self._disk = process.world.disk
         self._clock = process.world.clock
-        self._ahead = ahead
-        self._order = asyncio.Lock()
-        self._closed = False
-        self.in_flight = 0
+        self._in_flight = 0
+        self._gone = False
 
     def read(self) -> Iterable[JournalRecord]:
-        return self._ahead
+        return self._medium.read()
 
     async def append(self, records: Sequence[JournalRecord]) -> None:
-        texts = [encoded(record) for record in records]
-        if texts:
-            await self._run(self._process.log.append(texts))
+        await self._noted(self._medium.append(records))
 
     async def compact(self, snapshot: Sequence[JournalRecord]) -> None:
-        texts = [encoded(record) for record in snapshot]
-        await self._run(self._process.log.replace(texts))
-
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._closed:
-            work.close()
-            raise RecordError("the journal is closed")
-        self._disk.begins(self._clock.now)
-        self.in_flight += 1
-        task = self._process.loop.create_task(self._in_order(work))
-        task.add_done_callback(self._ended)
-        await asyncio.shield(task)
-
-    async def _in_order(self, work: Coroutine[Any, Any, None]) -> None:
-        async with self._order:
-            await work
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self.in_flight -= 1
-        self._disk.ends(self._clock.now)
-        if not task.cancelled():
-            task.exception()
+        await self._noted(self._medium.compact(snapshot))
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        async with self._order:
-            pass  # what came before is written
-        await self._process.leadership.release()
+        await self._medium.close()
+
+    async def _noted(self, work: Coroutine[Any, Any, None]) -> None:
+        self._disk.begins(self._clock.now)
+        self._in_flight += 1
+        try:
+            await work
+        finally:
+            if not self._gone:
+                self._in_flight -= 1
+                self._disk.ends(self._clock.now)
 
     def crash(self) -> None:
         """The process is gone. What it sent may still be carried out."""
-        self._closed = True
-        for _ in range(self.in_flight):
+        self._gone = True
+        for _ in range(self._in_flight):
             self._disk.ends(self._clock.now)
-        self.in_flight = 0
-
-
-async def records_ahead(process: Process) -> list[JournalRecord]:
-    """All records, read before the manager is made. Raises LeadershipError."""
-    try:
-        return await process.log.read() or []
-    except EtcdError as error:
-        raise LeadershipError(f"the journal cannot be read: {error}") from error

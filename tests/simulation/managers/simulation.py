@@ -12,6 +12,7 @@ from random import Random
 from typing import cast
 
 from halo.core.errors import InvariantError
+from tests.simulation.loop import VirtualLoop
 from tests.simulation.managers.faults import ManagersFaults
 from tests.simulation.managers.node import MACHINE, PROCESS, Node
 from tests.simulation.managers.operator import ManagersOperator
@@ -115,11 +116,12 @@ class ManagersSimulation(Simulation):
             awake = [
                 node.process for node in self.nodes if node.process is not None and not node.frozen
             ]
-            ready = next((process for process in awake if process.loop.ready), None)
+            loops = [(process, loop) for process in awake for loop in process.loops]
+            ready = next((found for found in loops if found[1].ready), None)
             if ready is not None:
-                self._run_process(ready)
+                self._run_loop(*ready)
                 continue
-            timer = min((process.loop.next_timer() for process in awake), default=NEVER)
+            timer = min((loop.next_timer() for _, loop in loops), default=NEVER)
             event = heap[0][0] if heap else NEVER
             if min(event, timer) > end:
                 break
@@ -128,13 +130,13 @@ class ManagersSimulation(Simulation):
                 _, _, function, args = heappop(heap)
                 function(*args)
             else:
-                for process in awake:
-                    process.loop.wake_timers()
+                for _, loop in loops:
+                    loop.wake_timers()
         clock.now = max(clock.now, end) if not world.violations else clock.now
 
-    def _run_process(self, process: Process) -> None:
+    def _run_loop(self, process: Process, loop: VirtualLoop) -> None:
         """Run what is ready, step by step, until the process stands still, is killed or rests."""
-        loop, world, clock, node = process.loop, self.world, self.clock, process.node
+        world, clock, node = self.world, self.clock, process.node
         ready, limit = loop.ready, self.steps + STEPS_AT_ONCE
         is_killed = False
         loop.enter()

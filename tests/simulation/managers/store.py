@@ -179,6 +179,15 @@ class SimStore:
             answer["TTL"] = str(ttl_s)
         return {"result": answer}
 
+    def time_to_live(self, body: Json) -> Json:
+        """How long a lease still lives, and how long after each renewal."""
+        lease = self.leases.get(int(body["ID"]))
+        answer: Json = {"header": self.header(), "ID": body["ID"], "TTL": "-1"}
+        if lease is not None:
+            left_s = (lease.expires_at - self.clock.now) * self.rate
+            answer |= {"TTL": str(max(int(left_s), 0)), "grantedTTL": str(lease.ttl_s)}
+        return answer
+
     def revoke(self, writer: Any, body: Json) -> Json | None:
         """End a lease, and remove its keys. None: there is no such lease."""
         lease = self.leases.get(int(body["ID"]))
