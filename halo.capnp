@@ -53,6 +53,7 @@ interface HaloAgent extends(OcfResourceAgent) {
             busy @1 :Text;          # another manager is served; the text names it
             staleTerm @2 :UInt64;   # a leader with this higher term was served already
         }
+        leader @3 :Text;            # with staleTerm: the manager that had this term; may be empty
     }
 
     struct Completed {
@@ -70,6 +71,7 @@ interface HaloAgent extends(OcfResourceAgent) {
                                     # connection is not the one served, or the call is out of bounds
             pending @5 :Void;       # of `monitorMany` alone: it runs still
         }
+        leader @6 :Text;            # with staleTerm: the manager that had this term; may be empty
     }
 
     struct Item {

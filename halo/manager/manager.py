@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import cached_property
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
-from halo.core.errors import InvariantError, LeadershipError
+from halo.core.errors import InvariantError, LeadershipError, StateError
 from halo.core.journal import fold
 from halo.core.journal.places import config_change, with_former_hosts
 from halo.core.journal.records import Event, Record
@@ -46,13 +47,18 @@ class Manager:
         clock: WallClock,
         *,
         observe_only: bool = False,
+        term: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`term` gives the term of the leadership; 0 if there is only one manager.
+
+        Raises StateError if the journal cannot be used."""
         self._loop = asyncio.get_running_loop()
         remembered = Remembered()
         records_read = 0
         for raw in medium.read():
             fold.apply(remembered, Record.from_json(raw))
             records_read += 1
+        _require_higher(term(), remembered.term)
         now = self._loop.time()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         journal = Journal(
@@ -62,6 +68,7 @@ class Manager:
             self._journal_trouble,
             records_read,
             on_late=lambda records: self.operations.took_effect(records),
+            term=term,
         )
         self._journal = journal
         self._note_config(remembered, cluster)
@@ -242,3 +249,14 @@ class Manager:
         """What is known of a group on each of its candidates."""
         found = self.state.cluster.groups[group]
         return {host: self.state.knowledge.presence(found, host) for host in found.candidates}
+
+
+def _require_higher(term: int, recorded: int) -> None:
+    """A leader's records must not look older than those before them. A term of 0 may follow any: a
+    single manager goes on with a journal that was exported."""
+    if 0 < term <= recorded:
+        raise StateError(
+            f"this leadership has the term {term}, but the journal has records of the term "
+            f"{recorded}: etcd was built anew, and counts from 1 again. Stop all managers, then "
+            f"say `halo store raise-term STORE --above {recorded} --reason TEXT`"
+        )

@@ -146,6 +146,7 @@ async def _work(
         cluster.name,
         tls=identity,
         server_name=server_name,
+        term=lambda: leading.term,
         may_act=leading.require_leading,
     )
     async with capnp.kj_loop():
@@ -156,6 +157,7 @@ async def _work(
             medium,
             SystemClock(),
             observe_only=not options.manage_resources,
+            term=lambda: leading.term,
         )
         leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
         if standing is not None:

@@ -1,8 +1,8 @@
 """Which manager an agent serves: one at a time, and only its newest connection.
 
 A leader's term counts only within its cluster. So a manager of another cluster cannot lock a leader
-out. The agent forgets terms when it ends. So an administrator can undo a wrong term by a restart of
-the agent, which stops no resource.
+out. The highest term of a cluster is kept on disk (:mod:`halo.remote.terms`). An administrator can
+have a wrong one forgotten with `halo_remote --forget-term`.
 
 Plain and synchronous code. Time is an argument, in seconds of any steady clock.
 """
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from halo.core.peers.bounds import TERM_LIMIT
-from halo.core.peers.calls import BadTerm, Busy, StaleTerm
+from halo.core.peers.calls import BadTerm, Busy, OtherTerm, StaleTerm
+from halo.remote.terms import CLUSTERS, Seen, Terms
 
 SILENCE_S = 10.0
 """A manager that made no call for this long does not count as served any more."""
-
-CLUSTERS = 16
-"""Clusters whose terms are remembered. The one that was served longest ago is forgotten first."""
 
 Session = TypeVar("Session")
 
@@ -29,6 +27,7 @@ class _Served(Generic[Session]):
     session: Session
     manager: str
     cluster: str
+    term: int
     last_call: float
     pending: int = 0
 
@@ -37,8 +36,9 @@ class Arbiter(Generic[Session]):
     """Invariant: at most one session is served, and the agent obeys no term that is lower than one
     that it has seen in the same cluster."""
 
-    def __init__(self) -> None:
-        self._terms: dict[str, int] = {}  # by cluster; the one served last is the last
+    def __init__(self, terms: Terms | None = None) -> None:
+        """`terms` are those on record."""
+        self._terms: dict[str, Seen] = dict(terms or {})
         self._served: _Served[Session] | None = None
 
     @property
@@ -46,8 +46,23 @@ class Arbiter(Generic[Session]):
         """The manager that is served, or nothing."""
         return self._served.manager if self._served else ""
 
+    @property
+    def terms(self) -> Terms:
+        """The highest term of each cluster."""
+        return self._terms
+
     def is_served(self, session: Session) -> bool:
         return self._served is not None and self._served.session is session
+
+    def note(
+        self, manager: str, cluster: str, term: int, now: float
+    ) -> Busy | StaleTerm | BadTerm | None:
+        """Refuse lower terms from now on, unless the manager with this one is refused itself.
+        Returns that refusal. Once the term is on record, :meth:`claim`."""
+        refusal = self._refusal_of(cluster, term) or self._busy(manager, cluster, term, now)
+        if refusal is None:
+            self._note_term(cluster, term, manager)
+        return refusal
 
     def claim(
         self, session: Session, manager: str, cluster: str, term: int | None, now: float
@@ -56,40 +71,51 @@ class Arbiter(Generic[Session]):
 
         Returns a refusal, or the older session that it replaces and the caller must close, or None.
         """
-        refusal = None if term is None else self._refusal_of(cluster, term)
+        if term is None:
+            refusal: Busy | StaleTerm | BadTerm | None
+            refusal = self._busy(manager, cluster, 0, now)
+        else:
+            refusal = self.note(manager, cluster, term, now)
         if refusal is not None:
             return refusal
         served = self._served
-        if served is not None and served.manager != manager and not self._is_silent(served, now):
-            return Busy(served.manager)
-        if term is not None:
-            self._note_term(cluster, term)
         older = served.session if served is not None and served.session is not session else None
-        self._served = _Served(session, manager, cluster, now)
+        self._served = _Served(session, manager, cluster, term or 0, now)
         return older
 
-    def check_term(self, session: Session, term: int) -> StaleTerm | BadTerm | None:
-        """Refuse a term of the served session if it is lower than the highest one of its cluster.
-        Remember a higher one."""
+    def check_term(self, session: Session, term: int) -> StaleTerm | BadTerm | OtherTerm | None:
+        """Refuse a call of the served session unless its term is that of the greeting, and none
+        that is higher was seen in its cluster. A greeting's term is on record, a call's is not."""
         if not self.is_served(session):
             return None
         assert self._served is not None
-        cluster = self._served.cluster
-        refusal = self._refusal_of(cluster, term)
-        if refusal is None:
-            self._note_term(cluster, term)
-        return refusal
+        if (refusal := self._refusal_of(self._served.cluster, term)) is not None:
+            return refusal
+        return None if term == self._served.term else OtherTerm(term)
+
+    def _busy(self, manager: str, cluster: str, term: int, now: float) -> Busy | None:
+        """Is another manager served, which this one does not succeed?"""
+        served = self._served
+        if served is None or served.manager == manager or self._is_silent(served, now):
+            return None
+        # Only where leaders are elected. A single manager sends 0, and is not to be pushed out.
+        succeeds = served.cluster == cluster and 0 < served.term < term
+        return None if succeeds else Busy(served.manager)
 
     def _refusal_of(self, cluster: str, term: int) -> StaleTerm | BadTerm | None:
         if term > TERM_LIMIT:
             return BadTerm(term)
-        highest = self._terms.get(cluster, 0)
-        return StaleTerm(highest) if term < highest else None
+        highest = self._terms.get(cluster)
+        if highest is not None and term < highest.term:
+            return StaleTerm(highest.term, highest.manager)
+        return None
 
-    def _note_term(self, cluster: str, term: int) -> None:
+    def _note_term(self, cluster: str, term: int, manager: str) -> None:
         if term > 0:
-            self._terms.pop(cluster, None)
-            self._terms[cluster] = term
+            before = self._terms.pop(cluster, None)
+            if before is None or before.term != term:
+                before = Seen(term, manager)
+            self._terms[cluster] = before
         if len(self._terms) > CLUSTERS:
             del self._terms[next(iter(self._terms))]
 

@@ -31,10 +31,12 @@ from halo.remote.scripts.operations import Operations
 from halo.remote.scripts.process import ScriptRunner
 from halo.remote.scripts.records import RunDirectory
 from halo.remote.service import AgentService
+from halo.remote.terms import TermFile, Terms, forget, open_terms
 
 log = structlog.get_logger()
 
 DEFAULT_RUN_DIRECTORY = Path("/run/halo")
+DEFAULT_STATE_DIRECTORY = Path("/var/lib/halo")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Options:
     test_id: str | None
     mtls: bool
     managers: frozenset[str] = frozenset()
+    state_directory: Path | None = None
 
     @property
     def test_directory(self) -> Path | None:
@@ -54,9 +57,22 @@ class Options:
         folder = os.environ.get("HALO_TEST_DIRECTORY")
         return Path(folder) if folder and self.test_id else None
 
+    def name(self, address: str, port: int) -> str:
+        """A name for files of this agent. No other agent of this machine has it."""
+        return self.test_id or f"{address}-{port}"
+
+    @property
+    def terms_directory(self) -> Path:
+        """The folder for the terms of leaders. It survives a restart of the host."""
+        if self.state_directory is not None:
+            return self.state_directory
+        if self.test_directory is not None:
+            return self.test_directory / "terms"
+        return DEFAULT_STATE_DIRECTORY
+
     def run_directory(self, address: str, port: int) -> Path:
         """The folder for records of running scripts. No other agent of this machine uses it."""
-        name = self.test_id or f"{address}-{port}"
+        name = self.name(address, port)
         if folder := os.environ.get("HALO_RUN_DIR"):
             return Path(folder) / name
         if self.test_directory is not None:
@@ -103,6 +119,21 @@ class Options:
     help="With --mtls: serve only a manager whose certificate holds this name, or one of these "
     "(subjectAltName, DNS or IP). Set it.",
 )
+@click.option(
+    "--state-directory",
+    envvar=["HALO_STATE_DIRECTORY", "STATE_DIRECTORY"],
+    type=click.Path(path_type=Path),
+    default=None,
+    show_envvar=True,
+    help=f"Folder for the highest term of each cluster's leader. [default: "
+    f"{DEFAULT_STATE_DIRECTORY}]",
+)
+@click.option(
+    "--forget-term",
+    default=None,
+    metavar="CLUSTER",
+    help="Forget the highest term of this cluster's leader, and exit. Stop the agent before.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log at level debug, unless HALO_LOG is set.")
 @click.option(
     "--log-format",
@@ -119,6 +150,8 @@ def main(
     test_id: str | None,
     mtls: bool,
     manager_name: str | None,
+    state_directory: Path | None,
+    forget_term: str | None,
     verbose: bool,
     log_format: str,
 ) -> None:
@@ -126,8 +159,14 @@ def main(
     logs.configure(verbose, log_format)
     try:
         managers = manager_names(manager_name)
+        state = state_directory and state_directory.absolute()
         # Absolute, so that scripts may change their folder.
-        run(Options(network, port, ocf_root.absolute(), test_id, mtls, managers))
+        options = Options(network, port, ocf_root.absolute(), test_id, mtls, managers, state)
+        if forget_term is None:
+            run(options)
+        else:
+            for line in forget(options.terms_directory, forget_term):
+                click.echo(line)
     except AdministratorError as error:
         print(f"halo_remote: {error}", file=sys.stderr)  # noqa: T201  # read by a person at once
         sys.exit(EXIT_ADMINISTRATOR)
@@ -147,9 +186,10 @@ def run(options: Options) -> None:
     address, port = sock.getsockname()[:2]
     records = RunDirectory(options.run_directory(address, port))
     _open_records(records)
+    term_file, terms = open_terms(options.terms_directory, options.name(address, port))
     protection = Protection()
     protection.raise_up()
-    asyncio.run(_serve(options, sock, gate, records, protection))
+    asyncio.run(_serve(options, sock, gate, records, protection, term_file, terms))
 
 
 def _gate(options: Options) -> ManagerGate | None:
@@ -203,6 +243,8 @@ async def _serve(
     gate: ManagerGate | None,
     records: RunDirectory,
     protection: Protection,
+    term_file: TermFile | None,
+    terms: Terms,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -211,11 +253,12 @@ async def _serve(
     async with capnp.kj_loop():
         runner = ScriptRunner(protection, records)
         test_id = options.test_id or str(os.getpid())
-        inherited = {k: v for k, v in os.environ.items() if k not in NOTIFY_VARIABLES}
+        own = {*NOTIFY_VARIABLES, "STATE_DIRECTORY"}  # of this unit, and not of what scripts start
+        inherited = {k: v for k, v in os.environ.items() if k not in own}
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)
         await operations.resume()
         features = [ROLES] if gate is not None and options.managers else []
-        service = AgentService(operations, options.test_id, features)
+        service = AgentService(operations, options.test_id, features, term_file, terms)
         server = CapnpAgentServer(service.open_session, gate)
         address, port = sock.getsockname()[:2]
         try:

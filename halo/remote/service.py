@@ -14,7 +14,9 @@ from halo.core.peers.calls import (
     VALIDATE_ALL,
     BadTerm,
     Busy,
+    NotRecorded,
     NotServed,
+    OtherTerm,
     Request,
     StaleTerm,
     WatchRequest,
@@ -23,12 +25,14 @@ from halo.core.peers.calls import (
 from halo.core.peers.crowd import Crowd
 from halo.remote.arbiter import Arbiter
 from halo.remote.scripts.sessions import boot_identity
+from halo.remote.term_keeper import TermKeeper
+from halo.remote.terms import TermFile, Terms
 from halo.remote.watch import Monitoring, Observer, Watch, WatchRefused
 from halo.telling import PeerLog
 
 log = PeerLog()
 
-Refusal: TypeAlias = Busy | StaleTerm | BadTerm
+Refusal: TypeAlias = Busy | StaleTerm | BadTerm | NotRecorded
 
 FEATURES = ("heartbeat", "run", "watch", "monitorMany", VALIDATE_ALL)
 """The abilities of this agent besides `operation`."""
@@ -65,13 +69,20 @@ class Link(Protocol):
 class AgentService:
     """All connections of one agent. Needs a running event loop, for the time.
 
-    `features` are those that depend on how the agent was started."""
+    `features` are those that depend on how the agent was started. `terms` are on record in
+    `term_file`; without a file they are kept in memory only."""
 
     def __init__(
-        self, operations: Performer, test_id: str | None = None, features: Sequence[str] = ()
+        self,
+        operations: Performer,
+        test_id: str | None = None,
+        features: Sequence[str] = (),
+        term_file: TermFile | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.operations = operations
-        self.arbiter: Arbiter[Session] = Arbiter()
+        self.arbiter: Arbiter[Session] = Arbiter(terms)
+        self.terms = TermKeeper(term_file, terms or {}, lambda: self.arbiter.terms)
         start_id = uuid.uuid4().hex
         # In a test, an agent stands for a host, so its start is the host's boot.
         boot = start_id if test_id is not None else boot_identity()
@@ -89,6 +100,10 @@ class AgentService:
             log.warning("too many connections", peer=link.peer)
             out.close("too many connections")
         return session
+
+    def is_open(self, session: Session) -> bool:
+        """Does its connection still stand?"""
+        return session in self._sessions
 
     def serve(self, session: Session) -> None:
         """This session is served now: it does not count among the others any more."""
@@ -156,19 +171,30 @@ class Session:
         self._greeting_deadline.cancel()
         self._service.dismiss(self)
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Refusal:
-        """Become the served connection of `manager`, or return why not."""
-        refusal = self._claim(manager, cluster, term)
+    async def hello(self, manager: str, cluster: str, term: int) -> Welcome | Refusal | NotServed:
+        """Become the served connection of `manager`, or return why not.
+
+        A term that is new is on disk before the answer. Leaders before it are refused at once."""
+        self._greeting_deadline.cancel()
+        service = self._service
+        refusal: Refusal | None = service.arbiter.note(manager, cluster, term, _now())
+        if refusal is None:
+            refusal = await service.terms.record(cluster, term)
+            if not service.is_open(self):
+                return NotServed()
         if refusal is not None:
+            service.note_refusal(manager, self._link.peer, refusal)
             return refusal
-        return self._service.welcome
+        return self._claim(manager, cluster, term) or service.welcome
 
     def heartbeat(self) -> None:
         self._service.arbiter.call(self, _now())
         if (watch := self._service.watch_of(self)) is not None:
             watch.heartbeat()
 
-    async def run(self, request: Request, term: int) -> OperationResult | Refusal | NotServed:
+    async def run(
+        self, request: Request, term: int
+    ) -> OperationResult | Refusal | OtherTerm | NotServed:
         """Run an operation. If the connection ends before its script begins, it is dropped."""
         if not self._service.arbiter.call(self, _now()):
             return NotServed()

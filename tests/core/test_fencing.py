@@ -188,6 +188,23 @@ def test_a_host_with_reboot_is_fenced_also_where_nobody_could_take_over_and_once
     assert "no other host can take" in (automatic(world) or "")
 
 
+@pytest.mark.parametrize("former", [{}, {"h1": "k"}], ids=["proven stopped", "not proven"])
+def test_a_group_waits_for_a_former_host_only_until_it_is_proven_stopped_there(
+    former: dict[str, str],
+) -> None:
+    """h1 was a candidate of k. g cannot start on h2, so only k could need the fence of h1."""
+    world = World(make_group("g"), make_group("k", ["h2"], former_hosts=("h1",)))
+    world.state.remembered.group("k").former = former
+    world.up("h1", running=["g"])
+    world.up("h2")
+    world.lose("h1")
+    world.answers("h2")
+    world.start_failed("g", "h2", "exit 1")
+    assert (automatic(world) is None) == bool(former)
+    comment = rules.automatic_comment(world.state, "h1", world.now)
+    assert comment.endswith("for g, k" if former else "for g")
+
+
 def test_what_has_to_be_mended_is_said_in_order_of_what_helps() -> None:
     """A host without an agent in the config says so, and not that it is frozen out by a pause."""
     world = lost_host(no_device=["h1"])

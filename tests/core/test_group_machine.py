@@ -365,17 +365,17 @@ def test_a_resource_that_hangs_before_it_dies_counts_as_crashed() -> None:
     assert "restarted 5 times" in driver.words
 
 
-def test_a_monitor_that_is_broken_for_good_does_not_stop_its_resource_for_ever() -> None:
-    driver = running({"g": []})
+@pytest.mark.parametrize("tree", [{"g": []}, PAIR, CHAIN])
+def test_monitors_that_are_broken_for_good_do_not_stop_their_resources_for_ever(
+    tree: dict[str, list[str]],
+) -> None:
+    driver = running(tree)
     asked = []
     for _ in range(200):
-        for what in driver.pass_time(5.0):
-            asked += [what, *driver.answer(what, GENERIC_ERROR if "monitor" in what else OK)]
-            while driver.running:
-                what = driver.running[0]
-                asked += driver.answer(what, GENERIC_ERROR if "monitor" in what else OK)
-    assert asked.count("stop g") <= 6
-    assert asked.count("start g") <= 6
+        driver.pass_time(5.0)
+        asked += driver.settle(lambda what: GENERIC_ERROR if "monitor" in what else OK)
+    assert all(asked.count(f"stop {name}") <= 6 for name in tree)
+    assert all(asked.count(f"start {name}") <= 6 for name in tree)
     assert any(isinstance(action, Report) for action in driver.told)
 
 

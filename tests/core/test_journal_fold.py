@@ -534,3 +534,42 @@ def test_two_memories_that_folded_one_snapshot_share_nothing(
     assert everything(other) == everything(fold(*before))
     one.adopt(other)
     assert everything(one) == everything(other) == everything(fold(*before))
+
+
+def test_a_record_has_its_term_in_json_and_none_where_there_is_one_manager() -> None:
+    record = Record(1.0, Event.THAW, "c", term=7)
+    assert record.to_json()["term"] == 7
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert "term" not in Record(1.0, Event.THAW, "c").to_json()
+
+
+@pytest.mark.parametrize("term", [-1, 2**53, "7", 1.5, True, None, []])
+def test_a_term_that_no_leader_has_is_no_record(term: Any) -> None:
+    with pytest.raises(StateError, match="the term is no term"):
+        Record.from_json({**rec(Event.THAW).to_json(), "term": term})
+    with pytest.raises(StateError):
+        fold(Record(1.0, Event.SNAPSHOT, "", "", {**Remembered().snapshot(1.0).data, "term": term}))
+
+
+def test_the_highest_term_is_remembered_and_a_lower_one_is_damage() -> None:
+    """The guard of the store forbids it: two journals were mixed."""
+    later = Record(1.0, Event.FREEZE, "c", "later", term=7)
+    remembered = fold(later, Record(1.0, Event.THAW, "c", term=7))
+    assert remembered.term == 7
+    with pytest.raises(StateError, match="has the term 6, but a record before it has the higher"):
+        apply(remembered, Record(1.0, Event.FREEZE, "c", "earlier", term=6))
+    assert remembered.frozen is None
+    snapshot = json.loads(json.dumps(remembered.snapshot(2.0, 9).to_json()))
+    again = fold(Record.from_json(snapshot))
+    assert (snapshot["term"], again.term) == (9, 9)
+
+
+def test_a_single_manager_goes_on_with_a_journal_of_leaders() -> None:
+    """It was exported from etcd to a file. The highest term stays, for the way back."""
+    remembered = fold(Record(1.0, Event.FREEZE, "c", term=7), rec(Event.THAW, "c"))
+    assert remembered.frozen is None
+    again = fold(remembered.snapshot(2.0))
+    assert again.term == 7
+    adopted = Remembered()
+    adopted.adopt(again)
+    assert adopted.term == 7

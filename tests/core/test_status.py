@@ -101,6 +101,18 @@ def test_two_copies_are_named() -> None:
     assert "h1 and h3" in row(world, "g")["comment"]
 
 
+def test_a_former_host_is_shown_where_the_group_may_run_or_is_seen_running() -> None:
+    """h2 and h3 were candidates of g, and h4 has left the config."""
+    world = World(make_group("g", ["h1"], former_hosts=("h2", "h3")), hosts=["h2", "h3"])
+    world.up("h1", "h2", "h3")
+    assert row(world, "g", "groups")["former_hosts"] == {}
+    world.state.remembered.group("g").former = {"h4": "g", "h3": "g"}
+    assert row(world, "g", "groups")["former_hosts"] == {"h3": "Stopped", "h4": "Unknown"}
+    world.see("g", "h2", RUNNING)
+    expected = {"h2": "Running", "h3": "Stopped", "h4": "Unknown"}
+    assert row(world, "g", "groups")["former_hosts"] == expected
+
+
 def test_a_failed_start_or_stop_is_shown_on_its_host() -> None:
     world = a_world()
     world.state.knowledge.mark_failure("x", "h1", "start of x on h1: not configured (exit 6)")

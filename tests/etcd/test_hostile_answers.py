@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from halo.adapters.etcd import entries
 from halo.adapters.etcd.errors import EtcdError
 from halo.adapters.etcd.gateway import Gateway
-from halo.adapters.etcd.leadership import _holder
+from halo.adapters.etcd.leadership import holder_of
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.values import Found, Malformed, encoded, found_in, integer, outcome_of
 
@@ -59,7 +59,7 @@ def test_a_body_is_an_answer_or_an_error_of_ours(status: int, body: bytes) -> No
 
 @given(OBJECTS.map(json.dumps).map(str.encode) | st.binary())
 def test_a_key_is_one_of_ours_or_damaged(value: bytes) -> None:
-    _holder(value, Found((), 1, False, 2))
+    holder_of(value, Found((), 1, False, 2))
     with contextlib.suppress(entries.Damaged, entries.Newer):
         entries.Head.of(value)
     with contextlib.suppress(entries.Damaged):

@@ -33,9 +33,17 @@ WHAT_IT_FOUND = {
         "Nothing: the oracle's own. A person said that a host is dark while the manager stood "
         "still. The age of that word counts from when the manager could hear it."
     ),
+    "a_copy_on_a_host_that_is_no_candidate": (
+        "A group was seen running on two candidates, and on a host that is no candidate any more. "
+        "The comment named that host, and `former_hosts` did not."
+    ),
     "a_failure_of_another_group": (
         "The failed start of a shared resource for one group was taken for its own failure by "
         "another, which did not restart the resource when it stopped."
+    ),
+    "a_fence_for_a_group_that_is_elsewhere": (
+        "A host was fenced also for the sake of a group for which it is no candidate any more, and "
+        "which was proven stopped there."
     ),
     "a_look_that_nobody_told_the_group_task_of": (
         "A look that placement had asked for found a resource running after the group's task "
@@ -49,6 +57,10 @@ WHAT_IT_FOUND = {
     "a_momentary_seven_that_nobody_asks_again": (
         "A resource that answered 7 once to a monitor of the manager's own, between two looks of "
         "the agent that watched it, was shown as stopped for ever while it ran."
+    ),
+    "a_monitor_that_fails_after_a_stop": (
+        "A group was stopped to be started again, and the monitor after the stop of a leaf failed. "
+        "The leaf was stopped again, and so on without a pause, as long as its monitor failed."
     ),
     "a_move_that_another_one_overtook": (
         "A group arrived where it was moved to while a failback waited for the disk. The record of "

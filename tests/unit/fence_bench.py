@@ -39,6 +39,7 @@ class Bench:
         disk: MemoryDisk | None = None,
         on_loss: LossPolicy = LossPolicy.FENCE,
         observe_only: bool = False,
+        term: int = 0,
         **settings: Any,
     ) -> None:
         self.disk = disk or MemoryDisk()
@@ -64,6 +65,7 @@ class Bench:
             MemoryMedium.open(self.disk),
             Clock(),
             observe_only=observe_only,
+            term=lambda: term,
         )
         self.state = self.manager.state
         self.loop = loop_now()

@@ -46,7 +46,7 @@ class Agent:
         self.links.append(link)
         return self
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome:
+    async def hello(self, manager: str, cluster: str, term: int) -> Welcome:
         return Welcome("1", "boot", "start", self.features)
 
     def heartbeat(self) -> None:

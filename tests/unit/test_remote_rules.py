@@ -9,10 +9,11 @@ import pytest
 
 from halo.core.model import Operation
 from halo.core.peers.bounds import TERM_LIMIT
-from halo.core.peers.calls import BadTerm, Busy, Request, StaleTerm
-from halo.remote.arbiter import CLUSTERS, SILENCE_S, Arbiter
+from halo.core.peers.calls import BadTerm, Busy, OtherTerm, Request, StaleTerm
+from halo.remote.arbiter import SILENCE_S, Arbiter
 from halo.remote.scripts.ocf import ScriptError, locate, parse_timeouts
 from halo.remote.scripts.queues import QUEUE_LIMIT, QueueFull, ResourceQueues
+from halo.remote.terms import CLUSTERS, Seen
 
 ROOT = Path("/usr/lib/ocf")
 
@@ -136,11 +137,11 @@ class TestArbiter:
 
     def test_a_term_below_the_highest_seen_is_refused(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
-        assert arbiter.claim("s1", "one", "c", 3, 0.0) is None
+        assert arbiter.claim("s1", "one", "c", 4, 0.0) is None
         assert arbiter.check_term("s1", 4) is None
-        assert arbiter.check_term("s1", 3) == StaleTerm(4)
+        assert arbiter.check_term("s1", 3) == StaleTerm(4, "one")
         arbiter.forget("s1")
-        assert arbiter.claim("s2", "one", "c", 3, 1.0) == StaleTerm(4)
+        assert arbiter.claim("s2", "two", "c", 3, 1.0) == StaleTerm(4, "one")
         assert arbiter.claim("s2", "one", "c", 4, 1.0) is None
 
     def test_a_term_counts_within_its_cluster(self) -> None:
@@ -148,7 +149,7 @@ class TestArbiter:
         arbiter.claim("s1", "rogue", "theirs", TERM_LIMIT, 0.0)
         arbiter.forget("s1")
         assert arbiter.claim("s2", "one", "ours", 3, 1.0) is None
-        assert arbiter.check_term("s2", 2) == StaleTerm(3)
+        assert arbiter.check_term("s2", 2) == StaleTerm(3, "one")
 
     def test_a_term_that_no_leader_has_is_refused_and_not_remembered(self) -> None:
         arbiter: Arbiter[str] = Arbiter()
@@ -161,8 +162,43 @@ class TestArbiter:
         arbiter: Arbiter[str] = Arbiter()
         for number in range(CLUSTERS + 1):
             arbiter.claim("s", "one", f"c{number}", 5, 0.0)
-        assert arbiter.claim("s", "one", "c1", 4, 0.0) == StaleTerm(5)
+        assert arbiter.claim("s", "one", "c1", 4, 0.0) == StaleTerm(5, "one")
         assert arbiter.claim("s", "one", "c0", 4, 0.0) is None
+
+    def test_a_call_has_the_term_of_its_greeting(self) -> None:
+        """Only a greeting waits until its term is on record."""
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s", "one", "c", 3, 0.0)
+        assert arbiter.check_term("s", 4) == OtherTerm(4)
+        assert arbiter.check_term("s", 3) is None
+
+    def test_a_term_that_is_noted_refuses_lower_ones_before_it_is_served(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", "c", 3, 0.0)
+        assert arbiter.note("two", "c", 4, 0.1) is None
+        assert arbiter.check_term("s1", 3) == StaleTerm(4, "two")
+        assert arbiter.is_served("s1")
+
+    def test_a_leader_with_a_higher_term_succeeds_at_once(self) -> None:
+        """The one before it may stand still, with a connection that is not silent yet."""
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", "c", 3, 0.0)
+        assert arbiter.claim("s2", "two", "c", 3, 0.1) == Busy("one")
+        assert arbiter.claim("s2", "two", "other", 9, 0.1) == Busy("one")
+        assert arbiter.claim("s2", "two", "c", 4, 0.1) == "s1"
+        assert arbiter.manager == "two"
+
+    def test_a_single_manager_is_not_pushed_out_by_a_term(self) -> None:
+        arbiter: Arbiter[str] = Arbiter()
+        arbiter.claim("s1", "one", "c", 0, 0.0)
+        assert arbiter.claim("s2", "two", "c", 4, 0.1) == Busy("one")
+        assert arbiter.note("two", "c", 4, 0.1) == Busy("one")
+        assert arbiter.claim("s1", "one", "c", 0, 0.2) is None, "a refused term is not noted"
+
+    def test_a_single_manager_is_refused_where_a_leader_was_served(self) -> None:
+        arbiter: Arbiter[str] = Arbiter({"c": Seen(7, "one")})
+        assert arbiter.claim("s1", "file", "c", 0, 0.0) == StaleTerm(7, "one")
+        assert arbiter.claim("s1", "file", "other", 0, 0.0) is None
 
 
 class TestResourceQueues:

@@ -256,7 +256,7 @@ OUTCOMES = {
     ),
     "millions of nothing": changed_tail(
         outcomes(_not_run),
-        struct.pack("<I", 7 | 6 << 3),
+        struct.pack("<I", 7 | 8 << 3),
         struct.pack("<I", 5_000_000 << 3),
     ),
 }
@@ -273,7 +273,7 @@ async def test_outcomes_that_do_not_fit_are_a_link_error(case: str) -> None:
 async def test_an_outcome_of_a_kind_that_nobody_knows_is_a_link_error() -> None:
     def answer(heard: raw.Heard) -> bytes:
         data = bytearray(outcomes(_not_run)(heard))
-        tag = data.index(struct.pack("<IHH", 2 << 2, 2, 1)) + 8  # the list's tag, then the first
+        tag = data.index(struct.pack("<IHH", 2 << 2, 2, 2)) + 8  # the list's tag, then the first
         assert struct.unpack_from("<H", data, tag)[0] == 1
         struct.pack_into("<H", data, tag, 77)
         return bytes(data)

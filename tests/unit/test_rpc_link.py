@@ -55,7 +55,7 @@ class Agent:
         self.links.append(link)
         return self
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm:
+    async def hello(self, manager: str, cluster: str, term: int) -> Welcome | Busy | StaleTerm:
         self.hellos.append((manager, cluster, term))
         return self.greeting
 
@@ -260,7 +260,7 @@ class TestCalls:
                 await connection.operation(resource(), MONITOR, 5)
             assert caught.value.loss.kind is LossKind.PROTOCOL
 
-    @pytest.mark.parametrize("result", [None, NotServed(), StaleTerm(9)])
+    @pytest.mark.parametrize("result", [None, NotServed()])
     @pytest.mark.parametrize("operation", [Operation.START, Operation.STOP])
     async def test_a_start_answered_by_an_error_has_failed_and_is_no_loss(
         self, operation: Operation, result: Any
@@ -273,6 +273,36 @@ class TestCalls:
             assert found.outcome is Outcome.NOT_RUN
             assert found.message.startswith("the agent answered: ")
             await connection.heartbeat()
+
+    @pytest.mark.parametrize("operation", list(Operation)[:3])
+    async def test_an_agent_that_serves_a_higher_term_is_asked_for_nothing_more(
+        self, operation: Operation
+    ) -> None:
+        """As a failed start it would count against the group, and the next host would be tried."""
+        agent = Agent()
+        agent.result = StaleTerm(9, "m2@mgmt2")
+        async with served(agent) as host, link(host) as connection:
+            with pytest.raises(LinkError) as caught:
+                await connection.operation(resource(), operation, 5)
+            assert caught.value.loss.kind is LossKind.BUSY
+            assert "served m2@mgmt2 with the higher term 9" in caught.value.loss.detail
+            assert (await connection.wait_closed()) == caught.value.loss
+            asked = len(agent.requests)
+            with pytest.raises(LinkError):
+                await connection.operation(resource(), operation, 5)
+            assert len(agent.requests) == asked
+
+    async def test_a_higher_term_that_an_agent_names_changes_no_term_of_ours(self) -> None:
+        """A term comes from the store alone. Else one wrong agent could raise it for all."""
+        agent = Agent()
+        agent.greeting = StaleTerm(9, "m2@mgmt2")
+        async with served(agent) as host:
+            made = CapnpConnector("m", "c", term=lambda: 5)
+            for _ in range(3):
+                with pytest.raises(LinkError):
+                    await made.connect(host, 5)
+            made.close()
+        assert [term for _, _, term in agent.hellos] == [5, 5, 5]
 
 
 @pytest.mark.usefixtures("kj")

@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
 from halo.adapters.etcd.standby.seen import manager_in
+from halo.adapters.etcd.terms import base_in, base_key, term_at, two_of
 from halo.adapters.etcd.values import Found, Json, get, is_absent, put, transaction, value_is
 from halo.core.errors import LeadershipError
 from halo.ports import ManagerSeen
@@ -75,6 +76,8 @@ class Leadership:
         """`manager` is how this manager registers itself, so that its key names it."""
         self._client = client
         self._key = key
+        self._base_key = base_key(key)
+        self._term = 0
         self._lease_s = lease_s
         self._clock = clock
         self._manager = manager
@@ -90,6 +93,11 @@ class Leadership:
         return self._key
 
     @property
+    def term(self) -> int:
+        """The term of this leadership; 0 before it is taken."""
+        return self._term
+
+    @property
     def condition(self) -> Json:
         """The condition of a transaction that this manager leads. The value has a random id."""
         return value_is(self._key, self._value)
@@ -101,27 +109,46 @@ class Leadership:
     async def take(self) -> Holder | None:
         """Take the leadership, if nobody has it. Returns its holder, or None if it is ours now.
 
-        Raises EtcdError. Then it may be ours, and ends with its lease."""
+        Raises EtcdError. Then it may be ours, and ends with its lease. Raises StateError if it can
+        have no term."""
         found = await self._client.range(self._key)
         if found.value is not None and self._is_of_earlier_try(found.value):
-            return None
+            earlier = await self._client.txn(transaction([self.condition], self._reads))
+            if earlier.succeeded:
+                self._take_term_of(*two_of(earlier))
+                return None
+            found = await self._client.range(self._key)
         if found.value is not None:
-            return _holder(found.value, found)
+            return holder_of(found.value, found)
         self._value = _own_value(self._manager)
         sent_at = self._clock()
         self._lease, ttl_s = await self._client.grant(self._lease_s)
         self._count_from(sent_at, ttl_s)
         self._lost = None
-        write = transaction(
-            [is_absent(self._key)], [put(self._key, self._value, self._lease)], [get(self._key)]
-        )
+        lead = put(self._key, self._value, self._lease)
+        write = transaction([is_absent(self._key)], [lead, *self._reads], self._reads)
         outcome = await self._client.txn(write)
-        if not outcome.succeeded:
-            found = outcome.found[0]
-            if found.value is not None and not self.is_ours(found.value):
-                await self.release()
-                return _holder(found.value, found)
+        found, base = two_of(outcome)
+        if outcome.succeeded:
+            self._term = term_at(outcome.revision, base_in(base, self._base_key))
+        elif found.value is not None and self.is_ours(found.value):
+            self._take_term_of(found, base)
+        elif found.value is not None:
+            await self.release()
+            return holder_of(found.value, found)
+        else:
+            self.lose("its key in etcd was removed at once")
         return None
+
+    def _take_term_of(self, ours: Found, base: Found) -> None:
+        """Take the term of the key that we wrote. Raises StateError."""
+        revision = ours.keys[0].create_revision
+        self._term = term_at(revision, base_in(base, self._base_key))
+
+    @property
+    def _reads(self) -> list[Json]:
+        """The key and the base, in one transaction."""
+        return [get(self._key), get(self._base_key)]
 
     def _is_of_earlier_try(self, value: bytes) -> bool:
         """Did a try of ours, whose answer was lost, take the leadership a moment ago?"""
@@ -215,7 +242,7 @@ def manager_that_leads(value: bytes) -> ManagerSeen | None:
     return manager_in(json.dumps(said).encode())
 
 
-def _holder(value: bytes, found: Found) -> Holder:
+def holder_of(value: bytes, found: Found) -> Holder:
     """Anybody may have written the key, so its words are cut and not believed."""
     try:
         said = json.loads(value)

@@ -25,6 +25,7 @@ from halo.adapters.etcd.errors import EtcdError, NoAnswer, NoSpace
 from halo.adapters.etcd.leadership import Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.reader import EtcdReader, head_of
+from halo.adapters.etcd.terms import base_key
 from halo.adapters.etcd.values import (
     Json,
     after,
@@ -166,11 +167,12 @@ class EtcdLog:
 
     async def _require_nothing_else(self) -> None:
         begin, end = everything(self._store)
+        own = {self._leads.key, base_key(self._leads.key)}
         managers = self._store.key("managers/")
         before = await self._client.range(begin, managers, limit=2)
-        behind = await self._client.range(after(managers), end, limit=1)
+        behind = await self._client.range(after(managers), end, limit=2)
         keys = [key.key for key in (*before.keys, *behind.keys)]
-        if others := [key for key in keys if key != self._leads.key]:
+        if others := [key for key in keys if key not in own]:
             raise StateError(
                 f"{self._store}: there is no journal, but there are other keys, such as "
                 f"{others[0][:200]!r}; give another prefix with --store, or restore the journal"

@@ -165,6 +165,11 @@ class EtcdMedium:
         self._leadership.require()
 
     @property
+    def term(self) -> int:
+        """The term of this leadership, higher than those of all before it."""
+        return self._leadership.term
+
+    @property
     def beside(self) -> Beside | None:
         """Who else is there. Its values may be read from every thread."""
         return self._beside

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.leadership import holder_of
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.reader import EtcdReader
+from halo.adapters.etcd.values import Found
 from halo.core.errors import StateError
 from halo.ports import JournalRecord
+
+
+def holder_in(found: Found) -> str:
+    """Who leads, in words, after a read of the leadership's key."""
+    return "nobody" if found.value is None else str(holder_of(found.value, found))
 
 
 async def records_in(store: Store) -> list[JournalRecord]:

@@ -22,6 +22,7 @@ from halo.adapters.rpc.report_appetite import Appetite
 from halo.adapters.rpc.schema import HaloAgent
 from halo.adapters.rpc.values import (
     Observer,
+    Superseded,
     batch_of,
     first_line,
     identity_of,
@@ -269,7 +270,7 @@ class CapnpConnection:
         except PEERS_FAULT as error:
             failure = self._failure(error)
         except LinkError as error:
-            failure = error
+            failure = self._superseded(error)
         is_ended = self._loss is not None or failure.loss.kind is LossKind.RESET
         if is_ended or operation is Operation.MONITOR:
             raise failure
@@ -290,7 +291,17 @@ class CapnpConnection:
             answer = await sent
         except PEERS_FAULT as error:
             raise self._failure(error) from error
-        return results_of(answer, count)
+        try:
+            return results_of(answer, count)
+        except LinkError as error:
+            raise self._superseded(error) from error
+
+    def _superseded(self, error: LinkError) -> LinkError:
+        """End the connection if the agent served a leader with a higher term. As the failure of a
+        start it would count against the group, and the next host would be tried."""
+        if isinstance(error, Superseded):
+            self._give_up(error.loss)
+        return error
 
     def _run(self, resource: Resource, operation: Operation) -> Awaitable[OperationResult]:
         request = self._agent.run_request(

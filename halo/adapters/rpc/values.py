@@ -44,6 +44,8 @@ _BARE = {code: OperationResult(Outcome.COMPLETED, code) for code in range(10)}
 
 
 REFUSAL_LIMIT_BYTES = 500
+LEADER_LIMIT = 200
+"""Characters of the name of another leader that are shown."""
 
 
 class Observer(HaloAgent.Observer.Server):  # type: ignore[misc]  # made at run time from the schema
@@ -110,13 +112,23 @@ def identity_of(answer: Any) -> AgentIdentity:
     if kind == "busy":
         raise LinkError(Loss(LossKind.BUSY, _refusal(greeting.busy)))
     if kind == "staleTerm":
-        raise _stale(greeting.staleTerm)
+        raise _stale(greeting.staleTerm, greeting.leader)
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown answer to the greeting: {kind}"))
 
 
-def _stale(term: int) -> LinkError:
-    text = f"a leader with the higher term {term} was served; if there was none, restart its agent"
-    return LinkError(Loss(LossKind.BUSY, text))
+class Superseded(LinkError):
+    """The agent served a leader with a higher term. It is not asked for anything more over this
+    connection. Whether this manager leads, it decides by its own clock and its store, and not by
+    what an agent says."""
+
+
+def _stale(term: int, leader: str) -> Superseded:
+    who = name(leader, LEADER_LIMIT) or "a leader"
+    text = (
+        f"this agent served {who} with the higher term {term}; if there was no such leader, stop "
+        "this agent, and use halo_remote --forget-term there"
+    )
+    return Superseded(Loss(LossKind.BUSY, text))
 
 
 def _id(of: str, text: str) -> str:
@@ -230,7 +242,7 @@ def _result(outcome: Any) -> OperationResult:
     if kind == "refused":
         raise LinkError(Loss(LossKind.BUSY, _refusal(outcome.refused)))
     if kind == "staleTerm":
-        raise _stale(outcome.staleTerm)
+        raise _stale(outcome.staleTerm, outcome.leader)
     raise LinkError(Loss(LossKind.PROTOCOL, f"unknown outcome of an operation: {kind}"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from halo.adapters.usage import store_files, store_options
 from halo.cli.errors import CliError
 
 if TYPE_CHECKING:
+    from halo.adapters.etcd.location import Store
+    from halo.adapters.etcd.terms import Raised
     from halo.core.journal.remembered import Remembered
     from halo.ports import JournalMedium, JournalRecord
 
@@ -63,10 +66,11 @@ def import_(source: str, target: str, replace: bool) -> None:
     """Write the records of FROM into JOURNAL, which must be empty or new.
 
     FROM is a file of `halo store export`, a state file, or a journal in etcd. All records are
-    written in one step, or none. Stop the manager of JOURNAL before.
+    written in one step, or none. Stop the manager of JOURNAL before. In etcd, the next leader's
+    term will be above all terms in the records.
     """
     records = _records(source)
-    _folded(records)
+    highest = _folded(records).term
     medium = _opened(target)
     try:
         there = len(list(medium.read()))
@@ -79,6 +83,85 @@ def import_(source: str, target: str, replace: bool) -> None:
     finally:
         asyncio.run(medium.close())
     click.echo(f"{len(records)} records written to {target}.")
+    from halo.adapters.etcd.location import is_store
+
+    if is_store(target):
+        if highest:  # a manager that leads before this does not begin, since its term is too low
+            click.echo(_raised(target, highest, f"import of {source}"))
+        click.echo(
+            "If an agent has served a leader with a higher term than the next leader's, "
+            "`halo status` says so. Then stop the managers, and use `halo store raise-term`."
+        )
+
+
+@store.command(name="raise-term")
+@click.argument("target", metavar="STORE")
+@click.option(
+    "--above",
+    required=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="The highest term that was in use.",
+)
+@click.option("--reason", required=True, help="Why; kept in STORE.")
+@store_options
+def raise_term(target: str, above: int, reason: str) -> None:
+    """Have the next leader of STORE get a term above N. The term never becomes lower.
+
+    An agent refuses a leader whose term is lower than the highest that it has seen. If etcd was
+    built anew, its terms begin low again. `halo status` then names the higher term. Stop all
+    managers before: nothing is changed while one leads.
+    """
+    from halo.adapters.etcd.location import is_store
+    from halo.adapters.etcd.terms import BASE_LIMIT
+
+    if not is_store(target):
+        raise CliError(f"{target} is no store in etcd. Only leaders in etcd have a term.")
+    if above > BASE_LIMIT:
+        raise CliError(
+            f"{above} is too high: no leader in etcd gets a term above {BASE_LIMIT}. If an agent "
+            "names it, make the agent forget it: halo_remote --forget-term CLUSTER."
+        )
+    click.echo(_raised(target, above, reason))
+
+
+def _raised(target: str, above: int, reason: str) -> str:
+    """Raise the base of terms, and return what is to be said. Raises HaloError."""
+    from halo.adapters.etcd.location import store_at
+    from halo.adapters.etcd.reading import holder_in
+    from halo.adapters.etcd.terms import SomebodyLeads
+
+    try:
+        return _told(asyncio.run(_raise(store_at(target, store_files()), above, reason)), above)
+    except SomebodyLeads as error:
+        raise CliError(
+            f"{target} is led by {holder_in(error.leader)}. The term was not raised. Stop all "
+            "managers first, or wait until the lease of a dead one has ended. Then run `halo "
+            f"store raise-term {target} --above {above} --reason TEXT`."
+        ) from error
+
+
+async def _raise(at: Store, above: int, reason: str) -> Raised:
+    from halo.adapters.etcd.client import EtcdClient
+    from halo.adapters.etcd.terms import raise_base
+
+    client = EtcdClient(at)
+    try:
+        return await raise_base(client, at, above, reason, at=time.time())
+    finally:
+        await client.close()
+
+
+def _told(raised: Raised, above: int) -> str:
+    if raised.after == raised.before:
+        return (
+            f"The base of terms is {raised.before}, so every further term is above {above} "
+            "already. Nothing was changed."
+        )
+    return (
+        f"The base of terms was {raised.before} and is {raised.after} now: "
+        f"every further term is above {above}."
+    )
 
 
 @store.command()

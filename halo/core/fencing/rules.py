@@ -22,11 +22,14 @@ FIRST_RETRY_FACTOR = 2.0
 
 
 def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
-    """Is this a wanted, managed group that waits only for `lost`?"""
+    """Is this a wanted, managed group that waits only for `lost`?
+
+    No group waits for a former host on which it was proven stopped."""
     memory = state.memory_of(group)
     return (
         memory.managed
         and memory.wanted
+        and (lost in group.candidates or lost in memory.former)
         and state.groups[group.id].managed_on in (None, lost)
         and not state.knowledge.running_on(group)
     )

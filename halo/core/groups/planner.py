@@ -137,7 +137,9 @@ class Planner:
             for d in self._group.dependents_of(state.resource)
         )
         present = state.presence in (Presence.RUNNING, Presence.ERROR)
-        has_to_stop = state.wants_restart or (doomed and present and state.failed is None)
+        # If the monitor after a stop fails, another monitor has to tell, and not another stop.
+        stays = state.failed is not None or state.stopped_by_script
+        has_to_stop = state.wants_restart or (doomed and present and not stays)
         if has_to_stop and dependents_down and not self._sharing.is_needed_by_others(state):
             if self._sharing.awaits_a_look(state, now):
                 return self._monitors_of([state], now)

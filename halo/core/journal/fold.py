@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from halo.core.errors import StateError
 from halo.core.journal.places import places
 from halo.core.journal.records import Event, Record, not_understood
 from halo.core.journal.remembered import (
@@ -53,14 +54,28 @@ CHANGES_NOTHING = frozenset(
 
 
 def apply(remembered: Remembered, record: Record) -> None:
-    """Fold one record in. Raises StateError for data that this version does not understand."""
+    """Fold one record in. Raises StateError for data that this version does not understand, and for
+    a record of a leadership that had ended."""
+    if 0 < record.term < remembered.term:
+        raise _of_an_earlier_term(record, remembered.term)
     try:
         if record.event not in CHANGES_NOTHING:
             HANDLERS[record.event](remembered, record)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise not_understood(record.to_json(), error) from error
+    remembered.term = max(remembered.term, record.term)
     if record.event not in NOT_SHOWN:
         remembered.events.append(record)
+
+
+def _of_an_earlier_term(record: Record, highest: int) -> StateError:
+    """No leader writes such a record: the guard of the store forbids it. A record without a term is
+    that of a single manager, which may go on with an exported journal."""
+    return StateError(
+        f"the journal is damaged: the record {record.event} of {record.object!r} has the term "
+        f"{record.term}, but a record before it has the higher term {highest}. Two journals were "
+        "mixed; restore a copy of one"
+    )
 
 
 def apply_all(remembered: Remembered, records: Iterable[Record]) -> None:

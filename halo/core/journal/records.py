@@ -1,7 +1,8 @@
 """The records of the journal, and the events that they are about.
 
 A record has HALO's five fields: time, event, object, comment, and data. Only the fold
-(:mod:`halo.core.journal.fold`) reads the data. Every later release must understand the records of
+(:mod:`halo.core.journal.fold`) reads the data. It also has the term of the leadership under which
+it was written. Every later release must understand the records of
 this one. So never give a name or a field another meaning.
 """
 
@@ -13,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from halo.core.errors import StateError
+from halo.core.peers.bounds import TERM_LIMIT
 
 
 class Event(StrEnum):
@@ -63,23 +65,28 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of the journal. `at` is seconds since the epoch, and only for people."""
+    """One line of the journal. `at` is seconds since the epoch, and only for people. `term` is 0 if
+    the manager that wrote it was the only one."""
 
     at: float
     event: Event
     object: str
     comment: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    term: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON-ready data."""
-        return {
+        """The record as JSON-ready data. A term of 0 is left out."""
+        raw: dict[str, Any] = {
             "at": self.at,
             "event": self.event.value,
             "object": self.object,
             "comment": self.comment,
             "data": dict(self.data),
         }
+        if self.term:
+            raw["term"] = self.term
+        return raw
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Record:
@@ -91,9 +98,18 @@ class Record:
                 object=str(raw["object"]),
                 comment=str(raw["comment"]),
                 data=dict(raw.get("data") or {}),
+                term=term_in(raw),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise not_understood(raw, error) from error
+
+
+def term_in(raw: Mapping[str, Any]) -> int:
+    """The term that these data hold; 0 if there is none. Raises ValueError."""
+    term = raw.get("term", 0)
+    if type(term) is not int or not 0 <= term <= TERM_LIMIT:
+        raise ValueError("the term is no term")
+    return term
 
 
 def not_understood(raw: Mapping[str, Any], error: Exception) -> StateError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
-from halo.core.journal.records import Event, Record
+from halo.core.journal.records import Event, Record, term_in
 from halo.core.model import GroupId, HostId, ResourceId
 
 Services: TypeAlias = dict[ResourceId, str]
@@ -122,6 +122,7 @@ class Remembered:
         self.groups: dict[GroupId, RememberedGroup] = {}
         self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
+        self.term = 0  # the highest one of all records
         self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
         self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, not known to be stopped
         self.services: dict[GroupId, Services] = {}  # of the groups in `configured` and `removed`
@@ -158,12 +159,14 @@ class Remembered:
             self.services.pop(group, None)
         self.removed.pop(group, None)
 
-    def snapshot(self, at: float) -> Record:
-        """One record from which :meth:`restore` makes the same state."""
+    def snapshot(self, at: float, term: int = 0) -> Record:
+        """One record from which :meth:`restore` makes the same state. `term` is that of the manager
+        that writes it."""
         return Record(
             at=at,
             event=Event.SNAPSHOT,
             object="",
+            term=term,
             data={
                 "hosts": {name: host.to_json() for name, host in self.hosts.items()},
                 "groups": {name: group.to_json() for name, group in self.groups.items()},
@@ -173,6 +176,7 @@ class Remembered:
                 "removed": dict(self.removed),
                 "services": {name: dict(services) for name, services in self.services.items()},
                 "events": [record.to_json() for record in self.events],
+                **({"term": self.term} if self.term else {}),
             },
         )
 
@@ -193,6 +197,7 @@ class Remembered:
             for name, last in data.get("lifecycles", {}).items()
         }
         self.frozen = data["frozen"]
+        self.term = term_in(data)
         self.configured = {name: tuple(hosts) for name, hosts in data.get("configured", {}).items()}
         self.removed = {name: tuple(hosts) for name, hosts in data.get("removed", {}).items()}
         services = data.get("services", {})
@@ -208,6 +213,7 @@ class Remembered:
         self._leave_alone_some = set(other._leave_alone_some)
         self.lifecycles = dict(other.lifecycles)
         self.frozen = other.frozen
+        self.term = other.term
         self.configured, self.removed = dict(other.configured), dict(other.removed)
         self.services = {name: dict(services) for name, services in other.services.items()}
         self.events = other.events.copy()

@@ -76,14 +76,15 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class StaleTerm:
-    """A leader with this higher term was served."""
+    """A leader with this higher term was served: `manager`, if its name is known."""
 
     term: int
+    manager: str = ""
 
     def __str__(self) -> str:
         return (
-            f"this agent served a leader with the higher term {self.term}; "
-            "if there was no such leader, restart the agent"
+            f"this agent served {self.manager or 'a leader'} with the higher term {self.term}; if "
+            "there was no such leader, have the agent forget the term: halo_remote --forget-term"
         )
 
 
@@ -95,6 +96,30 @@ class BadTerm:
 
     def __str__(self) -> str:
         return f"the term {self.term} is not valid: the highest term is {TERM_LIMIT}"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTerm:
+    """The term of the call is not that of its connection's greeting."""
+
+    term: int
+
+    def __str__(self) -> str:
+        return f"the term {self.term} is not that of this connection's greeting; say hello again"
+
+
+@dataclass(frozen=True, slots=True)
+class NotRecorded:
+    """The term could not be recorded on the agent's disk."""
+
+    term: int
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"this agent cannot record the term {self.term}, and serves nobody before it can "
+            f"({self.why}); repair its disk, or free space there"
+        )
 
 
 @dataclass(frozen=True, slots=True)

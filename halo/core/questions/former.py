@@ -89,6 +89,20 @@ def _confirmation(group: ResourceGroup, hosts: list[HostId]) -> str:
     )
 
 
+def shown(state: ClusterState, group: ResourceGroup) -> dict[HostId, str]:
+    """The hosts that are no candidates any more, and where the group may run, with what is known
+    there. If it is seen running on one that the journal has as stopped, the journal learns that
+    some seconds later."""
+    may_run, presence = state.memory_of(group).former, state.knowledge.presence
+    asked = [
+        host
+        for host in group.former_hosts
+        if host in may_run or presence(group, host) is Presence.RUNNING
+    ]
+    others = [host for host in may_run if host not in group.hosts]
+    return {host: presence(group, host).value for host in (*asked, *others)}
+
+
 def notices(state: ClusterState) -> list[str]:
     """What an operator has to know about former hosts, before a group has to start elsewhere."""
     told = [

@@ -214,11 +214,7 @@ def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
-        "former_hosts": {
-            host: state.knowledge.presence(group, host).value
-            for host in memory.former
-            if host not in group.candidates
-        },
+        "former_hosts": former.shown(state, group),
     }
 
 

@@ -48,7 +48,8 @@ class _Entry:
 class Journal:
     """Writes records and folds them. `on_trouble` is told of every change of the journal's health.
     `on_late` is told of records that take effect after their command was given up, in the step that
-    folds them."""
+    folds them. `term` gives the term of the leadership, which every record carries; 0 if there is
+    only one manager."""
 
     def __init__(
         self,
@@ -58,12 +59,14 @@ class Journal:
         on_trouble: Callable[[str | None], None],
         records_read: int = 0,
         on_late: Callable[[tuple[Record, ...]], None] = lambda _records: None,
+        term: Callable[[], int] = lambda: 0,
     ) -> None:
         self._medium = medium
         self._remembered = remembered
         self._clock = clock
         self._on_trouble = on_trouble
         self._on_late = on_late
+        self._term = term
         self._queue: list[_Entry] = []
         self._wake = asyncio.Event()
         self._trouble: str | None = None
@@ -76,8 +79,8 @@ class Journal:
         self._disordered = False  # memory was folded in another order than that of the medium
 
     def make(self, event: Event, obj: str, comment: str = "", **data: object) -> Record:
-        """A record with the present time."""
-        return Record(self._clock.now(), event, obj, comment, data)
+        """A record with the present time and term."""
+        return Record(self._clock.now(), event, obj, comment, data, self._term())
 
     async def command(self, *records: Record) -> None:
         """Write an administrator's records. On return they are durable and folded.
@@ -141,7 +144,7 @@ class Journal:
         """The disk has failed for very long: replace the oldest half by one snapshot of memory."""
         dropped = self._queue[: BACKLOG_LIMIT // 2]
         self._queue = [e for e in dropped if not e.keep] + self._queue[BACKLOG_LIMIT // 2 :]
-        snapshot = self._remembered.snapshot(self._clock.now())
+        snapshot = self._remembered.snapshot(self._clock.now(), self._term())
         done = asyncio.get_running_loop().create_future()
         entry = _Entry((snapshot,), done, keep=True, number=0, applied=True)
         self._queue.insert(0, entry)
@@ -179,7 +182,7 @@ class Journal:
 
     async def _compact(self) -> bool:
         """Replace the written records by one snapshot of them. Queued records follow it."""
-        snapshot = self._durable.snapshot(self._clock.now())
+        snapshot = self._durable.snapshot(self._clock.now(), self._term())
         self._written = 0
         try:
             await self._medium.compact([snapshot.to_json()])

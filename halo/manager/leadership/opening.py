@@ -34,6 +34,11 @@ Answering: TypeAlias = Callable[[Callable[[], str]], AbstractAsyncContextManager
 class Leading(Protocol):
     """The leadership of a manager whose journal is in etcd."""
 
+    @property
+    def term(self) -> int:
+        """The term of this leadership; 0 for a manager that is the only one."""
+        ...
+
     def when_lost(
         self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]
     ) -> None:
@@ -48,6 +53,11 @@ class Leading(Protocol):
 
 class Alone:
     """The leadership of a manager whose journal is a file that it has locked: it is never lost."""
+
+    @property
+    def term(self) -> int:
+        """There is one manager only, and its calls and records carry no term."""
+        return 0
 
     def when_lost(
         self, tell: Callable[[LeadershipError], None], end_process: Callable[[], None]

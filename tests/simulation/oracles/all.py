@@ -278,7 +278,9 @@ class Oracles:
     ) -> None:
         """A fence program ended; without a result it was killed."""
         self.words.changed(host)
-        said_off = result is not None and result.power is PowerState.OFF
+        if self.is_being_fenced(host):
+            self.shown.excused_at[host] = self.world.clock.now
+        said_off = None if result is None else result.power is PowerState.OFF
         self.pace.fence_ends(host, device, action, said_off)
         if result is not None and result.succeeded:
             if action is FenceAction.ON:

@@ -63,6 +63,17 @@ class Facts:
                 found[row["group"]].append(row)
         return found
 
+    @cached_property
+    def errors(self) -> list[str]:
+        """What failed, as it was recorded. The longest first: one may be a part of another."""
+        found = {
+            error
+            for group in self.groups.values()
+            for error in (group["error"], *group["start_failures"].values())
+            if error
+        }
+        return sorted(found, key=len, reverse=True)
+
     # --- hosts -------------------------------------------------------------------------------
 
     def is_fencing(self, host: str) -> bool:

@@ -83,6 +83,7 @@ class PaceOracle:
         self.fence_failures: dict[str, tuple[int, float]] = {}
         self._asking: set[str] = set()  # devices of hosts that are off
         self._asked_in_vain: dict[str, float] = {}  # and when
+        self._say_off: set[str] = set()  # devices, by their last answer
         self.switched_on_at: dict[str, float] = {}
         self._is_automatic: dict[str, bool] = {}
         self._restarts: dict[tuple[str, str], tuple[float, deque[float]]] = {}
@@ -93,6 +94,7 @@ class PaceOracle:
             known.clear()
         self._failed.clear()
         self._asking.clear()
+        self._say_off.clear()
         self.switched_on_at.clear()
         for counter in (self._beats, self._looks, self._questions, self._notes):
             counter.clear()
@@ -129,6 +131,9 @@ class PaceOracle:
         self._failed.discard(host)
         self.fence_failures.pop(host, None)
         self.beat_sent_at[host] = self.clock.now
+        self._not_in_vain(host)
+
+    def _not_in_vain(self, host: str) -> None:
         for device in [d for d in self._asked_in_vain if d.startswith(f"{host}/")]:
             del self._asked_in_vain[device]
 
@@ -148,6 +153,7 @@ class PaceOracle:
     def fence_begins(self, host: str, device: str, action: FenceAction) -> None:
         """A fence program begins."""
         if action is FenceAction.STATUS:
+            self._say_off.discard(device)
             self._check_question(host, device)
             if self._questions.count(self.clock.now, device) > QUESTIONS:
                 self._wrong(f"{device} is asked more than {QUESTIONS} times within {WINDOW_S:g} s")
@@ -156,16 +162,28 @@ class PaceOracle:
         elif action is FenceAction.ON:
             self._check_power_on(host)
 
-    def fence_ends(self, host: str, device: str, action: FenceAction, said_off: bool) -> None:
-        """A fence program ended."""
+    def fence_ends(
+        self, host: str, device: str, action: FenceAction, said_off: bool | None
+    ) -> None:
+        """A fence program ended. `said_off` is None if it was killed: nobody needs it any more."""
         if action is FenceAction.STATUS:
             self._asking.discard(device)
-            if not said_off and not self.world.oracles.is_being_fenced(host):
+            if said_off:
+                self._say_off.add(device)
+                if self._is_level_off(host, device):  # one level is enough
+                    self._not_in_vain(host)
+            elif said_off is False and not self.world.oracles.is_being_fenced(host):
                 self._asked_in_vain[device] = self.clock.now
         else:
             self._asked_in_vain.pop(device, None)
             if action is FenceAction.ON:
                 self.switched_on_at[host] = self.clock.now
+
+    def _is_level_off(self, host: str, device: str) -> bool:
+        """Do all devices of this one's level say that the host is off?"""
+        levels = self.world.cluster.hosts[host].fence_levels
+        names = [[d.parameters["device"] for d in level] for level in levels]
+        return any(device in level and self._say_off.issuperset(level) for level in names)
 
     def _check_question(self, host: str, device: str) -> None:
         """The devices of a host that is off: one question at a time, and a pause after each that

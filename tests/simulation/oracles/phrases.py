@@ -100,9 +100,8 @@ def _both(one: Maybe, other: Maybe) -> Maybe:
 
 def _without_history(text: str, facts: Facts) -> str:
     """Errors are told as they were recorded, and why a fence was abandoned as it was then."""
-    for group in facts.groups.values():
-        for error in filter(None, [group["error"], *group["start_failures"].values()]):
-            text = text.replace(error, "(an error)")
+    for error in facts.errors:
+        text = text.replace(error, "(an error)")
     return text.partition("abandoned: ")[0]
 
 

@@ -31,7 +31,8 @@ class ShownOracle:
         self.clock = world.clock
         self.settings = world.cluster.settings
         self.changed_at: dict[str, float] = {}  # when a host was last connected or disconnected
-        self.excused_at: dict[str, float] = {}  # when an attempt failed, but not by silence
+        # When an attempt failed, but not by silence, or a fence ended: it is asked again after it.
+        self.excused_at: dict[str, float] = {}
         self.dropped_at: dict[str, float] = {}  # groups that are to be probed again, and when
         # By host and resource: how many are under way (a shared one has several), and the last.
         self.under_way: dict[str, dict[str, tuple[int, Operation]]] = {

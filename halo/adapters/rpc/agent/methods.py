@@ -108,10 +108,11 @@ class Servant(HaloAgent.Server):  # type: ignore[misc]  # made at run time from 
         params = context.params
         manager = name(name_of(params.manager, MANAGER_NAME_LIMIT), MANAGER_NAME_LIMIT)
         cluster = name(name_of(params.cluster))
-        answer = self._session.hello(manager, cluster, params.term)
+        answer = await self._session.hello(manager, cluster, params.term)
         greeting = context.results.init("greeting")
         if isinstance(answer, StaleTerm):
             greeting.staleTerm = answer.term
+            greeting.leader = answer.manager
         elif isinstance(answer, Welcome):
             fill_welcome(greeting.init("welcome"), answer)
         else:

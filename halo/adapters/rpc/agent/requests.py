@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from halo.adapters.rpc.agent.session import Answer, Refused
 from halo.adapters.rpc.schema import OcfResourceAgent
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome, ReportBatch
@@ -19,9 +20,7 @@ from halo.core.peers.bounds import (
     cut_to_end,
 )
 from halo.core.peers.calls import (
-    BadTerm,
     Busy,
-    NotServed,
     Request,
     StaleTerm,
     WatchRequest,
@@ -121,12 +120,11 @@ def fill_welcome(target: Any, welcome: Welcome) -> None:
     target.features = list(welcome.features)
 
 
-def fill_outcome(
-    outcome: Any, result: OperationResult | Busy | StaleTerm | BadTerm | NotServed
-) -> None:
+def fill_outcome(outcome: Any, result: Answer) -> None:
     if isinstance(result, StaleTerm):
         outcome.staleTerm = result.term
-    elif isinstance(result, Busy | BadTerm | NotServed):
+        outcome.leader = result.manager
+    elif isinstance(result, Refused):
         outcome.refused = str(result)
     elif result.outcome is Outcome.COMPLETED:
         completed = outcome.init("completed")

@@ -9,14 +9,17 @@ from halo.core.outcomes import OperationResult, ReportBatch
 from halo.core.peers.calls import (
     BadTerm,
     Busy,
+    NotRecorded,
     NotServed,
+    OtherTerm,
     Request,
     StaleTerm,
     WatchRequest,
     Welcome,
 )
 
-Answer: TypeAlias = OperationResult | Busy | StaleTerm | BadTerm | NotServed
+Refused: TypeAlias = Busy | StaleTerm | BadTerm | OtherTerm | NotRecorded | NotServed
+Answer: TypeAlias = OperationResult | Refused
 
 
 class Observer(Protocol):
@@ -31,9 +34,9 @@ class Observer(Protocol):
 class AgentSession(Protocol):
     """The session of one connection of a manager. Calls arrive in order."""
 
-    def hello(
-        self, manager: str, cluster: str, term: int
-    ) -> Welcome | Busy | StaleTerm | BadTerm: ...
+    async def hello(self, manager: str, cluster: str, term: int) -> Welcome | Refused:
+        """The answer to a greeting. It may have to wait for a disk."""
+        ...
 
     def heartbeat(self) -> None: ...
 
