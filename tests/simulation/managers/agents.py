@@ -8,6 +8,7 @@ from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Operation
 from halo.core.peers.calls import BadTerm, Busy, StaleTerm
 from halo.remote.arbiter import Arbiter
+from halo.remote.terms import Terms
 from tests.simulation.hosts import SimAgent, SimCall, SimHost
 
 if TYPE_CHECKING:
@@ -50,23 +51,42 @@ class TermedAgent(SimAgent):
         if self.busy_until > self.world.clock.now:
             connection.answer_hello("busy")
             return
-        link = cast("NodeConnection", connection)
-        answer = self.arbiter.claim(
-            connection, link.manager, CLUSTER, link.hello_term, self.world.clock.now
-        )
-        if isinstance(answer, Busy):
+        link, now = cast("NodeConnection", connection), self.world.clock.now
+        refusal = self.arbiter.note(link.manager, CLUSTER, link.hello_term, now)
+        if refusal is not None:
+            self._refuse(link, refusal)
+            return
+        seen = cast("TermedHost", self.host).on_record.get(CLUSTER)
+        is_new = seen is None or seen.term < link.hello_term
+        write_s = self.world.random.uniform(0.001, 0.01) if is_new else 0.0
+        self.world.clock.after(write_s, self._recorded, link)
+
+    def _recorded(self, link: NodeConnection) -> None:
+        """The term is on the disk of the host, if the agent lived so long."""
+        if not self.alive or not self.host.powered:
+            return
+        cast("TermedHost", self.host).on_record = dict(self.arbiter.terms)
+        if link.ended_at_host or link.loss is not None:
+            return
+        now, term = self.world.clock.now, link.hello_term
+        answer = self.arbiter.claim(link, link.manager, CLUSTER, term, now)
+        if isinstance(answer, Busy | StaleTerm | BadTerm):
+            self._refuse(link, answer)
+            return
+        self._world.leaders.obeyed(self.host.id, link, term)
+        self.served = link
+        if answer is not None and answer is not link:
+            self._drop_all(answer)
+            answer.end_from_host()
+        link.answer_hello("welcome")
+
+    def _refuse(self, link: NodeConnection, refusal: Busy | StaleTerm | BadTerm) -> None:
+        if isinstance(refusal, Busy):
             self.world.counts["agents busy with another manager"] += 1
-            connection.answer_hello("busy")
-        elif isinstance(answer, StaleTerm | BadTerm):
-            self.world.counts["greetings with a stale term"] += 1
-            link.answer_stale(answer)
+            link.answer_hello("busy")
         else:
-            self._world.leaders.obeyed(self.host.id, connection, link.hello_term)
-            self.served = connection
-            if answer is not None and answer is not connection:
-                self._drop_all(answer)
-                answer.end_from_host()
-            connection.answer_hello("welcome")
+            self.world.counts["greetings with a stale term"] += 1
+            link.answer_stale(refusal)
 
     def closed(self, connection: SimConnection) -> None:
         super().closed(connection)
@@ -89,14 +109,12 @@ class TermedHost(SimHost):
     agent_type = TermedAgent
 
     def __init__(self, world: World, name: str, options: dict[str, Any]) -> None:
-        self._terms: dict[str, int] = {}  # on its disk
+        self.on_record: Terms = {}
         super().__init__(world, name, options)
 
     def arbiter_of_start(self) -> Arbiter[SimConnection]:
         """The arbiter of an agent that starts now."""
-        arbiter: Arbiter[SimConnection] = Arbiter()
-        arbiter._terms = self._terms
-        return arbiter
+        return Arbiter(self.on_record)
 
 
 def stale(answer: StaleTerm | BadTerm) -> LinkError:

@@ -42,10 +42,6 @@ class Leaders:
     def _broken(self, text: str) -> None:
         self.world.violated(RULE, text)
 
-    def term_of(self, process: Process) -> int:
-        """The term of its leadership; 0 before it has one."""
-        return self.terms.get(process, 0)
-
     # --- what the store tells ----------------------------------------------------------------
 
     def committed(self, writer: Process | None, changes: list[Change]) -> None:
@@ -72,7 +68,7 @@ class Leaders:
 
     def _base(self) -> int:
         item = self.world.store.items.get(BASE)
-        return int(item.value) if item else 0
+        return int(json.loads(item.value)["base"]) if item else 0
 
     def _take_in(self, writer: Process) -> None:
         """The journal as it is now: the oracles of a single manager read it as their disk."""
@@ -92,6 +88,8 @@ class Leaders:
         records = records_of(entry, text, key)
         texts = [json.dumps(record) for record in records]
         for record in records:
+            if record.get("term", 0) != self.terms[writer]:
+                self._broken(f"{writer} wrote a record of term {record.get('term')}: {record}")
             if record["event"] == "fence-intent":
                 self._intents.setdefault(writer, set()).add(record["object"])
         disk.writes += 1

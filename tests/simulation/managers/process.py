@@ -76,7 +76,7 @@ class Process:
     @property
     def term(self) -> int:
         """The term that it acts under."""
-        return self.world.leaders.term_of(self)
+        return self.medium.term
 
     @property
     def leads(self) -> bool:
@@ -137,7 +137,14 @@ class Process:
         self.devices = SimFenceDevices(device_view, self.loop)
         self.noted = NotedMedium(self, self.medium)
         await self.medium.read_ahead()
-        manager = Manager(world.cluster, self.connector, self.devices, self.noted, world.wall)
+        manager = Manager(
+            world.cluster,
+            self.connector,
+            self.devices,
+            self.noted,
+            world.wall,
+            term=lambda: self.term,
+        )
         self.manager = manager
         self.medium.when_lost(self._lost, lambda: self.node.exits(self))
         self.standing.lead(manager.state.remembered, manager.fatal)
