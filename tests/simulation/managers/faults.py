@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from halo.adapters.etcd.leadership import LEASE_S
+from halo.adapters.etcd.values import put, transaction
 from tests.simulation.faults import Faults
+from tests.simulation.managers.leaders import BASE, HEAD, LEADER
 from tests.simulation.managers.store import ELECTION_S, EXPIRY_S
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ class ManagersFaults(Faults):
     def __init__(self, simulation: ManagersSimulation) -> None:
         super().__init__(simulation)
         self.managers = simulation
+        self._leaders = simulation.managers_world.leaders
         self.ways, self.store = simulation.managers_world.ways, simulation.managers_world.store
 
     def _node(self, args: dict[str, Any]) -> Node | None:
@@ -51,6 +55,10 @@ class ManagersFaults(Faults):
         if (node := self._node(args)) is not None and node.process is not None:
             self.world.say(node.name, "the manager is told to end")
             node.process.terminate()
+
+    def _step_down(self, args: dict[str, Any]) -> None:
+        if self.managers.current is not None:
+            self.managers.current.step_down()
 
     # --- the store ---------------------------------------------------------------------------
 
@@ -94,6 +102,33 @@ class ManagersFaults(Faults):
     def _etcd_depose(self, args: dict[str, Any]) -> None:
         self.store.depose(args["for_s"])
 
+    def _etcd_rebuild(self, args: dict[str, Any]) -> None:
+        """An operator loses etcd and imports the journal into a new one. He forgets the terms."""
+        self.world.say("operator", "builds etcd anew, from a copy of the journal")
+        for node in self.managers.nodes:
+            node.kill()
+        self.store.rebuild(lambda key: key == HEAD or "/log/" in key or "/parts/" in key)
+        self._leaders.rebuilt()
+        self.managers.managers_world.waits_for_operator = True
+        self._for(args, self._raise_terms)
+
+    def _raise_terms(self) -> None:
+        """`halo store raise-term`, while nobody leads. Then all managers are started."""
+        world = self.managers.managers_world
+        if not world.waits_for_operator:
+            return
+        for node in self.managers.nodes:
+            node.kill(1.0)
+        if self.store.items.get(LEADER) is not None:
+            self.clock.after(1.0, self._raise_terms)
+            return
+        base = {"base": self._leaders.highest_term, "reason": "rebuilt", "at": 0.0}
+        world.say("operator", f"raises the terms above {base['base']}")
+        self.store.txn(None, transaction([], [put(BASE, json.dumps(base).encode())]))
+        world.waits_for_operator = False
+        for node in self.managers.nodes:
+            node.start()
+
     # --- the end of all faults ---------------------------------------------------------------
 
     def heal(self) -> None:
@@ -101,7 +136,8 @@ class ManagersFaults(Faults):
         for node in self.managers.nodes:
             node.stop_at("", 0.0, "")
         super().heal()
+        self._raise_terms()
         for node in self.managers.nodes:
             node.start()
-        leaders = self.managers.managers_world.leaders
-        self.clock.after(LEADS_AFTER_S, leaders.somebody_leads)
+        raising_s = 2 * LEASE_S if self.managers.managers_world.waits_for_operator else 0.0
+        self.clock.after(LEADS_AFTER_S + raising_s, self._leaders.somebody_leads)

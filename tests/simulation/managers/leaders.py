@@ -66,6 +66,15 @@ class Leaders:
         if HEAD in changed and writer is not None:
             self._take_in(writer)
 
+    def rebuilt(self) -> None:
+        """The store is a new one, with the same journal."""
+        self.holder = None
+
+    @property
+    def highest_term(self) -> int:
+        """The highest one that an agent or the journal has seen."""
+        return max([self._last_term, *self._told.values()])
+
     def _base(self) -> int:
         item = self.world.store.items.get(BASE)
         return int(json.loads(item.value)["base"]) if item else 0

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from halo.adapters.etcd.leadership import Leadership
+from halo.adapters.etcd.medium import EtcdMedium
 from halo.adapters.etcd.values import is_absent
 from halo.core.fencing.steps import Begin, Kind
+from halo.manager import manager as manager_module
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
 from halo.remote.arbiter import Arbiter
@@ -87,6 +89,20 @@ def a_manager_that_stands_by_acts() -> list[Patch]:
             self._lost, self._proven_until = None, float("inf")
 
     return [(Leadership, "take", take)]
+
+
+@mutant_of("etcd_rebuild", "power_off", "die")
+def a_manager_makes_up_its_term() -> list[Patch]:
+    """After a rebuild of the store it takes one above those in the journal."""
+    known = [0]
+
+    def require_higher(term: int, highest: int) -> None:
+        known[0] = highest + 1
+
+    return [
+        (manager_module, "_require_higher", require_higher),
+        (EtcdMedium, "term", property(lambda self: max(self._leadership.term, known[0]))),
+    ]
 
 
 def hunt(name: str, limit: int, first: int = 0) -> tuple[int, str] | None:

@@ -121,9 +121,19 @@ class Node:
             self.world.say(self.name, "the manager has ended")
             self._ends(process, self.simulation.down_s if process.is_ending else RESTART_S)
 
+    def stays_down(self, process: Process, why: str) -> None:
+        """It ended with 64: an administrator has to mend something, and starts it then."""
+        if self.process is process:
+            self.world.say(self.name, f"the manager has ended with 64: {why}")
+            self.world.counts["managers that wait for an operator"] += 1
+            self._is_gone(process)
+
     def _ends(self, process: Process, down_s: float) -> None:
+        self._is_gone(process)
+        self.world.clock.after(down_s, self.start)
+
+    def _is_gone(self, process: Process) -> None:
         self.process = None
         self.held.clear()
         process.gone()
         self.simulation.process_ended(process)
-        self.world.clock.after(down_s, self.start)

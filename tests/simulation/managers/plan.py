@@ -16,6 +16,7 @@ FAULTS = {
     "node_stop_at": 6,
     "node_kill": 3,
     "node_term": 3,
+    "step_down": 2,
     "etcd_cut": 5,
     "etcd_down": 2,
     "etcd_slow": 3,
@@ -23,6 +24,7 @@ FAULTS = {
     "etcd_quorum": 2,
     "etcd_elect": 2,
     "etcd_depose": 3,
+    "etcd_rebuild": 1,
 }
 
 WITHOUT = frozenset(
@@ -134,6 +136,8 @@ class _Planner:
             case "etcd_quorum" | "etcd_depose":
                 long_s = lasts_s if kind == "etcd_quorum" else round(random.uniform(0.5, 4.0), 3)
                 return {"for_s": long_s}
-            case "etcd_elect":
+            case "etcd_elect" | "step_down":
                 return {}
+            case "etcd_rebuild":
+                return {"for_s": random.choice([5.0, 20.0])}
         raise ValueError(f"unknown fault {kind}")

@@ -15,7 +15,7 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
 from halo.adapters.etcd.standby.means import Means
-from halo.core.errors import InvariantError, LeadershipError
+from halo.core.errors import InvariantError, LeadershipError, StateError
 from halo.manager.leadership.standing import StoreStanding
 from halo.manager.manager import Manager
 from halo.ports import ManagerSeen
@@ -166,6 +166,9 @@ class Process:
         if self.dead:
             return
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, StateError) and self.world.waits_for_operator:
+            self.node.stays_down(self, str(error))
+            return
         if error is not None and not isinstance(error, LeadershipError):
             rule = "fatal" if isinstance(error, InvariantError) else "defect"
             self.world.violated(rule, f"the manager on {self.node.name} ended: {error!r}")
@@ -173,6 +176,11 @@ class Process:
         if error is not None:
             self.world.say(self.node.name, f"ends: {error}")
         self.world.clock.after(0.0, self.node.exits, self)
+
+    def step_down(self) -> None:
+        """`halo managers step-down`, if it leads."""
+        if self.manager is not None:
+            self.spawn(self.standing.step_down("simulated"))
 
     def terminate(self) -> None:
         """SIGTERM."""

@@ -238,6 +238,21 @@ class SimStore:
             for proposal in parked:
                 self.clock.after(self.random.uniform(0.0, 0.5), proposal)
 
+    def rebuild(self, is_kept: Callable[[str], bool]) -> None:
+        """An operator makes a new cluster with these keys. It counts its revisions from 1 again."""
+        kept = {key: item.value for key, item in self.items.items() if is_kept(key)}
+        for known in (self.items, self.leases, self._history):
+            known.clear()
+        self._watchers.clear()
+        self._parked.clear()
+        self.revision, self.raft_term, self.deposed = 1, 2, None
+        changes: dict[str, Item | None] = {}
+        for key, value in kept.items():
+            self._put({"key": encoded(key), "value": encoded(value)}, changes)
+        self.revision += 1
+        for key, item in changes.items():
+            self._history[key] = [(self.revision, item)]
+
     def park(self, proposal: Callable[[], None]) -> None:
         """A member keeps this until there is a majority. It may be carried out then, or not."""
         if self.random.random() < 0.5:
