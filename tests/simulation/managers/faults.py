@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from halo.adapters.etcd.leadership import LEASE_S
 from halo.adapters.etcd.values import put, transaction
 from tests.simulation.faults import Faults
+from tests.simulation.managers.etcd.store import ELECTION_S, EXPIRY_S
 from tests.simulation.managers.leaders import BASE, HEAD, LEADER
-from tests.simulation.managers.store import ELECTION_S, EXPIRY_S
 
 if TYPE_CHECKING:
     from tests.simulation.managers.node import Node

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from halo.adapters.etcd.entries import Head, about, log_of, parts_of, records_of
 from halo.adapters.etcd.leadership import LEASE_S, MARGIN
-from tests.simulation.managers.store import LOCATION, Change
+from tests.simulation.managers.etcd.store import LOCATION, Change
 
 if TYPE_CHECKING:
     from tests.simulation.managers.ports import NodeConnection

@@ -21,10 +21,10 @@ from halo.manager.manager import Manager
 from halo.ports import ManagerSeen
 from tests.simulation.devices import SimFenceDevices
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.managers.gateway import Sent, SimGateway
+from tests.simulation.managers.etcd.gateway import Sent, SimGateway
+from tests.simulation.managers.etcd.store import LOCATION
+from tests.simulation.managers.etcd.thread import SimThread
 from tests.simulation.managers.ports import DeviceView, NodeConnection, NodeView, NotedMedium
-from tests.simulation.managers.store import LOCATION
-from tests.simulation.managers.thread import SimThread
 from tests.simulation.network import SimConnector
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from halo.core.model import Operation
 from tests.simulation.hosts import Script, SimHost
 from tests.simulation.loop import Clock
 from tests.simulation.managers.agents import TermedHost
-from tests.simulation.managers.gateway import Ways
+from tests.simulation.managers.etcd.gateway import Ways
+from tests.simulation.managers.etcd.store import SimStore
 from tests.simulation.managers.leaders import Leaders
 from tests.simulation.managers.process import Process
-from tests.simulation.managers.store import SimStore
 from tests.simulation.model import Scenario
 from tests.simulation.oracles.all import _Silence
 from tests.simulation.world import World

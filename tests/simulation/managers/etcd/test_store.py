@@ -24,7 +24,7 @@ from halo.adapters.etcd.values import (
     value_is,
 )
 from tests.simulation.loop import Clock
-from tests.simulation.managers.store import ELECTION_S, EXPIRY_S, Change, SimStore
+from tests.simulation.managers.etcd.store import ELECTION_S, EXPIRY_S, Change, SimStore
 
 
 class Etcd:

@@ -2,7 +2,7 @@
 
 It answers in the JSON of etcd's gateway, so that all of :mod:`halo.adapters.etcd` but the network
 runs over it. What it does at one moment is one step: it is linearizable by construction. The way to
-it, with all its faults, is in :mod:`tests.simulation.managers.gateway`.
+it, with all its faults, is in :mod:`tests.simulation.managers.etcd.gateway`.
 
 Sources: etcd's `lease/lessor.go` (a new leader extends every lease; only its memory knows
 renewals), `v3_server.go` (a leader confirms a renewal without asking anybody), and `rpc.proto`.

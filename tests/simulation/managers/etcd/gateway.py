@@ -17,7 +17,7 @@ from halo.adapters.etcd.errors import EtcdError, LeaseGone, NoAnswer
 from halo.adapters.etcd.gateway import Gateway
 from halo.adapters.etcd.values import Json
 from tests.simulation.loop import Clock, VirtualLoop
-from tests.simulation.managers.store import LOCATION, SimStore
+from tests.simulation.managers.etcd.store import LOCATION, SimStore
 
 Sent = tuple[float, float]
 """When a request was sent: by the clock of its machine, and in true time."""
