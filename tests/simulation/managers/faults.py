@@ -43,6 +43,15 @@ class ManagersFaults(Faults):
         if (node := self._node(args)) is not None:
             node.freeze(args["for_s"], args["how"])
 
+    def _node_wake(self, args: dict[str, Any]) -> None:
+        self.managers.wake_manager()
+
+    def _agents_restart(self, args: dict[str, Any]) -> None:
+        for host in self.world.hosts.values():
+            if host.calm_until <= self.clock.now:
+                host.crash_agent()
+                self._for(args, host.start_agent)
+
     def _node_stop_at(self, args: dict[str, Any]) -> None:
         if (node := self._node(args)) is not None:
             node.stop_at(args["what"], args["for_s"], args["how"])

@@ -41,7 +41,7 @@ def an_agent_looks_at_no_term() -> list[Patch]:
     return [(Arbiter, "_refusal_of", lambda self, cluster, term: None)]
 
 
-@mutant_of("node_freeze", "node_kill", "agent_crash", "power_off")
+@mutant_of("node_freeze", "node_wake", "agents_restart")
 def an_agent_forgets_terms_when_it_ends() -> list[Patch]:
     return [(TermedHost, "arbiter_of_start", lambda self: Arbiter())]
 
@@ -54,7 +54,7 @@ def a_manager_acts_after_its_lease() -> list[Patch]:
     return [(Leadership, "_count_from", count_from)]
 
 
-@mutant_of("node_stop_at", "unmanage", "manage", "freeze")
+@mutant_of("node_stop_at", "node_wake", "unmanage", "manage", "freeze")
 def a_record_has_no_guard() -> list[Patch]:
     return [(Leadership, "condition", property(lambda self: is_absent("/halo/nothing")))]
 

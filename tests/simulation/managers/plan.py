@@ -17,6 +17,8 @@ FAULTS = {
     "node_kill": 3,
     "node_term": 3,
     "step_down": 2,
+    "node_wake": 4,
+    "agents_restart": 2,
     "etcd_cut": 5,
     "etcd_down": 2,
     "etcd_slow": 3,
@@ -34,6 +36,9 @@ WITHOUT = frozenset(
 
 TRIGGERS = ("start", "stop", "fence-off", "record-fence-intent", "connected", "leads", "command",
             "record-fence", "record-move")  # fmt: skip
+
+AT_A_CHANGE = frozenset({"node_wake", "agents_restart"})
+"""These happen as a manager begins to lead: an earlier leader goes on, all agents are restarted."""
 
 ACTS = ("start", "start", "stop", "fence-off", "fence-on", "kv/txn", "kv/txn", "lease/keepalive")
 """Between the look at the clock and the sending of these, a machine may stop."""
@@ -102,7 +107,9 @@ class _Planner:
                 return found
             kind = random.choices(list(kinds), list(kinds.values()))[0]
             trigger, delay = "", 0.0
-            if kind != "node_stop_at" and random.random() < 0.35:
+            if kind in AT_A_CHANGE:
+                trigger, delay = "leads", random.choice([0.0, 0.001, 0.01, 0.03, 0.5])
+            elif kind != "node_stop_at" and random.random() < 0.35:
                 trigger = random.choice(TRIGGERS)
                 delay = random.choice([0.0, 0.0, 0.001, 0.01, 0.3])
             found.append(Action(round(at, 3), kind, self._args(kind), trigger, delay))
@@ -136,7 +143,9 @@ class _Planner:
             case "etcd_quorum" | "etcd_depose":
                 long_s = lasts_s if kind == "etcd_quorum" else round(random.uniform(0.5, 4.0), 3)
                 return {"for_s": long_s}
-            case "etcd_elect" | "step_down":
+            case "agents_restart":
+                return {"for_s": random.choice([0.1, 0.4, 1.5])}
+            case "etcd_elect" | "step_down" | "node_wake":
                 return {}
             case "etcd_rebuild":
                 return {"for_s": random.choice([5.0, 20.0])}
