@@ -27,10 +27,11 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts chaos fuzz simulate simulate-bar mutate model bench check format clean install install-files uninstall
+.PHONY: help demo demo-ha test test-hosts chaos fuzz simulate simulate-bar mutate model bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
+	@echo "make demo-ha  three managers on this machine; the one that leads is killed in the middle of a failover"
 	@echo "make test    all tests"
 	@echo "make test-hosts  as root: hosts that lose power, BMCs, real resource agents (6 min)"
 	@echo "make chaos   as root: random faults on such hosts for MINUTES ($(MINUTES)), of a new SEED or a given one"
@@ -54,6 +55,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	@$(BIN)/python demo/demo.py
+
+demo-ha: $(STAMP)
+	@$(BIN)/python demo/ha.py
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

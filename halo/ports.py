@@ -7,7 +7,7 @@ with a virtual clock is enough to simulate it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -209,6 +209,39 @@ class Standing(Protocol):
     async def step_down(self, why: str) -> None:
         """Give the leadership back: all work ends, and then the process with exit status 75. Only
         on the leader; returns at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRequest:
+    """One HTTP request for another manager. `target` is the path with its query, quoted."""
+
+    method: str
+    target: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """The answer of another manager. `allow` is the header of a refused method, or empty."""
+
+    status: int
+    body: bytes
+    content_type: str
+    allow: str = ""
+
+
+class ManagerPeers(Protocol):
+    """Asks other managers."""
+
+    async def ask(
+        self, url: str, request: PeerRequest, deadline_s: float, sending: Callable[[], None]
+    ) -> PeerAnswer:
+        """The answer of the manager at `url`, within `deadline_s`. `sending` is called directly
+        before the first byte of the request is sent.
+
+        Raises PeerUnreachable if the request was certainly not taken, otherwise PeerSilent."""
         ...
 
 

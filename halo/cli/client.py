@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from halo.cli.errors import CliError, ManagerUnreachable
+from halo.cli.errors import CliError, ManagerUnreachable, NoLeader
 
 STATUS_DEADLINE_S = 30.0
 COMMAND_DEADLINE_S = 75.0
@@ -119,6 +119,8 @@ def get_status(socket_path: str, *, deadline_s: float = STATUS_DEADLINE_S) -> di
         answer = request(socket_path, "GET", "/status", deadline_s=deadline_s)
     if not answer.succeeded:
         said = answer.sentence or f"HTTP status {answer.status}"
+        if isinstance(answer.content, dict) and "known" in answer.content:
+            raise NoLeader(f"No status: {said}", answer.content["known"])
         raise CliError(f"The manager did not give its status: {said}")
     if not isinstance(answer.content, dict):
         raise ManagerUnreachable(

@@ -12,7 +12,7 @@ import os
 import sys
 
 from halo.cli.defaults import DEFAULT_SOCKET, SOCKET_VARIABLE
-from halo.cli.errors import EXIT_REFUSED, CliError, tell_error
+from halo.cli.errors import EXIT_REFUSED, CliError, NoLeader, tell_error
 
 _WITHOUT_PARSER: dict[tuple[str, ...], dict[str, bool]] = {
     ("status",): {},
@@ -49,10 +49,14 @@ def main() -> None:
 
 def _status(settings: dict[str, bool]) -> int:
     """Run `halo status` with these settings. Returns the exit status."""
-    from halo.cli.show.shown import status_text
+    from halo.cli.show.shown import old_text, status_text
 
     try:
         shown = status_text(os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET, **settings)
+    except NoLeader as error:
+        error.show()
+        print(old_text(error, as_json=settings.get("as_json", False)), flush=True)
+        return error.exit_code
     except CliError as error:
         error.show()
         return error.exit_code

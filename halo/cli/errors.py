@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 EXIT_REFUSED = 1
 """The manager refused, or tried and failed. Its sentence is on stderr."""
@@ -42,6 +43,16 @@ class AdministratorMustMend(CliError):
     """The config, or something similar, must be corrected first."""
 
     exit_code = EXIT_CONFIG
+
+
+class NoLeader(CliError):
+    """No manager leads. `known` is what the one that was asked knows from the journal, or None."""
+
+    exit_code = EXIT_UNREACHABLE
+
+    def __init__(self, message: str, known: Any) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class ManagerUnreachable(CliError):

@@ -36,6 +36,9 @@ COMMANDS: dict[str, _Entry] = {
     "deactivate": _Entry("halo.cli.commands.hosts:deactivate", "Keep groups off a host."),
     "freeze": _Entry("halo.cli.commands.cluster:freeze", "Stop all action on groups."),
     "thaw": _Entry("halo.cli.commands.cluster:thaw", "Allow action on groups again."),
+    "managers": _Entry(
+        "halo.cli.commands.cluster:managers", "Show the managers, or let another one lead."
+    ),
     "power": _Entry(
         "halo.cli.commands.power:power", "Switch the power of hosts without the manager."
     ),

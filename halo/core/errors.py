@@ -11,6 +11,9 @@
      ├─ FenceError             a fence device did not do what it was told
      ├─ RecordError            the journal could not be written: nothing was changed
      ├─ LeadershipError        this manager cannot prove that it still leads: it ends at once
+     ├─ PeerError              another manager gave no answer
+     │   ├─ PeerUnreachable    it certainly did not take the request
+     │   └─ PeerSilent         it may have carried out the request
      ├─ CommandError           an administrator's command was not carried out
      │   ├─ BadRequest         malformed (HTTP 400)
      │   ├─ UnknownObject      no such host or group (HTTP 404)
@@ -141,6 +144,18 @@ class RecordError(HaloError):
 
 class LeadershipError(HaloError):
     """This manager cannot prove any more that it leads. It must end at once. A restart is safe."""
+
+
+class PeerError(HaloError):
+    """Another manager gave no answer. The text continues a sentence about that manager."""
+
+
+class PeerUnreachable(PeerError):
+    """The other manager certainly did not take the request. It may be sent to another one."""
+
+
+class PeerSilent(PeerError):
+    """The request was sent, and no whole answer came. It may have been carried out."""
 
 
 class CommandError(HaloError):

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from halo.core.errors import (
     LeadershipError,
 )
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
+from halo.manager.answering import PeerPort, open_peer_port
 from halo.manager.leadership import identity as ids
 from halo.manager.leadership.opening import EXIT_NOT_LEADING, Node, store_of
 from halo.manager.serving import Options, serve
@@ -93,6 +95,22 @@ log = structlog.get_logger("halo.manager")
     help="With --store: if a manager dies, another one leads after this time.",
 )
 @click.option(
+    "--peer-listen",
+    envvar="HALO_PEER_LISTEN",
+    default=None,
+    show_envvar=True,
+    metavar="ADDRESS:PORT",
+    help="With --store: answer the other managers there, with the certificate HALO_PEER_CERT.",
+)
+@click.option(
+    "--peer-url",
+    envvar="HALO_PEER_URL",
+    default=None,
+    show_envvar=True,
+    metavar="URL",
+    help="Where the other managers reach that. [default: https://HOSTNAME:PORT]",
+)
+@click.option(
     "--manage-resources",
     is_flag=True,
     help="Start, stop, move and fence. Without it: only observe, no action is ever taken.",
@@ -136,6 +154,8 @@ def main(
     store: str | None,
     node_id: str | None,
     lease: int,
+    peer_listen: str | None,
+    peer_url: str | None,
     manage_resources: bool,
     mtls: bool,
     verbose: bool,
@@ -158,6 +178,8 @@ def main(
         store=found,
         node_id=node_id,
         lease_s=lease,
+        peer_listen=peer_listen,
+        peer_url=peer_url,
         manage_resources=manage_resources,
         mtls=mtls,
         fence_on_connection_close=fence_on_connection_close,
@@ -174,8 +196,11 @@ def run(options: Options) -> int:
         node = _node(options, cluster) if options.store else None
         identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
         server_name = expected_name() if options.mtls else None
+        port = _peer_port(options, cluster)
+        if node is not None and port is not None:
+            node = replace(node, url=port.url)
         medium = None if options.store else SqliteMedium.open(options.statefile)
-        asyncio.run(serve(options, cluster, node, identity, server_name, medium))
+        asyncio.run(serve(options, cluster, node, identity, server_name, medium, port))
     except AdministratorError as error:
         return _told(error)
     except LeadershipError as error:
@@ -195,6 +220,15 @@ def _node(options: Options, cluster: Cluster) -> Node:
     own = ids.node_id(options.node_id, cluster.managers, socket.gethostname())
     ids.remember_id(options.statefile, own)
     return Node(own, options.lease_s)
+
+
+def _peer_port(options: Options, cluster: Cluster) -> PeerPort | None:
+    """What this manager has towards others. Reads files. Raises AdministratorError."""
+    if options.store is not None:
+        return open_peer_port(options.peer_listen, options.peer_url, cluster)
+    if options.peer_listen is not None:
+        raise AdministratorError("--peer-listen needs --store: with a file, one manager runs")
+    return None
 
 
 def _told(error: AdministratorError) -> int:

@@ -10,10 +10,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +27,8 @@ from halo.adapters.tls.identity import TlsIdentity
 from halo.adapters.unix_socket import UnixSite, open_unix_site
 from halo.core.model import Cluster
 from halo.manager import collector
+from halo.manager.answering import Answering, PeerPort
 from halo.manager.api.app import make_app, make_runner
-from halo.manager.api.waiting import make_waiting_app
 from halo.manager.common.status_text import StatusText
 from halo.manager.hosts.certificate_look import look_again
 from halo.manager.leadership.opening import (
@@ -71,6 +69,8 @@ class Options:
     store: Store | None
     node_id: str | None
     lease_s: int
+    peer_listen: str | None
+    peer_url: str | None
     manage_resources: bool
     mtls: bool
     fence_on_connection_close: bool
@@ -91,14 +91,23 @@ async def serve(
     identity: TlsIdentity | None,
     server_name: str | None,
     medium: JournalMedium | None,
+    port: PeerPort | None = None,
 ) -> None:
     notifier = Notifier()
-    leading: Leading = Alone()
-    standing: StoreStanding | None = None
-    if options.store is not None:
-        assert node is not None
-        journal, standing = open_store(options.store, node, SystemClock())
-        medium = leading = journal
+    if options.store is None:
+        assert medium is not None
+        try:
+            await _work(options, cluster, identity, server_name, medium, notifier, Alone(), None)
+        finally:
+            await medium.close()
+        return
+    assert node is not None
+    assert port is not None
+    journal, standing = open_store(options.store, node, SystemClock())
+    among = Among(
+        standing, Answering(standing, cluster, port, options.socket, options.socket_group)
+    )
+    async with among.answering.opened():
         try:
             await stand_by(
                 options.store,
@@ -106,28 +115,23 @@ async def serve(
                 standing,
                 options.statefile,
                 notifier,
-                partial(_answering, options),
+                among.answering.standing_by,
             )
         except asyncio.CancelledError:
             log.info("ending", reason="signal")
             return
-    assert medium is not None
-    try:
-        await _work(options, cluster, identity, server_name, medium, notifier, leading, standing)
-    finally:
-        await medium.close()
+        try:
+            await _work(options, cluster, identity, server_name, journal, notifier, journal, among)
+        finally:
+            await journal.close()
 
 
-@asynccontextmanager
-async def _answering(options: Options, reason: Callable[[], str]) -> AsyncIterator[None]:
-    """Meanwhile, whoever asks anything on the socket is told this reason."""
-    runner, site = make_runner(make_waiting_app(reason)), None
-    await runner.setup()
-    try:
-        site = await open_unix_site(runner, options.socket, options.socket_group)
-        yield
-    finally:
-        await _close(site, runner)
+@dataclass(frozen=True)
+class Among:
+    """What a manager among others has besides: its standing, and how it answers."""
+
+    standing: StoreStanding
+    answering: Answering
 
 
 async def _work(
@@ -138,7 +142,7 @@ async def _work(
     medium: JournalMedium,
     notifier: Notifier,
     leading: Leading,
-    standing: StoreStanding | None,
+    among: Among | None,
 ) -> None:
     fence_programs = FencePrograms(may_act=leading.require_leading)
     connector = CapnpConnector(
@@ -160,20 +164,22 @@ async def _work(
             term=lambda: leading.term,
         )
         leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
-        if standing is not None:
-            standing.lead(manager.state.remembered, manager.fatal)
+        if among is not None:
+            among.standing.lead(manager.state.remembered, manager.fatal)
         looks = _watch_certificates(identity, manager, connector)
         collector.spare()
         lag = LoopLag()
         lag.start()
         pauses = CollectorPauses()
         pauses.start()
-        runner = _api(manager, lag, pauses)
+        runner = _api(manager, lag, pauses, among)
         await runner.setup()
         site = None
+        leads = among.answering.leading(runner, manager.state) if among else nullcontext()
         try:
             site = await open_unix_site(runner, options.socket, options.socket_group)
-            await _manage(manager, options, cluster, notifier)
+            with leads:
+                await _manage(manager, options, cluster, notifier)
         finally:
             for look in looks:
                 look.cancel()
@@ -184,7 +190,9 @@ async def _work(
             await fence_programs.close()
 
 
-def _api(manager: Manager, lag: LoopLag, pauses: CollectorPauses) -> web.AppRunner:
+def _api(
+    manager: Manager, lag: LoopLag, pauses: CollectorPauses, among: Among | None
+) -> web.AppRunner:
     """The HTTP API over this manager."""
     app = make_app(
         manager.operations,
@@ -197,7 +205,10 @@ def _api(manager: Manager, lag: LoopLag, pauses: CollectorPauses) -> web.AppRunn
             "collector": pauses.figures(),
             "tasks": len(asyncio.all_tasks()),
         },
+        managers=among.answering.managers if among else None,
     )
+    if among is not None:
+        among.answering.connections.bound(app)
     return make_runner(app)
 
 

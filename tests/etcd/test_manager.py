@@ -117,7 +117,7 @@ def test_a_second_manager_names_the_first_and_does_nothing(site: Site) -> None:
     site.start_manager()
     until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
     second = site.start_manager(node="2")
-    words = f"standing by; 1 on {socket.gethostname()} leads"
+    words = f"Manager 1 on {socket.gethostname()}, which leads, cannot be asked"
     until(lambda: words in site.status("2"), "it names the leader")
     second.terminate()
     assert second.wait(20) == 0
@@ -129,7 +129,7 @@ def test_a_given_back_leadership_is_taken_at_once(site: Site) -> None:
     first = site.start_manager()
     until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
     second = site.start_manager(node="2")
-    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    until(lambda: "Manager 1 on" in site.status("2"), "it stands by")
     site.halo("unmanage", "web", "--reason", "for a test")
     first.terminate()
     begun = time.monotonic()
@@ -147,7 +147,7 @@ def test_a_manager_that_dies_is_followed_by_the_one_that_stands_by(site: Site) -
     first = site.start_manager("--lease", "3")
     until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
     site.start_manager("--lease", "3", node="2")
-    until(lambda: "standing by; 1 on" in site.status("2"), "it stands by")
+    until(lambda: "Manager 1 on" in site.status("2"), "it stands by")
     [running] = site.folder.glob("h1.service.web")
     before = running.stat()
     site.halo("unmanage", "web", "--reason", "for a test")
@@ -155,7 +155,7 @@ def test_a_manager_that_dies_is_followed_by_the_one_that_stands_by(site: Site) -
     until(lambda: "(Unmanaged)" in site.status("2"), "the next one leads, and remembers")
     assert running.stat().st_mtime_ns == before.st_mtime_ns  # it was not started again
     third = site.start_manager("--lease", "3")
-    until(lambda: "standing by; 2 on" in site.status(), "the first one stands by now")
+    until(lambda: "Manager 2 on" in site.status(), "the first one stands by now")
     third.terminate()
     assert third.wait(20) == 0
 

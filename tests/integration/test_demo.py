@@ -1,4 +1,4 @@
-"""`make demo` does what it says, and leaves nothing behind, however it ends."""
+"""`make demo` and `make demo-ha` do what they say, and leave nothing behind, however they end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.debian import require
 from tests.integration.site import ROOT
 
 DEADLINE_S = 90.0
 
 
-def start_demo(folder: Path) -> subprocess.Popen[str]:
+def start_demo(folder: Path, name: str = "demo.py") -> subprocess.Popen[str]:
     return subprocess.Popen(
         # A shell's background jobs, and so what they start, ignore SIGINT; `env` ends that.
-        ["env", "--default-signal=INT", sys.executable, str(ROOT / "demo" / "demo.py")],
+        ["env", "--default-signal=INT", sys.executable, str(ROOT / "demo" / name)],
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,6 +68,30 @@ def test_the_demo_tells_its_story(place: str) -> None:
     outages = re.findall(r"no answer for ([0-9.]+) s", story)
     assert len(outages) == 2
     assert all(float(seconds) > 0 for seconds in outages)
+    assert left(folder) == []
+    folder.rmdir()
+
+
+def test_the_demo_of_three_managers_tells_its_story(place: str) -> None:
+    require("etcd-server")
+    folder = Path(place)
+    demo = start_demo(folder, "ha.py")
+    story, _ = demo.communicate(timeout=2 * DEADLINE_S)
+    assert demo.returncode == 0, story
+    killed = re.search(r"manager (\d) is killed", story)
+    successor = re.search(r"manager (\d) leads; the lease is 2 s", story)
+    assert killed is not None, story
+    assert successor is not None, story
+    assert killed[1] != successor[1]
+    for sentence in (
+        r"s  all three managers show the same status",
+        r"s  alpha is fenced: confirmed to be off",
+        r"s  both groups run on beta",
+        rf"s  all three answer, and manager {killed[1]} stands by",
+        rf"Manager {successor[1]} gives the leadership back",
+        rf"s  manager {successor[1]} has ended",
+    ):
+        assert re.search(sentence, story), f"{sentence} is missing in:\n{story}"
     assert left(folder) == []
     folder.rmdir()
 

@@ -10,7 +10,7 @@ from halo.core.errors import LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.model import LossPolicy, Operation
 from halo.core.outcomes import OperationResult
-from halo.manager.api.openapi import STATUSES
+from halo.manager.api.schemas import STATUSES
 from tests.core.builders import GENERIC_ERROR, TIMED_OUT
 from tests.fakes.memory_medium import MemoryDisk
 

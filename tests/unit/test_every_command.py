@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from halo.cli.commands.cluster import managers
 from halo.cli.main import COMMANDS
 from halo.core.errors import CommandError
 from halo.manager.api.routes import (
@@ -22,6 +23,8 @@ from halo.manager.api.routes import (
     GROUP_COMMANDS,
     HOST_BODY,
     HOST_COMMANDS,
+    MANAGERS_BODY,
+    MANAGERS_COMMANDS,
     ROUTES,
 )
 from tests.simulation import plan
@@ -106,7 +109,12 @@ def test_the_simulated_operator_gives_every_command() -> None:
     assert set(plan.COMMANDS) == SAID.keys() | others
 
 
-@pytest.mark.parametrize("body", [GROUP_BODY, HOST_BODY, CLUSTER_BODY])
+@pytest.mark.parametrize("name", MANAGERS_COMMANDS)
+def test_halo_has_every_command_on_the_managers(name: str) -> None:
+    assert name in managers.commands
+
+
+@pytest.mark.parametrize("body", [GROUP_BODY, HOST_BODY, CLUSTER_BODY, MANAGERS_BODY])
 def test_the_reference_names_every_command_of_a_route(body: object) -> None:
     (route,) = (route for route in ROUTES if route.body is body)
     row = f"| `{route.method} {route.path}` |"

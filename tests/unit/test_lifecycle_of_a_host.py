@@ -14,7 +14,7 @@ from halo.core.errors import LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Lifecycle
 from halo.core.model import LossPolicy
-from halo.manager.api.openapi import HOST_STATES
+from halo.manager.api.schemas import HOST_STATES
 from tests.fakes.memory_medium import MemoryDisk
 
 from .diagrams import (

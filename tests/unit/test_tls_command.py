@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from halo.adapters.peers.identity import PeerIdentity
+from halo.adapters.tls.files import TlsFiles
 from halo.cli.main import cli
 from halo.cli.tls.authority import Role, make_ca
 from tests.certificates import ANYTHING, BOTH, CALL, SERVE, Authority
@@ -101,7 +103,7 @@ def test_hosts_and_managers_get_one_usage_each(ca: Path) -> None:
     manager = ca / "managers" / "mgmt" / "client.crt"
     assert names_in(manager) == ["mgmt", "10.0.0.1"]
     assert usages_in(manager) == [ExtendedKeyUsageOID.CLIENT_AUTH]
-    for role in Role:
+    for role in (Role.HOST, Role.MANAGER):
         assert is_good(ca, oss00, role) == (role is Role.HOST)
         assert is_good(ca, manager, role) == (role is Role.MANAGER)
     for folder in (oss00.parent, manager.parent):
@@ -110,6 +112,32 @@ def test_hosts_and_managers_get_one_usage_each(ca: Path) -> None:
         assert key.stat().st_mode & 0o777 == 0o600
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(key.with_suffix(".crt"), key)
+
+
+def test_managers_among_themselves_get_both_usages(ca: Path) -> None:
+    told = ok("peer", "--dir", ca, "mgmt[1-3]", "--also", "10.0.0.1")
+    assert "--peer-listen" in told
+    for name in ("mgmt1", "mgmt2", "mgmt3"):
+        made = ca / "peers" / name / "peer.crt"
+        assert names_in(made) == [name, "10.0.0.1"]
+        assert usages_in(made) == [
+            ExtendedKeyUsageOID.SERVER_AUTH,
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+        ]
+        assert (made.parent / "peer.key").stat().st_mode & 0o777 == 0o600
+        files = TlsFiles(made, made.with_suffix(".key"), made.parent / "ca.crt")
+        identity = PeerIdentity(files, frozenset(["oss00"]))
+        identity.managers = lambda: frozenset(["mgmt1.site", "mgmt2", "mgmt3"])
+        der = ssl.PEM_cert_to_DER_cert(made.read_text())
+        assert identity.refusal_of(der) is None
+        identity.managers = lambda: frozenset(["mgmt9"])
+        assert identity.refusal_of(der) is not None
+    assert "  peer     mgmt1" in ok("list", "--dir", ca)
+    assert "ask and answer managers" in ok("show", made.parent)
+    before = made.read_bytes()
+    ok("renew", "--dir", ca, "mgmt3")
+    assert made.read_bytes() != before
+    assert usages_in(made) == [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 def test_the_hosts_of_the_config_and_the_expected_name(ca: Path, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ class TlsFiles:
     certificate: Path
     key: Path
     ca: Path
+    needed_by: str = "--mtls"
+    named_by: str = "HALO_SERVER_CERT/KEY (agent), HALO_CLIENT_CERT/KEY (manager), HALO_CA_CERT"
 
     @classmethod
     def of_agent(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
@@ -71,6 +73,23 @@ class TlsFiles:
     def of_manager(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
         """HALO_CLIENT_CERT, HALO_CLIENT_KEY, HALO_CA_CERT, or their defaults under /etc/halo."""
         return cls._of("CLIENT", environment)
+
+    @classmethod
+    def of_peer(cls, environment: Mapping[str, str] = os.environ) -> TlsFiles:
+        """Between managers: HALO_PEER_CERT, HALO_PEER_KEY, HALO_PEER_CA, or their defaults under
+        /etc/halo. Without HALO_PEER_CA it is HALO_CA_CERT, since most sites have one CA."""
+
+        def path(variable: str, name: str) -> Path:
+            return Path(environment.get(variable) or DEFAULT_DIRECTORY / name)
+
+        ca = "HALO_PEER_CA" if environment.get("HALO_PEER_CA") else "HALO_CA_CERT"
+        return cls(
+            path("HALO_PEER_CERT", "peer.crt"),
+            path("HALO_PEER_KEY", "peer.key"),
+            path(ca, "ca.crt"),
+            needed_by="a connection between managers",
+            named_by="HALO_PEER_CERT, HALO_PEER_KEY, HALO_PEER_CA",
+        )
 
     @classmethod
     def _of(cls, side: str, environment: Mapping[str, str]) -> TlsFiles:
@@ -160,7 +179,7 @@ def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
         (files.key, "private key"),
         (files.ca, "CA certificate"),
     ):
-        _require_readable(path, what)
+        _require_readable(files, path, what)
     try:
         # For an encrypted key, OpenSSL would ask on the terminal, where nobody answers a daemon.
         context.load_cert_chain(files.certificate, files.key, password=_refuse_password)
@@ -182,13 +201,12 @@ def _refuse_password() -> str:
     raise TlsFileError("the key is encrypted")
 
 
-def _require_readable(path: Path, what: str) -> None:
+def _require_readable(files: TlsFiles, path: Path, what: str) -> None:
     try:
         with path.open("rb"):
             pass
     except OSError as error:
         raise TlsFileError(
-            f"--mtls needs the {what} {path}: {error.strerror}; "
-            "put it there or name another file with HALO_SERVER_CERT/KEY (agent), "
-            "HALO_CLIENT_CERT/KEY (manager), HALO_CA_CERT"
+            f"{files.needed_by} needs the {what} {path}: {error.strerror}; "
+            f"put it there or name another file with {files.named_by}"
         ) from error

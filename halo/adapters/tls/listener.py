@@ -107,9 +107,19 @@ class TlsListener:
         protocol: Callable[[], asyncio.BaseProtocol],
         refusals: Refusals,
         backlog: int,
+        last_words: Callable[[str], bytes] = farewell,
+        explain: Callable[[OSError | ValueError], str] | None = None,
+        shutdown_timeout_s: float = FAREWELL_TIMEOUT_S,
     ) -> None:
-        """Raises OSError if the bound socket cannot listen."""
+        """`last_words` makes the message for a peer that the door turns away, from the reason.
+        `explain` says in words why a handshake failed (otherwise :func:`reason_of` does). A closed
+        connection is cut off after `shutdown_timeout_s`, together with what the peer has not taken
+        until then: asyncio's TLS keeps all of it. Raises OSError if the bound socket cannot listen.
+        """
         self._sock = sock
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._last_words = last_words
+        self._explain = explain or reason_of
         self._door = door
         self._protocol = protocol
         self._refusals = refusals
@@ -151,14 +161,14 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: _Gate(self._door, self._protocol, self._refusals, peer),
+                lambda: _Gate(self._door, self._protocol, self._refusals, peer, self._last_words),
                 accepted,
                 ssl=self._door.context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                ssl_shutdown_timeout=FAREWELL_TIMEOUT_S,
+                ssl_shutdown_timeout=self._shutdown_timeout_s,
             )
         except (OSError, ValueError) as error:  # ValueError: data that cannot be decoded
-            self._refusals.note(peer, reason_of(error))
+            self._refusals.note(peer, self._explain(error))
 
 
 class _Gate(asyncio.Protocol):
@@ -171,7 +181,9 @@ class _Gate(asyncio.Protocol):
         protocol: Callable[[], asyncio.BaseProtocol],
         refusals: Refusals,
         peer: str,
+        last_words: Callable[[str], bytes],
     ) -> None:
+        self._last_words = last_words
         self._door = door
         self._protocol = protocol
         self._refusals = refusals
@@ -187,8 +199,9 @@ class _Gate(asyncio.Protocol):
             inner.connection_made(transport)
             return
         self._refusals.note(self._peer, f"its certificate is refused: {reason}")
-        transport.write(farewell(reason))
+        transport.write(self._last_words(reason))
         transport.close()
+        asyncio.get_running_loop().call_later(FAREWELL_TIMEOUT_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Data of a refused peer are dropped."""

@@ -1,12 +1,19 @@
-"""Commands on the cluster as a whole: freeze and thaw."""
+"""Commands on the cluster as a whole: freeze and thaw, and the managers."""
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from halo.cli.client import path_of
+from halo.cli.client import NOT_THERE, PREFIX, STATUS_DEADLINE_S, path_of, request
+from halo.cli.context import Context
+from halo.cli.errors import CliError, ManagerUnreachable
 from halo.cli.options import reason_option
 from halo.cli.send import Command, body_of, send_all
+from halo.cli.show import view
+from halo.cli.show.managers import table_lines
+from halo.cli.show.view import Item
 
 
 @click.command()
@@ -29,8 +36,61 @@ def thaw(ctx: click.Context, reason: str | None) -> None:
     _send(ctx, "thaw", reason)
 
 
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the manager's answer as JSON.")
+@click.pass_context
+def managers(ctx: click.Context, as_json: bool) -> None:
+    """Show which managers there are, and which leads.
+
+    The manager that is asked answers from its own knowledge, also if no other one can be reached.
+    The exit status is 1 if one is missing, or nobody leads.
+    """
+    if ctx.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError("--json belongs to `halo managers` without another command.")
+        return
+    context: Context = ctx.obj
+    found = _asked(context.socket)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(table_lines(found)))
+    has_leader = view.text(found, "journal") == "file" or bool(view.text(found, "leader"))
+    ctx.exit(0 if has_leader and not found.get("notices") else 1)
+
+
+@managers.command(name="step-down")
+@reason_option
+@click.pass_context
+def step_down(ctx: click.Context, reason: str | None) -> None:
+    """Let another manager lead.
+
+    The leader ends its work, and its process ends with exit status 75 and is started again. No
+    group is stopped. The next leader first finds out what runs.
+    """
+    body = body_of("step-down", comment=reason)
+    sent = send_all(
+        ctx.obj, [Command("", "have the leader step down", "POST", path_of("managers"), body)]
+    )
+    ctx.exit(sent.exit_code)
+
+
 def _send(ctx: click.Context, command: str, reason: str | None) -> None:
     words = f"{command} the cluster"
     body = body_of(command, comment=reason)
     sent = send_all(ctx.obj, [Command("", words, "POST", path_of("cluster"), body)])
     ctx.exit(sent.exit_code)
+
+
+def _asked(socket: str) -> Item:
+    answer = request(socket, "GET", PREFIX + "/managers", deadline_s=STATUS_DEADLINE_S)
+    if answer.succeeded and isinstance(answer.content, dict):
+        return answer.content
+    if answer.status in NOT_THERE:
+        raise CliError(f"The manager at {socket} knows nothing of other managers: it is older.")
+    if not answer.succeeded:
+        raise CliError(
+            "The manager did not say which managers there are: "
+            + (answer.sentence or f"HTTP status {answer.status}")
+        )
+    raise ManagerUnreachable(
+        f"What answers at {socket} is not a HALO manager: its answer is not a JSON object.",
+        absent=False,
+    )

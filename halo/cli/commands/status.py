@@ -7,8 +7,8 @@ import sys
 import click
 
 from halo.cli.context import Context
-from halo.cli.errors import CliError
-from halo.cli.show.shown import status_text
+from halo.cli.errors import CliError, NoLeader
+from halo.cli.show.shown import old_text, status_text
 
 _CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
@@ -55,7 +55,12 @@ def status(
         )
 
     if watch_s is None:
-        shown = shown_now()
+        try:
+            shown = shown_now()
+        except NoLeader as error:
+            error.show()
+            click.echo(old_text(error, as_json=as_json))
+            raise click.exceptions.Exit(error.exit_code) from error
         if shown:  # with -x there may be nothing to say
             click.echo(shown, color=True)
         return
@@ -64,6 +69,8 @@ def status(
     while True:
         try:
             shown = shown_now()
+        except NoLeader as error:
+            shown = f"{error.message}\n{old_text(error)}"
         except CliError as error:  # the manager may be restarting
             shown = error.message
         clear = _CLEAR_SCREEN if sys.stdout.isatty() else ""

@@ -7,6 +7,7 @@ import os
 import sys
 
 from halo.cli.client import get_status
+from halo.cli.errors import NoLeader
 from halo.cli.show.render import plain, status_lines
 
 _SGR_COLOURS = {"red": 31, "green": 32, "yellow": 33}
@@ -34,6 +35,17 @@ def status_text(
             paint=_paint if _wants_colour() else plain,
         )
     )
+
+
+def old_text(error: NoLeader, *, as_json: bool = False) -> str:
+    """What is known without a leader, for stdout. The sentence of the error goes to stderr."""
+    if as_json:
+        return json.dumps({"error": error.message, "known": error.known}, indent=2)
+    import time
+
+    from halo.cli.show.old import old_lines
+
+    return "\n".join(old_lines(error.known, time.time()))
 
 
 def _wants_colour() -> bool:

@@ -1,8 +1,8 @@
 """Makes certificates: bytes in, bytes out. No files; the time is an argument.
 
 The algorithm is ECDSA on P-256 with SHA-256, which OpenSSL and the TLS library of existing HALO
-sites accept. FIPS builds of OpenSSL before 3.0 refuse Ed25519. Profiles follow RFC 5280, with one
-extended key usage each: a host's certificate serves, and a manager's calls. None does both.
+sites accept. FIPS builds of OpenSSL before 3.0 refuse Ed25519. Profiles follow RFC 5280. A host's
+certificate serves, and a manager's calls. Only that between managers does both.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ class Role(Enum):
 
     HOST = "server"
     MANAGER = "client"
+    PEER = "peer"
 
     @property
-    def usage(self) -> x509.ObjectIdentifier:
-        """The one extended key usage of the role."""
-        host = self is Role.HOST
-        return ExtendedKeyUsageOID.SERVER_AUTH if host else ExtendedKeyUsageOID.CLIENT_AUTH
+    def usages(self) -> list[x509.ObjectIdentifier]:
+        """The extended key usages of the role. Only managers call each other and answer."""
+        serves = [ExtendedKeyUsageOID.SERVER_AUTH] if self is not Role.MANAGER else []
+        calls = [ExtendedKeyUsageOID.CLIENT_AUTH] if self is not Role.HOST else []
+        return serves + calls
 
 
 @dataclass(frozen=True)

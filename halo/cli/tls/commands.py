@@ -61,11 +61,12 @@ _force_option = click.option("--force", is_flag=True, help="Replace files that e
 
 @click.group()
 def tls() -> None:
-    """Make, renew and show the certificates of mutual TLS between manager and agents.
+    """Make, renew and show the certificates of mutual TLS.
 
     The site's own CA is kept in one folder, on one machine. It makes a certificate for each host
     and one for the manager. A host's certificate can only serve as that host's agent. The manager's
-    certificate can only command agents. docs/security.md says where to copy each file.
+    certificate can only command agents. If there are several managers, each also gets a peer
+    certificate, which is for managers only. docs/security.md says where to copy each file.
     """
 
 
@@ -153,6 +154,28 @@ def manager(name: str, others: tuple[str, ...], days: int, folder: Path, force: 
         f"On every host, set in /etc/default/halo: HALO_MANAGER_NAME={made.name}. "
         "On the management node, add --mtls to HALO_MANAGER_OPTIONS."
     )
+
+
+@tls.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_also_option
+@_days_option(DAYS)
+@_folder_option
+@_force_option
+def peer(
+    names: tuple[str, ...], others: tuple[str, ...], days: int, folder: Path, force: bool
+) -> None:
+    """Make certificates for managers among themselves. Give the names of the managers' machines.
+
+    Several managers with their journal in etcd send requests on to the one that leads. NAME must be
+    the name of the machine, as the other managers reach it. This certificate commands no agent.
+    """
+    from halo.cli.tls.authority import Role
+
+    made = _make(folder, Role.PEER, expand_hosts(names), others, days, force)
+    example = f"scp -p {made[0].folder}/* {made[0].name}:/etc/halo/"
+    click.echo(f"Copy each folder's files to its machine, as root: {example}")
+    click.echo("There, add --peer-listen ADDRESS:PORT to HALO_MANAGER_OPTIONS.")
 
 
 @tls.command()
@@ -246,7 +269,7 @@ def list_made(folder: Path) -> None:
     now = _now()
     rows = [(store.load_ca().expires_at, "CA", str(store.ca_certificate))]
     for place in store.places():
-        kind = "host" if place.role.value == "server" else "manager"
+        kind = {"server": "host", "client": "manager"}.get(place.role.value, "peer")
         rows.append((store.load(place).expires_at, kind, place.name))
     for end, kind, name in sorted(rows):
         left = f"in {(end - now).days} days" if end > now else "EXPIRED"
@@ -293,7 +316,7 @@ def _issue(ca: Any, names: Sequence[str], role: Role, days: int) -> Any:
     from halo.cli.tls.authority import issue
 
     try:
-        return issue(ca, names, [role.usage], days, _now())
+        return issue(ca, names, role.usages, days, _now())
     except ValueError as error:
         raise CliError(f"No certificate for {names[0]}: {error}.") from error
 

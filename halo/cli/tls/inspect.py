@@ -15,7 +15,7 @@ from halo.adapters.tls.certificates import read_certificate
 from halo.adapters.tls.files import TlsFiles
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import belong_together, load_key
-from halo.core.peers.certificates import WARN_BEFORE_S
+from halo.core.peers.certificates import WARN_BEFORE_S, mistake_of_peer
 
 _SUFFIXES = (".crt", ".pem", ".key")
 _LARGEST = 1 << 20
@@ -68,8 +68,9 @@ def names_of(certificate: bytes) -> list[str]:
 
 
 def _of_this_machine() -> list[Path]:
-    agent, manager = TlsFiles.of_agent(), TlsFiles.of_manager()
-    wanted = (agent.ca, agent.certificate, agent.key, manager.certificate, manager.key)
+    sides = (TlsFiles.of_agent(), TlsFiles.of_manager(), TlsFiles.of_peer())
+    listed = (path for files in sides for path in (files.ca, files.certificate, files.key))
+    wanted = tuple(dict.fromkeys(listed))
     found = [path for path in wanted if path.exists()]
     if not found:
         raise CliError(
@@ -133,9 +134,12 @@ def _tell_role(report: Report, shown: x509.Certificate) -> Iterator[str]:
     facts = read_certificate(shown.public_bytes(serialization.Encoding.DER))
     names = ", ".join(_names(shown)) or "no name"
     if facts.may_serve and facts.may_call:
-        report.say("role", "host or manager")
+        is_peer = mistake_of_peer(facts) is None
+        report.say("role", "host or manager" + (", or a manager among others" if is_peer else ""))
         report.say("may", f"serve as the agent of {names}")
         report.say("", f"command only agents whose HALO_MANAGER_NAME is one of {names}")
+        if is_peer:
+            report.say("", f"ask and answer managers, if {names} is the machine of a manager")
     elif facts.may_serve:
         report.say("role", "host")
         report.say("may", f"serve as the agent of {names}; command no agent")

@@ -5,6 +5,7 @@
     ca.crt, ca.key
     hosts/NAME/      server.crt, server.key, ca.crt    for /etc/halo on that host
     managers/NAME/   client.crt, client.key, ca.crt    for /etc/halo where a manager runs
+    peers/NAME/      peer.crt, peer.key, ca.crt        for /etc/halo of that manager's machine
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from halo.cli.tls.authority import Pair, Role, belong_together
 KEY_MODE = 0o600
 CERTIFICATE_MODE = 0o644
 
-_FOLDER_OF = {Role.HOST: "hosts", Role.MANAGER: "managers"}
+_FOLDER_OF = {Role.HOST: "hosts", Role.MANAGER: "managers", Role.PEER: "peers"}
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9_])?")
 
 

@@ -58,6 +58,7 @@ class ClusterState:
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
+    redundancy: list[str] = field(default_factory=list)  # what is wrong with the other managers
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
 
     def __post_init__(self) -> None:

@@ -100,6 +100,45 @@ def refusal_of_ended(shown: Certificate, wall_now: float) -> str | None:
     return f"it {_ends(shown.expires_at, wall_now)}; renew it (docs/security.md)"
 
 
+def refusal_of_peer(
+    shown: Certificate, managers: frozenset[str], hosts: frozenset[str]
+) -> str | None:
+    """Why a manager neither answers nor asks the one that showed this certificate; or None.
+
+    `managers` are the names of the machines of managers, and `hosts` those of all other cluster
+    hosts. A certificate of `halo tls host` only serves, and one of `halo tls manager` only calls.
+    So the certificate of a host commands no manager, whatever its names. One with both usages,
+    which sites of HALO (Rust) may have, is refused by its names."""
+    if not _is_for_both(shown):
+        return (
+            "it is not for servers and clients, so it is no manager's peer certificate "
+            "(`halo tls peer NAME`)"
+        )
+    if clash := shown.names & hosts:
+        return f"it holds {_names(clash)}, the name of a cluster host, so it could be that host's"
+    if shown.names.isdisjoint(managers):
+        return (
+            f"it holds {_names(shown.names)}, but none of the names of managers' machines "
+            f"({_names(managers) if managers else 'none is known'})"
+        )
+    return None
+
+
+def mistake_of_peer(own: Certificate) -> str | None:
+    """Why a manager may not use this certificate towards other managers, or None."""
+    if not _is_for_both(own):
+        return (
+            "its extendedKeyUsage must be serverAuth and clientAuth, because managers call each "
+            "other; make it with `halo tls peer NAME`"
+        )
+    return None
+
+
+def _is_for_both(shown: Certificate) -> bool:
+    """Does it say itself that it is for both ends? One without usages says nothing."""
+    return shown.usages is not None and shown.usages >= {SERVER_AUTH, CLIENT_AUTH}
+
+
 def _remedy(usable: frozenset[str]) -> str:
     """What to do if the manager itself was refused, and not somebody who took a host's key."""
     another = "give the manager a certificate for clients only (`halo tls manager NAME`)"

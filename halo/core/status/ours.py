@@ -392,5 +392,5 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
             "Finish the upgrade"
         )
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
-    notices += certificates.notices(state.own_certificates, connected, wall_now)
+    notices += certificates.notices(state.own_certificates, connected, wall_now) + state.redundancy
     return notices + removed.notices(state.remembered.removed) + former.notices(state)

@@ -13,7 +13,9 @@ import structlog
 from aiohttp import web
 
 from halo.core.errors import CommandError, HaloError, RecordError
+from halo.manager.api.headers import LEADER
 from halo.manager.api.malformed import PatientRunner, server_logger
+from halo.manager.api.managers import Managers
 from halo.manager.api.ours import Figures, OurHalf, StatusText, as_json
 from halo.manager.api.root import RootHalf, sentence
 from halo.manager.api.routes import PREFIX
@@ -35,6 +37,7 @@ def make_app(
     status_text: StatusText | None = None,
     root_status_text: StatusText | None = None,
     bounds: Bounds | None = None,
+    managers: Managers | None = None,
 ) -> web.Application:
     """The application that serves `operations`.
 
@@ -43,15 +46,25 @@ def make_app(
     `on_defect` is told of an InvariantError that a command raised: the manager must not continue
     then. `debug` gives the answer of `GET /v1/debug`; without it there is no such route.
     `status_text` and `root_status_text` give the status of each half as JSON. Without them, the
-    status of `operations` is encoded in one step.
+    status of `operations` is encoded in one step. `managers` are there if several can lead: this
+    one leads then, and every answer names it.
     """
     bounds = bounds or Bounds()
     commands = Commands(bounds, on_defect)
-    app = web.Application(middlewares=[_answer_errors], client_max_size=BODY_LIMIT_BYTES)
+    app = web.Application(middlewares=[answer_errors], client_max_size=BODY_LIMIT_BYTES)
     RootHalf(operations, commands, bounds, root_status_text).add_to(app)
-    OurHalf(operations, commands, bounds, status_text, debug).add_to(app)
+    OurHalf(operations, commands, bounds, status_text, debug, managers).add_to(app)
+    if managers is not None:
+        app.on_response_prepare.append(_names_leader(managers.standing.own_id))
     app.on_cleanup.append(commands.cancel_all)
     return app
+
+
+def _names_leader(own_id: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def name(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[LEADER] = own_id
+
+    return name
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
@@ -71,29 +84,29 @@ def make_runner(app: web.Application) -> web.AppRunner:
 
 
 @web.middleware
-async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every failure of a request into a status and one sentence."""
     try:
         return await handler(request)
     except web.HTTPException as error:
-        response = _refusal(request, error.status, _http_error(request, error))
+        response = refusal(request, error.status, _http_error(request, error))
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
     except CommandError as error:
-        return _refusal(request, error.status, str(error))
+        return refusal(request, error.status, str(error))
     except RecordError as error:
         log.error("command not recorded", path=request.path, error=str(error))
-        return _refusal(
+        return refusal(
             request, 500, f"The journal could not be written, so nothing was changed: {error}"
         )
     except HaloError as error:
         log.error("command failed", path=request.path, error=str(error), exc_info=True)
-        return _refusal(request, 500, str(error))
+        return refusal(request, 500, str(error))
     except Exception:
         # Only the log gets the details, because an unexpected error may quote anything.
         log.error("request failed unexpectedly", path=request.path, exc_info=True)
-        return _refusal(
+        return refusal(
             request,
             500,
             f"The manager failed to answer {request.method} {request.path}:"
@@ -118,7 +131,7 @@ def _routes(request: web.Request) -> str:
     return ", ".join(f"{r.method} {r.resource.canonical}" for r in routes if r.resource)
 
 
-def _refusal(request: web.Request, status: int, text: str) -> web.Response:
+def refusal(request: web.Request, status: int, text: str) -> web.Response:
     """A refusal. In our half it is JSON. In HALO's half, and elsewhere, it is a bare sentence."""
     if request.path.startswith(PREFIX + "/"):
         return as_json({"error": text}, status)

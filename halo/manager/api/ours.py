@@ -11,6 +11,7 @@ from aiohttp import web
 import halo
 from halo.core.errors import BadRequest
 from halo.manager.api.body import checked_body
+from halo.manager.api.managers import Managers, step_down, table_of
 from halo.manager.api.openapi import document
 from halo.manager.api.routes import ROUTES, Route
 from halo.manager.api.running import Bounds, Command, Commands, Said, log_command, read_body
@@ -41,7 +42,9 @@ class OurHalf:
         bounds: Bounds,
         status_text: StatusText | None,
         debug: Figures | None,
+        managers: Managers | None = None,
     ) -> None:
+        self._all_managers = managers
         self._operations = operations
         self._commands = commands
         self._bounds = bounds
@@ -91,6 +94,9 @@ class OurHalf:
 
     async def _debug(self) -> web.Response:
         return as_json(self._figures() if self._figures is not None else {})
+
+    async def _managers(self) -> web.Response:
+        return as_json(table_of(self._all_managers))
 
     # --- commanding ----------------------------------------------------------------------------
 
@@ -144,6 +150,11 @@ class OurHalf:
 
     async def _cluster(self, request: web.Request, values: Values) -> Said:
         return await self._on_cluster(request, values["command"], values)
+
+    async def _managers_command(self, request: web.Request, values: Values) -> Said:
+        command = Command(values["command"], "the managers")
+        log_command(request, command, values["comment"])
+        return await self._commands.run(command, step_down(self._all_managers, values["comment"]))
 
     async def _clear_events(self, request: web.Request, values: Values) -> Said:
         return await self._on_cluster(request, "clear_events", values)

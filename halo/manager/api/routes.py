@@ -22,6 +22,7 @@ HOST_COMMANDS = (
 )
 GROUP_COMMANDS = ("cleanup", "move", "start", "stop")
 CLUSTER_COMMANDS = ("freeze", "thaw")
+MANAGERS_COMMANDS = ("step-down",)
 
 COMMENT = Field("comment", "text")
 FORCE = Field("force", "flag")
@@ -35,6 +36,7 @@ GROUP_BODY = (
     COMMENT,
 )
 CLUSTER_BODY = (Field("command", "text", choices=CLUSTER_COMMANDS), COMMENT)
+MANAGERS_BODY = (Field("command", "text", choices=MANAGERS_COMMANDS), COMMENT)
 MANAGED_BODY = (MANAGED, COMMENT)
 CLEAR_BODY = (COMMENT,)
 
@@ -58,6 +60,9 @@ class Route:
 ROUTES = (
     Route("status", "GET", "/v1/status", "Everything there is to know.", "Status"),
     Route("version", "GET", "/v1/version", "The manager's version.", "Version"),
+    Route(
+        "managers", "GET", "/v1/managers", "Which managers there are, and which leads.", "Managers"
+    ),
     Route("debug", "GET", "/v1/debug", "How the manager itself fares.", "Debug"),
     Route("openapi", "GET", "/v1/openapi.json", "This document.", "Document"),
     Route(
@@ -70,6 +75,13 @@ ROUTES = (
     Route("host", "POST", "/v1/hosts/{id}", "A command on a host.", body=HOST_BODY),
     Route("group", "POST", "/v1/groups/{id}", "A command on a group.", body=GROUP_BODY),
     Route("cluster", "POST", "/v1/cluster", "A command on the cluster.", body=CLUSTER_BODY),
+    Route(
+        "managers_command",
+        "POST",
+        "/v1/managers",
+        "A command on the managers themselves.",
+        body=MANAGERS_BODY,
+    ),
     Route(
         "validate",
         "POST",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from socket import SO_PEERCRED, SOL_SOCKET
 from typing import Any, TypeAlias
 
 import structlog
@@ -14,6 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 
 from halo.core.errors import CommandError, InvariantError
+from halo.manager.api.headers import asker_of
 
 log = structlog.get_logger(__name__)
 
@@ -107,15 +106,9 @@ class Commands:
 
 def log_command(request: web.Request, command: Command, comment: str | None) -> None:
     """Log who asked for what, with the identity that the kernel confirms."""
-    uid = pid = None
-    socket = request.get_extra_info("socket")
-    if socket is not None:
-        try:
-            credentials = socket.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
-            pid, uid, _gid = struct.unpack("3i", credentials)
-        except OSError:
-            pass  # the client has gone already, but its command is carried out
-    log.info("command", command=str(command), uid=uid, pid=pid, comment=comment)
+    asker = asker_of(request)
+    via = {"via": asker.via} if asker.via is not None else {}
+    log.info("command", command=str(command), uid=asker.uid, pid=asker.pid, **via, comment=comment)
 
 
 async def read_body(request: web.Request, deadline_s: float) -> bytes:

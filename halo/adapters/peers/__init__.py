@@ -1,0 +1,1 @@
+"""HTTPS between managers: who may connect, the port, and one exchange."""

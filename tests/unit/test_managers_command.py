@@ -1,0 +1,231 @@
+"""`halo` at any of several managers: the same answers, and plain words without a leader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from halo.cli.errors import EXIT_REFUSED, EXIT_UNREACHABLE
+from halo.cli.main import cli
+from halo.cli.show.managers import table_lines
+from halo.cli.show.old import MARK, old_lines
+from halo.core.journal.fold import apply
+from halo.core.journal.records import Event, Record
+from halo.core.journal.remembered import Remembered
+from halo.core.status.ours import snapshot
+from halo.manager.peers.redundancy import keep_looking
+from halo.ports import Known
+from tests.certificates import Authority
+from tests.core.builders import World, make_group
+from tests.fakes.http_operations import FakeOperations, serving, short_folder
+from tests.fakes.managers import FakeManager, managers_in
+from tests.unit.test_cli import EXAMPLE, process
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+async def three(folder: Path, authority: Authority) -> AsyncIterator[list[FakeManager]]:
+    """The first one leads."""
+    async with managers_in(folder, authority, "1", "2", "3", leader="1") as made:
+        made[0].operations.current = json.loads(json.dumps(EXAMPLE))
+        yield made
+
+
+async def halo(at: FakeManager, *words: str) -> Result:
+    def run() -> Result:
+        return CliRunner().invoke(cli, [*words, "--socket", at.socket], prog_name="halo")
+
+    return await asyncio.to_thread(run)
+
+
+async def whole_process(at: FakeManager, *words: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(process, *words, HALO_SOCKET=at.socket)
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["check"], ["status", "-v"]])
+async def test_every_manager_shows_the_same(three: list[FakeManager], words: list[str]) -> None:
+    shown = [await halo(each, *words) for each in three]
+    assert shown[0].output.strip()
+    assert len({(result.output, result.exit_code) for result in shown}) == 1
+
+
+async def test_a_command_works_at_every_manager(three: list[FakeManager]) -> None:
+    for each in three:
+        assert (await whole_process(each, "stop", "pool")).stdout == "stop is done.\n"
+    assert len(three[0].operations.calls) == 3
+
+
+# --- without a leader -----------------------------------------------------------------------------
+
+
+def a_journal(as_of: float) -> Known:
+    remembered = Remembered()
+    for record in (
+        Record(1000.0, Event.STOP, "pool", "disks"),
+        Record(1001.0, Event.UNMANAGE, "web", "by hand"),
+        Record(1002.0, Event.DEACTIVATE, "oss00"),
+        Record(1003.0, Event.ACTIVATE, "oss01"),
+    ):
+        apply(remembered, record)
+    return Known(remembered, as_of, 4)
+
+
+async def deposed(three: list[FakeManager]) -> FakeManager:
+    second = three[1]
+    second.standing.leads = None
+    second.standing.memory = a_journal(time.time() - 95)
+    return second
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "-x"], ["status", "-e", "3"]])
+async def test_without_a_leader_the_status_is_old_news_and_says_so(
+    three: list[FakeManager], words: list[str]
+) -> None:
+    done = await whole_process(await deposed(three), *words)
+    assert done.returncode == EXIT_UNREACHABLE
+    assert done.stderr.startswith("No status: No manager leads just now.")
+    assert "s ago" in done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith(f"{MARK}: ") for line in lines)
+    assert f"{MARK}: group pool: should be stopped" in lines
+    assert f"{MARK}: group web: should run, unmanaged" in lines
+    assert f"{MARK}: host oss00: deactivated" in lines
+    assert not any("host oss01" in line for line in lines)
+    assert any('object=pool comment="disks"' in line for line in lines)
+    assert "Running" not in done.stdout
+
+
+async def test_without_a_leader_the_json_is_no_status(three: list[FakeManager]) -> None:
+    done = await whole_process(await deposed(three), "status", "--json")
+    assert done.returncode == EXIT_UNREACHABLE
+    told = json.loads(done.stdout)
+    assert set(told) == {"error", "known"}
+    assert told["known"]["groups"]["pool"] == {"wanted": False, "managed": True}
+    same = await halo(three[1], "status", "--json", "-e", "3")
+    assert json.loads(same.stdout)["known"] == told["known"]
+
+
+async def test_without_a_leader_the_check_is_critical_and_a_command_fails(
+    three: list[FakeManager],
+) -> None:
+    second = await deposed(three)
+    checked = await halo(second, "check")
+    assert (checked.exit_code, checked.output.startswith("HALO CRITICAL - ")) == (2, True)
+    assert "No manager leads" in checked.output
+    refused = await halo(second, "stop", "pool")
+    assert refused.exit_code == EXIT_REFUSED
+    assert refused.stderr.startswith("Could not stop 'pool': No manager leads just now.")
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        None,
+        [],
+        {},
+        {"as_of": "x", "groups": [], "hosts": 3, "events": {}},
+        {"as_of": 1e30, "groups": {"\x1b[2J": {"wanted": "no"}, "b": 3}, "events": [{}, 3]},
+    ],
+)
+def test_odd_old_news_cannot_hurt(known: Any) -> None:
+    for line in old_lines(known, 1000.0):
+        assert line.startswith(f"{MARK}: ")
+        assert line.isprintable()
+
+
+# --- halo managers --------------------------------------------------------------------------------
+
+
+async def test_the_managers_are_a_table(three: list[FakeManager]) -> None:
+    for each in three:
+        each.standing.seen = [s for s in each.standing.seen if s.id != "2"]
+    done = await halo(three[2], "managers")
+    assert done.exit_code == 1  # one is missing
+    head, first, third, leads, notice = done.output.splitlines()
+    assert head.split() == ["ID", "HOST", "ROLE", "SINCE", "VERSION", "ENTRIES", "LAG", "ADDRESS"]
+    assert first.startswith("1   localhost[100]  leads ")
+    assert first.endswith(f" 12       0    {three[0].url}")
+    assert "stands by (asked)" in third
+    assert leads == "Manager 1 leads, in term 7."
+    assert notice.startswith("NOTICE: manager 2 on mgmt2 is missing: 1 of 2 managers are there")
+    told = json.loads((await halo(three[2], "managers", "--json")).output)
+    assert told["own_id"] == "3"
+
+
+async def test_all_managers_there_is_exit_status_0(three: list[FakeManager]) -> None:
+    assert (await halo(three[1], "managers")).exit_code == 0
+    three[1].standing.leads = None
+    done = await halo(three[1], "managers")
+    assert done.exit_code == 1
+    assert "No manager leads." in done.output
+
+
+async def test_a_manager_that_nobody_can_ask_is_shown_as_such() -> None:
+    row = {"id": "1", "host": "h", "pid": 1, "url": None, "since": "x", "leads": False}
+    (_, line, _) = table_lines({"journal": "etcd", "managers": [row]})
+    assert line.endswith("none: cannot be asked by others")
+
+
+async def test_the_leader_is_told_to_step_down_at_any_manager(three: list[FakeManager]) -> None:
+    done = await whole_process(three[2], "managers", "step-down", "--reason", "new kernel")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Manager 1 gives the leadership back")
+    assert three[0].standing.stepped_down == ["new kernel"]
+    assert three[2].standing.stepped_down == []
+
+
+def test_with_a_journal_in_a_file_one_manager_runs() -> None:
+    with serving(FakeOperations()) as server:
+        words = {"HALO_SOCKET": str(server.path)}
+        done = CliRunner().invoke(cli, ["managers"], env=words)
+        assert done.output == (
+            "One manager runs, with its journal in a file. No other one could take over.\n"
+        )
+        assert done.exit_code == 0
+        refused = CliRunner().invoke(cli, ["managers", "step-down"], env=words)
+        assert refused.exit_code == 1
+        assert "there is no leadership to give back" in refused.stderr
+
+
+# --- the status of the leader ---------------------------------------------------------------------
+
+
+async def test_a_missing_manager_is_a_notice_until_it_is_back(three: list[FakeManager]) -> None:
+    first, world = three[0], World(make_group())
+    world.state.ledger.mint("g", "desk")
+    whole = list(first.standing.seen)
+    first.standing.seen = whole[:1]
+    first.standing.wrong = "1 of 3 members does not answer"
+    looking = asyncio.create_task(keep_looking(world.state, first.managers, every_s=0.01))
+    await asyncio.sleep(0.05)
+
+    def notices() -> list[str]:
+        told = snapshot(world.state, "1", now=world.now, wall_now=1000.0)
+        return list(told["manager"]["notices"])
+
+    assert [notice.split(":")[0] for notice in notices()] == [
+        "manager 2 on mgmt2 is missing",
+        "the store of the managers",
+    ]
+    first.standing.seen, first.standing.wrong = whole, None
+    await asyncio.sleep(0.05)
+    assert notices() == []
+    looking.cancel()
