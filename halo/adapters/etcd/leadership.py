@@ -34,6 +34,7 @@ LEASE_S = 10
 MARGIN = 0.25
 """The part of the lease's time in which this manager does not count as leading any more. It is for
 clocks that differ, and for the end of a process whose event loop is late."""
+END_GRACE_S = 1.0
 RENEWALS = 4  # in the time of one lease
 RETRY_S = 0.2
 LOOK_S = 0.25
@@ -80,6 +81,12 @@ class Leadership:
     def term(self) -> int:
         """The term of this leadership; 0 before it is taken."""
         return self._term
+
+    @property
+    def end_grace_s(self) -> float:
+        """How long a manager that lost its leadership may take to end by itself. After that its
+        process is ended, with the fence programs that still run, before another one may lead."""
+        return min(END_GRACE_S, self._lease_s * MARGIN / 2)
 
     @property
     def condition(self) -> Json:

@@ -17,7 +17,7 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone, NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import as_value, is_same_process, manager_in
-from halo.adapters.etcd.terms import base_in, base_key, term_at
+from halo.adapters.etcd.terms import base_in, base_key, one_of, term_at
 from halo.adapters.etcd.values import (
     Found,
     KeyValue,
@@ -133,11 +133,16 @@ class Registry:
             value, self._written_at = as_value(self.own), loop.time()
             was = value_is(self.key, found.keys[0].value) if found.keys else is_absent(self.key)
             write = transaction([was], [put(self.key, value, self._lease)], [get(self.key)])
-            outcome = await self._client.txn(write)
-            if outcome.succeeded or outcome.found[0].value == value:
+            try:
+                outcome = await self._client.txn(write)
+            except LeaseGone:  # etcd could not be reached for long: begin with another one
+                self._lease = 0
+                raise
+            if not outcome.succeeded:
+                found = one_of(outcome)
+            if outcome.succeeded or found.value == value:
                 self._written = value
                 return None
-            found = outcome.found[0]
 
     async def _require_lease(self) -> None:
         if not self._lease:
