@@ -262,9 +262,17 @@ class Managers(ClusterHarness):
 
     def recorded_since(self, head: Head) -> list[dict[str, Any]]:
         """The records that came after this head, in the same generation."""
-        found, now = [], self.head()
-        for number in range(head.entries + 1, now.entries + 1):
-            value = self.read_key(f"log/{now.generation:010d}/{number:012d}")
+        return self._records_from(head, head.entries + 1)
+
+    def recorded_under_other_terms(self, head: Head) -> list[dict[str, Any]]:
+        """The records that came after this head, but not from the manager that led then."""
+        own = self._records_from(head, head.entries)[0]["term"]
+        return [record for record in self.recorded_since(head) if record["term"] != own]
+
+    def _records_from(self, head: Head, first: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for number in range(first, self.head().entries + 1):
+            value = self.read_key(f"log/{head.generation:010d}/{number:012d}")
             assert value is not None
             found += json.loads(value.partition(b"\n")[2])
         return found

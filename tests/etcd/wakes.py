@@ -65,9 +65,9 @@ class Wakes:
         fenced = [s for s in cluster.fence_steps()[len(asked) :] if "status" not in s.point]
         if fenced:
             wrong.append(f"it fenced: {fenced}")
-        names = {record["event"] for record in cluster.recorded_since(head)}
-        if names - {"seen-stopped"}:  # the other manager notes that by itself
-            wrong.append(f"recorded: {names}")
+        recorded = cluster.recorded_under_other_terms(head)
+        if recorded:
+            wrong.append(f"it recorded: {recorded}")
         await self._bring_back(victim)
         return "; ".join(wrong) or None
 
