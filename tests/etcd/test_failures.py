@@ -253,7 +253,7 @@ async def test_a_leader_that_is_cut_off_from_etcd_ends_before_another_leads(
         await comes_to_rest(cluster)
         begun = story(cluster)
         for wire in wires:
-            wire.swallows_answers = True
+            wire.swallows_answers = wire.swallows_requests = True
         assert await cluster.until_ended("1") == NOT_LEADING
         await cluster.until_leads("2")
         await cluster.until(g1="Running on h1", g2="Running on h2")
