@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import ssl
 import stat
 import time
@@ -17,7 +18,7 @@ from halo.adapters.tls.certificates import read_certificate
 from halo.adapters.tls.files import TlsFiles
 from tests.integration.processes import free_port
 from tests.packaging.machines import NAMES, Machines
-from tests.packaging.manifests import environment, one, pod_names
+from tests.packaging.manifests import container, environment, one, pod_names
 from tests.packaging.page import PAGE, of_chapter
 
 INSTALL = "Install on three machines"
@@ -97,6 +98,12 @@ class Site(Machines):
             "mgmt1", ". /etc/halo/store.env; export ${!HALO_*}; halo store export $HALO_STORE"
         )
         return max(int(found) for found in re.findall(r'"term": ?(\d+)', text))
+
+    def probe(self, machine: str, name: str) -> bool:
+        """Run a probe of the pods for this machine's manager: does it succeed?"""
+        (_, _, command) = container(one("StatefulSet", "halo"))[name]["exec"]["command"]
+        said = self.shell(machine, f"sh -c {shlex.quote(command)} && echo succeeded || echo failed")
+        return said == "succeeded\n"
 
     def until(self, machine: str, *words: str) -> str:
         """Wait until `halo status` of this machine holds these words."""
@@ -228,6 +235,8 @@ def test_without_a_majority_nothing_is_done_and_one_member_is_enough_to_go_on(si
     assert site.exit_status("mgmt1", "halo") == 75
     site.shell("mgmt1", "systemctl start halo")  # which systemd does by itself
     site.until("mgmt1", "waiting for etcd")
+    assert site.probe("mgmt1", "livenessProbe")
+    assert not site.probe("mgmt1", "readinessProbe")
     (alone,) = of_chapter(NO_MAJORITY)
     site.run(alone)
     site.until("mgmt1", "web", "unmanaged", "deactivated")
@@ -241,6 +250,10 @@ def test_managers_are_upgraded_one_after_the_other(site: Site) -> None:
     site.run(restarts)
     for machine in NAMES:
         site.until(machine, "web", "unmanaged", "deactivated")
+    # A pod that stands by is alive, and as ready as the one that leads.
+    for machine in NAMES:
+        assert site.probe(machine, "livenessProbe")
+        assert site.probe(machine, "readinessProbe")
     # The chapter says that no time of a lease is lost, and that there is a command for it.
     assert "halo managers step-down" in PAGE.read_text()
     site.shell("mgmt3", "halo managers step-down --reason 'for a test'")
