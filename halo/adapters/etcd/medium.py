@@ -16,13 +16,14 @@ import structlog
 
 from halo.adapters.etcd.client import ATTEMPT_S, EtcdClient
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
-from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
+from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
+from halo.adapters.etcd.standby.holder import in_use
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
-from halo.adapters.loop_thread import LoopThread
+from halo.adapters.loop_thread import LoopThread, stands_still
 from halo.core.errors import LeadershipError, RecordError, StateError
 from halo.ports import JournalRecord, ManagerSeen
 
@@ -32,9 +33,6 @@ LOOK_S = 1.0
 """How often a manager that stands by reads the key of the leadership, whatever a watch says."""
 
 CLOSE_DEADLINE_S = 30.0
-END_GRACE_S = 1.0
-"""How long a manager that lost its leadership may take to end by itself."""
-
 HANG_LIMIT_S = 60.0
 """For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
 this limit a manager that hangs would lead for ever."""
@@ -70,6 +68,7 @@ class EtcdMedium:
         self._pending = 0
         self._closed = False
         self._keeping: asyncio.Task[None] | None = None
+        self._managers_loop: asyncio.AbstractEventLoop | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ahead: list[JournalRecord] | None = None
         self._lost: LeadershipError | None = None
@@ -106,7 +105,7 @@ class EtcdMedium:
 
         Cancelling ends it. After an exception the medium is closed. Raises StateError if an
         administrator must mend something, and LeadershipError if the leadership was lost again."""
-        loop = asyncio.get_running_loop()
+        self._managers_loop = loop = asyncio.get_running_loop()
 
         def tell_here(text: str) -> None:
             with contextlib.suppress(RuntimeError):  # that loop has ended
@@ -134,7 +133,7 @@ class EtcdMedium:
         hang_limit_s: float = HANG_LIMIT_S,
     ) -> None:
         """Have `tell` called on this loop if the leadership is lost. If the medium is not closed
-        within :data:`END_GRACE_S` then, `end_process` is called from another thread.
+        within `Leadership.end_grace_s` then, `end_process` is called from another thread.
 
         From now on, the leadership also ends if this loop stands still for `hang_limit_s`."""
         loop = asyncio.get_running_loop()
@@ -147,7 +146,7 @@ class EtcdMedium:
             self._tell_lost, self._end_process = tell_here, end_process
             if self._lost is not None:
                 self._act_on_loss(self._lost)
-            self._watching = asyncio.ensure_future(self._watch(loop, hang_limit_s))
+            self._watch(loop, hang_limit_s)
 
         self._thread.submit(register())
 
@@ -260,6 +259,8 @@ class EtcdMedium:
             await self._beside.entered.wait()
         await self._lead(tell)
         self._keeping = asyncio.ensure_future(self._keep())
+        if self._managers_loop is not None:
+            self._watch(self._managers_loop, HANG_LIMIT_S)
         while True:
             self._leadership.require()
             try:
@@ -273,7 +274,7 @@ class EtcdMedium:
 
     async def _lead(self, tell: Tell | None) -> None:
         """Take the leadership. Wait for it, unless nobody is to be told what is waited for."""
-        answered = False
+        answered, warned = False, None
         while True:
             try:
                 holder = await self._leadership.take()
@@ -289,8 +290,11 @@ class EtcdMedium:
             if holder is None:
                 return
             if tell is None:
-                raise _in_use(self._store, holder)
-            tell(f"standing by; {holder} leads")
+                raise in_use(self._store, holder)
+            tell(holder.waiting)
+            if holder.remedy not in (None, warned):
+                warned = holder.remedy
+                log.warning("nobody can lead", problem=warned)
             client = self._client if self._beside is None else self._beside.client
             await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
 
@@ -318,30 +322,22 @@ class EtcdMedium:
         if self._lost is not None and not self._closed:
             self._act_on_loss(self._lost)
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
-        """End the leadership if the manager's loop does not turn."""
-        here, turned = asyncio.get_running_loop(), asyncio.Event()
+    def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        """From now on, end the leadership if the manager's loop does not turn."""
 
-        def answer() -> None:
-            with contextlib.suppress(RuntimeError):  # this loop has ended
-                here.call_soon_threadsafe(turned.set)
+        async def watch() -> None:
+            if await stands_still(loop, limit_s, HANG_LOOK_S):
+                self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
 
-        with contextlib.suppress(RuntimeError):  # that loop has ended
-            while True:
-                turned.clear()
-                loop.call_soon_threadsafe(answer)
-                try:
-                    async with asyncio.timeout(limit_s):
-                        await turned.wait()
-                except TimeoutError:
-                    self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
-                    return
-                await asyncio.sleep(min(HANG_LOOK_S, limit_s))
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watching = asyncio.ensure_future(watch())
 
     def _act_on_loss(self, error: LeadershipError) -> None:
         log.critical("leadership lost: ending, a restart is safe", problem=str(error))
         self._tell_lost(error)
-        asyncio.get_running_loop().call_later(END_GRACE_S, self._end_if_still_open)
+        grace_s = self._leadership.end_grace_s
+        asyncio.get_running_loop().call_later(grace_s, self._end_if_still_open)
 
     def _end_if_still_open(self) -> None:
         if not self._closed and self._end_process is not None:
@@ -391,10 +387,3 @@ class EtcdMedium:
             closing.append(self._beside.close())
         await asyncio.gather(*closing)
         await self._client.close()
-
-
-def _in_use(store: Store, holder: Holder) -> StateError:
-    return StateError(
-        f"{store}: in use by {holder}, probably another manager; stop that manager first, or give "
-        "this one its own prefix with --store"
-    )
