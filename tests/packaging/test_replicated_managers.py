@@ -106,11 +106,11 @@ class Site(Machines):
         return said == "succeeded\n"
 
     def until(self, machine: str, *words: str) -> str:
-        """Wait until `halo status` of this machine holds these words."""
+        """Wait until `halo status` of this machine holds these words, and is not old news."""
         ends = time.monotonic() + PATIENCE_S
         while True:
             shown = self.shell(machine, "halo status 2>&1 || true")
-            if all(word in shown for word in words):
+            if "OLD:" not in shown and all(word in shown for word in words):
                 return shown
             if time.monotonic() > ends:
                 logs = [self.log(m, unit)[-3000:] for m in NAMES for unit in ("halo", "etcd")]
@@ -158,9 +158,10 @@ def test_a_site_moves_from_a_file_to_etcd_and_back(site: Site) -> None:
     assert "0 unmanaged, 1 stopped" in shown
 
 
-def test_no_secret_can_be_read_by_others(site: Site) -> None:
+def test_no_secret_can_be_read_by_others_and_etcd_knows_all_settings(site: Site) -> None:
     site.install()
     for machine in NAMES:
+        assert "unrecognized environment variable" not in site.log(machine, "etcd")
         for path in (
             *("/etc/halo/store.password", "/etc/halo/store.env"),
             *("/etc/etcd/etcdctl.env", "/etc/etcd/member.key"),
@@ -240,6 +241,22 @@ def test_without_a_majority_nothing_is_done_and_one_member_is_enough_to_go_on(si
     (alone,) = of_chapter(NO_MAJORITY)
     site.run(alone)
     site.until("mgmt1", "web", "unmanaged", "deactivated")
+
+
+def test_a_machine_that_is_lost_is_replaced_and_its_manager_goes_on_elsewhere(site: Site) -> None:
+    """The machine of the leader, with a member of etcd."""
+    site.install()
+    site.start()
+    give_orders(site, "mgmt1")
+    assert "leads (asked)" in site.shell("mgmt1", "halo managers")
+    settings = site.files("mgmt1", "/etc")
+    site.lose("mgmt1")
+    site.until("mgmt2", "web", "unmanaged", "deactivated")
+    site.shell("mgmt3", 'halo manage disk --reason "without the first machine"')
+    site.put("mgmt1", settings)
+    site.shell("mgmt1", "systemctl start halo")
+    site.until("mgmt1", "web", "deactivated")
+    assert "stands by (asked)" in site.shell("mgmt1", "halo managers")
 
 
 def test_managers_are_upgraded_one_after_the_other(site: Site) -> None:
