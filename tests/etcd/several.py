@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.location import Store
 from tests.etcd.members import Members
@@ -142,6 +144,18 @@ class Managers(ClusterHarness):
         self.look_at(found[0])
         return found[0]
 
+    async def until_refused(self, words: str) -> None:
+        """Wait until the manager that is looked at gives no status, and says why."""
+        ends = time.monotonic() + DEADLINE_S
+        found: object = None
+        while time.monotonic() < ends:
+            with contextlib.suppress(aiohttp.ClientError):  # it may be about to listen
+                code, found = await self.api("GET", "/v1/status")
+                if code == 503 and words in str(found):
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not in time: {words}; the last answer was {found}")
+
     def log(self, node: str) -> list[dict[str, Any]]:
         """What a manager wrote into its log."""
         found = []
@@ -248,9 +262,17 @@ class Managers(ClusterHarness):
 
     def recorded_since(self, head: Head) -> list[dict[str, Any]]:
         """The records that came after this head, in the same generation."""
-        found, now = [], self.head()
-        for number in range(head.entries + 1, now.entries + 1):
-            value = self.read_key(f"log/{now.generation:010d}/{number:012d}")
+        return self._records_from(head, head.entries + 1)
+
+    def recorded_under_other_terms(self, head: Head) -> list[dict[str, Any]]:
+        """The records that came after this head, but not from the manager that led then."""
+        own = self._records_from(head, head.entries)[0]["term"]
+        return [record for record in self.recorded_since(head) if record["term"] != own]
+
+    def _records_from(self, head: Head, first: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for number in range(first, self.head().entries + 1):
+            value = self.read_key(f"log/{head.generation:010d}/{number:012d}")
             assert value is not None
             found += json.loads(value.partition(b"\n")[2])
         return found

@@ -70,7 +70,7 @@ async def raw(answer: bytes) -> AsyncIterator[str]:
 
 
 class Wire:
-    """A wire to one member, which can lose the answers. Requests pass all the same.
+    """A wire to one member, which can lose the answers, and the requests.
 
     `loses_answer_to`: the next request that holds these bytes gets no answer, and no later one on
     its connection."""
@@ -78,6 +78,7 @@ class Wire:
     def __init__(self, address: str) -> None:
         self._member = address
         self.swallows_answers = False
+        self.swallows_requests = False
         self.loses_answer_to: bytes | None = None
         self.requests = 0
         self._server: asyncio.Server | None = None
@@ -112,6 +113,8 @@ class Wire:
                 self.loses_answer_to = None
                 lost.set()
             self.requests += 1
+            if self.swallows_requests:
+                continue
             member.write(data)
             await member.drain()
         member.close()

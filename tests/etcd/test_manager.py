@@ -164,6 +164,17 @@ def test_a_manager_that_dies_is_followed_by_the_one_that_stands_by(site: Site) -
     assert third.wait(20) == 0
 
 
+def test_a_key_that_never_ends_is_named_with_the_way_out(site: Site, members: Members) -> None:
+    key = site.store.key("leader")
+    members.etcdctl("put", key, "by hand")
+    site.start_agent()
+    site.start_manager()
+    until(lambda: f"remove it: etcdctl del {key}" in site.status(), "it says what to do")
+    assert "nobody can lead, because" in site.log("halo_manager")
+    members.etcdctl("del", key)
+    until(lambda: "Running on 127.0.0.1" in site.status(), "it leads")
+
+
 # The id of a manager ---------------------------------------------------------------------------
 
 

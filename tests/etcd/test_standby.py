@@ -152,6 +152,12 @@ async def test_of_many_that_stand_by_one_leads_and_all_see_it(store: Store) -> N
         [leader] = [other for other in others if other.opening.done()]
         name = next(i for i, other in enumerate(others, 2) if other is leader)
         await until(lambda: all(other.leader == str(name) for other in others), "all see it")
+        besides = [other.medium.beside for other in others]
+        await until(
+            lambda: {beside.term for beside in besides if beside} == {leader.medium.term},
+            "all know its term",
+        )
+        assert leader.medium.term > first.medium.term
         await until(lambda: all(other.managers[str(name)].leads for other in others), "registered")
         assert all(set(other.managers) == {"2", "3", "4", "5"} for other in others)
         for other in others:

@@ -65,9 +65,9 @@ class Wakes:
         fenced = [s for s in cluster.fence_steps()[len(asked) :] if "status" not in s.point]
         if fenced:
             wrong.append(f"it fenced: {fenced}")
-        names = {record["event"] for record in cluster.recorded_since(head)}
-        if names - {"seen-stopped"}:  # the other manager notes that by itself
-            wrong.append(f"recorded: {names}")
+        recorded = cluster.recorded_under_other_terms(head)
+        if recorded:
+            wrong.append(f"it recorded: {recorded}")
         await self._bring_back(victim)
         return "; ".join(wrong) or None
 
@@ -92,9 +92,10 @@ class Wakes:
         return all(group["status"].startswith("Running") for group in status["groups"])
 
     async def _move(self, group: str, host: str) -> None:
+        """It may be refused, because a busy machine was late with heartbeats."""
         body = {"command": "move", "to": host}
         code, answer = await self._cluster.api("POST", f"/v1/groups/{group}", body)
-        assert code == 200, answer
+        assert code in (200, 409), answer
 
     async def _bring_back(self, host: str) -> None:
         self._cluster.boot(host)

@@ -45,6 +45,7 @@ class Beside:
     def __init__(self, client: EtcdClient, store: Store, own: ManagerSeen, lease_s: int) -> None:
         self._store = store
         self.client = client
+        self._lease_s = lease_s
         self.registry = Registry(self.client, store, own, lease_s)
         self._reader = EtcdReader(self.client, store)
         self.entered = asyncio.Event()
@@ -55,7 +56,9 @@ class Beside:
         self._caught_up = False
         self._seen: tuple[ManagerSeen, ...] = ()
         self._leader: ManagerSeen | None = None
+        self._looked_at = 0.0
         self.term = 0
+        """The term of the present leader; 0 if it is not known."""
         self.confirmed_at = 0.0
         self._troubles: dict[str, str] = {}
 
@@ -68,10 +71,13 @@ class Beside:
 
     @property
     def leader(self) -> ManagerSeen | None:
-        """The manager that leads, as of the last look."""
+        """The manager that leads, as of the last look. None, too, if that was a lease ago: without
+        etcd that manager has ended."""
         found = self._leader
         if found is None or is_same_process(found, self.registry.own):
             return None if found is None else self.registry.own
+        if time.monotonic() - self._looked_at > self._lease_s:
+            return None
         registered = next((seen for seen in self._seen if is_same_process(found, seen)), found)
         return replace(registered, leads=True)
 
@@ -121,6 +127,7 @@ class Beside:
 
     async def _look(self) -> None:
         while True:
+            began = time.monotonic()
             try:
                 sight = await self.registry.look()
             except EtcdError as error:
@@ -128,7 +135,8 @@ class Beside:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._note("look", None)
-            self._seen = sight.managers
+            self._looked_at = began
+            self._seen, self.term = sight.managers, sight.term
             key = sight.leader
             self._leader = None if key is None else manager_that_leads(key.value)
             await asyncio.sleep(PACE_S)
@@ -178,9 +186,9 @@ class Beside:
             raise InvariantError("a manager that stood by has other records than it has read")
         return head, self._records
 
-    def leads(self) -> None:
-        """This manager leads, and the records were handed on."""
-        self._records = []
+    def leads(self, term: int) -> None:
+        """This manager leads, in this term, and the records were handed on."""
+        self._records, self.term = [], term
         self.registry.change(leads=True)
         self._leader = self.registry.own
 

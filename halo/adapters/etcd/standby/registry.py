@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import structlog
 
 from halo.adapters.etcd.client import EtcdClient
-from halo.adapters.etcd.errors import EtcdError, LeaseGone
+from halo.adapters.etcd.errors import EtcdError, LeaseGone, NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import as_value, is_same_process, manager_in
-from halo.adapters.etcd.terms import one_of, two_of
+from halo.adapters.etcd.terms import base_in, base_key, one_of, term_at
 from halo.adapters.etcd.values import (
+    Found,
     KeyValue,
     after,
     get,
@@ -51,6 +52,7 @@ class Sight:
     """Who is there, as of one read."""
 
     leader: KeyValue | None
+    term: int
     managers: tuple[ManagerSeen, ...]
     revision: int
 
@@ -91,14 +93,18 @@ class Registry:
 
         Raises EtcdError."""
         folder = self._store.key("managers/")
-        reads = [get(self._store.key("leader")), get_all(folder, after(folder), MANAGERS_LIMIT)]
+        key = self._store.key("leader")
+        reads = [get(key), get(base_key(key)), get_all(folder, after(folder), MANAGERS_LIMIT)]
         outcome = await self._client.txn(transaction([], reads))
-        leader, managers = two_of(outcome)
+        if len(outcome.found) != len(reads):
+            raise NoAnswer("etcd left out a part of its answer", unknown=False)
+        leader, base, managers = outcome.found
         seen = (manager_in(key.value, key.key.removeprefix(folder)) for key in managers.keys)
         found = tuple(manager for manager in seen if manager and len(manager.id) <= NODE_ID_LIMIT)
         if all(key.key != self.key for key in managers.keys) and not managers.more:
             self._changed.set()
-        return Sight(leader.keys[0] if leader.keys else None, found, outcome.revision)
+        at = leader.keys[0] if leader.keys else None
+        return Sight(at, _term_of(at, base, base_key(key)), found, outcome.revision)
 
     async def enter(self, tell: Tell) -> None:
         """Register. Wait if an earlier manager had this id and its registration has not expired.
@@ -193,6 +199,15 @@ class Registry:
         if self._lease:
             with contextlib.suppress(EtcdError):
                 await self._client.revoke(self._lease, deadline_s=RELEASE_DEADLINE_S)
+
+
+def _term_of(leader: KeyValue | None, base: Found, key: str) -> int:
+    """The term of the present leader; 0 if there is none, or if it cannot be known."""
+    if leader is None:
+        return 0
+    with contextlib.suppress(StateError):
+        return term_at(leader.create_revision, base_in(base, key))
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
