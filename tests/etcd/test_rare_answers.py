@@ -106,9 +106,17 @@ async def test_a_key_that_no_manager_wrote_is_waited_for() -> None:
     told: list[str] = []
     async with gateway(member.answer) as address:
         store = Store((address,), "/x")
-        waiting = asyncio.ensure_future(EtcdMedium.open_patiently(store, told.append, lease_s=60))
-        await until(lambda: len(told) >= 3)
-        assert set(told) == {"standing by; an unknown program leads"}
+        with capture_logs() as logs:
+            opening = EtcdMedium.open_patiently(store, told.append, lease_s=60)
+            waiting = asyncio.ensure_future(opening)
+            await until(lambda: len(told) >= 3)
+        assert [line["log_level"] for line in logs if "nobody can lead" in line["event"]] == [
+            "warning"
+        ]
+        [words] = set(told)
+        assert "nobody can lead" in words
+        assert "the key /x/leader (an unknown program) has no lease" in words
+        assert "remove it: etcdctl del /x/leader" in words
         assert not waiting.done()
         member.keys.pop(member.name("/x/leader"))
         await (await asyncio.wait_for(waiting, 20)).close()

@@ -16,10 +16,11 @@ import structlog
 
 from halo.adapters.etcd.client import ATTEMPT_S, EtcdClient
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
-from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
+from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
+from halo.adapters.etcd.standby.holder import in_use
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
 from halo.adapters.loop_thread import LoopThread, stands_still
@@ -273,7 +274,7 @@ class EtcdMedium:
 
     async def _lead(self, tell: Tell | None) -> None:
         """Take the leadership. Wait for it, unless nobody is to be told what is waited for."""
-        answered = False
+        answered, warned = False, None
         while True:
             try:
                 holder = await self._leadership.take()
@@ -289,8 +290,11 @@ class EtcdMedium:
             if holder is None:
                 return
             if tell is None:
-                raise _in_use(self._store, holder)
-            tell(f"standing by; {holder} leads")
+                raise in_use(self._store, holder)
+            tell(holder.waiting)
+            if holder.remedy not in (None, warned):
+                warned = holder.remedy
+                log.warning("nobody can lead", problem=warned)
             client = self._client if self._beside is None else self._beside.client
             await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
 
@@ -383,10 +387,3 @@ class EtcdMedium:
             closing.append(self._beside.close())
         await asyncio.gather(*closing)
         await self._client.close()
-
-
-def _in_use(store: Store, holder: Holder) -> StateError:
-    return StateError(
-        f"{store}: in use by {holder}, probably another manager; stop that manager first, or give "
-        "this one its own prefix with --store"
-    )
