@@ -19,6 +19,7 @@ from halo.adapters.etcd.medium import EtcdMedium
 from halo.adapters.etcd.standby.beside import Beside
 from halo.adapters.etcd.standby.registry import Registry
 from halo.adapters.etcd.standby.seen import as_value, manager_in
+from halo.adapters.etcd.terms import raise_base
 from halo.adapters.etcd.values import Json, Outcome, delete_range, put, transaction
 from halo.core.errors import StateError
 from halo.ports import JournalRecord, ManagerSeen
@@ -113,6 +114,26 @@ async def test_a_manager_that_stands_by_reads_on_and_hands_all_records_over(stor
         await asyncio.wait_for(second.opening, 30)
         assert list(second.medium.read()) == [record(9), record(10)]
         await second.medium.append([record(11)])
+
+
+async def test_the_term_of_the_leader_is_known(store: Store) -> None:
+    """With the base that an operator raised."""
+    client = EtcdClient(store)
+    await raise_base(client, store, 5000, "for a test", at=1.0)
+    await client.close()
+    async with leading(store, 1) as first, standing_by(store, 2) as second:
+        await second.stands_by()
+        assert first.medium.beside
+        assert second.medium.beside
+        before = first.medium.term
+        assert first.medium.beside.term == before > 5000
+        beside = second.medium.beside
+        await until(lambda: beside.term == before, "it is seen")
+        await first.medium.close()
+        await asyncio.wait_for(second.opening, 30)
+        assert beside.term == second.medium.term > before
+        await asyncio.sleep(1.2)  # and after another look
+        assert beside.term == second.medium.term
 
 
 async def test_records_that_came_just_before_the_end_are_read(store: Store) -> None:

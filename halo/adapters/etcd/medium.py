@@ -309,7 +309,7 @@ class EtcdMedium:
             self._leadership.lose("the journal in etcd was changed by another program")
             self._leadership.require()
         self._ahead = records
-        self._beside.leads()
+        self._beside.leads(self._leadership.term)
 
     async def _keep(self) -> None:
         try:

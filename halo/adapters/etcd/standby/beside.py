@@ -131,6 +131,7 @@ class Beside:
             self._seen = sight.managers
             key = sight.leader
             self._leader = None if key is None else manager_that_leads(key.value)
+            self.term = sight.term
             await asyncio.sleep(PACE_S)
             await self.client.wait_for_change(self._store.key("leader"), sight.revision, LOOK_S)
 
@@ -178,8 +179,9 @@ class Beside:
             raise InvariantError("a manager that stood by has other records than it has read")
         return head, self._records
 
-    def leads(self) -> None:
-        """This manager leads, and the records were handed on."""
+    def leads(self, term: int) -> None:
+        """This manager leads, under this term, and the records were handed on."""
+        self.term = term
         self._records = []
         self.registry.change(leads=True)
         self._leader = self.registry.own

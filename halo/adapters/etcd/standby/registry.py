@@ -17,7 +17,7 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import as_value, is_same_process, manager_in
-from halo.adapters.etcd.terms import one_of, two_of
+from halo.adapters.etcd.terms import base_in, base_key, one_of, parts_of, term_at
 from halo.adapters.etcd.values import (
     KeyValue,
     after,
@@ -51,6 +51,7 @@ class Sight:
     """Who is there, as of one read."""
 
     leader: KeyValue | None
+    term: int  # of the leader; 0 if there is none
     managers: tuple[ManagerSeen, ...]
     revision: int
 
@@ -90,15 +91,19 @@ class Registry:
         """Who leads, and who is registered. If this manager is not, it soon will be again.
 
         Raises EtcdError."""
-        folder = self._store.key("managers/")
-        reads = [get(self._store.key("leader")), get_all(folder, after(folder), MANAGERS_LIMIT)]
+        folder, leads = self._store.key("managers/"), self._store.key("leader")
+        reads = [get(leads), get_all(folder, after(folder), MANAGERS_LIMIT), get(base_key(leads))]
         outcome = await self._client.txn(transaction([], reads))
-        leader, managers = two_of(outcome)
+        leader, managers, base = parts_of(outcome, 3)
         seen = (manager_in(key.value, key.key.removeprefix(folder)) for key in managers.keys)
         found = tuple(manager for manager in seen if manager and len(manager.id) <= NODE_ID_LIMIT)
         if all(key.key != self.key for key in managers.keys) and not managers.more:
             self._changed.set()
-        return Sight(leader.keys[0] if leader.keys else None, found, outcome.revision)
+        term = 0
+        with contextlib.suppress(StateError):  # whoever wants to lead is told
+            if leader.keys:
+                term = term_at(leader.keys[0].create_revision, base_in(base, base_key(leads)))
+        return Sight(leader.keys[0] if leader.keys else None, term, found, outcome.revision)
 
     async def enter(self, tell: Tell) -> None:
         """Register. Wait if an earlier manager had this id and its registration has not expired.
