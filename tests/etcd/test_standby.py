@@ -13,9 +13,10 @@ from dataclasses import replace
 import pytest
 
 from halo.adapters.etcd.client import EtcdClient
-from halo.adapters.etcd.errors import NoAnswer
+from halo.adapters.etcd.errors import LeaseGone, NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
+from halo.adapters.etcd.standby import registry as registry_module
 from halo.adapters.etcd.standby.beside import Beside
 from halo.adapters.etcd.standby.registry import Registry
 from halo.adapters.etcd.standby.seen import as_value, manager_in
@@ -270,6 +271,37 @@ class OutOfReach(EtcdClient):
             await self.revoke(self.lease)
             raise NoAnswer("no connection", unknown=False)
         return await super().txn(body, deadline_s=deadline_s)
+
+
+class Late(EtcdClient):
+    """etcd, which is late to remove the keys of leases that have ended."""
+
+    lasts_until = 0.0
+
+    async def granted_s(self, lease: int, *, deadline_s: float = 5.0) -> int:
+        if time.monotonic() > self.lasts_until:
+            raise LeaseGone("the lease has expired")
+        return 1
+
+
+async def test_a_dead_manager_whose_registration_stays_for_long_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With exit status 64 it would stay down, although nobody has its id."""
+    monkeypatch.setattr(registry_module, "EXPIRY_MARGIN_S", 0.5)
+    client = Late(store)
+    lease, _ = await client.grant(60)
+    key = store.key("managers/1")
+    await client.txn(transaction([], [put(key, as_value(replace(OWN, pid=1)), lease)]))
+    client.lasts_until = time.monotonic() + 1
+    registry = Registry(client, store, OWN, 2)
+    entering = asyncio.ensure_future(registry.enter(lambda _text: None))
+    await asyncio.sleep(4)
+    assert not entering.done()
+    await client.revoke(lease)
+    await asyncio.wait_for(entering, 30)
+    assert manager_in((await client.range(key)).value or b"") == OWN
+    await client.close()
 
 
 async def test_a_break_that_outlasts_the_lease_of_the_registration_ends(store: Store) -> None:

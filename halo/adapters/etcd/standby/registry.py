@@ -116,7 +116,9 @@ class Registry:
             if ends is None or other.term != term:  # etcd extends leases when its leader changes
                 term, ends = other.term, loop.time() + await self._limit_s(other)
             if loop.time() >= ends:
-                raise StateError(self._taken(other))
+                if await self._is_renewed(other):
+                    raise StateError(self._taken(other))
+                ends = loop.time() + EXPIRY_MARGIN_S  # it is dead, and etcd is late
             tell(f"waiting until the registration of {other.words} has expired")
             await self._client.wait_for_change(self.key, other.revision, CHANGE_S)
 
@@ -156,6 +158,15 @@ class Registry:
             return await self._client.granted_s(other.key.lease) + EXPIRY_MARGIN_S
         except LeaseGone:
             return EXPIRY_MARGIN_S
+
+    async def _is_renewed(self, other: _Other) -> bool:
+        """Does somebody keep that registration, after it should have ended?"""
+        if not other.key.lease:
+            return True
+        try:
+            return await self._client.granted_s(other.key.lease) > 0
+        except LeaseGone:
+            return False
 
     def _taken(self, other: _Other) -> str:
         remedy = "give each manager an id of its own with --node-id"
