@@ -70,10 +70,24 @@ async def test_a_file_that_is_gone_or_hangs_keeps_nobody_from_leading(
     with capture_logs() as logs:
         assert await config.renewed(cluster) is cluster
     assert "No such file" in logs[0]["problem"]
-    monkeypatch.setattr(config_file, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(config_file, "READ_DEADLINE_S", 0.1)
     reader.path.write_text("after")
     reader.may_go_on.clear()
     with capture_logs() as logs:
         assert await config.renewed(cluster) is cluster
-    assert "no answer within" in logs[0]["problem"]
+    assert "no answer in time" in logs[0]["problem"]
     reader.may_go_on.set()
+
+
+async def test_a_file_on_a_dead_server_does_not_delay_a_takeover_for_long(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ConfigFile(reader.path, reader)
+    cluster = config.first()
+    answers = threading.Event()
+    monkeypatch.setattr(config_file, "LOOK_DEADLINE_S", 0.1)
+    monkeypatch.setattr(config_file, "_content_of", lambda _path: answers.wait(60))
+    with capture_logs() as logs:
+        assert await config.renewed(cluster) is cluster
+    assert "no answer in time" in logs[0]["problem"]
+    answers.set()

@@ -7,6 +7,7 @@ must not lead with the file of the day on which it was started.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ from halo.adapters.slow_files import in_daemon_thread
 from halo.core.errors import AdministratorError
 from halo.core.model import Cluster
 
-DEADLINE_S = 30.0
-"""A config of thirty thousand resources takes some seconds. The file may be on a dead server."""
+LOOK_DEADLINE_S = 3.0
+"""The file may be on a server that is dead. Nobody else can lead meanwhile."""
+READ_DEADLINE_S = 30.0
+"""A config of thirty thousand resources takes some seconds."""
 
 log = structlog.get_logger("halo.manager")
 
@@ -40,9 +43,10 @@ class ConfigFile:
         """The cluster of the file as it is now; `cluster`, which was read before, if the file is
         the same, or cannot be used."""
 
-        def look() -> Cluster | str:
-            if (content := _content_of(self._path)) == self._content and content is not None:
-                return cluster
+        def look() -> bytes | None:
+            return _content_of(self._path)
+
+        def read() -> Cluster | str:
             try:
                 return _unpickled(self._read())
             except AdministratorError as error:
@@ -50,11 +54,14 @@ class ConfigFile:
             except Exception as error:  # a defect, which must not keep this manager from leading
                 return repr(error)
 
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                found = await in_daemon_thread(look, f"read {self._path}")
-        except TimeoutError:
-            found = f"no answer within {DEADLINE_S:g} s"
+        found: Cluster | str = "no answer in time; check the file system that it is on"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_DEADLINE_S):
+                content = await in_daemon_thread(look, f"look at {self._path}")
+            if content is not None and content == self._content:
+                return cluster
+            async with asyncio.timeout(READ_DEADLINE_S):
+                found = await in_daemon_thread(read, f"read {self._path}")
         if isinstance(found, Cluster):
             if found is not cluster:
                 log.info("the config was changed while this manager stood by", file=str(self._path))
