@@ -114,6 +114,11 @@ async def raise_base(
     """Have the next leadership get a term above this number. The base never becomes lower.
 
     Nobody may lead: raises SomebodyLeads. Also raises EtcdError, StateError."""
+    if above > BASE_LIMIT:  # what is written must be read again
+        raise StateError(
+            f"{store}: the term {above} is too high: a base of terms is at most {BASE_LIMIT}, and "
+            "no leader in etcd gets a higher one"
+        )
     leader, key = store.key("leader"), base_key(store.key("leader"))
     found = await client.range(key)
     for _ in range(ATTEMPTS):
