@@ -306,9 +306,8 @@ async def test_a_dead_manager_whose_registration_stays_for_long_is_waited_for(
 
 async def test_a_break_that_outlasts_the_lease_of_the_registration_ends(store: Store) -> None:
     """Without its registration, a manager would stand by for ever."""
-    beside = Beside(store, OWN, 2)
-    await beside.client.close()
-    client = beside.client = beside.registry._client = OutOfReach(store)
+    client = OutOfReach(store)
+    beside = Beside(client, store, OWN, 2)
     told: list[str] = []
     await asyncio.wait_for(beside._enter(told.append), 30)
     assert any("no connection" in text for text in told)

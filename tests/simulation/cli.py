@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from tests.simulation.managers import mutants as managers_mutants
+from tests.simulation.managers.plan import scenario as planned_with
 from tests.simulation.model import Scenario
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import scenario as planned
@@ -29,6 +31,7 @@ BATCH = 25
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
 @click.option("--duration", type=float, default=120.0, show_default=True, help="Virtual seconds.")
 @click.option("--sparse", is_flag=True, help="A fault every few minutes, not seconds.")
+@click.option("--managers", type=click.IntRange(2, 5), help="So many managers, over etcd.")
 @click.option("--shrink/--no-shrink", "shrinks", default=True, help="Shrink failing scenarios.")
 @click.option("--speed", is_flag=True, help="Measure the simulation's own speed.")
 @click.option("--mutants", metavar="SEEDS", type=int, help="Hunt each mutant over so many seeds.")
@@ -47,6 +50,7 @@ def main(
     jobs: int,
     duration: float,
     sparse: bool,
+    managers: int | None,
     shrinks: bool,
     speed: bool,
     mutants: int | None,
@@ -55,16 +59,20 @@ def main(
     results: Path | None,
 ) -> None:
     """Hunt for a second start: whole clusters, the real manager, a virtual clock."""
+    if results and managers:
+        raise click.UsageError("--results counts runs of one manager only")
     if speed:
         for line in measure():
             click.echo(line)
         sys.exit(0)
     if mutants:
-        sys.exit(_hunt_mutants(mutant or tuple(MUTANTS), mutants, jobs))
+        of_managers = bool(managers)
+        names = mutant or tuple(managers_mutants.MUTANTS if of_managers else MUTANTS)
+        sys.exit(_hunt_mutants(names, mutants, jobs, of_managers))
     if replay:
         sys.exit(_show(Scenario.from_json(Path(replay).read_text()), shrinks=False))
     if seed is not None:
-        sys.exit(_show(planned(seed, duration, sparse), shrinks))
+        sys.exit(_show(plan(seed, duration, sparse, managers), shrinks))
     if seeds:
         first, last = (int(part) for part in seeds.split(".."))
         numbers: Iterable[int] = range(first, last)
@@ -72,7 +80,16 @@ def main(
         first = int(time.time())
         click.echo(f"fresh seeds from {first}")
         numbers = count(first)
-    sys.exit(_many(numbers, seconds, jobs, duration, sparse, shrinks, keep_going, results))
+    sys.exit(
+        _many(numbers, seconds, jobs, duration, sparse, managers, shrinks, keep_going, results)
+    )
+
+
+def plan(seed: int, duration: float, sparse: bool, managers: int | None) -> Scenario:
+    """The scenario of a seed: with one manager on a disk, or with several."""
+    if managers:
+        return planned_with(seed, duration, sparse, managers=managers)
+    return planned(seed, duration, sparse)
 
 
 def _show(scenario: Scenario, shrinks: bool) -> int:
@@ -90,10 +107,11 @@ def _show(scenario: Scenario, shrinks: bool) -> int:
     return 1 if result.violations else 0
 
 
-def _hunt_mutants(names: tuple[str, ...], limit: int, jobs: int) -> int:
+def _hunt_mutants(names: tuple[str, ...], limit: int, jobs: int, of_managers: bool) -> int:
     missed = 0
+    how = managers_mutants.hunt if of_managers else hunt
     with ProcessPoolExecutor(jobs) as pool:
-        hunts = {name: pool.submit(hunt, name, limit) for name in names}
+        hunts = {name: pool.submit(how, name, limit) for name in names}
         for name, task in hunts.items():
             found = task.result()
             missed += found is None
@@ -103,13 +121,15 @@ def _hunt_mutants(names: tuple[str, ...], limit: int, jobs: int) -> int:
     return 1 if missed else 0
 
 
-def batch(numbers: list[int], duration: float, sparse: bool) -> list[Result]:
+def batch(
+    numbers: list[int], duration: float, sparse: bool, managers: int | None = None
+) -> list[Result]:
     """Run some seeds in one process."""
     found = []
     with quiet():
         for number in numbers:
             try:
-                result = run(planned(number, duration, sparse))
+                result = run(plan(number, duration, sparse, managers))
             except Exception as error:
                 result = Result(number, [f"crash: {error!r}"], 0.0, 0.0, 0.0, 0, 0)
             found.append(result)
@@ -133,6 +153,7 @@ def _many(
     jobs: int,
     duration: float,
     sparse: bool,
+    managers: int | None,
     shrinks: bool,
     keep_going: bool,
     results: Path | None,
@@ -157,7 +178,7 @@ def _many(
                 if numbers_now is None:
                     over = True
                     break
-                running.add(pool.submit(batch, numbers_now, duration, sparse))
+                running.add(pool.submit(batch, numbers_now, duration, sparse, managers))
             if not running:
                 break
             ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -171,7 +192,7 @@ def _many(
         rule = text.split(":")[0]
         if rule != "crash":
             with quiet():
-                small = shrink(planned(number, duration, sparse), rule, click.echo)
+                small = shrink(plan(number, duration, sparse, managers), rule, click.echo)
             click.echo(f"seed {number}, shrunk: {small.to_json()}")
     return 1 if tally.failed else 0
 

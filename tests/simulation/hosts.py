@@ -29,7 +29,7 @@ class SimCall:
     """One call of `operation`, from its sending to its end."""
 
     __slots__ = ("abandoned", "answered", "connection", "lie", "operation", "resource", "sent_at",
-                 "waiter")  # fmt: skip
+                 "term", "waiter")  # fmt: skip
 
     def __init__(
         self, connection: SimConnection, resource: Resource, operation: Operation, sent_at: float
@@ -42,6 +42,7 @@ class SimCall:
         self.abandoned = False  # nobody waits for the answer: it is not begun any more
         self.answered = False
         self.lie = False  # a monitor that may say 7 of a running resource, by fault
+        self.term = 0  # of the leadership that it was sent under, if there are several managers
 
     def begins(self) -> None:
         """Its script begins."""
@@ -198,6 +199,8 @@ class SimAgent:
 class SimHost:
     """One host: power, network, agent, and what runs on it."""
 
+    agent_type: type[SimAgent] = SimAgent
+
     def __init__(self, world: World, name: str, options: dict[str, Any]) -> None:
         self.world = world
         self.id = name
@@ -209,7 +212,7 @@ class SimHost:
         self.off_since = 0.0
         self.hold_off_until = 0.0  # an operator keeps it off while he vouches for it
         self.calm_until = 0.0  # no fault may silence it before (the axiom of fencing)
-        self.agent: SimAgent | None = SimAgent(self)
+        self.agent: SimAgent | None = self.agent_type(self)
         self.scripts: dict[str, Script] = {}
         self.running: dict[str, Copy] = {}
         self.boot_services: list[str] = []  # started by the host itself at boot, by fault
@@ -282,7 +285,7 @@ class SimHost:
             return
         self.world.say(self.id, "agent starts")
         self.agents_started += 1
-        self.agent = SimAgent(self)
+        self.agent = self.agent_type(self)
         for script in list(self.scripts.values()):
             if script.outcome is not None:  # it ended while nobody looked
                 del self.scripts[script.resource.id]

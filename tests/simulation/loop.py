@@ -169,6 +169,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.ready.append(handle)
         return handle
 
+    def call_soon_threadsafe(  # type: ignore[override]  # as above
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> VirtualHandle:
+        """All loops of a simulation run in one thread."""
+        if self._closed:
+            raise RuntimeError("the loop has ended")
+        return self.call_soon(callback, *args)
+
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> VirtualHandle:

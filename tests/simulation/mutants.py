@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from halo.core.cluster.candidate import Candidate
@@ -59,10 +59,14 @@ def mutant_of(*focus: str) -> Callable[[Make], Make]:
     return register
 
 
-@contextmanager
-def applied(name: str) -> Iterator[None]:
+def applied(name: str) -> AbstractContextManager[None]:
     """The manager, broken in one way."""
-    patches = MUTANTS[name]()
+    return patched(MUTANTS[name]())
+
+
+@contextmanager
+def patched(patches: list[Patch]) -> Iterator[None]:
+    """The code with these patches."""
     before = [(target, attribute, _get(target, attribute)) for target, attribute, _ in patches]
     for target, attribute, value in patches:
         _set(target, attribute, value)
@@ -845,25 +849,26 @@ def hunt(name: str, limit: int, first: int = 0) -> tuple[int, str] | None:
     with quiet():
         if name in DIRECTED:
             with applied(name):
-                found = _first_violation(DIRECTED[name])
-            if _counts(found) and not _first_violation(DIRECTED[name]):
+                found = first_violation(DIRECTED[name])
+            if counts(found) and not first_violation(DIRECTED[name]):
                 return 1, found
         for number in range(limit):
             scenario = planned(first + number, focus=FOCUS.get(name, ()))
             with applied(name):
-                found = _first_violation(scenario)
-            if _counts(found) and not _first_violation(scenario):
+                found = first_violation(scenario)
+            if counts(found) and not first_violation(scenario):
                 return number + 1, found
     return None
 
 
-def _counts(found: str) -> bool:
+def counts(found: str) -> bool:
     """An exception of the manager shows that a mutant does not fit the code any more, not that it
     breaks a rule."""
     return bool(found) and not found.startswith("defect")
 
 
-def _first_violation(scenario: Scenario) -> str:
+def first_violation(scenario: Scenario) -> str:
+    """What a run breaks first; empty if nothing."""
     try:
         result = run(scenario)
     except Exception as error:

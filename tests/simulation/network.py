@@ -35,6 +35,7 @@ class SimConnector:
         self.world = world
         self.loop = loop
         self.dead = False  # its manager is gone
+        self.connection_type: type[SimConnection] = SimConnection
 
     async def connect(
         self, host: Host, deadline_s: float, turn: GreetingTurn | None = None
@@ -42,7 +43,7 @@ class SimConnector:
         """Connect and exchange greetings. Raises LinkError. No cluster here is so large that one
         would have to wait for its turn."""
         sim = self.world.hosts[host.id]
-        connection = SimConnection(self, sim)
+        connection = self.connection_type(self, sim)
         waiter = self.loop.create_future()
         connection.greeting = waiter
         timer = self.loop.call_later(deadline_s, connection.greeting_late)

@@ -49,7 +49,10 @@ def quiet() -> Iterator[None]:
     collector must not run in the middle of a step."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
     gc.disable()
     gc.collect()
     is_frozen = gc.get_freeze_count() > 0  # by whoever runs us
@@ -68,10 +71,18 @@ def quiet() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+def _simulation_of(scenario: Scenario, timeline: bool) -> Simulation:
+    if not scenario.options.get("managers"):
+        return Simulation(scenario, timeline)
+    from tests.simulation.managers.simulation import ManagersSimulation
+
+    return ManagersSimulation(scenario, timeline)
+
+
 def run(scenario: Scenario, timeline: bool = False) -> Result:
     """Run one scenario to its end or to its first violation."""
     began, cpu_began = time.perf_counter(), time.process_time()
-    simulation = Simulation(scenario, timeline)
+    simulation = _simulation_of(scenario, timeline)
     world = simulation.world
     try:
         simulation.faults.schedule()

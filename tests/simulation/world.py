@@ -42,6 +42,8 @@ class WallTime:
 class World:
     """Everything but the manager."""
 
+    host_type: type[SimHost] = SimHost
+
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
         self.scenario = scenario
         self.clock = clock
@@ -52,7 +54,7 @@ class World:
         self.known_hosts = self.cluster.hosts  # of every config
         self.ever_candidates: dict[str, set[str]] = {}  # of a disk, in any config so far
         self.last_disks: dict[str, set[str]] = {}  # of a group, in the last config that had it
-        self.hosts = {n: SimHost(self, n, options) for n, options in scenario.hosts.items()}
+        self.hosts = {n: self.host_type(self, n, o) for n, o in scenario.hosts.items()}
         self.outlets = Outlets(self)
         self.disk = SimDisk()
         self.wall = WallTime(clock)

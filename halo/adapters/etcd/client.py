@@ -70,9 +70,11 @@ class EtcdClient:
         *,
         attempt_s: float = ATTEMPT_S,
         answer_limit_bytes: int = ANSWER_LIMIT_BYTES,
+        gateway: Gateway | None = None,
     ) -> None:
+        """`gateway`: the way to the members, if it is not the network (for tests)."""
         self._store = store
-        self._gateway = Gateway(store, answer_limit_bytes)
+        self._gateway = gateway or Gateway(store, answer_limit_bytes)
         self._attempt_s = attempt_s
         self._member = 0  # the one that answered last
         self._token: str | None = None

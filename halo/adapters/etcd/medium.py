@@ -14,16 +14,17 @@ from typing import Any
 
 import structlog
 
-from halo.adapters.etcd.client import ATTEMPT_S, EtcdClient
+from halo.adapters.etcd.client import ATTEMPT_S
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
 from halo.adapters.etcd.standby.holder import in_use
+from halo.adapters.etcd.standby.means import REAL, Means
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
-from halo.adapters.loop_thread import LoopThread, stands_still
+from halo.adapters.loop_thread import stands_still
 from halo.core.errors import LeadershipError, RecordError, StateError
 from halo.ports import JournalRecord, ManagerSeen
 
@@ -54,7 +55,11 @@ class EtcdMedium:
     Appends are carried out in the order of their calls. A cancelled append is still written."""
 
     def __init__(
-        self, store: Store, lease_s: int = LEASE_S, own: ManagerSeen | None = None
+        self,
+        store: Store,
+        lease_s: int = LEASE_S,
+        own: ManagerSeen | None = None,
+        means: Means = REAL,
     ) -> None:
         """Call :meth:`stand_by` next, or use :meth:`open` or :meth:`open_patiently`.
 
@@ -62,7 +67,8 @@ class EtcdMedium:
         self._store = store
         self._own = own
         self._beside: Beside | None = None
-        self._thread = LoopThread(f"journal {store.prefix}")
+        self._means = means
+        self._thread = means.thread(f"journal {store.prefix}")
         self._thread.submit(self._make(lease_s)).result()
         self._order = asyncio.Lock()
         self._pending = 0
@@ -220,12 +226,15 @@ class EtcdMedium:
     async def _make(self, lease_s: int) -> None:
         # A member that hangs must not use up the time in which another one can renew the lease.
         attempt_s = min(ATTEMPT_S, lease_s / ATTEMPTS_IN_A_LEASE)
-        self._client = EtcdClient(self._store, attempt_s=attempt_s)
+        self._client = self._means.client(self._store, attempt_s)
         key, manager = self._store.key("leader"), None
         if self._own is not None:
-            self._beside = Beside(self._store, self._own, lease_s)
+            client = self._means.client(self._store, ATTEMPT_S)
+            self._beside = Beside(client, self._store, self._own, lease_s)
             manager = as_value(self._own)
-        self._leadership = Leadership(self._client, key, lease_s=lease_s, manager=manager)
+        self._leadership = Leadership(
+            self._client, key, lease_s=lease_s, clock=self._means.clock, manager=manager
+        )
         self._log = EtcdLog(self._client, self._store, self._leadership)
 
     async def _stand_by(self, tell: Tell, take: Take) -> None:

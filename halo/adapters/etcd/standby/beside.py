@@ -42,9 +42,9 @@ class Beside:
 
     :meth:`run` it; once this manager leads, :meth:`catch_up`, then :meth:`leads`."""
 
-    def __init__(self, store: Store, own: ManagerSeen, lease_s: int) -> None:
+    def __init__(self, client: EtcdClient, store: Store, own: ManagerSeen, lease_s: int) -> None:
         self._store = store
-        self.client = EtcdClient(store)
+        self.client = client
         self.registry = Registry(self.client, store, own, lease_s)
         self._reader = EtcdReader(self.client, store)
         self.entered = asyncio.Event()

@@ -1,0 +1,1 @@
+"""Several managers of one cluster at once, over a simulated etcd: see `docs/simulation.md`."""

@@ -1,0 +1,1 @@
+"""A simulated etcd, the way to it, and the thread of the journal."""
