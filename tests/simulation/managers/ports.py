@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import FenceDevice, Operation
 from halo.core.outcomes import FenceAction, FenceResult, OperationResult
-from halo.core.peers.calls import BadTerm, StaleTerm
+from halo.core.peers.calls import BadTerm, SameTerm, StaleTerm
 from halo.ports import JournalRecord
 from tests.simulation.hosts import SimCall, SimHost
 from tests.simulation.managers.agents import stale
@@ -42,7 +42,7 @@ class NodeConnection(SimConnection):
             call.term = self.process.term
         self.process.node.out(lambda: SimConnection._send(self, what, call))
 
-    def answer_stale(self, answer: StaleTerm | BadTerm) -> None:
+    def answer_stale(self, answer: StaleTerm | SameTerm | BadTerm) -> None:
         """The agent refuses the greeting for its term."""
         self._greeting_after(0.0, stale(answer).loss)
 
