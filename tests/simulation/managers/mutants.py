@@ -151,7 +151,7 @@ DIRECTED: dict[str, Scenario] = {
     "an_agent_forgets_terms_when_it_ends": _AN_EARLIER_LEADER_MEETS_NEW_AGENTS,
     # A leader without etcd has something to do after its lease.
     "a_manager_acts_after_its_lease": _of_three(
-        Action(20.0, "etcd_cut", {"node": "leader", "members": [0, 1, 2], "for_s": 60.0}),
+        Action(20.0, "etcd_quorum", {"for_s": 60.0}),
         *(Action(29.0 + number, "die", {"resource": "g.0"}) for number in range(3)),
     ),
 }
