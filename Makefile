@@ -152,7 +152,7 @@ install-files:
 	@for unit in $(UNITS); do \
 		sed 's|/usr/sbin/|$(SBINDIR)/|; s|/opt/halo/|$(PREFIX)/|' packaging/systemd/$$unit \
 			> "$(DESTDIR)$(UNITDIR)/$$unit" && chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; done
-	@cp -R README.md CHANGELOG.md docs examples "$(DESTDIR)$(DOCDIR)"
+	@cp -R README.md CHANGELOG.md docs examples packaging "$(DESTDIR)$(DOCDIR)"
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo "installed in $(DESTDIR)$(PREFIX); what to do next: $(DOCDIR)/README.md, Install"
 

@@ -9,13 +9,14 @@ Run it on a machine that does nothing else. What takes hosts that really lose po
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import in_etcd, scale, small
+from benchmarks import in_etcd, managers, scale, small
 from benchmarks.report import Row, machine
 from benchmarks.site import Shape
 from tests.simulation.runner import quiet, run
@@ -76,6 +77,26 @@ def etcd_rows(options: argparse.Namespace) -> Rows:
         yield Row("journal in etcd, one command over the socket", times, "ms", 10.0)
 
 
+def managers_rows(options: argparse.Namespace) -> Rows:
+    """Several managers on a journal in etcd. Nothing without etcd."""
+    if not in_etcd.is_here():
+        return
+    for lease_s, limit_s in ((2, 2.5), (5, 5.5), (10, 10.5)):
+        times = managers.takeovers(lease_s, signal.SIGKILL, options.runs)
+        yield Row(f"leader killed -> start by the next, lease {lease_s} s", times, "s", limit_s)
+    times = managers.takeovers(10, signal.SIGTERM, 2 * options.runs)
+    yield Row("leader ended in order -> start by the next", times, "s", 0.5)
+    for number, name, limit_s in (
+        (signal.SIGKILL, "killed, lease 2 s", 2.5),
+        (signal.SIGTERM, "ended in order", 0.5),
+    ):
+        times = managers.takeovers(2, number, max(1, options.runs // 2), managers.LARGE)
+        yield Row(f"10,000 groups: leader {name} -> start by the next", times, "s", limit_s)
+    for count in (1, 3):
+        times = managers.commands(count, 20 * options.runs)
+        yield Row(f"one command, managers: {count}", times, "ms", 10.0)
+
+
 def scale_rows(options: argparse.Namespace) -> Rows:
     """Many hosts; once, since it takes minutes."""
     for mode in ("polled", "watched"):
@@ -115,6 +136,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "agent": agent_rows,
     "journal": journal_rows,
     "etcd": etcd_rows,
+    "managers": managers_rows,
     "simulation": simulation_rows,
     "scale": scale_rows,
 }

@@ -8,7 +8,7 @@ Run as a program it takes the ids of its hosts as JSON on standard input, prints
 `{"HOST": PORT, ...}`, and serves until its parent is gone. An id is the address to listen on. Every
 start and stop goes to the file named in argv[1], a line each: CLOCK_MONOTONIC, host, operation,
 resource. argv[2] says how the agents are to be looked at: `watched`, `polled` (no watch offered),
-or `single` (a call for each monitor).
+or `single` (a call for each monitor). SIGUSR1 lets a resource of the first host crash.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -64,7 +65,7 @@ class Endpoint:
         """One manager, one connection at a time."""
         return self
 
-    def hello(self, manager: str, cluster: str, term: int) -> Welcome:
+    async def hello(self, manager: str, cluster: str, term: int) -> Welcome:
         """A new connection counts its operations from nothing."""
         self.ended()
         self._counts = {}
@@ -91,6 +92,13 @@ class Endpoint:
         if self._reporter is not None:
             self._note([name])
         return _SUCCESS
+
+    def crash(self) -> None:
+        """One resource ends by itself."""
+        for name in sorted(self._running)[:1]:
+            self._running.discard(name)
+            if self._reporter is not None:
+                self._note([name])
 
     async def operation(self, request: Request) -> OperationResult:
         """Nobody asks so of an agent that knows more."""
@@ -143,11 +151,12 @@ async def serve(hosts: list[str], journal: TextIO, features: tuple[str, ...]) ->
     """Listen for every host, say where, and serve until the parent is gone."""
     ports: dict[str, int] = {}
     async with capnp.kj_loop():
-        for host in hosts:
+        for host in reversed(hosts):
             sock = socket.create_server((host, 0), backlog=16)
             endpoint: Any = Endpoint(host, journal, features)
             await CapnpAgentServer(endpoint.open_session).serve(sock)
             ports[host] = sock.getsockname()[1]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, endpoint.crash)
         print(json.dumps(ports), flush=True)
         parent = os.getppid()
         while os.getppid() == parent:

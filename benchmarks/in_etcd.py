@@ -63,7 +63,7 @@ def commands(runs: int) -> list[float]:
         socket = str(folder / "socket")
         command = [sys.executable, "-m", "halo.manager.main", "--store", str(at.store())]
         command += ["--config", str(folder / "halo.conf"), "--socket", socket]
-        command += ["--manage-resources", "--statefile", str(folder / "none")]
+        command += ["--manage-resources", "--statefile", str(folder / "none"), "--node-id", "1"]
         with (folder / "log").open("wb") as log:
             manager = subprocess.Popen(command, stdout=log, stderr=log)
         try:

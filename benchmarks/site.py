@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.unix_http import get
 
@@ -112,7 +112,7 @@ class Site:
         self.manager: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         raise_descriptor_limit()
         return self

@@ -15,8 +15,13 @@ from halo.core.peers.calls import NotRecorded
 from halo.remote.terms import InUse, TermFile, Terms
 from halo.telling import PeerLog
 
-DEADLINE_S = 2.0
-"""How long a greeting may wait for the disk. A manager waits longer for its answer."""
+DEADLINE_S = 0.25
+"""How long a greeting may wait for a write, counted from its beginning. A manager takes an agent
+that gives no answer for silent, and at last for dead. It waits half of its loss budget, which is
+1.5 s by default. A refusal costs little: the manager soon asks again, and the write goes on."""
+
+DEADLINE_IN_TROUBLE_S = 0.05
+"""The same, if the write before it failed."""
 
 WRITE_INTERVAL_S = 0.2
 """Between the beginnings of two writes. So no peer can keep the disk busy with terms that rise. All
@@ -35,6 +40,8 @@ class TermKeeper:
         self._on_record = on_record
         self._seen = seen
         self._writing: asyncio.Task[str] | None = None
+        self._answer_by = 0.0  # whoever waits for the present write
+        self._failed = False
         self._begun_at = -WRITE_INTERVAL_S
 
     async def record(self, cluster: str, term: int) -> NotRecorded | None:
@@ -46,11 +53,14 @@ class TermKeeper:
             if cluster not in self._seen():
                 return self._refused(term, "the terms of too many other clusters came meanwhile")
             if self._writing is None:
+                patience_s = DEADLINE_IN_TROUBLE_S if self._failed else DEADLINE_S
+                self._answer_by = loop.time() + patience_s
                 self._writing = loop.create_task(self._write())
             writing = self._writing
-            done, _ = await asyncio.wait([writing], timeout=max(0.0, ends - loop.time()))
+            left_s = min(ends, self._answer_by) - loop.time()
+            done, _ = await asyncio.wait([writing], timeout=max(0.0, left_s))
             if not done:
-                return self._refused(term, f"no answer within {DEADLINE_S:g} s")
+                return self._refused(term, "the disk has not answered yet")
             if problem := writing.result():
                 return self._refused(term, problem)
         return None
@@ -85,6 +95,7 @@ class TermKeeper:
             problem = await asyncio.to_thread(work)  # one thread at most: the next write waits
         finally:
             self._writing = None
+        self._failed = bool(problem)
         if not problem:
             self._on_record = terms
         return problem

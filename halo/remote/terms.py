@@ -8,6 +8,7 @@ Everything here blocks. The agent calls it at start-up, and from a thread.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -56,9 +57,10 @@ class TermFile:
 
     def read(self) -> Terms:
         """What is on record. Raises OSError, InUse, and AdministratorError for damage."""
-        if not self.path.exists():
+        if _is_absent(self.path):
             return {}
-        self._take_lock()
+        with contextlib.suppress(OSError):  # a file system that is only read: no agent writes there
+            self._take_lock()
         with self.path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
         found = _terms_in(content)
@@ -109,6 +111,17 @@ class TermFile:
         self._lock = held
 
 
+def _is_absent(path: Path) -> bool:
+    """Is there certainly no such file?"""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def _only_for_us(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
@@ -151,11 +164,11 @@ def open_terms(folder: Path, agent: str) -> tuple[TermFile | None, Terms]:
         terms = file.read()
         if os.access(folder, os.W_OK | os.X_OK):
             return file, terms
-        problem = "Permission denied"
+        problem = "it cannot be written"
     except InUse as error:
         raise AdministratorError(f"{error}; give this one its own --state-directory") from error
     except OSError as error:
-        if file.path.exists():  # what it holds is not known, so nothing may be assumed
+        if not _is_absent(file.path):  # what it holds is not known, so nothing may be assumed
             raise AdministratorError(
                 f"{file.path} cannot be read: {error.strerror}. It holds the terms of the leaders "
                 "that this agent served. Correct that, or name another folder with "

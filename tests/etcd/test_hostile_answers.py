@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from halo.adapters.etcd import entries
 from halo.adapters.etcd.errors import EtcdError
 from halo.adapters.etcd.gateway import Gateway
-from halo.adapters.etcd.leadership import holder_of
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.holder import holder_of
 from halo.adapters.etcd.values import Found, Malformed, encoded, found_in, integer, outcome_of
 
 _NAMES = st.sampled_from(

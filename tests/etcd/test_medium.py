@@ -274,7 +274,7 @@ async def test_a_removed_key_is_noticed_without_any_append(store: Store) -> None
     assert "removed or overwritten" in str(loss.told[0])
     await medium.close()
     assert not loss.ended  # it was closed in time
-    with pytest.raises(StateError, match="in use by an unknown program"):
+    with pytest.raises(StateError, match="in use by an unknown program, nobody can lead"):
         EtcdMedium.open(store)
 
 

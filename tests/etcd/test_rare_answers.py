@@ -106,9 +106,17 @@ async def test_a_key_that_no_manager_wrote_is_waited_for() -> None:
     told: list[str] = []
     async with gateway(member.answer) as address:
         store = Store((address,), "/x")
-        waiting = asyncio.ensure_future(EtcdMedium.open_patiently(store, told.append, lease_s=60))
-        await until(lambda: len(told) >= 3)
-        assert set(told) == {"standing by; an unknown program leads"}
+        with capture_logs() as logs:
+            opening = EtcdMedium.open_patiently(store, told.append, lease_s=60)
+            waiting = asyncio.ensure_future(opening)
+            await until(lambda: len(told) >= 3)
+        assert [line["log_level"] for line in logs if "nobody can lead" in line["event"]] == [
+            "warning"
+        ]
+        [words] = set(told)
+        assert "nobody can lead" in words
+        assert "the key /x/leader (an unknown program) has no lease" in words
+        assert "remove it: etcdctl del /x/leader" in words
         assert not waiting.done()
         member.keys.pop(member.name("/x/leader"))
         await (await asyncio.wait_for(waiting, 20)).close()
@@ -148,6 +156,47 @@ async def test_a_manager_whose_loop_hangs_does_not_lead_for_ever() -> None:
         hangs.set()
         await manager
         await medium.close()
+
+
+async def test_a_manager_that_hangs_while_it_takes_over_does_not_lead_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It leads before it begins to manage. Nobody else watches it yet."""
+    monkeypatch.setattr("halo.adapters.etcd.medium.HANG_LIMIT_S", 1.0)
+    member, hangs = OneMember(), threading.Event()
+    ended: list[LeadershipError] = []
+
+    async def stand_by(medium: EtcdMedium) -> None:
+        await medium.stand_by(lambda _text: None)
+        hangs.wait(60)
+        with pytest.raises(LeadershipError) as error:
+            medium.require_leading()
+        ended.append(error.value)
+
+    async with gateway(member.answer) as address:
+        medium = EtcdMedium(Store((address,), "/x"))
+        manager = asyncio.ensure_future(asyncio.to_thread(asyncio.run, stand_by(medium)))
+        await until(lambda: medium._lost)
+        hangs.set()
+        await manager
+        assert "stood still for 1 s" in str(ended[0])
+        await medium.close()
+
+
+@pytest.mark.parametrize("lease_s", [2, 3, 10, 60])
+async def test_a_process_is_ended_before_its_lease(lease_s: int) -> None:
+    """Its fence programs end with it. Nothing of it may act beside the next manager."""
+    now = 100.0
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        client = EtcdClient(Store((address,), "/x"))
+        leadership = Leadership(client, "/x/leader", lease_s=lease_s, clock=lambda: now)
+        assert await leadership.take() is None
+        leadership.require()
+        now += lease_s - leadership.end_grace_s - 0.1
+        with pytest.raises(LeadershipError):
+            leadership.require()
+        await client.close()
 
 
 async def test_why_an_append_waits_is_in_the_log() -> None:

@@ -13,11 +13,13 @@ from dataclasses import replace
 import pytest
 
 from halo.adapters.etcd.client import EtcdClient
+from halo.adapters.etcd.errors import NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
+from halo.adapters.etcd.standby.beside import Beside
 from halo.adapters.etcd.standby.registry import Registry
 from halo.adapters.etcd.standby.seen import as_value, manager_in
-from halo.adapters.etcd.values import Json, delete_range, put, transaction
+from halo.adapters.etcd.values import Json, Outcome, delete_range, put, transaction
 from halo.core.errors import StateError
 from halo.ports import JournalRecord, ManagerSeen
 from tests.conformance.journal_medium import record
@@ -215,6 +217,49 @@ async def test_the_registration_of_a_dead_manager_is_waited_for(store: Store) ->
         await first.opening
         assert any("registration of a manager with the same id 1: pid 1" in t for t in first.told)
     await client.close()
+
+
+async def test_an_answer_without_its_parts_is_no_answer(store: Store) -> None:
+    async def cut(body: Json, *, deadline_s: float = 5.0) -> Outcome:
+        return Outcome(False, 1, ())
+
+    client = EtcdClient(store)
+    registry = Registry(client, store, OWN, 2)
+    client.txn = cut  # type: ignore[method-assign]  # as a broken proxy before etcd answers
+    with pytest.raises(NoAnswer):
+        await registry.look()
+    with pytest.raises(NoAnswer):
+        await registry.enter(lambda _text: None)
+    await client.close()
+
+
+class OutOfReach(EtcdClient):
+    """Its first transaction gets no answer for longer than its lease lasts."""
+
+    lease = 0
+    breaks = True
+
+    async def grant(self, ttl_s: int, *, deadline_s: float = 5.0) -> tuple[int, int]:
+        self.lease, granted_s = await super().grant(ttl_s, deadline_s=deadline_s)
+        return self.lease, granted_s
+
+    async def txn(self, body: Json, *, deadline_s: float = 5.0) -> Outcome:
+        if self.breaks:
+            self.breaks = False
+            await self.revoke(self.lease)
+            raise NoAnswer("no connection", unknown=False)
+        return await super().txn(body, deadline_s=deadline_s)
+
+
+async def test_a_break_that_outlasts_the_lease_of_the_registration_ends(store: Store) -> None:
+    """Without its registration, a manager would stand by for ever."""
+    client = OutOfReach(store)
+    beside = Beside(client, store, OWN, 2)
+    told: list[str] = []
+    await asyncio.wait_for(beside._enter(told.append), 30)
+    assert any("no connection" in text for text in told)
+    assert (await client.range(beside.registry.key)).value is not None
+    await beside.close()
 
 
 async def test_a_registration_comes_back_whatever_took_it_away(store: Store) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import capnp
 import pytest
 
+from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
-from halo.core.errors import AdministratorError, LinkError
-from halo.core.model import Host
+from halo.core.errors import AdministratorError, LinkError, Loss
+from halo.core.model import Host, Settings
 from halo.core.peers.bounds import TERM_LIMIT
 from halo.core.peers.calls import NotRecorded, NotServed, Welcome
+from halo.manager.common.concurrency_limit import ConcurrencyLimit
+from halo.manager.hosts.link import HostLink
 from halo.remote.arbiter import Arbiter
 from halo.remote.service import AgentService
 from halo.remote.term_keeper import DEADLINE_S, WRITE_INTERVAL_S, TermKeeper
@@ -50,6 +57,26 @@ class Link:
 
 class Scripts:
     """Runs nothing."""
+
+
+class SeenByManager:
+    """What a manager's link tells of a host."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.link: HostLink
+
+    def link_down(self, loss: Loss) -> None:
+        self.told.append("down")
+        self.link.release()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.told.append(name.removeprefix("link_"))
+
+
+async def until_written(disk: Disk) -> None:
+    await until(lambda: disk.written, "the write")
+    await asyncio.sleep(0.01)
 
 
 def service(disk: TermFile | None, terms: Terms | None = None) -> AgentService:
@@ -103,6 +130,7 @@ class TestRecording:
         assert "No space left on device" in str(refused)
         assert not agent.arbiter.is_served(session)
         disk.error = None
+        await asyncio.sleep(WRITE_INTERVAL_S)
         assert isinstance(await session.hello("m2", "c", 5), Welcome)
 
     async def test_a_disk_that_hangs_holds_up_nothing_but_the_greeting(self) -> None:
@@ -121,10 +149,60 @@ class TestRecording:
         ticking = asyncio.ensure_future(tick())
         refused = await agent.open_session(Link()).hello("m2", "c", 5)
         ticking.cancel()
-        assert "no answer within" in str(refused)
+        assert "the disk has not answered yet" in str(refused)
         assert DEADLINE_S <= time.monotonic() - begun < DEADLINE_S + PATIENCE_S / 2
-        assert ticks > 10
+        assert ticks > 3
+        begun = time.monotonic()
+        assert isinstance(await agent.open_session(Link()).hello("m2", "c", 5), NotRecorded)
+        assert time.monotonic() - begun < DEADLINE_S / 2  # it is known by now
         disk.may_go_on.set()
+        await until_written(disk)
+        assert isinstance(await agent.open_session(Link()).hello("m2", "c", 5), Welcome)
+
+    async def test_after_a_write_that_failed_nobody_waits_long_for_the_next(self) -> None:
+        disk = Disk()
+        disk.error = OSError(5, "Input/output error")
+        agent = service(disk)
+        await agent.open_session(Link()).hello("m2", "c", 5)
+        await asyncio.sleep(WRITE_INTERVAL_S)
+        disk.may_go_on.clear()  # this disk hangs for a while before each error
+        begun = time.monotonic()
+        assert isinstance(await agent.open_session(Link()).hello("m2", "c", 5), NotRecorded)
+        assert time.monotonic() - begun < DEADLINE_S / 2
+        disk.may_go_on.set()
+
+    @pytest.mark.parametrize("budget_s", [3.0, 0.6])
+    async def test_a_disk_that_hangs_makes_no_host_look_dead(self, budget_s: float) -> None:
+        """A manager that gets no answer to its greeting would power the host off."""
+        disk = Disk()
+        disk.may_go_on.clear()
+        agent = service(disk)
+        seen = SeenByManager()
+        async with capnp.kj_loop():
+            server = CapnpAgentServer(agent.open_session)
+            sock = socket.create_server(("127.0.0.1", 0))
+            sock.setblocking(False)
+            await server.serve(sock)
+            connector = CapnpConnector("m2", "c", term=lambda: 5)
+            link = HostLink(
+                Host("h", "127.0.0.1", sock.getsockname()[1]),
+                connector,
+                Settings(loss_budget_s=budget_s, heartbeat_interval_s=budget_s / 3),
+                seen,
+                ConcurrencyLimit(64, 0.5),
+            )
+            seen.link = link
+            working = asyncio.ensure_future(link.run())
+            await asyncio.sleep(2 * budget_s)
+            assert seen.told.count("alive") > 1
+            assert "lost" not in seen.told
+            disk.may_go_on.set()
+            await until(lambda: "up" in seen.told, "the agent to serve")
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            server.close()
+            connector.close()
+            agent.close()
 
     async def test_a_connection_that_ended_meanwhile_is_not_served(self) -> None:
         disk = Disk()
@@ -152,6 +230,7 @@ class TestRecording:
             for each in sessions:
                 each.ended()
         assert term > 20
+        await asyncio.sleep(2 * WRITE_INTERVAL_S)
         assert isinstance(await agent.open_session(Link()).hello("rogue", "c0", term), Welcome)
         assert 0 < len(disk.written) <= 1.5 / WRITE_INTERVAL_S + 2
         assert all(len(terms) <= CLUSTERS for terms in disk.written)
@@ -228,6 +307,28 @@ class TestFile:
     def test_without_a_folder_terms_are_kept_in_memory(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         assert open_terms(tmp_path / "file" / "state", "a") == (None, {})
+
+    def test_a_file_system_that_is_only_read_stops_no_agent(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The kernel makes it so after a fault of the disk. The terms in the file still count."""
+        TermFile(tmp_path / f"a{SUFFIX}").write({"c": Seen(5, "m1")})
+        really_open, really_may = os.open, os.access
+
+        def open_to_read(path: str, flags: int, mode: int = 0o777, **more: int) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return really_open(path, flags, mode, **more)
+
+        monkeypatch.setattr(os, "open", open_to_read)
+        monkeypatch.setattr(os, "access", lambda path, how: not how & os.W_OK and really_may)
+        assert open_terms(tmp_path, "a") == (None, {"c": Seen(5, "m1")})
+
+    def test_a_file_that_cannot_be_read_is_never_taken_for_none(self, tmp_path: Path) -> None:
+        loop = tmp_path / f"a{SUFFIX}"
+        loop.symlink_to(loop)
+        with pytest.raises(AdministratorError, match="cannot be read: Too many levels"):
+            open_terms(tmp_path, "a")
 
     def test_a_term_is_forgotten_only_while_no_agent_uses_it(self, tmp_path: Path) -> None:
         file = TermFile(tmp_path / f"a{SUFFIX}")

@@ -255,11 +255,13 @@ def test_a_config_names_the_fence_agents_without_a_path(
 def test_the_texts_are_there_and_the_examples_are_valid(installed: Installed) -> None:
     folder = installed.tree / "opt" / "halo" / "share" / "doc" / "halo"
     sources = installed.checkout.folder  # the checkout itself may have changed meanwhile
-    for name in ("README.md", "docs", "examples"):
+    for name in ("README.md", "docs", "examples", "packaging"):
         source = sources / name
         texts = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
         for text in texts:
-            assert (folder / text.relative_to(sources)).read_bytes() == text.read_bytes()
+            installed_text = folder / text.relative_to(sources)
+            assert installed_text.read_bytes() == text.read_bytes()
+            assert installed_text.stat().st_mode & 0o111 == text.stat().st_mode & 0o111
     for example in (folder / "examples").glob("*.yaml"):
         done = installed.run("halo", "--config", str(example), "validate")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -9,26 +9,53 @@ from pathlib import Path
 
 import pytest
 
+from halo.adapters.etcd.location import store_at
 from halo.core.errors import EXIT_ADMINISTRATOR
+from halo.manager.main import main as halo_manager
 
 UNITS = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
 NAMES = ("halo.service", "halo-remote.service")
+SAMPLES = UNITS / "replicated"
+A_UNIT = "[Service]\nExecStart=/bin/true\n"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_systemd_finds_no_fault(name: str, tmp_path: Path) -> None:
+def verified(unit: Path) -> tuple[int, str]:
+    """What systemd says of a unit and of the drop-ins beside it."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
-    # Programs and manual pages need not be installed for this.
-    text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", (UNITS / name).read_text())
-    (tmp_path / name).write_text(re.sub(r"Documentation=.*\n", "", text))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(tmp_path / name)],
+        ["systemd-analyze", "verify", str(unit)],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    return done.returncode, done.stderr
+
+
+def as_a_unit(text: str) -> str:
+    """Programs and manual pages need not be installed for this."""
+    text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", text)
+    return re.sub(r"Documentation=.*\n", "", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_systemd_finds_no_fault(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(as_a_unit((UNITS / name).read_text()))
+    assert verified(tmp_path / name) == (0, "")
+
+
+@pytest.mark.parametrize(("name", "unit"), [("halo.conf", "halo"), ("etcd.conf", "etcd")])
+def test_systemd_finds_no_fault_in_the_drop_ins(name: str, unit: str, tmp_path: Path) -> None:
+    text = as_a_unit((UNITS / "halo.service").read_text()) if unit == "halo" else A_UNIT
+    (tmp_path / f"{unit}.service").write_text(text)
+    drop_in = tmp_path / f"{unit}.service.d" / "replicated.conf"
+    drop_in.parent.mkdir()
+    # Each setting counts, also those that are offered in a comment.
+    offered = re.sub(r"^#(?=\w+=)", "", (SAMPLES / name).read_text(), flags=re.M)
+    drop_in.write_text(offered)
+    assert verified(tmp_path / f"{unit}.service") == (0, "")
+    drop_in.write_text(offered + "Restrat=always\n")
+    assert "Unknown key 'Restrat'" in verified(tmp_path / f"{unit}.service")[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,3 +117,32 @@ def test_fence_programs_can_change_their_user_and_share_connections() -> None:
     kept = {"CAP_AUDIT_WRITE", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE", "CAP_KILL"}
     assert not dropped & kept
     assert "ReadWritePaths=-/root/.ssh" in settings
+
+
+def variables_of(name: str) -> dict[str, str]:
+    """The variables that a sample file sets, whoever reads it: systemd or a shell."""
+    lines = (SAMPLES / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_samples_for_three_managers_name_the_same_members() -> None:
+    member, store = variables_of("etcd.default"), variables_of("store.env")
+    found = store_at(store["HALO_STORE"], environment={})
+    names = [text.partition("=")[0] for text in member["ETCD_INITIAL_CLUSTER"].split(",")]
+    assert list(found.members) == [f"{name}:2379" for name in names]
+    assert member["ETCD_ADVERTISE_CLIENT_URLS"] == f"https://{found.members[0]}"
+    assert member["ETCD_NAME"] == names[0]
+    assert all(name.endswith(str(number)) for number, name in enumerate(names, 1))
+
+
+def test_the_manager_knows_the_variables_of_the_samples() -> None:
+    known = {p.envvar for p in halo_manager.params if p.envvar}
+    assert set(variables_of("store.env")) <= known
+    drop_in = (SAMPLES / "halo.conf").read_text()
+    assert "\nEnvironmentFile=/etc/halo/store.env\n" in drop_in
+
+
+def test_a_shell_and_systemd_read_the_same_in_the_samples() -> None:
+    for name in ("store.env", "etcd.default"):
+        for value in variables_of(name).values():
+            assert not re.search(r"[\s\"'$\\#`;&|<>()]", value), value

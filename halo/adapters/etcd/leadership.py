@@ -21,39 +21,24 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
-from halo.adapters.etcd.standby.seen import manager_in
+from halo.adapters.etcd.standby.holder import Holder, holder_of
 from halo.adapters.etcd.terms import base_in, base_key, term_at, two_of
 from halo.adapters.etcd.values import Found, Json, get, is_absent, put, transaction, value_is
 from halo.core.errors import LeadershipError
-from halo.ports import ManagerSeen
 
 LEASE_S = 10
 MARGIN = 0.25
 """The part of the lease's time in which this manager does not count as leading any more. It is for
 clocks that differ, and for the end of a process whose event loop is late."""
+END_GRACE_S = 1.0
 RENEWALS = 4  # in the time of one lease
 RETRY_S = 0.2
 LOOK_S = 0.25
 RELEASE_DEADLINE_S = 0.5
-WORDS_LIMIT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The manager that leads, in words; the revision at which this was read, and the term of etcd's
-    leader."""
-
-    words: str
-    revision: int
-    term: int
-
-    def __str__(self) -> str:
-        return self.words
 
 
 def boot_time() -> float:
@@ -96,6 +81,12 @@ class Leadership:
     def term(self) -> int:
         """The term of this leadership; 0 before it is taken."""
         return self._term
+
+    @property
+    def end_grace_s(self) -> float:
+        """How long a manager that lost its leadership may take to end by itself. After that its
+        process is ended, with the fence programs that still run, before another one may lead."""
+        return min(END_GRACE_S, self._lease_s * MARGIN / 2)
 
     @property
     def condition(self) -> Json:
@@ -231,25 +222,3 @@ def _own_value(manager: bytes | None) -> bytes:
     if manager is not None:
         own["manager"] = json.loads(manager)
     return json.dumps(own).encode()
-
-
-def manager_that_leads(value: bytes) -> ManagerSeen | None:
-    """The manager that wrote the key of the leadership, unless an unknown program did."""
-    try:
-        said = json.loads(value)["manager"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return manager_in(json.dumps(said).encode())
-
-
-def holder_of(value: bytes, found: Found) -> Holder:
-    """Anybody may have written the key, so its words are cut and not believed."""
-    try:
-        said = json.loads(value)
-        words = f"pid {said['pid']} on {said['host']} (since {said['since']})"
-        if (manager := manager_that_leads(value)) is not None:
-            words = f"{manager.id} on {manager.host}"
-    except (ValueError, TypeError, KeyError, RecursionError):
-        words = "an unknown program"
-    words = "".join(c if c.isprintable() else "?" for c in words[:WORDS_LIMIT])
-    return Holder(words, found.revision, found.term)

@@ -16,14 +16,15 @@ import structlog
 
 from halo.adapters.etcd.client import ATTEMPT_S
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
-from halo.adapters.etcd.leadership import LEASE_S, Holder, Leadership
+from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
-from halo.adapters.etcd.standby.hanging import watch_loop
+from halo.adapters.etcd.standby.holder import in_use
 from halo.adapters.etcd.standby.means import REAL, Means
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
+from halo.adapters.loop_thread import stands_still
 from halo.core.errors import LeadershipError, RecordError, StateError
 from halo.ports import JournalRecord, ManagerSeen
 
@@ -33,12 +34,10 @@ LOOK_S = 1.0
 """How often a manager that stands by reads the key of the leadership, whatever a watch says."""
 
 CLOSE_DEADLINE_S = 30.0
-END_GRACE_S = 1.0
-"""How long a manager that lost its leadership may take to end by itself."""
-
 HANG_LIMIT_S = 60.0
 """For how long the manager's event loop may stand still. Its lease is renewed meanwhile, so without
 this limit a manager that hangs would lead for ever."""
+HANG_LOOK_S = 5.0
 ATTEMPTS_IN_A_LEASE = 6
 
 Tell = Callable[[str], None]
@@ -75,6 +74,7 @@ class EtcdMedium:
         self._pending = 0
         self._closed = False
         self._keeping: asyncio.Task[None] | None = None
+        self._managers_loop: asyncio.AbstractEventLoop | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ahead: list[JournalRecord] | None = None
         self._lost: LeadershipError | None = None
@@ -111,7 +111,7 @@ class EtcdMedium:
 
         Cancelling ends it. After an exception the medium is closed. Raises StateError if an
         administrator must mend something, and LeadershipError if the leadership was lost again."""
-        loop = asyncio.get_running_loop()
+        self._managers_loop = loop = asyncio.get_running_loop()
 
         def tell_here(text: str) -> None:
             with contextlib.suppress(RuntimeError):  # that loop has ended
@@ -139,7 +139,7 @@ class EtcdMedium:
         hang_limit_s: float = HANG_LIMIT_S,
     ) -> None:
         """Have `tell` called on this loop if the leadership is lost. If the medium is not closed
-        within :data:`END_GRACE_S` then, `end_process` is called from another thread.
+        within `Leadership.end_grace_s` then, `end_process` is called from another thread.
 
         From now on, the leadership also ends if this loop stands still for `hang_limit_s`."""
         loop = asyncio.get_running_loop()
@@ -152,9 +152,7 @@ class EtcdMedium:
             self._tell_lost, self._end_process = tell_here, end_process
             if self._lost is not None:
                 self._act_on_loss(self._lost)
-            self._watching = asyncio.ensure_future(
-                watch_loop(loop, hang_limit_s, self._leadership.lose)
-            )
+            self._watch(loop, hang_limit_s)
 
         self._thread.submit(register())
 
@@ -270,6 +268,8 @@ class EtcdMedium:
             await self._beside.entered.wait()
         await self._lead(tell)
         self._keeping = asyncio.ensure_future(self._keep())
+        if self._managers_loop is not None:
+            self._watch(self._managers_loop, HANG_LIMIT_S)
         while True:
             self._leadership.require()
             try:
@@ -283,7 +283,7 @@ class EtcdMedium:
 
     async def _lead(self, tell: Tell | None) -> None:
         """Take the leadership. Wait for it, unless nobody is to be told what is waited for."""
-        answered = False
+        answered, warned = False, None
         while True:
             try:
                 holder = await self._leadership.take()
@@ -299,8 +299,11 @@ class EtcdMedium:
             if holder is None:
                 return
             if tell is None:
-                raise _in_use(self._store, holder)
-            tell(f"standing by; {holder} leads")
+                raise in_use(self._store, holder)
+            tell(holder.waiting)
+            if holder.remedy not in (None, warned):
+                warned = holder.remedy
+                log.warning("nobody can lead", problem=warned)
             client = self._client if self._beside is None else self._beside.client
             await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
 
@@ -328,10 +331,22 @@ class EtcdMedium:
         if self._lost is not None and not self._closed:
             self._act_on_loss(self._lost)
 
+    def _watch(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        """From now on, end the leadership if the manager's loop does not turn."""
+
+        async def watch() -> None:
+            if await stands_still(loop, limit_s, HANG_LOOK_S):
+                self._leadership.lose(f"its event loop stood still for {limit_s:g} s")
+
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watching = asyncio.ensure_future(watch())
+
     def _act_on_loss(self, error: LeadershipError) -> None:
         log.critical("leadership lost: ending, a restart is safe", problem=str(error))
         self._tell_lost(error)
-        asyncio.get_running_loop().call_later(END_GRACE_S, self._end_if_still_open)
+        grace_s = self._leadership.end_grace_s
+        asyncio.get_running_loop().call_later(grace_s, self._end_if_still_open)
 
     def _end_if_still_open(self) -> None:
         if not self._closed and self._end_process is not None:
@@ -381,10 +396,3 @@ class EtcdMedium:
             closing.append(self._beside.close())
         await asyncio.gather(*closing)
         await self._client.close()
-
-
-def _in_use(store: Store, holder: Holder) -> StateError:
-    return StateError(
-        f"{store}: in use by {holder}, probably another manager; stop that manager first, or give "
-        "this one its own prefix with --store"
-    )

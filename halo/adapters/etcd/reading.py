@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from halo.adapters.etcd.client import EtcdClient
-from halo.adapters.etcd.leadership import holder_of
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.holder import holder_of
 from halo.adapters.etcd.standby.reader import EtcdReader
 from halo.adapters.etcd.values import Found
 from halo.core.errors import StateError

@@ -50,11 +50,22 @@ class Raised:
     after: int
 
 
+def one_of(outcome: Outcome) -> Found:
+    """What a transaction with one read found. Raises NoAnswer if that is not what came."""
+    if len(outcome.found) != 1:
+        raise _incomplete()
+    return outcome.found[0]
+
+
 def two_of(outcome: Outcome) -> tuple[Found, Found]:
     """What a transaction with two reads found. Raises NoAnswer if that is not what came."""
     if len(outcome.found) != 2:
-        raise NoAnswer("etcd left out a part of its answer", unknown=True)
+        raise _incomplete()
     return outcome.found[0], outcome.found[1]
+
+
+def _incomplete() -> NoAnswer:
+    return NoAnswer("etcd left out a part of its answer", unknown=True)
 
 
 def base_key(leader_key: str) -> str:

@@ -17,8 +17,8 @@ import structlog
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
-from halo.adapters.etcd.leadership import manager_that_leads
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.holder import manager_that_leads
 from halo.adapters.etcd.standby.reader import EtcdReader
 from halo.adapters.etcd.standby.registry import Registry, Tell
 from halo.adapters.etcd.standby.seen import is_same_process

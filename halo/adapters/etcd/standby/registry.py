@@ -17,6 +17,7 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.errors import EtcdError, LeaseGone
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import as_value, is_same_process, manager_in
+from halo.adapters.etcd.terms import one_of, two_of
 from halo.adapters.etcd.values import (
     KeyValue,
     after,
@@ -92,7 +93,7 @@ class Registry:
         folder = self._store.key("managers/")
         reads = [get(self._store.key("leader")), get_all(folder, after(folder), MANAGERS_LIMIT)]
         outcome = await self._client.txn(transaction([], reads))
-        leader, managers = outcome.found
+        leader, managers = two_of(outcome)
         seen = (manager_in(key.value, key.key.removeprefix(folder)) for key in managers.keys)
         found = tuple(manager for manager in seen if manager and len(manager.id) <= NODE_ID_LIMIT)
         if all(key.key != self.key for key in managers.keys) and not managers.more:
@@ -126,11 +127,16 @@ class Registry:
             value, self._written_at = as_value(self.own), loop.time()
             was = value_is(self.key, found.keys[0].value) if found.keys else is_absent(self.key)
             write = transaction([was], [put(self.key, value, self._lease)], [get(self.key)])
-            outcome = await self._client.txn(write)
-            if outcome.succeeded or outcome.found[0].value == value:
+            try:
+                outcome = await self._client.txn(write)
+            except LeaseGone:  # etcd could not be reached for long: begin with another one
+                self._lease = 0
+                raise
+            if not outcome.succeeded:
+                found = one_of(outcome)
+            if outcome.succeeded or found.value == value:
                 self._written = value
                 return None
-            found = outcome.found[0]
 
     async def _require_lease(self) -> None:
         if not self._lease:
