@@ -112,6 +112,12 @@ class TermedHost(SimHost):
         self.on_record: Terms = {}
         super().__init__(world, name, options)
 
+    @property
+    def answers_promptly(self) -> bool:
+        """The axiom of fencing asks for an answer to every manager."""
+        cut = cast("ManagersWorld", self.world).cut_hosts
+        return super().answers_promptly and all(host != self.id for _, host in cut)
+
     def arbiter_of_start(self) -> Arbiter[SimConnection]:
         """The arbiter of an agent that starts now."""
         return Arbiter(self.on_record)
