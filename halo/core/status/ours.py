@@ -136,6 +136,8 @@ def _on_former_hosts(
     config does not name the hosts as candidates any more. The group is not stopped before it is
     stopped there, too."""
     found, may_run = [], state.memory_of(group).former
+    if not (may_run or group.former_hosts):
+        return found  # as of nearly every group
     for each in state.former_of(group):
         status, why = on_host(each.at, state.knowledge.of(resource.id, each.host))
         if each.host in may_run or status == RUNNING:
