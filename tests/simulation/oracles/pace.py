@@ -86,6 +86,7 @@ class PaceOracle:
         self._say_off: set[str] = set()  # devices, by their last answer
         self.switched_on_at: dict[str, float] = {}
         self._is_automatic: dict[str, bool] = {}
+        self.intents: list[float] = []  # of fences by the manager, also of those that it called off
         self._restarts: dict[tuple[str, str], tuple[float, deque[float]]] = {}
 
     def begin(self) -> None:
@@ -99,6 +100,7 @@ class PaceOracle:
         for counter in (self._beats, self._looks, self._questions, self._notes):
             counter.clear()
         self._restarts.clear()
+        self.intents.clear()
 
     # --- links -------------------------------------------------------------------------------
 
@@ -248,6 +250,8 @@ class PaceOracle:
             self._wrong(f"more than {NOTES} records {event} of {name} within {WINDOW_S:g} s")
         if event == "fence-intent":
             self._is_automatic[name] = bool(raw["data"].get("automatic"))
+            if self._is_automatic[name] or not self.world.oracle.orders.fencing[name]:
+                self.intents.append(made)
         elif event == "fence-failed":
             self._fence_failed(name, raw["comment"], made)
         elif event in ("fence", "connect", "fence-cancel"):
