@@ -79,7 +79,7 @@ class Oracles:
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
         self._is_long = world.scenario.duration_s > SHORT_S
-        self._every_s = 120.0 if self._is_long else 2.0
+        self._every_s = 120.0 if self._is_long else 3.0
         self._next_look = 0.0
         self.command_at = float("-inf")  # when the last command was heard or answered
         self._one_is_late = False
