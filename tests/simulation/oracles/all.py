@@ -37,17 +37,17 @@ LONG_TICKS = 10
 """There, what is due is derived every so many seconds."""
 
 SWITCH = "HALO_SIMULATION_ORACLES"
-"""With `all` in this variable of the environment, these oracles judge, too."""
+"""With `none` in this variable of the environment, these oracles do not judge."""
 
 DROPS = {"manage", "cleanup", "thaw"}
 """Commands after which groups are probed again."""
 
 
 def oracles_for(world: World) -> Oracles:
-    """All of them if they are asked for, or else what says nothing."""
-    if os.environ.get(SWITCH) == "all":
-        return Oracles(world)
-    return cast("Oracles", _Silence())
+    """All of them, or what says nothing if they are switched off."""
+    if os.environ.get(SWITCH) == "none":
+        return cast("Oracles", _Silence())
+    return Oracles(world)
 
 
 class _Silence:
