@@ -275,6 +275,8 @@ class Oracles:
         self.words.changed(host)
         self.pace.fence_begins(host, device, action)
         self.acts.fence_begins(host, action)
+        if action is FenceAction.ON and self.memory.book.host(host).owes_power:
+            self.records.note("on, as owed", host)
 
     def fence_ends(
         self, host: str, device: str, action: FenceAction, result: FenceResult | None
