@@ -28,6 +28,7 @@ from halo.core.errors import (
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager.answering import PeerPort, open_peer_port
 from halo.manager.leadership import identity as ids
+from halo.manager.leadership.config_file import ConfigFile
 from halo.manager.leadership.opening import EXIT_NOT_LEADING, Node, store_of
 from halo.manager.serving import Options, serve
 
@@ -192,7 +193,8 @@ def main(
 def run(options: Options) -> int:
     """Manage until SIGTERM or SIGINT; returns the exit status."""
     try:
-        cluster: Cluster = pickle.loads(_read_config(options))
+        config = ConfigFile(options.config, lambda: _read_config(options))
+        cluster = config.first()
         node = _node(options, cluster) if options.store else None
         identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
         server_name = expected_name() if options.mtls else None
@@ -200,7 +202,7 @@ def run(options: Options) -> int:
         if node is not None and port is not None:
             node = replace(node, url=port.url)
         medium = None if options.store else SqliteMedium.open(options.statefile)
-        asyncio.run(serve(options, cluster, node, identity, server_name, medium, port))
+        asyncio.run(serve(options, cluster, node, identity, server_name, medium, port, config))
     except AdministratorError as error:
         return _told(error)
     except LeadershipError as error:

@@ -31,6 +31,7 @@ from halo.manager.answering import Answering, PeerPort
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.common.status_text import StatusText
 from halo.manager.hosts.certificate_look import look_again
+from halo.manager.leadership.config_file import ConfigFile
 from halo.manager.leadership.opening import (
     EXIT_NOT_LEADING,
     Alone,
@@ -92,6 +93,7 @@ async def serve(
     server_name: str | None,
     medium: JournalMedium | None,
     port: PeerPort | None = None,
+    config: ConfigFile | None = None,
 ) -> None:
     notifier = Notifier()
     if options.store is None:
@@ -121,6 +123,8 @@ async def serve(
             log.info("ending", reason="signal")
             return
         try:
+            if config is not None:
+                cluster = await config.renewed(cluster)
             await _work(options, cluster, identity, server_name, journal, notifier, journal, among)
         finally:
             await journal.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from halo.core.peers.bounds import TERM_LIMIT
-from halo.core.peers.calls import BadTerm, Busy, OtherTerm, StaleTerm
+from halo.core.peers.calls import BadTerm, Busy, OtherTerm, SameTerm, StaleTerm
 from halo.remote.terms import CLUSTERS, Seen, Terms
 
 SILENCE_S = 10.0
@@ -56,23 +56,27 @@ class Arbiter(Generic[Session]):
 
     def note(
         self, manager: str, cluster: str, term: int, now: float
-    ) -> Busy | StaleTerm | BadTerm | None:
+    ) -> Busy | StaleTerm | SameTerm | BadTerm | None:
         """Refuse lower terms from now on, unless the manager with this one is refused itself.
         Returns that refusal. Once the term is on record, :meth:`claim`."""
-        refusal = self._refusal_of(cluster, term) or self._busy(manager, cluster, term, now)
+        refusal = (
+            self._refusal_of(cluster, term)
+            or self._busy(manager, cluster, term, now)
+            or self._other_of_same_term(manager, cluster, term)
+        )
         if refusal is None:
             self._note_term(cluster, term, manager)
         return refusal
 
     def claim(
         self, session: Session, manager: str, cluster: str, term: int | None, now: float
-    ) -> Session | Busy | StaleTerm | BadTerm | None:
+    ) -> Session | Busy | StaleTerm | SameTerm | BadTerm | None:
         """Ask to serve `session` for `manager`. `term` is None if the manager knows no terms.
 
         Returns a refusal, or the older session that it replaces and the caller must close, or None.
         """
         if term is None:
-            refusal: Busy | StaleTerm | BadTerm | None
+            refusal: Busy | StaleTerm | SameTerm | BadTerm | None
             refusal = self._busy(manager, cluster, 0, now)
         else:
             refusal = self.note(manager, cluster, term, now)
@@ -109,6 +113,14 @@ class Arbiter(Generic[Session]):
         if highest is not None and term < highest.term:
             return StaleTerm(highest.term, highest.manager)
         return None
+
+    def _other_of_same_term(self, manager: str, cluster: str, term: int) -> SameTerm | None:
+        """Did another manager have this very term? A leadership has a term of its own. Only a store
+        that was restored or built anew gives one twice, and nobody knows which of the two leads."""
+        seen = self._terms.get(cluster)
+        if seen is None or not 0 < term == seen.term or seen.manager in ("", manager):
+            return None
+        return SameTerm(seen.term, seen.manager)
 
     def _note_term(self, cluster: str, term: int, manager: str) -> None:
         if term > 0:

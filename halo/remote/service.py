@@ -18,6 +18,7 @@ from halo.core.peers.calls import (
     NotServed,
     OtherTerm,
     Request,
+    SameTerm,
     StaleTerm,
     WatchRequest,
     Welcome,
@@ -32,7 +33,7 @@ from halo.telling import PeerLog
 
 log = PeerLog()
 
-Refusal: TypeAlias = Busy | StaleTerm | BadTerm | NotRecorded
+Refusal: TypeAlias = Busy | StaleTerm | SameTerm | BadTerm | NotRecorded
 
 FEATURES = ("heartbeat", "run", "watch", "monitorMany", VALIDATE_ALL)
 """The abilities of this agent besides `operation`."""

@@ -610,6 +610,17 @@ def test_a_host_that_answered_is_not_powered_on() -> None:
     assert bench.end(steps.Sleep) == []
 
 
+def test_a_host_that_answered_between_two_tries_is_not_powered_on_again() -> None:
+    """One device failed, and the other one switched it on. Then somebody switched it off."""
+    bench = rebooting()
+    bench.world.now += 60.0
+    bench.end(steps.Sleep)
+    assert bench.end(steps.SwitchOn, way=1) == ["Tell", "Sleep"]
+    bench.world.up("h1")
+    bench.world.lose("h1")
+    assert bench.end(steps.Sleep) == []
+
+
 def test_the_power_on_refuses_an_event_that_makes_no_sense() -> None:
     bench = rebooting()
     [run] = bench.works

@@ -175,6 +175,20 @@ def test_a_key_that_never_ends_is_named_with_the_way_out(site: Site, members: Me
     until(lambda: "Running on 127.0.0.1" in site.status(), "it leads")
 
 
+def test_a_manager_that_begins_to_lead_reads_the_config_as_it_is_then(site: Site) -> None:
+    """The one that led is restarted to apply a changed file, and this one leads."""
+    site.start_agent()
+    first = site.start_manager()
+    until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
+    site.start_manager(node="2")
+    until(lambda: "Manager 1 on" in site.status("2"), "it stands by")
+    text = site.config.read_text()
+    site.config.write_text(text.replace("web", "web2"))
+    first.terminate()
+    assert first.wait(20) == 0
+    until(lambda: "web2 " in site.status("2"), "it manages the group of the changed file")
+
+
 # The id of a manager ---------------------------------------------------------------------------
 
 

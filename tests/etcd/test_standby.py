@@ -13,12 +13,14 @@ from dataclasses import replace
 import pytest
 
 from halo.adapters.etcd.client import EtcdClient
-from halo.adapters.etcd.errors import NoAnswer
+from halo.adapters.etcd.errors import LeaseGone, NoAnswer
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
+from halo.adapters.etcd.standby import registry as registry_module
 from halo.adapters.etcd.standby.beside import Beside
 from halo.adapters.etcd.standby.registry import Registry
 from halo.adapters.etcd.standby.seen import as_value, manager_in
+from halo.adapters.etcd.terms import raise_base
 from halo.adapters.etcd.values import Json, Outcome, delete_range, put, transaction
 from halo.core.errors import StateError
 from halo.ports import JournalRecord, ManagerSeen
@@ -113,6 +115,26 @@ async def test_a_manager_that_stands_by_reads_on_and_hands_all_records_over(stor
         await asyncio.wait_for(second.opening, 30)
         assert list(second.medium.read()) == [record(9), record(10)]
         await second.medium.append([record(11)])
+
+
+async def test_the_term_of_the_leader_is_known(store: Store) -> None:
+    """With the base that an operator raised."""
+    client = EtcdClient(store)
+    await raise_base(client, store, 5000, "for a test", at=1.0)
+    await client.close()
+    async with leading(store, 1) as first, standing_by(store, 2) as second:
+        await second.stands_by()
+        assert first.medium.beside
+        assert second.medium.beside
+        before = first.medium.term
+        assert first.medium.beside.term == before > 5000
+        beside = second.medium.beside
+        await until(lambda: beside.term == before, "it is seen")
+        await first.medium.close()
+        await asyncio.wait_for(second.opening, 30)
+        assert beside.term == second.medium.term > before
+        await asyncio.sleep(1.2)  # and after another look
+        assert beside.term == second.medium.term
 
 
 async def test_records_that_came_just_before_the_end_are_read(store: Store) -> None:
@@ -255,6 +277,37 @@ class OutOfReach(EtcdClient):
             await self.revoke(self.lease)
             raise NoAnswer("no connection", unknown=False)
         return await super().txn(body, deadline_s=deadline_s)
+
+
+class Late(EtcdClient):
+    """etcd, which is late to remove the keys of leases that have ended."""
+
+    lasts_until = 0.0
+
+    async def granted_s(self, lease: int, *, deadline_s: float = 5.0) -> int:
+        if time.monotonic() > self.lasts_until:
+            raise LeaseGone("the lease has expired")
+        return 1
+
+
+async def test_a_dead_manager_whose_registration_stays_for_long_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With exit status 64 it would stay down, although nobody has its id."""
+    monkeypatch.setattr(registry_module, "EXPIRY_MARGIN_S", 0.5)
+    client = Late(store)
+    lease, _ = await client.grant(60)
+    key = store.key("managers/1")
+    await client.txn(transaction([], [put(key, as_value(replace(OWN, pid=1)), lease)]))
+    client.lasts_until = time.monotonic() + 1
+    registry = Registry(client, store, OWN, 2)
+    entering = asyncio.ensure_future(registry.enter(lambda _text: None))
+    await asyncio.sleep(4)
+    assert not entering.done()
+    await client.revoke(lease)
+    await asyncio.wait_for(entering, 30)
+    assert manager_in((await client.range(key)).value or b"") == OWN
+    await client.close()
 
 
 async def test_a_break_that_outlasts_the_lease_of_the_registration_ends(store: Store) -> None:

@@ -52,6 +52,16 @@ async def test_each_leadership_has_a_higher_term(tmp_path: Path) -> None:
     assert terms[0] > 0
 
 
+async def test_a_base_that_could_not_be_read_again_is_not_written(store: Store) -> None:
+    """`halo store import` takes the term from the records."""
+    client = EtcdClient(store)
+    with pytest.raises(StateError, match="is too high"):
+        await raise_base(client, store, BASE_LIMIT + 1, "for a test", at=1.0)
+    await raise_base(client, store, BASE_LIMIT, "for a test", at=1.0)
+    await client.close()
+    assert await lead_once(store) > BASE_LIMIT
+
+
 async def test_the_term_is_the_revision_of_the_key_plus_the_base(store: Store) -> None:
     medium = EtcdMedium.open(store)
     client = EtcdClient(store)

@@ -43,7 +43,9 @@ STUBS = {
     "chown": "exit 0",
     "make": "exit 0",
     # Debian's package starts a member at once, which knows nothing of the others.
-    "apt-get": 'mkdir -p "$TOP/$MACHINE/var/lib/etcd/default/member/wal"',
+    "apt-get": """\
+wal="$TOP/$MACHINE/var/lib/etcd/default/member/wal"
+mkdir -p "$wal" && touch "$wal/0000000000000000-0000000000000000.wal\"""",
     # The test carries it out, because it has to be the parent of what is started.
     "systemctl": """\
 request="$TOP/$MACHINE/requests/$$"

@@ -119,7 +119,7 @@ def test_a_manager_that_manages_is_alive_and_ready(pod: Pod) -> None:
 
 def test_a_manager_that_waits_for_etcd_is_alive_and_not_ready(pod: Pod) -> None:
     """To restart it would not bring etcd back."""
-    pod.start(HALO_STORE=f"etcd://127.0.0.1:{free_port()}/halo/test")
+    pod.start(HALO_STORE=f"etcd://127.0.0.1:{free_port()}/halo/test", HALO_NODE_ID="1")
     pod.wait_for_socket()
     assert pod.probe("livenessProbe") == 0
     assert pod.probe("readinessProbe") != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import ssl
 import stat
 import time
@@ -17,7 +18,7 @@ from halo.adapters.tls.certificates import read_certificate
 from halo.adapters.tls.files import TlsFiles
 from tests.integration.processes import free_port
 from tests.packaging.machines import NAMES, Machines
-from tests.packaging.manifests import environment, one, pod_names
+from tests.packaging.manifests import container, environment, one, pod_names
 from tests.packaging.page import PAGE, of_chapter
 
 INSTALL = "Install on three machines"
@@ -98,12 +99,18 @@ class Site(Machines):
         )
         return max(int(found) for found in re.findall(r'"term": ?(\d+)', text))
 
+    def probe(self, machine: str, name: str) -> bool:
+        """Run a probe of the pods for this machine's manager: does it succeed?"""
+        (_, _, command) = container(one("StatefulSet", "halo"))[name]["exec"]["command"]
+        said = self.shell(machine, f"sh -c {shlex.quote(command)} && echo succeeded || echo failed")
+        return said == "succeeded\n"
+
     def until(self, machine: str, *words: str) -> str:
-        """Wait until `halo status` of this machine holds these words."""
+        """Wait until `halo status` of this machine holds these words, and is not old news."""
         ends = time.monotonic() + PATIENCE_S
         while True:
             shown = self.shell(machine, "halo status 2>&1 || true")
-            if all(word in shown for word in words):
+            if "OLD:" not in shown and all(word in shown for word in words):
                 return shown
             if time.monotonic() > ends:
                 logs = [self.log(m, unit)[-3000:] for m in NAMES for unit in ("halo", "etcd")]
@@ -151,9 +158,10 @@ def test_a_site_moves_from_a_file_to_etcd_and_back(site: Site) -> None:
     assert "0 unmanaged, 1 stopped" in shown
 
 
-def test_no_secret_can_be_read_by_others(site: Site) -> None:
+def test_no_secret_can_be_read_by_others_and_etcd_knows_all_settings(site: Site) -> None:
     site.install()
     for machine in NAMES:
+        assert "unrecognized environment variable" not in site.log(machine, "etcd")
         for path in (
             *("/etc/halo/store.password", "/etc/halo/store.env"),
             *("/etc/etcd/etcdctl.env", "/etc/etcd/member.key"),
@@ -228,9 +236,27 @@ def test_without_a_majority_nothing_is_done_and_one_member_is_enough_to_go_on(si
     assert site.exit_status("mgmt1", "halo") == 75
     site.shell("mgmt1", "systemctl start halo")  # which systemd does by itself
     site.until("mgmt1", "waiting for etcd")
+    assert site.probe("mgmt1", "livenessProbe")
+    assert not site.probe("mgmt1", "readinessProbe")
     (alone,) = of_chapter(NO_MAJORITY)
     site.run(alone)
     site.until("mgmt1", "web", "unmanaged", "deactivated")
+
+
+def test_a_machine_that_is_lost_is_replaced_and_its_manager_goes_on_elsewhere(site: Site) -> None:
+    """The machine of the leader, with a member of etcd."""
+    site.install()
+    site.start()
+    give_orders(site, "mgmt1")
+    assert "leads (asked)" in site.shell("mgmt1", "halo managers")
+    settings = site.files("mgmt1", "/etc")
+    site.lose("mgmt1")
+    site.until("mgmt2", "web", "unmanaged", "deactivated")
+    site.shell("mgmt3", 'halo manage disk --reason "without the first machine"')
+    site.put("mgmt1", settings)
+    site.shell("mgmt1", "systemctl start halo")
+    site.until("mgmt1", "web", "deactivated")
+    assert "stands by (asked)" in site.shell("mgmt1", "halo managers")
 
 
 def test_managers_are_upgraded_one_after_the_other(site: Site) -> None:
@@ -241,6 +267,10 @@ def test_managers_are_upgraded_one_after_the_other(site: Site) -> None:
     site.run(restarts)
     for machine in NAMES:
         site.until(machine, "web", "unmanaged", "deactivated")
+    # A pod that stands by is alive, and as ready as the one that leads.
+    for machine in NAMES:
+        assert site.probe(machine, "livenessProbe")
+        assert site.probe(machine, "readinessProbe")
     # The chapter says that no time of a lease is lost, and that there is a command for it.
     assert "halo managers step-down" in PAGE.read_text()
     site.shell("mgmt3", "halo managers step-down --reason 'for a test'")

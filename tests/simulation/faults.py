@@ -306,7 +306,7 @@ class Faults:
         self._for(args, setattr, self.world.disk, "hangs", False)
 
     def _clock_step(self, args: dict[str, Any]) -> None:
-        self.world.wall.offset_s += args["by_s"]
+        self.world.wall.step(args["by_s"])
 
     # --- people ------------------------------------------------------------------------------
 

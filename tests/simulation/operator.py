@@ -105,7 +105,8 @@ class Operator:
         oracles.command(entry)
         is_judged = oracles.judges(entry)
         if is_judged:
-            oracles.commands.heard(entry, operations.status(), alone=len(self.pending) == 1)
+            alone = len(self.pending) == 1 and not self.world.disk.is_behind
+            oracles.commands.heard(entry, operations.status() if alone else None)
         failure: HaloError | None = None
         if entry.name == "fence":
             self.world.oracle.departures.fence_heard(entry)
@@ -138,11 +139,12 @@ class Operator:
         self.world.say("operator", f"{entry.name} {entry.object}: {answer}")
         self.world.counts[f"commands {outcome}"] += 1
         self._answered(entry, outcome, answer)
+        status = operations.status() if is_judged or outcome == "done" else None
         if is_judged:
-            oracles.commands.answered(entry, failure, answer, operations.status())
+            oracles.commands.answered(entry, failure, answer, status)
         oracles.command(entry, answer)
         if outcome == "done":
-            self.simulation.compare_orders(current)
+            self.simulation.compare_orders(current, status)
 
     # --- what the answers mean ---------------------------------------------------------------
 

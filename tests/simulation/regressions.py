@@ -118,6 +118,22 @@ WHAT_IT_FOUND = {
         "A group on a deactivated host was not moved when the other candidate came back, because "
         "where an agent watches nothing wakes the group's task."
     ),
+    "nobody_asks_while_a_fence_is_open": (
+        "Nothing: the oracle's own. A manager that had just started asked a slow device about an "
+        "open fence. Nobody asks the host meanwhile, and the oracle expected it to be called lost."
+    ),
+    "one_error_is_a_part_of_another": (
+        "Nothing: the oracle's own. An error is told as it was recorded, and it took the words of "
+        "one for new, since the error of another group was a part of it."
+    ),
+    "one_fence_level_is_enough": (
+        "Nothing: the oracle's own. Of two fence levels that were asked, one said off and the "
+        "other one did not, and the next question came too soon for it."
+    ),
+    "powered_on_again_after_its_answer": (
+        "With `on_loss: reboot`, one device failed to switch a host on, and another one did it. "
+        "The host answered, was off again, and was switched on by the next try."
+    ),
     "an_answer_while_a_slow_device_is_asked": (
         "A host that answered while its slow device was asked after an off was not heard until the "
         "device had answered, most of a minute later, and the next death was judged without it."

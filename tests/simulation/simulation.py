@@ -146,14 +146,17 @@ class Simulation:
             self.current = Incarnation(self.world, self.observe_only, self.kill_manager)
             self.clock.after(0.05, self.compare_orders, self.current)
 
-    def compare_orders(self, incarnation: Incarnation) -> None:
-        """Does the manager remember what it told the operator?"""
+    def compare_orders(
+        self, incarnation: Incarnation, status: dict[str, Any] | None = None
+    ) -> None:
+        """Does the manager remember what it told the operator? `status`: of this step, if known."""
         if self.current is not incarnation or incarnation.dead:
             return
         if self.clock.now < self.stalled_until:
             self.clock.at(self.stalled_until + 0.05, self.compare_orders, incarnation)
         else:
-            self.world.oracle.orders.compare(incarnation.manager.operations.status())
+            status = status or incarnation.manager.operations.status()
+            self.world.oracle.orders.compare(status)
 
     def kill_manager(self) -> None:
         """The manager dies at once, between two steps."""

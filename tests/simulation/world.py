@@ -33,6 +33,12 @@ class WallTime:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.offset_s = 1_700_000_000.0
+        self.offsets = {self.offset_s}  # every one so far
+
+    def step(self, seconds: float) -> None:
+        """A fault, or somebody who sets the clock."""
+        self.offset_s += seconds
+        self.offsets.add(self.offset_s)
 
     def now(self) -> float:
         """Seconds since the epoch."""

@@ -9,7 +9,7 @@ import pytest
 
 from halo.core.model import Operation
 from halo.core.peers.bounds import TERM_LIMIT
-from halo.core.peers.calls import BadTerm, Busy, OtherTerm, Request, StaleTerm
+from halo.core.peers.calls import BadTerm, Busy, OtherTerm, Request, SameTerm, StaleTerm
 from halo.remote.arbiter import SILENCE_S, Arbiter
 from halo.remote.scripts.ocf import ScriptError, locate, parse_timeouts
 from halo.remote.scripts.queues import QUEUE_LIMIT, QueueFull, ResourceQueues
@@ -134,6 +134,16 @@ class TestArbiter:
         arbiter.claim("s1", "one", "c", 0, 0.0)
         arbiter.forget("s1")
         assert arbiter.claim("s2", "two", "c", 0, 0.1) is None
+
+    def test_two_managers_with_one_term_are_never_both_obeyed(self) -> None:
+        """A store that was restored gives a term twice. One of the two does not lead."""
+        arbiter: Arbiter[str] = Arbiter({"c": Seen(7, "one")})
+        assert arbiter.claim("s2", "two", "c", 7, 0.0) == SameTerm(7, "one")
+        assert arbiter.claim("s1", "one", "c", 7, 0.1) is None
+        arbiter.forget("s1")
+        assert arbiter.claim("s2", "two", "c", 7, 0.2) == SameTerm(7, "one")
+        assert arbiter.claim("s2", "two", "c", 8, 0.3) is None
+        assert arbiter.claim("s3", "three", "other", 0, 60.0) == "s2"
 
     def test_a_term_below_the_highest_seen_is_refused(self) -> None:
         arbiter: Arbiter[str] = Arbiter()

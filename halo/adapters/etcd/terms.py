@@ -50,22 +50,22 @@ class Raised:
     after: int
 
 
+def parts_of(outcome: Outcome, count: int) -> tuple[Found, ...]:
+    """What a transaction with so many reads found. Raises NoAnswer if that is not what came."""
+    if len(outcome.found) != count:
+        raise NoAnswer("etcd left out a part of its answer", unknown=True)
+    return outcome.found
+
+
 def one_of(outcome: Outcome) -> Found:
-    """What a transaction with one read found. Raises NoAnswer if that is not what came."""
-    if len(outcome.found) != 1:
-        raise _incomplete()
-    return outcome.found[0]
+    """What a transaction with one read found. Raises NoAnswer."""
+    return parts_of(outcome, 1)[0]
 
 
 def two_of(outcome: Outcome) -> tuple[Found, Found]:
-    """What a transaction with two reads found. Raises NoAnswer if that is not what came."""
-    if len(outcome.found) != 2:
-        raise _incomplete()
-    return outcome.found[0], outcome.found[1]
-
-
-def _incomplete() -> NoAnswer:
-    return NoAnswer("etcd left out a part of its answer", unknown=True)
+    """What a transaction with two reads found. Raises NoAnswer."""
+    first, second = parts_of(outcome, 2)
+    return first, second
 
 
 def base_key(leader_key: str) -> str:
@@ -114,6 +114,11 @@ async def raise_base(
     """Have the next leadership get a term above this number. The base never becomes lower.
 
     Nobody may lead: raises SomebodyLeads. Also raises EtcdError, StateError."""
+    if above > BASE_LIMIT:  # what is written must be read again
+        raise StateError(
+            f"{store}: the term {above} is too high: a base of terms is at most {BASE_LIMIT}, and "
+            "no leader in etcd gets a higher one"
+        )
     leader, key = store.key("leader"), base_key(store.key("leader"))
     found = await client.range(key)
     for _ in range(ATTEMPTS):

@@ -208,8 +208,9 @@ class Knowledge:
 
     def running_on(self, group: ResourceGroup) -> list[HostId]:
         """The hosts on which something exclusive of the group is seen running."""
+        sightings, nothing = self._sightings, dict[ResourceId, Sighting]()
         return [
             host
             for host in group.hosts
-            if presence_of(group, self.on_host(host)) is Presence.RUNNING
+            if presence_of(group, sightings.get(host, nothing)) is Presence.RUNNING
         ]

@@ -86,7 +86,8 @@ class ClusterState:
 
     def memory_of(self, group: ResourceGroup) -> RememberedGroup:
         """What is remembered of a group."""
-        return self.remembered.group(group.id)
+        found = self.remembered.groups.get(group.id)
+        return self.remembered.group(group.id) if found is None else found
 
     def memory_of_host(self, host: HostId) -> RememberedHost:
         """What is remembered of a host."""

@@ -60,6 +60,7 @@ class RebootMachine:
         self._runs = Runs(out)
         self._stage = Stage.NOT_OWED
         self._proof: PowerProof | None = None
+        self._epoch = 0  # of the host's connections, when it was proven off
         self._attempts = 0
         self._asked_by = 0.0
         self._timer = 0
@@ -80,7 +81,8 @@ class RebootMachine:
         self._runs.stop(self._timer)  # the timer of an earlier fence
         limits = self._state.settings
         pause_s = limits.power_proof_age_s + PAUSE_S
-        self._proof, self._attempts = self._state.hosts[self._host].power_proof, 0
+        at, self._attempts = self._state.hosts[self._host], 0
+        self._proof, self._epoch = at.power_proof, at.epoch
         self._asked_by = now + pause_s + 2 * limits.fence_timeout_s
         self._wait(pause_s)
 
@@ -108,8 +110,9 @@ class RebootMachine:
             return
         at = self._state.hosts[self._host]
         is_ours = at.power_proof is self._proof and at.fence_phase is not FencePhase.RUNNING
-        if at.connected or not is_ours:
-            # The host answered, was fenced again or was confirmed off: do not undo that.
+        if at.connected or at.epoch != self._epoch or not is_ours:
+            # The host has answered, was fenced again or was confirmed off: do not undo that. If it
+            # is off again after its answer, somebody may have switched it off.
             self._stage = Stage.NOT_OWED
             return
         self._proof = None

@@ -89,6 +89,21 @@ class StaleTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class SameTerm:
+    """Another manager, `manager`, had this very term."""
+
+    term: int
+    manager: str
+
+    def __str__(self) -> str:
+        return (
+            f"this agent served {self.manager} with the same term {self.term}, so etcd was "
+            "restored or built anew; stop all managers, then use `halo store raise-term STORE "
+            f"--above {self.term}`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class BadTerm:
     """The term is too high for any leader."""
 

@@ -45,11 +45,11 @@ def second_copy_out_of_sight(
 ) -> str | None:
     """Why the group may not be completed on `seen_on`: it was last seen running on another host,
     too, which is not proven off. A start here could be a second start (S1, S9)."""
-    for candidate in [*state.candidates_of(group), *state.former_of(group)]:
-        host, at = candidate.host, candidate.at
+    for host in group.hosts:
+        at = state.hosts[host]
         if host == seen_on or at.power_proof is not None:
             continue
-        if candidate.last_seen is not Presence.RUNNING:
+        if state.candidate(group, host).last_seen is not Presence.RUNNING:
             continue
         text = f"seen running on {seen_on}, and last seen running on {host} too"
         if at.ready:

@@ -135,7 +135,10 @@ def _on_former_hosts(
     """The status of a resource, and its reason, where it may still run or is seen, though the
     config does not name the hosts as candidates any more. The group is not stopped before it is
     stopped there, too."""
-    found, may_run = [], state.memory_of(group).former
+    may_run = state.memory_of(group).former
+    if not (may_run or group.former_hosts):
+        return []  # as of nearly every group
+    found = []
     for each in state.former_of(group):
         status, why = on_host(each.at, state.knowledge.of(resource.id, each.host))
         if each.host in may_run or status == RUNNING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Operation
-from halo.core.peers.calls import BadTerm, Busy, StaleTerm
+from halo.core.peers.calls import BadTerm, Busy, SameTerm, StaleTerm
 from halo.remote.arbiter import Arbiter
 from halo.remote.terms import Terms
 from tests.simulation.hosts import SimAgent, SimCall, SimHost
@@ -70,7 +70,7 @@ class TermedAgent(SimAgent):
             return
         now, term = self.world.clock.now, link.hello_term
         answer = self.arbiter.claim(link, link.manager, CLUSTER, term, now)
-        if isinstance(answer, Busy | StaleTerm | BadTerm):
+        if isinstance(answer, Busy | StaleTerm | SameTerm | BadTerm):
             self._refuse(link, answer)
             return
         self._world.leaders.obeyed(self.host.id, link, term)
@@ -80,7 +80,7 @@ class TermedAgent(SimAgent):
             answer.end_from_host()
         link.answer_hello("welcome")
 
-    def _refuse(self, link: NodeConnection, refusal: Busy | StaleTerm | BadTerm) -> None:
+    def _refuse(self, link: NodeConnection, refusal: Busy | StaleTerm | SameTerm | BadTerm) -> None:
         if isinstance(refusal, Busy):
             self.world.counts["agents busy with another manager"] += 1
             link.answer_hello("busy")
@@ -112,11 +112,17 @@ class TermedHost(SimHost):
         self.on_record: Terms = {}
         super().__init__(world, name, options)
 
+    @property
+    def answers_promptly(self) -> bool:
+        """The axiom of fencing asks for an answer to every manager."""
+        cut = cast("ManagersWorld", self.world).cut_hosts
+        return super().answers_promptly and all(host != self.id for _, host in cut)
+
     def arbiter_of_start(self) -> Arbiter[SimConnection]:
         """The arbiter of an agent that starts now."""
         return Arbiter(self.on_record)
 
 
-def stale(answer: StaleTerm | BadTerm) -> LinkError:
+def stale(answer: StaleTerm | SameTerm | BadTerm) -> LinkError:
     """What a manager makes of this refusal."""
     return LinkError(Loss(LossKind.BUSY, str(answer)))

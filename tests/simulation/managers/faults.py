@@ -52,6 +52,23 @@ class ManagersFaults(Faults):
                 host.crash_agent()
                 self._for(args, host.start_agent)
 
+    def _node_cut(self, args: dict[str, Any]) -> None:
+        """A machine that does not reach some hosts, which the others reach."""
+        if (node := self._node(args)) is None:
+            return
+        names = [name for name in self.world.hosts if args["every"] or name in args["hosts"]]
+        hosts = [self.world.hosts[name] for name in names]
+        pairs = {(node.name, host.id) for host in hosts if host.calm_until <= self.clock.now}
+        self.managers.managers_world.cut_hosts |= pairs
+        self._for(args, self._mend_cuts, pairs)
+
+    def _mend_cuts(self, pairs: set[tuple[str, str]]) -> None:
+        self.managers.managers_world.cut_hosts -= pairs
+        for _, host in sorted(pairs):
+            for connection in list(self.world.hosts[host].connections):
+                # TCP sends again some time later, backing off as it does.
+                self.clock.after(self.world.random.uniform(0.01, 1.5), connection.path_mended)
+
     def _node_stop_at(self, args: dict[str, Any]) -> None:
         if (node := self._node(args)) is not None:
             node.stop_at(args["what"], args["for_s"], args["how"])
@@ -142,6 +159,7 @@ class ManagersFaults(Faults):
 
     def heal(self) -> None:
         self.ways.heal()
+        self.managers.managers_world.cut_hosts.clear()
         for node in self.managers.nodes:
             node.stop_at("", 0.0, "")
         super().heal()

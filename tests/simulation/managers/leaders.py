@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LEADER, HEAD, BASE = (LOCATION.key(name) for name in ("leader", "head", "term-base"))
 RULE = "S12"
 
+RESCUE_S = 0.999
+"""A rescue waits so long for the journal, and goes on without it."""
+
 
 class Leaders:
     """Watches who leads, and who acts."""
@@ -143,10 +146,13 @@ class Leaders:
             self._broken(f"{who}: {what}, while {self.holder} leads")
 
     def fences(self, process: Process, host: str) -> None:
-        """An off is about to be sent: its intent is on record, or the journal is in trouble."""
+        """An off is about to be sent. Its intent is on record, or the manager waited for that as
+        long as a rescue has to (S7). An administrator's fence waits without limit."""
         assert process.manager is not None
-        in_trouble = process.manager.state.journal_trouble is not None
-        if host not in self._intents.get(process, ()) and not in_trouble:
+        attempt = process.manager.fence_runner.attempt_of(host)
+        is_asked = attempt is None or attempt.ticket is not None
+        waited_s = 0.0 if attempt is None else self.world.clock.now - attempt.begun_at
+        if host not in self._intents.get(process, ()) and (is_asked or waited_s < RESCUE_S):
             self._broken(f"{process.node.name} fences {host}, and recorded no intent")
         self._check_silence(process, host)
 

@@ -18,6 +18,7 @@ FAULTS = {
     "node_term": 3,
     "step_down": 2,
     "node_wake": 4,
+    "node_cut": 4,
     "agents_restart": 2,
     "etcd_cut": 5,
     "etcd_down": 2,
@@ -58,7 +59,7 @@ def scenario(
         for name, options in base.hosts.items()
     }
     kept = [kept for action in base.actions if (kept := _kept(action)) is not None]
-    own = _Planner(seed, duration_s, sparse, focus, managers).actions()
+    own = _Planner(seed, duration_s, sparse, focus, managers, list(hosts)).actions()
     options = {**base.options, "managers": managers, "observe": False}
     actions = tuple(sorted([*kept, *own], key=lambda action: action.at))
     return replace(base, hosts=hosts, actions=actions, options=options)
@@ -81,13 +82,20 @@ def _kept(action: Action) -> Action | None:
 
 class _Planner:
     def __init__(
-        self, seed: int, duration_s: float, sparse: bool, focus: tuple[str, ...], managers: int
+        self,
+        seed: int,
+        duration_s: float,
+        sparse: bool,
+        focus: tuple[str, ...],
+        managers: int,
+        hosts: list[str],
     ) -> None:
         self.random = Random(f"{seed}, managers")
         self.duration_s = duration_s
         self.sparse = sparse
         self.focus = focus
         self.managers = managers
+        self.hosts = hosts
 
     def actions(self) -> list[Action]:
         """In the order of their times."""
@@ -143,6 +151,10 @@ class _Planner:
             case "etcd_quorum" | "etcd_depose":
                 long_s = lasts_s if kind == "etcd_quorum" else round(random.uniform(0.5, 4.0), 3)
                 return {"for_s": long_s}
+            case "node_cut":
+                hosts = random.sample(self.hosts, random.randint(1, len(self.hosts)))
+                return {"node": node, "hosts": sorted(hosts), "every": random.random() < 0.3,
+                        "for_s": lasts_s}  # fmt: skip
             case "agents_restart":
                 return {"for_s": random.choice([0.1, 0.4, 1.5])}
             case "etcd_elect" | "step_down" | "node_wake":

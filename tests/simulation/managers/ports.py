@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import FenceDevice, Operation
 from halo.core.outcomes import FenceAction, FenceResult, OperationResult
-from halo.core.peers.calls import BadTerm, StaleTerm
+from halo.core.peers.calls import BadTerm, SameTerm, StaleTerm
 from halo.ports import JournalRecord
 from tests.simulation.hosts import SimCall, SimHost
 from tests.simulation.managers.agents import stale
@@ -28,12 +28,33 @@ if TYPE_CHECKING:
 CHANGES = (Operation.START, Operation.STOP)
 
 
+class _HostFromHere:
+    """A host as one machine reaches it. Everything else is the host's."""
+
+    def __init__(self, host: SimHost, process: Process) -> None:
+        self.__dict__.update(_host=host, _where=(process.node.name, host.id), _world=process.world)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._host, name, value)
+
+    @property
+    def hole_to(self) -> bool:
+        return self._host.hole_to or self._where in self._world.cut_hosts
+
+    @property
+    def hole_from(self) -> bool:
+        return self._host.hole_from or self._where in self._world.cut_hosts
+
+
 class NodeConnection(SimConnection):
     """A connection of one process."""
 
     def __init__(self, connector: SimConnector, host: SimHost) -> None:
-        super().__init__(connector, host)
         self.process: Process = connector.world.process  # type: ignore[attr-defined]  # a view
+        super().__init__(connector, cast("SimHost", _HostFromHere(host, self.process)))
         self.manager = f"simulation@{self.process.node.name}"
         self.hello_term = self.process.term
 
@@ -42,7 +63,7 @@ class NodeConnection(SimConnection):
             call.term = self.process.term
         self.process.node.out(lambda: SimConnection._send(self, what, call))
 
-    def answer_stale(self, answer: StaleTerm | BadTerm) -> None:
+    def answer_stale(self, answer: StaleTerm | SameTerm | BadTerm) -> None:
         """The agent refuses the greeting for its term."""
         self._greeting_after(0.0, stale(answer).loss)
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.simulation.managers.mutants import MUTANTS, hunt
 from tests.simulation.managers.plan import scenario as planned
+from tests.simulation.managers.simulation import ManagersSimulation
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.mutants import patched
 from tests.simulation.runner import Result, quiet, run
@@ -106,7 +107,8 @@ def test_a_manager_that_stops_between_its_look_and_its_start_does_no_harm() -> N
 def test_a_leader_without_etcd_stops_before_another_begins() -> None:
     cut = at(20.0, "etcd_cut", node="leader", members=[0, 1, 2], for_s=30.0)
     result = checked(story(cut), timeline=True)
-    assert times(result, "leads no more")[0] < 28.0 < times(result, "begins to lead")[1]
+    lost, second = times(result, "leads no more")[0], times(result, "begins to lead")[1]
+    assert lost + 1.0 < second < 32.0
 
 
 def test_while_etcd_has_no_majority_nobody_leads_for_long() -> None:
@@ -121,8 +123,24 @@ def test_a_record_that_leaves_late_is_refused_by_the_store() -> None:
     order = at(20.0, "command", name="unmanage", object="g", force=False)
     result = checked(story(stop, order, duration_s=80.0), timeline=True)
     assert times(result, "begins to lead")[1] < times(result, "goes on")[0]
-    assert times(result, "unmanage g: CommandFailed")[0] > times(result, "goes on")[0]
+    assert times(result, "unmanage g: CommandFailed")[0] >= times(result, "goes on")[0]
     assert result.counts["answers of earlier leaders"] == 1
+
+
+def test_a_cluster_without_a_leader_is_noticed() -> None:
+    simulation = ManagersSimulation(story())
+    simulation.managers_world.leaders.somebody_leads()
+    assert simulation.world.violations == ["S12: nobody leads; None holds the key"]
+
+
+def test_a_rebuilt_store_needs_an_operator() -> None:
+    """Its terms begin at 1. No manager leads with one that is lower than those in the journal."""
+    steps = [at(20.0 + number, "node_term", node="leader", down_s=1.0) for number in range(3)]
+    rebuilt = at(30.0, "etcd_rebuild", for_s=10.0)
+    result = checked(story(*steps, rebuilt), timeline=True)
+    assert result.counts["managers that wait for an operator"] == 3
+    assert not [when for when in times(result, "begins to lead") if 30.0 < when < 40.0]
+    assert len(times(result, "raises the terms above")) == 1
 
 
 # --- seeds -----------------------------------------------------------------------------------
@@ -134,7 +152,7 @@ def test_fixed_seeds(first: int) -> None:
         checked(planned(seed))
 
 
-def test_a_seed_runs_the_same_way_in_every_process() -> None:
+def test_a_seed_runs_the_same_way_in_another_process() -> None:
     """Also where hashes, addresses and the real time differ."""
     code = (
         "from tests.simulation.managers.plan import scenario\n"
@@ -142,20 +160,17 @@ def test_a_seed_runs_the_same_way_in_every_process() -> None:
         "with quiet():\n"
         "    print(run(scenario(8)).digest)\n"
     )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=250,
+    ).stdout
     with quiet():
-        assert digests == {run(planned(8)).digest + "\n"}
+        assert there == run(planned(8)).digest + "\n"
 
 
 def test_scenarios_survive_their_text() -> None:

@@ -33,6 +33,7 @@ class ManagersWorld(World):
         own = self.etcd_random = Random(f"{scenario.seed}, etcd")
         self.oracles: Any = _Silence()  # they know one manager
         self.speaker = "manager"
+        self.cut_hosts: set[tuple[str, str]] = set()  # node, host: nothing gets through
         self.waits_for_operator = False  # the store was rebuilt, and its terms are not raised yet
         self.leaders = Leaders(self)
         rate = own.choice([1.0, 1.0 - DRIFT, 1.0 + DRIFT])

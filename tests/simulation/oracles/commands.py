@@ -27,11 +27,11 @@ class CommandOracle:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._heard: dict[Pending, tuple[Facts, bool]] = {}
+        self._heard: dict[Pending, Facts | None] = {}
 
-    def heard(self, entry: Pending, status: dict[str, Any], alone: bool) -> None:
-        """The manager hears a command. `alone`: no other one is under way."""
-        self._heard[entry] = self._facts(status), alone and not self.world.disk.is_behind
+    def heard(self, entry: Pending, status: dict[str, Any] | None) -> None:
+        """The manager hears a command. The status is given if nothing else is under way."""
+        self._heard[entry] = None if status is None else self._facts(status)
 
     def _facts(self, status: dict[str, Any]) -> Facts:
         return Facts(status, self.world.oracles.memory.book.elsewhere())
@@ -42,7 +42,7 @@ class CommandOracle:
 
     def answered(self, entry: Pending, error: Exception | None, text: str, now: Any) -> None:
         """The answer to a command. `now`: the status of this step."""
-        before, alone = self._heard.pop(entry)
+        before = self._heard.pop(entry)
         after, kind = self._facts(now), "" if error is None else type(error).__name__
         self.world.oracle.checks += 1
         if self.world.manager_is_away():
@@ -59,7 +59,7 @@ class CommandOracle:
             return
         if kind in ("CommandRefused", "BadRequest"):
             self._refused(entry, text, after)
-        elif kind == "" and alone:
+        elif kind == "" and before is not None:
             self._done(entry, text, before, after)
 
     def _refused(self, entry: Pending, text: str, facts: Facts) -> None:

@@ -101,10 +101,12 @@ class HostsDue:
             for other in others
             if other.connection is None or now - other.connection.opened_at < window_s
         ]
-        recent = [
-            at for at in oracle.fences.automatic if now - at < self.settings.fence_limit_window_s
-        ]
-        if len(unsteady) > 2 or len(recent) >= self.settings.fence_limit:
+        limits, intents = self.settings, self.world.oracles.pace.intents
+        most = max(
+            sum(now - at < limits.fence_limit_window_s for at in known)
+            for known in (oracle.fences.automatic, intents)
+        )
+        if len(unsteady) > 2 or most >= limits.fence_limit:
             return None
         if any(
             now - other.connection.opened_at < self.settings.loss_budget_s + 5.0

@@ -16,7 +16,10 @@ class Acts:
 
     def note(self, now: float, *what: str) -> None:
         """It happens now."""
-        self._times.setdefault(what, deque(maxlen=KEPT)).append(now)
+        times = self._times.get(what)
+        if times is None:
+            times = self._times[what] = deque(maxlen=KEPT)
+        times.append(now)
 
     def within(self, earliest: float, latest: float, *what: str) -> bool:
         """Did it happen in that time?"""

@@ -47,15 +47,13 @@ class Counter:
     def __init__(self) -> None:
         self._times: dict[Any, deque[float]] = {}
 
-    def count(self, now: float, key: Any) -> int:
-        """It happens now; how often did it in the window that ends now?"""
+    def is_over(self, now: float, key: Any, limit: float) -> bool:
+        """It happens now; did it happen more than `limit` times in the window that ends now?"""
         times = self._times.get(key)
         if times is None:
-            times = self._times[key] = deque()
+            times = self._times[key] = deque(maxlen=int(limit) + 1)
         times.append(now)
-        while times[0] < now - WINDOW_S:
-            times.popleft()
-        return len(times)
+        return len(times) == times.maxlen and times[0] >= now - WINDOW_S
 
     def clear(self) -> None:
         """Begin again."""
@@ -86,6 +84,7 @@ class PaceOracle:
         self._say_off: set[str] = set()  # devices, by their last answer
         self.switched_on_at: dict[str, float] = {}
         self._is_automatic: dict[str, bool] = {}
+        self.intents: list[float] = []  # of fences by the manager, also of those that it called off
         self._restarts: dict[tuple[str, str], tuple[float, deque[float]]] = {}
 
     def begin(self) -> None:
@@ -99,6 +98,7 @@ class PaceOracle:
         for counter in (self._beats, self._looks, self._questions, self._notes):
             counter.clear()
         self._restarts.clear()
+        self.intents.clear()
 
     # --- links -------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class PaceOracle:
             if self._is_long:
                 return
             limit = WINDOW_S / self.beat_s + BEATS_BESIDES
-            if self._beats.count(now, host) > limit:
+            if self._beats.is_over(now, host, limit):
                 self._wrong(f"more than {limit:.0f} heartbeats to {host} within {WINDOW_S:g} s")
             return
         if self.world.oracles.is_being_fenced(host):
@@ -144,7 +144,7 @@ class PaceOracle:
         period_s = call.resource.monitor_interval_s or self.settings.monitor_interval_s
         limit = WINDOW_S * (LOOKS_PER_S + 1 / period_s) + LOOKS_BESIDES
         key = call.connection.host.id, call.resource.id
-        if self._looks.count(self.clock.now, key) > limit * self._groups_of(call):
+        if self._looks.is_over(self.clock.now, key, limit * self._groups_of(call)):
             self._wrong(f"more than {limit:.0f} monitors of {key} within {WINDOW_S:g} s")
 
     def _groups_of(self, call: SimCall) -> int:
@@ -155,7 +155,7 @@ class PaceOracle:
         if action is FenceAction.STATUS:
             self._say_off.discard(device)
             self._check_question(host, device)
-            if self._questions.count(self.clock.now, device) > QUESTIONS:
+            if self._questions.is_over(self.clock.now, device, QUESTIONS):
                 self._wrong(f"{device} is asked more than {QUESTIONS} times within {WINDOW_S:g} s")
         elif action is FenceAction.OFF:
             self._check_retry(host)
@@ -244,10 +244,12 @@ class PaceOracle:
         event, name = raw["event"], raw["object"]
         if made is None or made < self.world.oracle.started_at:
             return
-        if self._notes.count(self.clock.now, (event, name)) > NOTES:
+        if self._notes.is_over(self.clock.now, (event, name), NOTES):
             self._wrong(f"more than {NOTES} records {event} of {name} within {WINDOW_S:g} s")
         if event == "fence-intent":
             self._is_automatic[name] = bool(raw["data"].get("automatic"))
+            if self._is_automatic[name] or not self.world.oracle.orders.fencing[name]:
+                self.intents.append(made)
         elif event == "fence-failed":
             self._fence_failed(name, raw["comment"], made)
         elif event in ("fence", "connect", "fence-cancel"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from tests.simulation.oracles.facts import Facts, Maybe, any_of, no
 
 Fact = Callable[[Facts, str], Maybe]
+Claim = tuple[str, str, Fact]
+"""Of whom it is, the phrase, and what it says."""
 
 
 def _host(field: str, value: object) -> Fact:
@@ -105,19 +108,30 @@ def _without_history(text: str, facts: Facts) -> str:
     return text.partition("abandoned: ")[0]
 
 
+@lru_cache(maxsize=4096)
+def _claims(text: str) -> tuple[list[Claim], list[Claim]]:
+    """What a text says of hosts, and what of groups. Most texts are read again and again."""
+    of_hosts, of_groups = (
+        [(match[1], match[0], fact) for pattern, fact in known for match in pattern.finditer(text)]
+        for known in (_HOSTS, _GROUPS)
+    )
+    return of_hosts, of_groups
+
+
 def untrue(text: str, facts: Facts) -> Iterator[tuple[str, str]]:
     """The phrases in a text that are plainly not true: the host or group, and the phrase."""
+    if not text:
+        return
     text = _without_history(text, facts)
     if found := _NAMES_NOTHING.search(text):
         yield "", f"{found.group()!r} where a name or a reason should be"
-    for pattern, fact in _HOSTS:
-        for match in pattern.finditer(text):
-            if match[1] in facts.hosts and fact(facts, match[1]) is False:
-                yield match[1], match[0]
-    for pattern, fact in _GROUPS:
-        for match in pattern.finditer(text):
-            if match[1] in facts.groups and fact(facts, match[1]) is False:
-                yield match[1], match[0]
+    of_hosts, of_groups = _claims(text)
+    for who, phrase, fact in of_hosts:
+        if who in facts.hosts and fact(facts, who) is False:
+            yield who, phrase
+    for who, phrase, fact in of_groups:
+        if who in facts.groups and fact(facts, who) is False:
+            yield who, phrase
     if found := _UNMANAGED.search(text):
         for group in found[1].split(", "):
             if group in facts.groups and facts.groups[group]["managed"]:

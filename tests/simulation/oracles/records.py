@@ -35,7 +35,7 @@ class RecordOracle:
         self.clock = world.clock
         self.acts = Acts()
         self.landed = Acts()  # records, by event and object
-        self.offsets: set[float] = {world.wall.offset_s}  # of the time of day
+        self.offsets = world.wall.offsets  # of the time of day
         self._before = ""  # the record before this one
 
     # --- what happens ------------------------------------------------------------------------
@@ -67,12 +67,10 @@ class RecordOracle:
     @property
     def knows_when(self) -> bool:
         """Does a record's time tell when it was made? Not after a step of the time of day."""
-        self.offsets.add(self.world.wall.offset_s)
         return len(self.offsets) == 1
 
     def made_at(self, raw: dict[str, Any]) -> float | None:
         """When it was made, in virtual seconds; None if the time of day does not tell."""
-        self.offsets.add(self.world.wall.offset_s)
         found = {
             raw["at"] - offset
             for offset in self.offsets
@@ -218,7 +216,11 @@ class RecordOracle:
         return "" if page.intent else "no intent is recorded"
 
     def _power_on(self, raw: dict[str, Any], made: float, page: HostPage, _: str) -> str:
-        if not page.owes_power and not page.connected:
+        levels = len(self.world.cluster.hosts[raw["object"]].fence_levels)
+        patience_s = levels * self.world.cluster.settings.fence_timeout_s + AT_ONCE_S
+        # It may have answered meanwhile, and have been lost again.
+        began = self.acts.may_be_within(made - patience_s, made, "on, as owed", raw["object"])
+        if not page.owes_power and not began and not self.world.was_away(made):
             return "it was not owed"
         went_on = self._just(made, "switched on", raw["object"])
         return "" if went_on else "no device was switched on just then"

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from halo.adapters.etcd.client import EtcdClient
-from halo.adapters.etcd.errors import EtcdError, LeaseGone, NoAnswer
+from halo.adapters.etcd.errors import EtcdError, LeaseGone
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import as_value, is_same_process, manager_in
-from halo.adapters.etcd.terms import base_in, base_key, one_of, term_at
+from halo.adapters.etcd.terms import base_in, base_key, one_of, parts_of, term_at
 from halo.adapters.etcd.values import (
-    Found,
     KeyValue,
     after,
     get,
@@ -52,7 +51,7 @@ class Sight:
     """Who is there, as of one read."""
 
     leader: KeyValue | None
-    term: int
+    term: int  # of the leader; 0 if there is none
     managers: tuple[ManagerSeen, ...]
     revision: int
 
@@ -92,19 +91,19 @@ class Registry:
         """Who leads, and who is registered. If this manager is not, it soon will be again.
 
         Raises EtcdError."""
-        folder = self._store.key("managers/")
-        key = self._store.key("leader")
-        reads = [get(key), get(base_key(key)), get_all(folder, after(folder), MANAGERS_LIMIT)]
+        folder, leads = self._store.key("managers/"), self._store.key("leader")
+        reads = [get(leads), get_all(folder, after(folder), MANAGERS_LIMIT), get(base_key(leads))]
         outcome = await self._client.txn(transaction([], reads))
-        if len(outcome.found) != len(reads):
-            raise NoAnswer("etcd left out a part of its answer", unknown=False)
-        leader, base, managers = outcome.found
+        leader, managers, base = parts_of(outcome, 3)
         seen = (manager_in(key.value, key.key.removeprefix(folder)) for key in managers.keys)
         found = tuple(manager for manager in seen if manager and len(manager.id) <= NODE_ID_LIMIT)
         if all(key.key != self.key for key in managers.keys) and not managers.more:
             self._changed.set()
-        at = leader.keys[0] if leader.keys else None
-        return Sight(at, _term_of(at, base, base_key(key)), found, outcome.revision)
+        term = 0
+        with contextlib.suppress(StateError):  # whoever wants to lead is told
+            if leader.keys:
+                term = term_at(leader.keys[0].create_revision, base_in(base, base_key(leads)))
+        return Sight(leader.keys[0] if leader.keys else None, term, found, outcome.revision)
 
     async def enter(self, tell: Tell) -> None:
         """Register. Wait if an earlier manager had this id and its registration has not expired.
@@ -117,7 +116,9 @@ class Registry:
             if ends is None or other.term != term:  # etcd extends leases when its leader changes
                 term, ends = other.term, loop.time() + await self._limit_s(other)
             if loop.time() >= ends:
-                raise StateError(self._taken(other))
+                if await self._is_renewed(other):
+                    raise StateError(self._taken(other))
+                ends = loop.time() + EXPIRY_MARGIN_S  # it is dead, and etcd is late
             tell(f"waiting until the registration of {other.words} has expired")
             await self._client.wait_for_change(self.key, other.revision, CHANGE_S)
 
@@ -157,6 +158,15 @@ class Registry:
             return await self._client.granted_s(other.key.lease) + EXPIRY_MARGIN_S
         except LeaseGone:
             return EXPIRY_MARGIN_S
+
+    async def _is_renewed(self, other: _Other) -> bool:
+        """Does somebody keep that registration, after it should have ended?"""
+        if not other.key.lease:
+            return True
+        try:
+            return await self._client.granted_s(other.key.lease) > 0
+        except LeaseGone:
+            return False
 
     def _taken(self, other: _Other) -> str:
         remedy = "give each manager an id of its own with --node-id"
@@ -199,15 +209,6 @@ class Registry:
         if self._lease:
             with contextlib.suppress(EtcdError):
                 await self._client.revoke(self._lease, deadline_s=RELEASE_DEADLINE_S)
-
-
-def _term_of(leader: KeyValue | None, base: Found, key: str) -> int:
-    """The term of the present leader; 0 if there is none, or if it cannot be known."""
-    if leader is None:
-        return 0
-    with contextlib.suppress(StateError):
-        return term_at(leader.create_revision, base_in(base, key))
-    return 0
 
 
 @dataclass(frozen=True, slots=True)

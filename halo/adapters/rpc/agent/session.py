@@ -13,12 +13,13 @@ from halo.core.peers.calls import (
     NotServed,
     OtherTerm,
     Request,
+    SameTerm,
     StaleTerm,
     WatchRequest,
     Welcome,
 )
 
-Refused: TypeAlias = Busy | StaleTerm | BadTerm | OtherTerm | NotRecorded | NotServed
+Refused: TypeAlias = Busy | StaleTerm | SameTerm | BadTerm | OtherTerm | NotRecorded | NotServed
 Answer: TypeAlias = OperationResult | Refused
 
 
