@@ -16,9 +16,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from benchmarks.in_etcd import members
 from benchmarks.site import Shape, Site, config_text
+from benchmarks.small import wall
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
 from halo.core.journal import fold
@@ -32,6 +34,15 @@ LARGE = Shape(hosts=100, groups_per_host=100, resources_per_group=1)
 
 START_DEADLINE_S = 300.0
 REST_S = 2.0
+
+
+class Takeover(NamedTuple):
+    """Seconds from the signal to the leader."""
+
+    leads: float
+    """Until the next one leads: the journal is read, and the manager made."""
+    starts: float
+    """Until its first start command."""
 
 
 class Managers(Site):
@@ -74,27 +85,36 @@ class Managers(Site):
 
     def _wait_until_it_stands_by(self, node: str) -> None:
         def stands_by() -> bool:
-            for line in (self.folder / f"manager{node}.log").read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    told = json.loads(line)
-                    if told["event"] == "not leading" and "standing by" in told["reason"]:
-                        return True
-            return False
+            return any(
+                told["event"] == "not leading" and "standing by" in told["reason"]
+                for told in self._log_of(node)
+            )
 
         self.wait(stands_by, START_DEADLINE_S, f"manager {node} stands by")
 
-    def take_over(self, number: signal.Signals) -> float:
-        """Send this signal to the leader. Seconds until the other one starts what has crashed.
+    def _log_of(self, node: str) -> Iterator[dict[str, Any]]:
+        for line in (self.folder / f"manager{node}.log").read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+    def take_over(self, number: signal.Signals) -> Takeover:
+        """Send this signal to the leader, and wait until the other one starts what has crashed.
 
         Afterwards the first one stands by."""
         before, leader = len(self.starts()), self._of[self.leader]
-        began = time.monotonic()
+        began, began_wall = time.monotonic(), time.time()
         leader.send_signal(number)
         os.kill(self.endpoints[self.shape.names[0]].pid, signal.SIGUSR1)
         [other] = [node for node in self._of if node != self.leader]
         self.manager = self._of[other]
         self.wait(lambda: len(self.starts()) > before, START_DEADLINE_S, f"{other} starts a group")
-        found = min(start.at for start in self.starts()[before:]) - began
+        leads_at = next(
+            told["timestamp"]
+            for told in self._log_of(other)
+            if told["event"] == "managing" and "pid" in told
+        )
+        started_at = min(start.at for start in self.starts()[before:])
+        found = Takeover(wall(leads_at) - began_wall, started_at - began)
         leader.wait(60)
         former, self.leader = self.leader, other
         self._start_one(former)
@@ -103,8 +123,10 @@ class Managers(Site):
         return found
 
 
-def takeovers(lease_s: int, number: signal.Signals, runs: int, shape: Shape = PAIR) -> list[float]:
-    """Seconds from the signal to the leader until its successor's first start command."""
+def takeovers(
+    lease_s: int, number: signal.Signals, runs: int, shape: Shape = PAIR
+) -> list[Takeover]:
+    """Send this signal to the present leader, so often."""
     with members() as (at, folder):
         store = at.store()
         if shape is not PAIR:
