@@ -83,7 +83,7 @@ def test_every_manager_answers_and_commands_work_everywhere_before_and_after_a_c
         trio.up(node)
     first = trio.lead()
     until(lambda: "Running on 127.0.0.1" in (trio.same_status() or ""), "the same, everywhere")
-    assert len(trio.managers(first)["managers"]) == 3
+    until(lambda: len(trio.managers(first)["managers"]) == 3, "the leader has seen the others")
 
     standby = next(node for node in NODES if node != first)
     assert "web" in trio.halo("unmanage", "web", "--reason", "through a standby", node=standby)
