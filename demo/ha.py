@@ -226,7 +226,7 @@ class Several(Stage):
 
     async def until_leader(self, other_than: str | None = None) -> str:
         """Wait until all agree on a leader; the step has the deadline."""
-        while (found := await self.leader()) in (None, other_than):  # noqa: ASYNC110
+        while (found := await self.leader()) in (None, other_than):  # noqa: ASYNC110  # a process
             await asyncio.sleep(ASK_EVERY_S)
         assert found is not None
         return found
@@ -254,7 +254,7 @@ class Several(Stage):
     async def until_logged(self, node: str, words: str) -> None:
         """Wait until a manager logs this; the step has the deadline."""
         log = self.folder / f"manager_{node}_log"
-        while words not in log.read_text(errors="replace"):  # noqa: ASYNC110
+        while words not in log.read_text(errors="replace"):  # noqa: ASYNC110  # a file
             await asyncio.sleep(ASK_EVERY_S / 10)
 
 

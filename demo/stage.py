@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class WebClient:
         return f"its client had no answer for {longest:.2f} s ({lost} of {len(asked)} requests)"
 
 
-class Stage:
+class Stage(ABC):
     """The processes of a demo, and what can be seen of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -125,9 +126,9 @@ class Stage:
         self.managers: list[subprocess.Popen[bytes]] = []  # that must not end
         self._programs: list[subprocess.Popen[bytes]] = []
 
+    @abstractmethod
     async def tell(self) -> None:
         """The story: all steps, each within its deadline."""
-        raise NotImplementedError
 
     # Processes -----------------------------------------------------------------------------
 

@@ -235,7 +235,14 @@ async def test_the_loop_of_a_manager_turns_while_its_journal_is_read(tmp_path: P
         store = Store((address,), "/x")
         medium = await stood_by(store, tmp_path / "none")
         assert list(medium.read()) == []  # the member answers on this loop, so it was read before
-        await medium.read_ahead()
+        await medium.close()
+
+
+async def test_what_was_read_before_a_write_does_not_count(tmp_path: Path) -> None:
+    member = OneMember()
+    async with gateway(member.answer) as address:
+        medium = await stood_by(Store((address,), "/x"), tmp_path / "none")
+        assert medium._ahead == []
         await medium.append([record(1)])
-        assert medium._ahead is None  # what was read before a write does not count
+        assert medium._ahead is None
         await medium.close()

@@ -155,7 +155,7 @@ async def test_an_answer_without_the_base_is_no_term() -> None:
             answer["responses"] = answer["responses"][:1]
         return answer
 
-    async with gateway(without_base) as address:  # type: ignore[arg-type]
+    async with gateway(without_base) as address:  # type: ignore[arg-type]  # answers badly
         client = EtcdClient(Store((address,), "/x"))
         with pytest.raises(Exception, match="left out"):
             await Leadership(client, "/x/leader").take()

@@ -80,7 +80,7 @@ async def until_written(disk: Disk) -> None:
 
 
 def service(disk: TermFile | None, terms: Terms | None = None) -> AgentService:
-    return AgentService(Scripts(), "a", (), disk, terms)  # type: ignore[arg-type]
+    return AgentService(Scripts(), "a", (), disk, terms)  # type: ignore[arg-type]  # a stand-in
 
 
 class TestRecording:

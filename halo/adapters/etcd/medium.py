@@ -177,15 +177,6 @@ class EtcdMedium:
         """Is there no record? As of the opening, or the last write since."""
         return self._log.is_empty
 
-    async def read_ahead(self) -> None:
-        """Read all records for the next :meth:`read`, which then does not block. Raises as it."""
-        if self._ahead is not None:
-            return
-        try:
-            self._ahead = await asyncio.wrap_future(self._thread.submit(self._read()))
-        except EtcdError as error:
-            raise LeadershipError(f"{self._store}: cannot be read: {error}") from error
-
     def read(self) -> Iterable[JournalRecord]:
         """All records in order (blocks). Raises StateError for damage, LeadershipError if etcd
         gives no answer."""

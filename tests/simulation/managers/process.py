@@ -136,7 +136,6 @@ class Process:
         self.connector.connection_type = NodeConnection
         self.devices = SimFenceDevices(device_view, self.loop)
         self.noted = NotedMedium(self, self.medium)
-        await self.medium.read_ahead()
         manager = Manager(
             world.cluster,
             self.connector,
