@@ -25,11 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import capnp
-
 from halo import __version__
 from halo.adapters import logs
 from halo.adapters.rpc.agent.server import CapnpAgentServer
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.model import Operation
 from halo.core.outcomes import OperationResult, Outcome, ReportedResult
 from halo.core.peers.calls import Request, WatchRequest, Welcome
@@ -150,7 +149,7 @@ class Endpoint:
 async def serve(hosts: list[str], journal: TextIO, features: tuple[str, ...]) -> None:
     """Listen for every host, say where, and serve until the parent is gone."""
     ports: dict[str, int] = {}
-    async with capnp.kj_loop():
+    async with rpc_loop():
         for host in reversed(hosts):
             sock = socket.create_server((host, 0), backlog=16)
             endpoint: Any = Endpoint(host, journal, features)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import capnp
 import structlog
 from aiohttp import web
 
 from halo import __version__
 from halo.adapters.fence.programs import FencePrograms
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.systemd import Notifier
 from halo.adapters.tls.identity import TlsIdentity
 from halo.adapters.unix_socket import UnixSite, open_unix_site
@@ -157,7 +157,7 @@ async def _work(
         term=lambda: leading.term,
         may_act=leading.require_leading,
     )
-    async with capnp.kj_loop():
+    async with rpc_loop():
         manager = Manager(
             cluster,
             connector,

@@ -10,13 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import capnp
 import click
 import structlog
 
 from halo import __version__
 from halo.adapters import logs
 from halo.adapters.rpc.agent.server import CapnpAgentServer
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.systemd import NOTIFY_VARIABLES, Notifier
 from halo.adapters.tls.files import TlsFiles, manager_names
 from halo.adapters.tls.identity import ManagerGate
@@ -250,7 +250,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with capnp.kj_loop():
+    async with rpc_loop():
         runner = ScriptRunner(protection, records)
         test_id = options.test_id or str(os.getpid())
         own = {*NOTIFY_VARIABLES, "STATE_DIRECTORY"}  # of this unit, and not of what scripts start

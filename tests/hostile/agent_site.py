@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import capnp
-
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import LinkError
 from halo.core.model import Operation
 from tests.hostile.manager_behaviours import BEHAVIOURS
@@ -88,7 +87,7 @@ class AgentSite:
     async def honest(self) -> list[str]:
         """Do an honest manager's work; returns what keeps an honest manager from its work."""
         try:
-            async with asyncio.timeout(HONEST_DEADLINE_S), capnp.kj_loop():
+            async with asyncio.timeout(HONEST_DEADLINE_S), rpc_loop():
                 made = CapnpConnector("honest", "cluster", term=lambda: self._term)
                 connection = await self._connect(made)
                 honest = resource(parameters={"honest": "yes"}, id="honest")

@@ -17,6 +17,7 @@ from typing import Any
 
 import capnp
 
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
 
 OCF_ROOT = Path(__file__).resolve().parents[1] / "ocf_resources"
@@ -93,7 +94,7 @@ async def serve(test_id: str, port: int, greets: bool) -> None:
         servant = GreetingAgent(scripts) if greets else OldAgent(scripts)
         await capnp.TwoPartyServer(stream, bootstrap=servant).on_disconnect()
 
-    async with capnp.kj_loop():
+    async with rpc_loop():
         server = await capnp.AsyncIoStream.create_server(accept, "127.0.0.1", port)
         pid_file = Path(os.environ["HALO_TEST_DIRECTORY"]) / f"{test_id}.pid"
         pid_file.write_text(str(os.getpid()))

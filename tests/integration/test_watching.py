@@ -11,6 +11,7 @@ from typing import Any
 import capnp
 import pytest
 
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.schema import OcfResourceAgent
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness, group, service
@@ -163,7 +164,7 @@ async def test_an_agent_that_watches_serves_a_manager_that_knows_operation_alone
 ) -> None:
     cluster.boot("h1")
     await cluster.until_true(lambda: listens(cluster.ports["h1"]), "the agent listens")
-    async with capnp.kj_loop():
+    async with rpc_loop():
         old: Any = None
 
         async def call(operation: str) -> tuple[str, int]:

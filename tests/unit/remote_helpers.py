@@ -14,10 +14,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
-import capnp
-
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.model import Host, Resource
 
 PATIENCE_S = 20.0
@@ -183,7 +182,7 @@ def _scripts_of(folder: Path) -> list[str]:
 @contextlib.asynccontextmanager
 async def connector(manager: str = "manager one") -> AsyncIterator[CapnpConnector]:
     """A connector inside a running Cap'n Proto loop."""
-    async with capnp.kj_loop():
+    async with rpc_loop():
         made = CapnpConnector(manager, "cluster")
         try:
             yield made

@@ -10,10 +10,9 @@ import socket
 import subprocess
 import time
 
-import capnp
-
 from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import LinkError
 from halo.core.model import Host
 from tests.unit.test_rpc_link import Agent
@@ -31,7 +30,7 @@ table inet silence {
 
 async def main() -> None:
     agent = Agent()
-    async with capnp.kj_loop():
+    async with rpc_loop():
         sock = socket.create_server(("127.0.0.1", 0))
         server = CapnpAgentServer(agent.open_session)
         await server.serve(sock)

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import capnp
 import pytest
 
 from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import AdministratorError, LinkError, Loss
 from halo.core.model import Host, Settings
 from halo.core.peers.bounds import TERM_LIMIT
@@ -178,7 +178,7 @@ class TestRecording:
         disk.may_go_on.clear()
         agent = service(disk)
         seen = SeenByManager()
-        async with capnp.kj_loop():
+        async with rpc_loop():
             server = CapnpAgentServer(agent.open_session)
             sock = socket.create_server(("127.0.0.1", 0))
             sock.setblocking(False)
@@ -368,7 +368,7 @@ async def test_a_replaced_leader_is_refused_by_a_restarted_agent(tmp_path: Path)
     """It is told by whom it was replaced; and an administrator has the way back."""
     agent = AgentProcess(tmp_path)
     try:
-        async with capnp.kj_loop():
+        async with rpc_loop():
             await agent.start()
             assert await greet(agent.port, 5, "m2@mgmt2") == ""
             agent.kill()

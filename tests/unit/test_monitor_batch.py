@@ -14,6 +14,7 @@ import pytest
 from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.monitor_batch import FEATURE, PATIENCE_S
 from halo.adapters.rpc.schema import HaloAgent
 from halo.core.errors import LinkError, LossKind
@@ -70,7 +71,7 @@ def named(id: str, code: int = 0) -> Resource:
 
 @contextlib.asynccontextmanager
 async def connected(agent: Agent) -> AsyncIterator[CapnpConnection]:
-    async with capnp.kj_loop():
+    async with rpc_loop():
         sock = socket.create_server(("127.0.0.1", 0))
         server = CapnpAgentServer(agent.open_session)
         await server.serve(sock)
@@ -120,7 +121,7 @@ async def wired(*features: str) -> AsyncIterator[tuple[Wire, CapnpConnection]]:
     async def serve(stream: Any) -> None:
         await capnp.TwoPartyServer(stream, bootstrap=agent).on_disconnect()
 
-    async with capnp.kj_loop():
+    async with rpc_loop():
         server = await capnp.AsyncIoStream.create_server(serve, "127.0.0.1", 0)
         connector = CapnpConnector("manager", "cluster")
         host = Host("h1", "127.0.0.1", server.sockets[0].getsockname()[1])

@@ -13,6 +13,7 @@ import pytest
 
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.frames import OF_MANAGERS
 from halo.adapters.rpc.schema import HaloAgent
 from halo.adapters.rpc.wire import Wire
@@ -63,7 +64,7 @@ async def connected(version: Any, *features: str) -> AsyncIterator[CapnpConnecti
 
         return Wire(OF_MANAGERS, take)
 
-    async with capnp.kj_loop():
+    async with rpc_loop():
         sock = socket.create_server(("127.0.0.1", 0))
         server = await asyncio.get_running_loop().create_server(factory, sock=sock)
         connector = CapnpConnector("manager", "cluster")

@@ -11,12 +11,12 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import capnp
 import pytest
 from structlog.testing import capture_logs
 
 from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation
 from halo.core.outcomes import OperationResult, Outcome
@@ -103,7 +103,7 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def agent() -> AsyncIterator[Served]:
-    async with capnp.kj_loop():
+    async with rpc_loop():
         scripts = Scripts()
         service = AgentService(scripts)
         server = CapnpAgentServer(service.open_session)

@@ -12,12 +12,12 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import capnp
 import pytest
 from structlog.testing import capture_logs
 
 from halo.adapters.rpc.connection import CapnpConnection
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import LinkError, LossKind
 from halo.core.model import Host, Operation, Resource
 from halo.core.outcomes import Outcome, ReportBatch, WatchItem
@@ -66,19 +66,24 @@ class RogueAgent:
 
 @contextlib.asynccontextmanager
 async def connected(agent: RogueAgent) -> AsyncIterator[CapnpConnection]:
-    async with capnp.kj_loop():
-        server = await asyncio.start_server(agent.serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        connector = CapnpConnector("manager", "cluster")
+    async with rpc_loop(), served(agent) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def served(agent: RogueAgent) -> AsyncIterator[CapnpConnection]:
+    server = await asyncio.start_server(agent.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    connector = CapnpConnector("manager", "cluster")
+    try:
+        connection = await connector.connect(Host("h1", "127.0.0.1", port), DEADLINE_S)
         try:
-            connection = await connector.connect(Host("h1", "127.0.0.1", port), DEADLINE_S)
-            try:
-                yield connection
-            finally:
-                connection.close()
+            yield connection
         finally:
-            server.close()
-            connector.close()
+            connection.close()
+    finally:
+        server.close()
+        connector.close()
 
 
 class Sink:
@@ -467,7 +472,7 @@ async def test_calls_of_what_the_manager_never_gave_end_the_connection() -> None
 async def test_a_frame_that_never_ends_is_not_kept_for_long() -> None:
     """A size beyond the limit ends it at once; any other the greeting's deadline."""
     sock = socket.create_server(("127.0.0.1", 0))
-    async with capnp.kj_loop():
+    async with rpc_loop():
         loop = asyncio.get_running_loop()
         connector = CapnpConnector("manager", "cluster")
         host = Host("h1", "127.0.0.1", sock.getsockname()[1])

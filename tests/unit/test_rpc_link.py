@@ -21,6 +21,7 @@ from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.agent.session import Observer
 from halo.adapters.rpc.connection import CapnpConnection, HeartbeatUnknown
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.losses import loss_of
 from halo.adapters.rpc.schema import HaloAgent, OcfResourceAgent
 from halo.adapters.rpc.wire import USER_TIMEOUT_MS, Wire
@@ -111,7 +112,7 @@ class OldAgent(OcfResourceAgent.Server):  # type: ignore[misc]  # made at run ti
 
 @pytest.fixture
 async def kj() -> AsyncIterator[None]:
-    async with capnp.kj_loop():
+    async with rpc_loop():
         yield
 
 

@@ -10,11 +10,11 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import capnp
 import pytest
 
 from halo.adapters.rpc.agent.server import CapnpAgentServer
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.tls.files import TlsFileError, TlsFiles, agent_context, expected_name
 from halo.adapters.tls.identity import ManagerGate, TlsIdentity, manager_identity
 from halo.adapters.tls.listener import Door
@@ -39,7 +39,7 @@ def other(tmp_path: Path) -> Authority:
 async def tls_server(gate: Door) -> AsyncIterator[tuple[Host, Agent]]:
     """An agent at `localhost` that lets in whom this gate does."""
     agent = Agent()
-    async with capnp.kj_loop():
+    async with rpc_loop():
         sock = socket.create_server(("127.0.0.1", 0))
         server = CapnpAgentServer(agent.open_session, gate)
         await server.serve(sock)
@@ -135,7 +135,7 @@ async def test_one_side_without_tls_is_refused(ours: Authority) -> None:
         assert kind in (LossKind.RESET, LossKind.PROTOCOL)
         assert agent.hellos == []
     plain = Agent()
-    async with capnp.kj_loop():
+    async with rpc_loop():
         sock = socket.create_server(("127.0.0.1", 0))
         server = CapnpAgentServer(plain.open_session)
         await server.serve(sock)
@@ -149,7 +149,7 @@ async def test_one_side_without_tls_is_refused(ours: Authority) -> None:
 
 async def test_nobody_behind_the_port_is_refused_or_silent_as_without_tls(ours: Authority) -> None:
     identity = manager_identity(ours.manager("client", "manager"))
-    async with capnp.kj_loop():
+    async with rpc_loop():
         with socket.create_server(("127.0.0.1", 0)) as sock:
             host = Host("h1", "127.0.0.1", sock.getsockname()[1])
             assert await loss_of_connecting(host, identity, deadline_s=0.2) is LossKind.SILENT

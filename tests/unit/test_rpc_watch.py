@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import capnp
 import pytest
 
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.errors import LinkError, LossKind
 from halo.core.outcomes import (
     OperationResult,
@@ -50,7 +50,7 @@ async def test_a_watch_and_its_reports_arrive_as_they_were_sent() -> None:
             ReportedResult("r3", 0, OperationResult(Outcome.NOT_RUN, message="missing")),
         ),
     )
-    async with capnp.kj_loop(), served(agent) as host, link(host) as connection:
+    async with rpc_loop(), served(agent) as host, link(host) as connection:
         assert connection.identity.features == {"run"}
         assert connection.identity.start_id == "start"
         await connection.watch(items, sink, 1.5)
@@ -73,7 +73,7 @@ async def test_a_watch_and_its_reports_arrive_as_they_were_sent() -> None:
 async def test_a_sink_hears_nothing_after_another_watch_or_the_end_of_the_connection() -> None:
     agent, first, second = Agent(), Sink(), Sink()
     batch = ReportBatch(1, False, 0, ())
-    async with capnp.kj_loop(), served(agent) as host, link(host) as connection:
+    async with rpc_loop(), served(agent) as host, link(host) as connection:
         await connection.watch([], first, 1.0)
         await connection.watch([], second, 1.0)
         assert await agent.observers[0].report(batch) is False
@@ -89,12 +89,12 @@ async def test_a_sink_hears_nothing_after_another_watch_or_the_end_of_the_connec
 async def test_an_agent_that_refuses_to_watch_or_cannot_is_a_link_error() -> None:
     agent = Agent()
     agent.watch_refused = "too many"
-    async with capnp.kj_loop(), served(agent) as host, link(host) as connection:
+    async with rpc_loop(), served(agent) as host, link(host) as connection:
         with pytest.raises(LinkError, match="too many") as caught:
             await connection.watch([], Sink(), 1.0)
         assert caught.value.loss.kind is LossKind.PROTOCOL
         await connection.heartbeat()
-    async with capnp.kj_loop(), old_agent() as host, link(host) as connection:
+    async with rpc_loop(), old_agent() as host, link(host) as connection:
         assert connection.identity.features == frozenset()
         with pytest.raises(LinkError) as caught:
             await connection.watch([], Sink(), 1.0)

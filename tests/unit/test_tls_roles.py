@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from structlog.testing import capture_logs
 
 from halo.adapters.rpc.connector import CapnpConnector
+from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.rpc.schema import OcfResourceAgent
 from halo.adapters.rpc.wire import ProtocolError
 from halo.adapters.tls.certificates import ders_in
@@ -246,7 +247,7 @@ async def test_an_agent_that_hangs_up_on_a_handshake_may_speak_no_tls(
         with accepted:
             accepted.recv(10)  # the rest is unread, so that the close is a reset
 
-    async with capnp.kj_loop():
+    async with rpc_loop():
         with socket.create_server(("127.0.0.1", 0)) as listener:
             hanging_up = asyncio.create_task(asyncio.to_thread(hang_up, listener))
             host = Host("h1", "localhost", listener.getsockname()[1])
@@ -398,7 +399,7 @@ def test_one_name_or_several_are_read() -> None:
 
 async def test_any_capnp_peer_understands_the_farewell() -> None:
     """A manager of an existing site, too: the connection fails with these words."""
-    async with capnp.kj_loop():
+    async with rpc_loop():
         server, client = socket.socketpair()
         with server:
             stream = await capnp.AsyncIoStream.create_connection(sock=client)

@@ -1,6 +1,6 @@
 """One connection of the manager to an agent: greetings, heartbeats, operations, watching.
 
-Every call must run inside `async with capnp.kj_loop():`, which the manager's main enters once.
+Every call must run inside `async with rpc_loop():`, which the manager's main enters once.
 
 One connection costs one socket, and no task. The reason of its loss comes from the socket itself
 (:mod:`halo.adapters.rpc.wire`), and not from the text of a library's exception.
@@ -122,7 +122,7 @@ class CapnpConnection:
             self._loss = loss
             self._cut_off_observer()
             if not self._is_reporting:
-                self._client = self._agent = None
+                self._let_go()
             if not self._closed.done():
                 self._closed.set_result(loss)
 
@@ -158,11 +158,17 @@ class CapnpConnection:
         finally:
             self._is_reporting = False
             if self._loss is not None:
-                loop.call_soon(loop.call_soon, self._let_go)
+                loop.call_soon(loop.call_soon, self._let_go_and_abort)
+
+    def _let_go_and_abort(self) -> None:
+        self._let_go()
+        self.wire.abort()
 
     def _let_go(self) -> None:
+        """Free the RPC system now. The collector would free its parts in any order: SIGSEGV."""
+        if self._client is not None:
+            self._client.close()
         self._client = self._agent = None
-        self.wire.abort()
 
     async def greet(self, manager: str, cluster: str) -> None:
         """Greet the agent, and learn who it is. Raises LinkError. The caller sets the deadline."""

@@ -1,6 +1,6 @@
 """Listens for managers, and makes a session of each connection.
 
-Must run inside `async with capnp.kj_loop():`. The sessions decide how to answer calls, see
+Must run inside `async with rpc_loop():`. The sessions decide how to answer calls, see
 :class:`~halo.adapters.rpc.agent.session.AgentSession`. Nothing here knows scripts or managers.
 """
 
@@ -97,4 +97,6 @@ class _Connection:
     def _cancel_calls(self) -> None:
         if self._under_way is not None:
             self._under_way.cancel()
+        if self._rpc is not None:  # the collector would free its parts in any order: SIGSEGV
+            self._rpc.close()
         self._rpc = None
