@@ -28,11 +28,14 @@ class Action:
 
 
 def read_actions(log: Path) -> list[Action]:
-    """The script log in the order in which things happened; `resource` is like `zfs.pool0`."""
+    """The script log in the order in which things happened; `resource` is like `zfs.pool0`.
+
+    Where a line crosses the edge of a page, a reader may see its first part alone for a moment."""
     if not log.exists():
         return []
     booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
-    return [_action(line, booted) for line in log.read_text().splitlines()]
+    whole_lines = log.read_text().split("\n")[:-1]
+    return [_action(line, booted) for line in whole_lines]
 
 
 def _action(line: str, booted: float) -> Action:

@@ -290,6 +290,14 @@ async def test_a_defect_in_a_log_fails_the_test(make_cluster: MakeCluster) -> No
     log.unlink()
 
 
+def test_a_line_that_is_still_written_is_not_read(tmp_path: Path) -> None:
+    log = tmp_path / "test_log"
+    line = "up22904.86 h1 lustre _mnt_g1_mnt0 stop END 0\n"
+    for seen in range(len(line)):
+        log.write_text(line + line[:seen])
+        assert len(read_actions(log)) == 1, line[:seen]
+
+
 def test_ports_are_not_given_out_twice() -> None:
     ports = [processes.free_port() for _ in range(20)]
     assert len(set(ports)) == 20
