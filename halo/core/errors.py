@@ -86,7 +86,7 @@ class LossKind(Enum):
     NO_ROUTE_TO_HOST = "no route to host"  # counts like silence
     REFUSED = "connection refused"  # the host lives, but its agent does not
     RESET = "connection reset"  # the same (also an orderly end of the stream)
-    BUSY = "another manager is served"  # the agent lives, but refuses us
+    BUSY = "refused by the agent"  # the agent lives, but refuses us
     STALE = "replaced"  # we closed the connection, or a newer one replaced it
     NO_ROUTE_TO_NETWORK = "network unreachable"  # proves nothing about the host
     DNS = "name resolution failed"  # proves nothing

@@ -211,7 +211,7 @@ def test_a_fence_goes_from_the_intent_to_the_outcome() -> None:
 def test_a_level_that_fails_is_followed_by_the_next_one() -> None:
     bench = Bench()
     bench.reach(Stage.SWITCHING)
-    assert bench.end(steps.SwitchOff, way=1) == ["Probe"]
+    assert bench.end(steps.SwitchOff, way=1) == ["StandDown", "Probe"]
     assert bench.end(steps.Probe, way=1) == ["StandDown", "SwitchOff"]
     assert bench.end(steps.SwitchOff, way=1) == ["Tell", "Write"]
     bench.end(steps.Write)
@@ -226,6 +226,38 @@ def test_no_second_level_for_a_host_that_answers_again() -> None:
     assert bench.end(steps.Probe, way=0) == ["Tell", "Write"]
     bench.end(steps.Write)
     assert "it answers again" in bench.at.fence_error
+
+
+def test_a_standstill_before_the_off_is_followed_by_a_look() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.end(steps.Write)
+    bench.world.now += 77
+    assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
+    bench.world.now += 40  # once more: the answer lies unread
+    assert bench.end(steps.Probe, way=1) == ["StandDown", "Probe"]
+    bench.world.now += 1
+    assert bench.end(steps.Probe, way=0) == ["Tell", "Write"]
+    bench.end(steps.Write)
+    assert bench.phase is FencePhase.IDLE, "called off"
+
+
+def test_a_host_that_is_silent_after_a_standstill_is_switched_off() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.world.now += 77
+    bench.end(steps.Write)
+    assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
+    bench.world.now += 1
+    assert bench.end(steps.Probe, way=1) == ["StandDown", "SwitchOff"]
+
+
+def test_an_order_is_not_forgotten_over_a_standstill() -> None:
+    bench = Bench()
+    bench.begin(Kind.COMMAND)
+    bench.world.now += 77
+    bench.end(steps.Write)
+    assert bench.end(steps.GatherTokens) == ["StandDown", "SwitchOff"]
 
 
 def test_an_administrators_attempt_begins_when_its_intent_is_on_disk() -> None:

@@ -74,11 +74,15 @@ AUTOMATIC: list[tuple[str, Step, str | None]] = [
     ("lost, with a partner that answered since", lambda w: None, None),
     ("frozen", lambda w: w.journal(Event.FREEZE, "c", "migration"), "frozen: migration"),
     ("it answers", lambda w: w.connect("h1"), "h1 answers"),
-    ("it obeys another manager", obeys_another, "stop one of the managers"),
+    (
+        "it obeys another manager",
+        obeys_another,
+        "does not serve this manager: this agent serves another manager, m2",
+    ),
     (
         "it obeys another manager, and was never seen",
         then(obeys_another, lambda w: w.journal(Event.RESET, "h1")),
-        "stop one of the managers",
+        "does not serve this manager: this agent serves another manager, m2",
     ),
     (
         "lost after it obeyed another manager",

@@ -26,6 +26,7 @@ class Attempt:
     verdict_at: float | None  # the time of the verdict that led to the attempt
     greeted: tuple[int, bool]  # the connection at the decision
     begun_at: float
+    looked_at: float  # the last look at the host: the verdict, or a probe was sent
     level: int = 0
     problems: list[str] = field(default_factory=list)
     left_off: list[str] = field(default_factory=list)  # switched off by levels that failed
@@ -40,7 +41,7 @@ class Attempt:
             automatic = rules.was_automatic(state.memory_of_host(host))
         return cls(
             kind, begin.comment, begin.ticket, automatic,
-            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now,
+            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now, now,
         )  # fmt: skip
 
     def note_left_off(self, devices: Iterable[FenceDevice], offs: Iterable[FenceResult]) -> None:

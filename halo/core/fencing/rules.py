@@ -110,7 +110,8 @@ def automatic_refusal(
     if at.connected:
         return f"{host} answers"
     if at.lost_at is None and at.loss is not None and at.loss.kind is LossKind.BUSY:
-        return f"{host} answers, but its agent serves another manager; stop one of the managers"
+        why = f": {at.loss.detail}" if at.loss.detail else ""
+        return f"{host} answers, but its agent does not serve this manager{why}"
     if config.on_loss is LossPolicy.WAIT:
         return f"{host} has `on_loss: wait`; run `halo fence {host}` to fence it by hand"
     if not config.fence_levels:

@@ -237,6 +237,8 @@ class DeviceRunner:
         at = self._state.hosts[host]
         epoch = at.epoch
         async with self._checks:
+            if not at.connected or at.epoch != epoch:
+                return  # it was lost while this check waited for its turn
             for devices in self._state.host_config(host).fence_levels:
                 statuses = await self.run_all(host, devices, FenceAction.STATUS)
                 still_answers = at.ready and at.epoch == epoch and at.suspect_at is None
