@@ -17,6 +17,7 @@ from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
+from halo.core.fencing.machine import FenceMachine
 from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
 from halo.core.groups.sharing import Sharing
@@ -359,6 +360,11 @@ def local_trouble_counts_as_silence() -> list[Patch]:
 @mutant_of("agent_hang", "hole", "disk_slow", "freeze", "unmanage")
 def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
     return [(rules, "abandon_reason", lambda state, host, verdict_at: None)]
+
+
+@mutant_of("vm_pause", "disk_slow", "hole")
+def an_off_that_a_standstill_delayed_is_sent_without_a_look() -> list[Patch]:
+    return [(FenceMachine, "_stood_still", lambda self: False)]
 
 
 # --- hands off (S4) ----------------------------------------------------------------------------
@@ -801,6 +807,19 @@ DIRECTED = {
             Action(22.0, "manager_stall", {"for_s": 2.0}),
         ),
         duration_s=40.0,
+    ),
+    # The network is back before the manager's machine is.
+    "an_off_that_a_standstill_delayed_is_sent_without_a_look": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a", "b"), (("g", ""),)),),
+        settings={"loss_budget_s": 3.0},
+        actions=(
+            Action(20.0, "disk_slow", {"delay_s": 0.9, "for_s": 20.0}),
+            Action(20.0, "hole", {"host": "a", "way": "both", "for_s": 8.0}),
+            Action(22.5, "vm_pause", {"for_s": 10.0}),  # the intent is being written
+        ),
+        duration_s=60.0,
     ),
     # The third candidate is out of sight, and nothing proves that it is off.
     "stops_what_could_start_nowhere": Scenario(

@@ -197,6 +197,8 @@ class Simulation:
         self.world.absences.append((self.clock.now, self.stalled_until))
         if self.stalled_until - self.still_since > NOTICED_S:
             self.world.oracle.stands_still(self.still_since)
+            if self.current is not None:
+                self.world.oracles.stands_still(self.stalled_until)
             self.clock.at(self.stalled_until, self._goes_on)
 
     def pause_machine(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ from tests.simulation.oracles.needless import NeedlessOracle
 from tests.simulation.oracles.pace import SHORT_S, PaceOracle
 from tests.simulation.oracles.records import RecordOracle
 from tests.simulation.oracles.shown import ShownOracle
+from tests.simulation.oracles.stale import StaleOracle
 from tests.simulation.oracles.words import WordsOracle
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Oracles:
         self.pace = PaceOracle(world)
         self.due = DueOracle(world)
         self.needless = NeedlessOracle(world)
+        self.stale = StaleOracle(world)
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
         self._is_long = world.scenario.duration_s > SHORT_S
@@ -106,6 +108,7 @@ class Oracles:
             self.pace,
             self.due,
             self.needless,
+            self.stale,
         ):
             oracle.begin()
 
@@ -154,6 +157,10 @@ class Oracles:
         self.shown.check(facts)
         self.words.check(facts)
 
+    def stands_still(self, until: float) -> None:
+        """The manager stands still for long."""
+        self.stale.stands_still(until)
+
     # --- what happens ------------------------------------------------------------------------
 
     def written(self) -> None:
@@ -183,6 +190,7 @@ class Oracles:
         """A connection stands."""
         host = connection.host.id
         self.words.changed(host)
+        self.stale.looked(host)
         self.records.note("connected", host)
         if connection.identity.legacy:
             self.records.note("ready", host)
@@ -202,6 +210,7 @@ class Oracles:
     def probe_sent(self, host: str) -> None:
         """A heartbeat or an attempt leaves."""
         self.pace.probe_sent(host)
+        self.stale.probe_sent(host)
 
     def beat_answered(self, connection: SimConnection, is_first: bool) -> None:
         """A heartbeat was answered."""
@@ -216,6 +225,7 @@ class Oracles:
         """An attempt failed."""
         self.records.connect_failed(host, loss)
         self.pace.connect_failed(host, loss)
+        self.stale.looked(host)
         if not loss.kind.is_silence:
             self.shown.excused_at[host] = self.world.clock.now
 
@@ -275,6 +285,7 @@ class Oracles:
         self.words.changed(host)
         self.pace.fence_begins(host, device, action)
         self.acts.fence_begins(host, action)
+        self.stale.fence_begins(host, action)
         if action is FenceAction.ON and self.memory.book.host(host).owes_power:
             self.records.note("on, as owed", host)
 
