@@ -75,14 +75,18 @@ class Answering:
         port: PeerPort,
         site: UnixSite,
     ) -> None:
-        expected = {manager.id: manager.host for manager in cluster.managers}
-        self.managers = Managers(standing, expected, port.lacks)
+        self.managers = Managers(standing, {}, port.lacks)
+        self.expect(cluster)
         self.connections = Connections(GREETING, turned_away)
         self._standing = standing
         self._port = port
         self._site = site
         if port.identity is not None:
             port.identity.managers = self._names
+
+    def expect(self, cluster: Cluster) -> None:
+        """From now on, these are the managers that the config names."""
+        self.managers.expected = {manager.id: manager.host for manager in cluster.managers}
 
     def _names(self) -> frozenset[str]:
         """The machines of managers: those that the config names, or else the registered ones."""

@@ -141,7 +141,9 @@ class Service:
         statefile, answering = self._options.statefile, among.answering.standing_by
         await stand_by(store, journal, among.standing, statefile, self._notifier, answering)
         try:
-            await self._work(await config.renewed(cluster), journal, journal, among)
+            cluster = await config.renewed(cluster)
+            among.answering.expect(cluster)
+            await self._work(cluster, journal, journal, among)
         finally:
             await journal.close()  # the other managers need not wait until the lease expires
 
