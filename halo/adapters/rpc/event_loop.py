@@ -33,7 +33,8 @@ async def rpc_loop() -> AsyncIterator[None]:
 class LoopCollector:
     """Runs the collector in the running loop's thread, at the thresholds of :mod:`gc`.
 
-    It looks twice a second, and more often while much is allocated. No pass comes in the middle of a callback of KJ either."""
+    It looks twice a second, and more often while much is allocated. No pass comes in the middle of
+    a callback of KJ either."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
