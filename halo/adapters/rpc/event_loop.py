@@ -50,6 +50,7 @@ class LoopCollector:
             gc.enable()
 
     def _look(self) -> None:
+        gc.disable()  # a thread that read a config meanwhile may have switched it on again
         generation = due_generation(gc.get_count(), gc.get_threshold())
         if generation is not None:
             gc.collect(generation)
