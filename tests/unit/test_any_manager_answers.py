@@ -221,7 +221,7 @@ async def test_a_journal_that_was_never_read_is_not_shown_as_empty_orders(
     pair[1].standing.leads = None
     answer = await pair[1].ask("GET", "/v1/status")
     assert answer.content == {
-        "error": "No manager leads just now. This manager has not read the journal yet."
+        "error": "This manager does not know who leads. This manager has not read the journal yet."
     }
 
 

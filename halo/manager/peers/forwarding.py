@@ -91,10 +91,13 @@ class Forwarder:
         """The leader. Raises NoLeaderError if there is none that can be asked."""
         leader = self.standing.leader()
         if leader is None or leader.id == self.standing.own_id:  # this manager itself, earlier
-            if (trouble := self.standing.trouble()) is not None:
-                raise NoLeaderError(f"This manager does not know who leads: {trouble}.")
-            why = self.reason() if self.reason is not None else ""
-            raise NoLeaderError("No manager leads just now" + (f": {why}." if why else "."))
+            trouble, is_new = self.standing.trouble(), not self.standing.known().as_of
+            is_blind = trouble is not None or is_new
+            what = (
+                "This manager does not know who leads" if is_blind else "No manager leads just now"
+            )
+            why = trouble or (self.reason() if self.reason is not None else None)
+            raise NoLeaderError(f"{what}: {why}." if why else f"{what}.")
         return leader
 
     async def _ask(self, leader: ManagerSeen, request: PeerRequest, ends: float) -> PeerAnswer:
