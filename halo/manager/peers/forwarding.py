@@ -19,6 +19,7 @@ from halo.core.errors import HaloError, PeerSilent, PeerUnreachable
 from halo.manager.api.running import (
     COMMAND_DEADLINE_S,
     FENCE_DEADLINE_S,
+    MAY_HAVE_TAKEN_EFFECT,
     VALIDATION_DEADLINE_S,
 )
 from halo.ports import ManagerPeers, ManagerSeen, PeerAnswer, PeerRequest, Standing
@@ -78,9 +79,7 @@ class Forwarder:
             except PeerSilent as error:
                 failure = f"{_named(asked)}, which leads, gave no answer: {error}."
                 if request.method not in QUESTIONS:
-                    raise UnclearError(
-                        f"{failure} The command may have taken effect: look at `halo status`."
-                    ) from None
+                    raise UnclearError(f"{failure} {MAY_HAVE_TAKEN_EFFECT}") from None
             leader = self._leader()
             if leader.id == asked.id:
                 break
