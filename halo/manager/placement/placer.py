@@ -98,21 +98,19 @@ class Placer:
 
     def changed(self, groups: Iterable[GroupId]) -> None:
         """Something changed: begin a new decision. Older monitors are not proof any more."""
-        now = self._loop.time()
-        for group in groups:
-            if group in self._tokens:
-                self._since[group] = now
-                self._mark([group])
-            else:
-                self._wake_holder(group)
+        groups, now = list(groups), self._loop.time()
+        self._since.update((group, now) for group in groups if group in self._tokens)
+        self.learnt(groups)
 
     def learnt(self, groups: Iterable[GroupId]) -> None:
         """An answer came in: decide again."""
+        waiting = []
         for group in groups:
             if group in self._tokens:
-                self._mark([group])
+                waiting.append(group)
             else:
                 self._wake_holder(group)
+        self._mark(waiting)
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
