@@ -63,11 +63,23 @@ class UnixSite:
         socket, or cannot be used."""
         await self.pause()
         if self._bound is None:
-            self._bound = await asyncio.to_thread(
-                _bind, self.path, self._group, self._lock_deadline_s
-            )
+            await self._bind()
+        assert self._bound is not None
         self._site = web.SockSite(runner, self._bound.listener.dup())
         await self._site.start()
+
+    async def _bind(self) -> None:
+        """Make the socket. A cancellation waits for the thread: else nobody knew of its socket."""
+        work = asyncio.to_thread(_bind, self.path, self._group, self._lock_deadline_s)
+        binding = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([binding])
+        except asyncio.CancelledError:
+            await asyncio.wait([binding])
+            if binding.exception() is None:
+                self._bound = binding.result()
+            raise
+        self._bound = binding.result()
 
     async def pause(self) -> None:
         """Accept nothing for now. New connections wait for the next runner."""

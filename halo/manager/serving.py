@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import time
 from contextlib import nullcontext
@@ -38,6 +37,7 @@ from halo.manager.leadership.opening import (
     Leading,
     Node,
     open_store,
+    signals_cancel,
     signals_end_this,
     stand_by,
 )
@@ -240,8 +240,7 @@ async def _manage(manager: Manager, options: Options, cluster: Cluster, notifier
     loop = asyncio.get_running_loop()
     work = loop.create_task(manager.run())
     sparing = loop.create_task(collector.spare_once_settled(manager.progress))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
+    signals_cancel(work)
     mode = "managing" if options.manage_resources else "observing"
     log.info(
         f"{mode}",

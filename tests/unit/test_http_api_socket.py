@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -94,6 +95,34 @@ async def test_a_client_that_comes_between_two_runners_waits_for_the_second(
     await site.close()
     await second.cleanup()
     assert not path.exists()
+
+
+async def test_a_manager_told_to_end_while_it_makes_its_socket_leaves_none(
+    runner: web.AppRunner, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, begun, ended = folder / "halo.socket", asyncio.Event(), asyncio.Event()
+    go_on = threading.Event()
+    bind, loop = unix_socket._bind, asyncio.get_running_loop()
+
+    def slow(*arguments: Any) -> Any:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(20.0)
+        try:
+            return bind(*arguments)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+
+    monkeypatch.setattr(unix_socket, "_bind", slow)
+    site = UnixSite(str(path))
+    serving = asyncio.create_task(site.serve(runner))
+    await begun.wait()
+    serving.cancel()
+    loop.call_later(0.05, go_on.set)
+    await asyncio.wait([serving])
+    assert serving.cancelled()
+    await site.close()
+    await ended.wait()
+    assert list(folder.iterdir()) == []
 
 
 async def test_the_umask_neither_opens_nor_closes_it(runner: web.AppRunner, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from halo.adapters.systemd import Notifier
-from halo.manager.leadership.opening import signals_end_this, stand_by
+from halo.manager.leadership.opening import signals_cancel, signals_end_this, stand_by
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -73,3 +73,21 @@ async def test_the_second_signal_does_not_end_the_ending() -> None:
     with pytest.raises(asyncio.CancelledError):
         await told_twice(steps)
     assert steps == ["closed"]
+
+
+async def work_told_twice(steps: list[str]) -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(20)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        steps.append("journal closed")
+
+
+async def test_the_second_signal_does_not_end_the_ending_of_a_manager_that_leads() -> None:
+    steps: list[str] = []
+    work = asyncio.create_task(work_told_twice(steps))
+    signals_cancel(work)
+    await asyncio.wait([work])
+    assert steps == ["journal closed"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from halo import __version__
 from halo.adapters.slow_files import in_daemon_thread
@@ -164,17 +164,24 @@ async def stand_by(
 @contextmanager
 def signals_end_this() -> Iterator[None]:
     """Have the first SIGTERM or SIGINT cancel this task, until others take the signals."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    signals_cancel(task)
+    yield
+
+
+def signals_cancel(task: asyncio.Task[Any]) -> None:
+    """From now on, the first SIGTERM or SIGINT cancels `task`. A second cancellation would end the
+    ending: the lead would be given back while work is under way, and records would be lost."""
     came = list[int]()
 
     def take(number: int) -> None:
         came.append(number)
-        if len(came) == 1 and task is not None:
-            task.cancel()  # once: a second one would end the ending
+        if len(came) == 1:
+            task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, take, number)
-    yield
+        asyncio.get_running_loop().add_signal_handler(number, take, number)
 
 
 async def _open(
