@@ -26,6 +26,7 @@ DID = FenceResult(True, PowerState.UNKNOWN)
 DID_NOT = FenceResult(False, PowerState.UNKNOWN, "no")
 ONE, TWO, THREE = (FenceDevice(name, f"/sbin/{name}", {}) for name in ("one", "two", "three"))
 LEVELS = {"h1": ((ONE,), (TWO, THREE))}
+CLOSED_PORT = list(ProbeAnswer).index(ProbeAnswer.CLOSED_PORT)
 
 
 def probed(answer: ProbeAnswer, run: int) -> steps.Result:
@@ -250,6 +251,30 @@ def test_a_host_that_is_silent_after_a_standstill_is_switched_off() -> None:
     assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
     bench.world.now += 1
     assert bench.end(steps.Probe, way=1) == ["StandDown", "SwitchOff"]
+
+
+def test_a_verdict_that_is_old_at_the_decision_is_followed_by_a_look() -> None:
+    bench = Bench()
+    bench.world.now += 77  # the group had to wait, and the manager may have stood still
+    bench.begin()
+    bench.end(steps.Write)
+    assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
+
+
+def test_a_closed_port_calls_a_fence_off_before_the_first_off_alone() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.world.now += 77
+    bench.end(steps.Write)
+    assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
+    bench.world.now += 0.1
+    assert bench.end(steps.Probe, way=CLOSED_PORT) == ["Tell", "Write"]
+    assert bench.end(steps.Write) == ["StandDown", "Resume", "Learnt"]
+    assert bench.phase is FencePhase.IDLE, "called off"
+    assert bench.at.lost_at is None, "else it would be decided at once again"
+    bench = Bench()
+    bench.reach(Stage.LOOKING)  # a level has switched something off
+    assert bench.end(steps.Probe, way=CLOSED_PORT) == ["StandDown", "SwitchOff"]
 
 
 def test_an_order_is_not_forgotten_over_a_standstill() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
+from halo.core.fencing.answers import ProbeAnswer
 from halo.core.fencing.outcomes import Outcome
 from halo.core.fencing.steps import Begin, Kind
 from halo.core.model import FenceDevice, HostId
@@ -29,7 +30,7 @@ class Attempt:
     verdict_at: float | None  # the time of the verdict that led to the attempt
     greeted: tuple[int, bool]  # the connection at the decision
     begun_at: float
-    looked_at: float  # the last look at the host: the verdict, or a probe was sent
+    looked_at: float  # the last look at the host that counts: the verdict, or a probe was sent
     level: int = 0
     problems: list[str] = field(default_factory=list)
     left_off: list[str] = field(default_factory=list)  # switched off by levels that failed
@@ -44,7 +45,9 @@ class Attempt:
             automatic = rules.was_automatic(state.memory_of_host(host))
         return cls(
             kind, begin.comment, begin.ticket, automatic,
-            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now, now,
+            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now,
+            # The verdict may be old: the group had to wait, and the manager may have stood still.
+            now if at.lost_at is None else at.lost_at,
         )  # fmt: skip
 
     def note_left_off(self, devices: Iterable[FenceDevice], offs: Iterable[FenceResult]) -> None:
@@ -70,6 +73,16 @@ class Attempt:
         """Must the host be looked at once more before the off of this level? A stood-down link
         hears nothing, and the last level may have taken a minute."""
         return self.kind is Kind.AUTOMATIC and (self.level > 1 or self.is_look_old(now))
+
+    def what_answers(self, said: ProbeAnswer, state: ClusterState, host: HostId) -> str | None:
+        """Why the answer to a look calls the fence off; None if it does not."""
+        if said is ProbeAnswer.ANSWERS:
+            return "it answers again"
+        if said is ProbeAnswer.CLOSED_PORT and self.level == 1:
+            # Nothing was switched off yet. So it counts as it would over the link: the host lives.
+            state.host_alive(host)
+            return "something answers at its address again"
+        return None
 
     def expired(self, state: ClusterState, host: HostId) -> str | None:
         """Why the host may not be powered off any more; None while it may.

@@ -19,7 +19,6 @@ from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import CommandFailed, CommandRefused, InvariantError
 from halo.core.fencing import rules, steps
-from halo.core.fencing.answers import ProbeAnswer
 from halo.core.fencing.attempt import Attempt
 from halo.core.fencing.inquiry import Inquiry
 from halo.core.fencing.outcomes import Confirmed, Failed, Outcome
@@ -177,7 +176,7 @@ class FenceMachine:
         self._runs.do(steps.Probe())
 
     def _looked(self, event: steps.Probed) -> None:
-        answers = "it answers again" if event.answer is ProbeAnswer.ANSWERS else None
+        answers = self._attempt.what_answers(event.answer, self._state, self._host)
         if answers is None and self._attempt.is_look_old(self._now):
             self._look()  # an answer may lie unread
         else:
