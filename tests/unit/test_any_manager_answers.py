@@ -76,6 +76,7 @@ async def test_a_leader_that_was_deposed_answers_nothing_from_its_memory(
     first = pair[0]
     first.deposed = "this manager does not lead any more: its lease has expired"
     first.operations.errors["stop"] = CommandRefused("g is unmanaged.")
+    assert LEADER not in await asyncio.to_thread(headers_of, first.socket, "/v1/status")
     for each in pair:
         for path in ("/v1/status", "/status", "/v1/version"):
             answer = await each.ask("GET", path)

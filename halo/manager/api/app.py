@@ -6,6 +6,7 @@ and errors of those, one sentence each, go out. ``docs/http_api.md`` is the refe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -60,14 +61,18 @@ def make_app(
     RootHalf(operations, commands, bounds, root_status_text).add_to(app)
     OurHalf(operations, commands, bounds, status_text, debug, managers).add_to(app)
     if managers is not None:
-        app.on_response_prepare.append(_names_leader(managers.standing.own_id))
+        app.on_response_prepare.append(_names_leader(managers.standing.own_id, require_leading))
     app.on_cleanup.append(commands.cancel_all)
     return app
 
 
-def _names_leader(own_id: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _names_leader(
+    own_id: str, require: Callable[[], None]
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def name(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers[LEADER] = own_id
+        with contextlib.suppress(LeadershipError):  # a manager that was deposed names nobody
+            require()
+            response.headers[LEADER] = own_id
 
     return name
 
