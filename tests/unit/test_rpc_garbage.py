@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import socket
 import subprocess
 import sys
+from typing import Any
 
+import capnp
 import pytest
 
-from halo.adapters.rpc.event_loop import due_generation
+from halo.adapters.rpc.event_loop import due_generation, rpc_loop
+from halo.adapters.rpc.schema import HaloAgent
 
 
 def test_garbage_of_a_connection_ends_no_process() -> None:
     program = [sys.executable, "-m", "tests.unit.rpc_garbage_program"]
     ended = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "MainThread\nfreed\n"), ended.stderr
+
+
+class Busy(HaloAgent.Server):  # type: ignore[misc]  # made at run time from the schema
+    """Its heartbeat is under way until the loop ends. It notes whether the collector is on then."""
+
+    def __init__(self, seen: list[bool]) -> None:
+        self.seen = seen
+
+    async def heartbeat_context(self, _: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.seen.append(gc.isenabled())
+
+
+async def test_the_collector_is_off_until_the_loop_of_kj_has_ended() -> None:
+    seen: list[bool] = []
+    ends = socket.socketpair()
+    async with rpc_loop():
+        streams = [await capnp.AsyncIoStream.create_connection(sock=end) for end in ends]
+        server = capnp.TwoPartyServer(streams[0], bootstrap=Busy(seen))
+        client = capnp.TwoPartyClient(streams[1])
+        call = client.bootstrap().cast_as(HaloAgent).heartbeat()
+        await asyncio.sleep(0.05)
+        assert not gc.isenabled()
+    assert seen == [False]
+    assert gc.isenabled()
+    del call, server, client
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,17 @@ LOOK_AGAIN_S = 0.05
 @asynccontextmanager
 async def rpc_loop() -> AsyncIterator[None]:
     """Run KJ's event loop. Everything of :mod:`halo.adapters.rpc` needs it. One per process."""
-    async with capnp.kj_loop():
-        collector = LoopCollector()
-        try:
-            yield
-        finally:
-            collector.close()
+    was_enabled = gc.isenabled()
+    try:
+        async with capnp.kj_loop():
+            collector = LoopCollector()
+            try:
+                yield
+            finally:
+                collector.close()
+    finally:  # not before: at its end, KJ's loop cancels the calls that are under way
+        if was_enabled:
+            gc.enable()
 
 
 class LoopCollector:
@@ -38,16 +43,13 @@ class LoopCollector:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._was_enabled = gc.isenabled()
         gc.disable()
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def close(self) -> None:
-        """Free the garbage of KJ's objects while its loop still runs. Then collect as before."""
+        """Free the garbage of KJ's objects while its loop still runs. The collector stays off."""
         self._timer.cancel()
         gc.collect()
-        if self._was_enabled:
-            gc.enable()
 
     def _look(self) -> None:
         gc.disable()  # a thread that read a config meanwhile may have switched it on again
