@@ -375,10 +375,11 @@ def _holds_except(word: str) -> list[Patch]:
 
     def standing_hold(state: Any, group: Any) -> Any:
         reason = standing(state, group)
-        return None if reason is not None and reason.startswith(word) else reason
+        return None if reason is not None and reason.text.startswith(word) else reason
 
     def hold_reason(state: Any, group: Any) -> Any:
-        reason = standing(state, group) or whole(state, group)
+        held = standing(state, group)
+        reason = whole(state, group) if held is None else held.text
         return None if reason is not None and reason.startswith(word) else reason
 
     return [(holds, "standing_hold", standing_hold), (holds, "hold_reason", hold_reason)]

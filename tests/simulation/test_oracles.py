@@ -17,7 +17,7 @@ from halo.core.groups.machine import GroupMachine
 from halo.core.journal import fold
 from halo.core.journal.records import Event
 from halo.core.questions import former, proof
-from halo.core.status import ours, root
+from halo.core.status import ours, root, words
 from halo.manager.fencing import device_runner
 from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
@@ -86,7 +86,7 @@ def every_running_group_is_at_home(patch: Patch) -> None:
     overall = ours._overall
 
     def wrong(homes: Any, statuses: list[str], running: list[str]) -> str:
-        return ours.RUNNING if running else overall(homes, statuses, running)
+        return words.RUNNING if running else overall(homes, statuses, running)
 
     patch.setattr(ours, "_overall", wrong)
 

@@ -13,13 +13,14 @@ from jsonschema import Draft202012Validator
 from halo.cli.client import Answer, request
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
+from halo.core.groups.placement import decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.status.ours import snapshot
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document
 from halo.manager.loop_lag import CollectorPauses
-from tests.core.builders import ERROR, RUNNING, Step, World, make_group, then
+from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 from tests.fakes.http_operations import FakeOperations, Server, serving
 from tests.openapi_contract import answer_faults, faults
 
@@ -44,6 +45,21 @@ def in_phase(phase: FencePhase) -> Step:
     return lambda world: setattr(world.state.hosts["h1"], "fence_phase", phase)
 
 
+def waits(world: World, group: str) -> None:
+    """The placer decides on the group, and keeps the reason."""
+    found = world.group(group)
+    decision = decide(world.state, found, world.state.candidates_of(found), world.now, world.now)
+    assert decision.waits is not None
+    at = world.state.groups[group]
+    at.decided(decision.text, decision.waits, world.now, failed=decision.failed)
+
+
+def half_runs(world: World) -> None:
+    """h1 manages the group, and a part of it is not running."""
+    world.state.groups["g"].managed_on = "h1"
+    world.see("g", "h1", STOPPED, only=["x"], at=world.now + 1)
+
+
 STORIES: list[Step] = [
     lambda world: None,
     AT_HOME,
@@ -64,6 +80,9 @@ STORIES: list[Step] = [
     lambda world: world.journal(Event.CONNECT, "h1"),
     lambda world: setattr(world.state, "journal_trouble", "no space left"),
     lambda world: world.unmanage("g"),
+    then(lambda world: world.unmanage("g"), lambda world: waits(world, "g")),
+    then(lambda world: world.lose("h1"), lambda world: waits(world, "g")),
+    then(AT_HOME, lambda world: world.unmanage("g"), lambda world: half_runs(world)),
 ]
 
 

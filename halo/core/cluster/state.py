@@ -28,6 +28,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
+from halo.core.reasons import Reason, Waiting
 from halo.core.tokens import TokenLedger
 
 
@@ -40,6 +41,18 @@ class GroupState:
     managed_since: float = float("-inf")  # when that task got the token
     comment: str = ""  # why the group waits, or what is wrong
     failed: bool = False  # the comment describes a failure
+    waiting: Waiting | None = None  # why the placer does not start it, though it should run
+
+    def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
+        """Note what was decided on the group while no host manages it."""
+        self.comment, self.failed = text, failed
+        before = self.waiting
+        if waits is None:
+            self.waiting = None
+        elif before is not None and waits.is_same_wait(before.reason):
+            self.waiting = Waiting(waits, before.since)
+        else:
+            self.waiting = Waiting(waits, now)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import departures
+from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
@@ -91,7 +92,7 @@ class Placer:
         group = token.group
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
-        self._say(group, detail, failed=False)
+        self._say(group, detail)
         self._mark([group])
 
     def changed(self, groups: Iterable[GroupId]) -> None:
@@ -195,7 +196,9 @@ class Placer:
         return decide(self._state, group, seen, now, now)
 
     def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
-        self._say(group, decision.reason + found.words, failed=decision.failed or found.failed)
+        waits = decision.waits.with_words(found.words) if decision.waits is not None else None
+        failed = decision.failed or found.failed
+        self._say(group, decision.text + found.words, waits, failed=failed)
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
@@ -255,11 +258,13 @@ class Placer:
             self._pinged[host] = now
             self._hosts[host].link.ping()
 
-    def _say(self, group: GroupId, text: str, *, failed: bool) -> None:
+    def _say(
+        self, group: GroupId, text: str, waits: Reason | None = None, *, failed: bool = False
+    ) -> None:
         at = self._state.groups[group]
         if at.comment != text:
             log.debug("waits", group=group, reason=text)
-        at.comment, at.failed = text, failed
+        at.decided(text, waits, self._loop.time(), failed=failed)
 
     def _say_who_is_not_fenced(self, group: GroupId, found: ProofSearch) -> None:
         """Each host says why it is not fenced, as long as a group waits for that."""
