@@ -59,7 +59,8 @@ def complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: 
     return [before + comma + name for name in _names(ctx, "hosts") if name.startswith(last)]
 
 
-def _complete_groups(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_groups(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of groups."""
     return [name for name in _names(ctx, "groups") if name.startswith(incomplete)]
 
 
@@ -120,7 +121,7 @@ def groups_argument(command: Decorated) -> Decorated:
         required=True,
         metavar="GROUP...",
         callback=_named,
-        shell_complete=_complete_groups,
+        shell_complete=complete_groups,
     )(command)
 
 

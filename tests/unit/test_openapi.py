@@ -17,6 +17,8 @@ from halo.core.groups.placement import decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.status.ours import snapshot
+from halo.core.why.group import why_group
+from halo.core.why.host import why_host
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document
 from halo.manager.loop_lag import CollectorPauses
@@ -94,6 +96,18 @@ def test_every_status_is_as_documented(arrange: Step) -> None:
     assert faults("Status", told) == []
 
 
+@pytest.mark.parametrize("arrange", STORIES, ids=range(len(STORIES)))
+def test_every_answer_to_why_is_as_documented(arrange: Step) -> None:
+    world = a_world()
+    arrange(world)
+    answers = [
+        *(why_group(world.state, g, world.now, 1000.0) for g in world.cluster.groups.values()),
+        *(why_host(world.state, h, world.now, 1000.0) for h in world.cluster.hosts),
+    ]
+    for told in json.loads(json.dumps(answers)):
+        assert faults("Why", told) == [], told
+
+
 def test_a_key_that_is_not_documented_is_found() -> None:
     told = json.loads(json.dumps(snapshot(a_world().state, "1", now=100.0, wall_now=1000.0)))
     told["hosts"][0]["colour"] = "red"
@@ -155,6 +169,10 @@ ANSWERS: list[tuple[str, str, Any, int]] = [
     ("POST", "/v1/groups/a/b", {"command": "move", "to": "h"}, 200),
     ("POST", "/v1/groups/g", {"command": "move"}, 400),
     ("POST", "/v1/groups/g", {"command": "start"}, 404),
+    ("GET", "/v1/groups/g/why", None, 200),
+    ("GET", "/v1/groups/a/b/why", None, 200),
+    ("GET", "/v1/hosts/h/why", None, 200),
+    ("GET", "/v1/hosts/nobody/why", None, 404),
     ("POST", "/v1/cluster", {"command": "freeze"}, 200),
     ("POST", "/v1/validate/h", {}, 200),
     ("POST", "/v1/clear_events", None, 200),
@@ -170,6 +188,7 @@ def test_every_answer_is_as_documented(
 ) -> None:
     server.operations.errors["fence"] = CommandRefused("It has been fenced already.")
     server.operations.errors["start"] = UnknownObject('There is no group "g".')
+    server.operations.errors["why_host nobody"] = UnknownObject("There is no host nobody.")
     answer = ask(server, method, path, body)
     assert answer.status == status, answer
     assert answer_faults(method, path, status, answer.content) == []

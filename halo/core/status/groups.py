@@ -50,12 +50,12 @@ def group_row(
     exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
     host = next(iter(exclusive), at.managed_on)  # a held group may run where no host manages it
     status = ERROR if memory.error is not None else _status_of_all(rows, host)
-    under_way, unable = _under_way(state, group), _cannot_take(state, group, host)
+    work, unable = under_way(state, group), _cannot_take(state, group, host)
     return {
         "id": group.id,
         "status": status,
         "host": host,
-        "comment": joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
+        "comment": joined(_group_comments(state, group, rows, status, work, unable)) or None,
         "waiting": waiting(state, group, now, wall_now),
         "managed": memory.managed,
         "wanted": "started" if memory.wanted else "stopped",
@@ -63,7 +63,7 @@ def group_row(
         "error": memory.error,
         "error_kind": memory.error_kind.value if memory.error_kind is not None else None,
         "start_failures": dict(memory.start_failures),
-        "under_way": under_way,
+        "under_way": work,
         "cannot_take": unable,
         "token": state.ledger.holder(group.id),
         "home_host": group.home_host,
@@ -75,7 +75,7 @@ def group_row(
     }
 
 
-def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
+def under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
     """The starts and stops that were sent but not answered, in words."""
     found = []
     for host in group.candidates:
@@ -120,7 +120,7 @@ def _group_comments(
     group: ResourceGroup,
     rows: list[dict[str, Any]],
     status: str,
-    under_way: list[str],
+    work: list[str],
     unable: dict[HostId, str],
 ) -> list[str]:
     """What an operator has to know of a group: why it waits, what failed, and what to do."""
@@ -144,7 +144,7 @@ def _group_comments(
         if down:
             comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
             comments.append(former.gained_elsewhere(state, group, at.managed_on) or "")
-        comments += [f"{what} is under way" for what in under_way]
+        comments += [f"{what} is under way" for what in work]
         comments += [
             f"{host} cannot take it: {reason}"
             for host, reason in unable.items()

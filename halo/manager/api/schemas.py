@@ -95,6 +95,7 @@ def schemas() -> dict[str, Schema]:
         ),
         "Group": _group(),
         "Waiting": _waiting(),
+        **_why(),
         "Host": _host(),
         "Lifecycle": _object(
             "The last transition of a host that was written down.",
@@ -201,6 +202,32 @@ def _waiting() -> Schema:
             ),
         },
     )
+
+
+def _why() -> dict[str, Schema]:
+    return {
+        "Why": _object(
+            "Why a group or host is as it is.",
+            {
+                "kind": one_of(("group", "host")),
+                "id": _ID,
+                "text": text("The answer in one sentence.", minLength=1),
+                "waiting": _null_or("Waiting", "As in the status. Null for a host."),
+                "facts": _list(ref("Fact"), "What the answer is based on."),
+                "halo_does": _list(text(minLength=1), "What HALO does by itself, in this order."),
+                "you_can": _list(text(minLength=1), "What the operator can do."),
+            },
+        ),
+        "Fact": _object(
+            "One thing that is known.",
+            {
+                "about": text("The host or group that it is about.", minLength=1),
+                "text": text(minLength=1),
+                "how": text("How it was learnt.", minLength=1),
+                "at": or_null(_number("When: seconds since the epoch; null: not known.")),
+            },
+        ),
+    }
 
 
 def _host() -> Schema:
