@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from halo.cli.commands.why import why_lines
 from halo.cli.errors import EXIT_REFUSED
 from halo.cli.main import cli
+from halo.cli.show.why import why_lines
 from halo.core.errors import UnknownObject
 from tests.fakes.http_operations import FakeOperations, Server, serving
 
