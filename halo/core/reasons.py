@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     HELD = "Held"  # nothing at all is done: unmanaged, frozen, observe mode, an error
     PROOF = "Proof"  # it is not proven stopped on every other host (S1)
+    DEPENDENCY = "Dependency"  # a group that it is started after does not run
     NO_ELIGIBLE_HOST = "NoEligibleHost"  # no candidate can take it
 
 
@@ -26,12 +27,13 @@ class Kind(StrEnum):
 class Reason:
     """One reason to wait. `ends_when` completes the sentence "The wait ends when ...".
 
-    `hosts` has what is wrong on each host that the reason is about."""
+    `hosts` and `groups` have what is wrong with each host and group that the reason is about."""
 
     kind: Kind
     text: str
     ends_when: str
     hosts: Mapping[HostId, str] = field(default_factory=dict)
+    groups: Mapping[GroupId, str] = field(default_factory=dict)
 
     def is_same_wait(self, other: Reason) -> bool:
         """Does the wait for the other reason go on with this one? The words may change meanwhile.
@@ -76,6 +78,14 @@ def not_looked_at(running_on: HostId, text: str, hosts: Mapping[HostId, str]) ->
     where = " and ".join(hosts)
     ends = f"HALO knows more of {where}; the group runs on {running_on} meanwhile"
     return Reason(Kind.PROOF, text, ends, hosts)
+
+
+def dependency(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
+    """The group is started after these groups, and they do not run."""
+    names = " and ".join(groups)
+    text = f"{group} is started after {names}: {'; '.join(groups.values())}"
+    ends_when = f"{names} {'runs' if len(groups) == 1 else 'run'}"
+    return Reason(Kind.DEPENDENCY, text, ends_when, groups=groups)
 
 
 def no_eligible_host(text: str, hosts: Mapping[HostId, str]) -> Reason:

@@ -20,7 +20,7 @@ from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordEr
 from halo.core.fencing import rules
 from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, holds
+from halo.core.questions import candidates, holds, order
 from halo.manager.common.context import Context
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
@@ -107,6 +107,9 @@ class Commands(Views):
         held = holds.hold_reason(self._state, group)
         if held:
             verb = f"waits: the order is recorded, and is carried out when this has ended: {held}"
+        elif wanted and self._placer.holds(group.id):
+            too_early = order.lacking(self._state, group)
+            verb += f" when {too_early.ends_when}" if too_early is not None else ""
         return f"{group.id} {verb}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:

@@ -63,7 +63,7 @@ def arrange_host(world: World, host: str, condition: str) -> None:
 def arrange(conditions: list[str], *steps: Step, **options: Any) -> World:
     """g on h1, h2, ... in these conditions; whoever is lost is lost after the others were heard."""
     hosts = [f"h{number}" for number in range(1, len(conditions) + 1)]
-    group_options = {k: options.pop(k) for k in ("on_start_failure",) if k in options}
+    group_options = {k: options.pop(k) for k in ("on_start_failure", "after") if k in options}
     groups = [make_group("g", hosts, **group_options), make_group("u", hosts[:1])]
     world = World(*groups, **options)
     late = {"lost", "off"}
@@ -320,6 +320,46 @@ SCENARIOS = [
         start="h1",
         given=[lambda w: w.start_failed("g", "h1"), says(Event.CLEANUP)],
     ),
+    # --- the order of groups
+    S(
+        "a group before it does not run",
+        ["up", "up"],
+        words="g is started after u: u does not run completely yet",
+        options={"after": ("u",)},
+    ),
+    S(
+        "the group before it runs",
+        ["up", "up"],
+        start="h1",
+        given=[lambda w: w.see("u", "h1", RUNNING)],
+        options={"after": ("u",)},
+    ),
+    S(
+        "a takeover waits for the order, too",
+        ["off", "up"],
+        words="g is started after u",
+        options={"after": ("u",)},
+    ),
+    S(
+        "proof comes first: its host is lost, and is fenced meanwhile",
+        ["lost", "up"],
+        fence=["h1"],
+        words="h1 is disconnected",
+        options={"after": ("u",)},
+    ),
+    S(
+        "what runs is managed, whatever it is started after",
+        ["runs", "up"],
+        manage="h1",
+        options={"after": ("u",)},
+    ),
+    S(
+        "the order comes before the hosts",
+        ["up", "up"],
+        words="g is started after u",
+        given=[says(Event.DEACTIVATE, "h1"), says(Event.DEACTIVATE, "h2")],
+        options={"after": ("u",)},
+    ),
     # --- proof is missing, and asking brings it
     S("just connected: look first", ["fresh", "up"], probe=["h1"]),
     S(
@@ -463,6 +503,7 @@ KINDS: list[tuple[str, Kind, str]] = [
     ("just connected: look first", Kind.PROOF, "g is proven stopped on h1"),
     ("one out of sight, no verdict: Unknown, wait", Kind.PROOF, "g is proven stopped on h2"),
     ("one fenced, one lost: the lost one too", Kind.PROOF, "g is proven stopped on h2"),
+    ("a group before it does not run", Kind.DEPENDENCY, "u runs"),
     ("all are deactivated", Kind.NO_ELIGIBLE_HOST, "one of h1, h2 can take it"),
     ("it failed on all: wait for cleanup", Kind.NO_ELIGIBLE_HOST, "one of h1, h2 can take it"),
 ]

@@ -20,7 +20,7 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, former, holds, proof
+from halo.core.questions import candidates, former, holds, order, proof
 from halo.core.reasons import Reason
 
 FIRST_LOOK_S = 3.0
@@ -104,6 +104,10 @@ def _decide(
             unproven=tuple(lacks),
             recheck_s=RECHECK_S,
         )
+
+    too_early = order.lacking(state, group)
+    if too_early is not None:
+        return _wait(too_early)
 
     why_not = {each.host: candidates.unavailable(state, each) for each in seen}
     able = [host for host, reason in why_not.items() if reason is None]

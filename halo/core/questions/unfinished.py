@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from halo.core import reasons
-from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import former, holds
+from halo.core.questions import former, holds, order
 from halo.core.reasons import Reason
-
-
-def runs_whole(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
-    """Is every resource of the group seen running on `host`?"""
-    of = state.knowledge.of
-    return all(of(each.id, host).presence is Presence.RUNNING for each in group.resources)
 
 
 def reason(state: ClusterState, group: ResourceGroup, host: HostId) -> Reason | None:
     """Why `host`, which manages the group, does not start what is missing of it. None if nothing is
     missing, if HALO is about to start it, or if the group should be stopped."""
     memory = state.memory_of(group)
-    if not memory.wanted or runs_whole(state, group, host):
+    if not memory.wanted or order.runs_whole(state, group, host):
         return None
     held = holds.hold(state, group)
     if held is not None:

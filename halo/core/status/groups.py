@@ -34,7 +34,7 @@ def _shown(reason: Reason, since: float | None) -> dict[str, Any]:
         "since": since,
         "text": reason.text,
         "ends_when": reason.ends_when,
-        "data": {"hosts": dict(reason.hosts)},
+        "data": {"hosts": dict(reason.hosts), "groups": dict(reason.groups)},
     }
 
 

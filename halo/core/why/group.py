@@ -11,7 +11,7 @@ from halo.core.cluster.state import ClusterState
 from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, departures, former, holds, proof, unfinished
+from halo.core.questions import candidates, departures, former, holds, order, proof, unfinished
 from halo.core.reasons import Kind, Reason
 from halo.core.status.groups import under_way, waiting
 from halo.core.why import facts
@@ -32,6 +32,7 @@ def why_group(
     clock, at = Clock(now, wall_now), state.groups[group.id]
     answer = Answer("group", group.id, "", waiting(state, group, now, wall_now))
     _tell_orders(answer, state, group)
+    _tell_order(answer, state, group)
     for candidate in [*state.candidates_of(group), *former.to_ask(state, group)]:
         facts.tell_host(answer, state, candidate.at, clock)
         facts.tell_group_there(answer, candidate, clock)
@@ -72,6 +73,13 @@ def _tell_orders(answer: Answer, state: ClusterState, group: ResourceGroup) -> N
         answer.fact(group.id, f"its start failed on {host}: {failure}", facts.BY_JOURNAL, None)
 
 
+def _tell_order(answer: Answer, state: ClusterState, group: ResourceGroup) -> None:
+    for name in group.after:
+        does = "runs" if order.runs(state, state.cluster.groups[name]) else "does not run"
+        text = f"{group.id} is started after it, and it {does}"
+        answer.fact(name, text, "the config, and monitors", None)
+
+
 # --- it should run, and does not ------------------------------------------------------------------
 
 
@@ -83,6 +91,9 @@ def _tell_wait(
         answer.you_can.append(f"bring this about, when it is safe: {reason.ends_when}")
     elif reason.kind is Kind.PROOF:
         _tell_search(answer, state, group, tuple(reason.hosts), clock)
+    elif reason.kind is Kind.DEPENDENCY:
+        answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group at once")
+        _tell_first(answer, state, reason)
     elif reason.kind is Kind.NO_ELIGIBLE_HOST:
         able = f"when {reason.ends_when}, HALO starts the group there at once"
         answer.halo_does.append(able)
@@ -123,6 +134,18 @@ def _tell_search(
         answer.you_can.append(gone)
 
 
+def _tell_first(answer: Answer, state: ClusterState, reason: Reason) -> None:
+    """What holds the groups that have to run first, and how to help them."""
+    for name in reason.groups:
+        memory = state.memory_of(state.cluster.groups[name])
+        if not memory.wanted:
+            answer.you_can.append(f"`halo start {name}`")
+        elif memory.error is not None or memory.start_failures:
+            answer.you_can.append(f"remove the cause, then `halo cleanup {name}`")
+        else:
+            answer.you_can.append(f"see why {name} does not run: `halo why {name}`")
+
+
 def _ways_to_make_able(state: ClusterState, group: ResourceGroup) -> Iterable[str]:
     for candidate in state.candidates_of(group):
         host = candidate.host
@@ -160,7 +183,7 @@ def _tell_on_host(answer: Answer, state: ClusterState, group: ResourceGroup, hos
         answer.text = f"{group.id} leaves {host}: {leaves}"
         answer.halo_does.append(f"HALO stops it on {host}, and then starts it on the other host")
         return
-    if not unfinished.runs_whole(state, group, host):
+    if not order.runs_whole(state, group, host):
         work = under_way(state, group)
         what = f": {', '.join(work)}" if work else ""
         answer.text = f"{group.id} is being started on {host}{what}"

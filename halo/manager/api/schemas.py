@@ -198,7 +198,10 @@ def _waiting() -> Schema:
             "ends_when": text("What ends the wait.", minLength=1),
             "data": _object(
                 "What the reason is about.",
-                {"hosts": _by_name(text(minLength=1), "What is wrong on each of these hosts.")},
+                {
+                    "hosts": _by_name(text(minLength=1), "What is wrong on each of these hosts."),
+                    "groups": _by_name(text(minLength=1), "And with each of these groups."),
+                },
             ),
         },
     )

@@ -17,6 +17,7 @@ import structlog
 
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
+from halo.core.groups.actions import Left
 from halo.core.groups.placement import Decision, decide
 from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
@@ -78,6 +79,7 @@ class Placer:
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
         self._recheck_at: float | None = None  # no group has to be decided again before this time
         self._wake = Wakeup()
+        self._state.tell_followers = self.followed
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -87,9 +89,13 @@ class Placer:
             self._tokens[group] = self._state.ledger.mint(group, "desk")
         self.changed(self._state.cluster.groups)
 
-    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+    def accept(
+        self, token: ResourceToken, detail: str, since: float, why: Left = Left.REVOKED
+    ) -> None:
         """Take a token home."""
         group = token.group
+        if why is Left.MOVING:
+            self._state.groups[group].moving = True
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
         self._say(group, detail)
@@ -104,6 +110,7 @@ class Placer:
                 self._mark([group])
             else:
                 self._wake_holder(group)
+            self.followed(group)
 
     def learnt(self, groups: Iterable[GroupId]) -> None:
         """An answer came in: decide again."""
@@ -112,6 +119,12 @@ class Placer:
                 self._mark([group])
             else:
                 self._wake_holder(group)
+            self.followed(group)
+
+    def followed(self, group: GroupId) -> None:
+        """A group changed: decide again on those that wait to be started after it."""
+        followers = self._state.cluster.followers.get(group, ())
+        self._mark(name for name in followers if name in self._tokens)
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
@@ -181,6 +194,8 @@ class Placer:
     def _place(self, group: ResourceGroup) -> None:
         """Decide on a group, and carry the decision out."""
         now, seen = self._loop.time(), self._state.candidates_of(group)
+        if not self._state.memory_of(group).wanted:
+            self._state.groups[group.id].moving = False  # a later start is no move any more
         decision = self._decide(group, seen, now)
         found = search(self._state, group, seen, decision.unproven, now)
         self._carry_out(group.id, decision, found)

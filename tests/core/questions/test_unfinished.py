@@ -6,7 +6,7 @@ import pytest
 
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
-from halo.core.questions import unfinished
+from halo.core.questions import order, unfinished
 from halo.core.reasons import Kind
 from tests.core.builders import PAIR, RUNNING, STOPPED, Step, World, make_group, then
 
@@ -55,8 +55,8 @@ def test_no_reason_if_it_runs_or_is_started_or_should_not_run(happens: Step) -> 
 
 def test_it_runs_whole_only_if_each_resource_is_seen_running() -> None:
     world = half_running()
-    assert not unfinished.runs_whole(world.state, world.group(), "h1")
+    assert not order.runs_whole(world.state, world.group(), "h1")
     world.see("g", "h1", RUNNING, at=101.0)
-    assert unfinished.runs_whole(world.state, world.group(), "h1")
+    assert order.runs_whole(world.state, world.group(), "h1")
     world.see("g", "h1", STOPPED, only=["g"], at=102.0)
-    assert not unfinished.runs_whole(world.state, world.group(), "h1")
+    assert not order.runs_whole(world.state, world.group(), "h1")
