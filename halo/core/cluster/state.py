@@ -173,6 +173,11 @@ class ClusterState:
                 self._tell_followers(group, resource)
         return changed
 
+    def operation_ended(self, group: ResourceGroup, resource: Resource) -> None:
+        """A start or stop has ended. What was seen before its answer may count from now on."""
+        if self.cluster.followers:
+            self._tell_followers(group, resource)
+
     def _tell_followers(self, group: ResourceGroup, resource: Resource) -> None:
         """A group may have come to run: no group that waits for it may be forgotten."""
         of_shared = self.cluster.groups_of_shared if resource.shared else {}

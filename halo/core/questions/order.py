@@ -22,8 +22,17 @@ def runs_whole(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
 def runs(state: ClusterState, group: ResourceGroup) -> bool:
     """Does the whole group run on a candidate that HALO may believe, and should it run?"""
     return state.memory_of(group).wanted and any(
-        state.hosts[host].ready and runs_whole(state, group, host) for host in group.candidates
+        state.hosts[host].ready
+        and runs_whole(state, group, host)
+        and not _is_changing(state, group, host)
+        for host in group.candidates
     )
+
+
+def _is_changing(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Is a start or stop of the group under way there? It may be on its way to another host."""
+    at = state.hosts[host]
+    return any(at.settled_operations(resource.id) is None for resource in group.resources)
 
 
 def lacking(state: ClusterState, group: ResourceGroup) -> Reason | None:

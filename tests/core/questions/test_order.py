@@ -75,6 +75,20 @@ def test_only_what_runs_whole_and_should_run_counts(name: str, happens: Step, wo
     assert words in reason.groups["mgs"]
 
 
+def test_a_group_that_is_being_stopped_for_a_move_does_not_count() -> None:
+    world = ordered()
+    all_run(world)
+    count = world.state.hosts["h1"].operation_count("leaf")
+    count.sent += 1
+    assert holders(world) == ["mgs"]
+    told = list[str]()
+    world.state.tell_followers = told.append
+    count.answered += 1
+    world.state.operation_ended(world.group("mgs"), world.group("mgs").by_id["leaf"])
+    assert told == ["mgs"]
+    assert holders(world) == []
+
+
 def test_the_halves_on_two_hosts_do_not_make_a_whole() -> None:
     world = ordered()
     all_run(world)
