@@ -22,7 +22,6 @@ from tests.simulation.oracles.due import DueOracle
 from tests.simulation.oracles.facts import Facts
 from tests.simulation.oracles.memory import MemoryOracle
 from tests.simulation.oracles.needless import NeedlessOracle
-from tests.simulation.oracles.order import OrderOracle
 from tests.simulation.oracles.pace import SHORT_S, PaceOracle
 from tests.simulation.oracles.records import RecordOracle
 from tests.simulation.oracles.shown import ShownOracle
@@ -79,7 +78,6 @@ class Oracles:
         self.due = DueOracle(world)
         self.needless = NeedlessOracle(world)
         self.stale = StaleOracle(world)
-        self.order = OrderOracle(world)
         self.pending: dict[Pending, None] = {}  # the operator's commands without an answer
         self.links: set[SimConnection] = set()  # the others are probes of a fence
         self._is_long = world.scenario.duration_s > SHORT_S
@@ -111,7 +109,6 @@ class Oracles:
             self.due,
             self.needless,
             self.stale,
-            self.order,
         ):
             oracle.begin()
 
@@ -253,7 +250,6 @@ class Oracles:
             self.due.asked.setdefault((call.connection.host.id, call.resource.id), call.sent_at)
             return
         self.needless.sent(call)
-        self.order.sent(call)
         self.shown.sent(call)
         self.acts.sent(call)
         self.due.acted(self.world.oracle.groups_with[call.resource.id])
@@ -271,7 +267,6 @@ class Oracles:
         self.needless.answered(call, result)
         if call.operation is not Operation.MONITOR:
             self.shown.answered(call)
-            self.order.answered(call, result)
 
     def reported(self, connection: SimConnection, batch: ReportBatch) -> None:
         """A report was taken."""

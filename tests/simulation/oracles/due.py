@@ -159,9 +159,17 @@ class DueOracle:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
             before = map(self.world.cluster.groups.__getitem__, group.after)
-            has_its_turn = all(map(self.world.oracles.order.runs_for_sure, before))
+            has_its_turn = all(map(self._runs_for_sure, before))
             return "a start: it is proven stopped everywhere" if has_its_turn else None
         return self._hosts.due_fence(lacking[0]) if not running else None
+
+    def _runs_for_sure(self, group: ResourceGroup) -> bool:
+        """Does the manager know that the whole group should run, and runs?"""
+        return self.oracle.orders.wanted[group.id].surely(True) and any(
+            self.runs(group, host)
+            and not any(self.oracle.order.is_under_way(host, r.id) for r in group.resources)
+            for host in group.candidates
+        )
 
     def _due_where_it_is(self, group: ResourceGroup, at: str, page: Any) -> str | None:
         others = [host for host in group.candidates if host != at]

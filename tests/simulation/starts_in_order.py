@@ -5,6 +5,7 @@ Where the ports have told two things of a resource, the one that lets it run cou
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from halo.core.model import Operation, ResourceGroup
@@ -12,7 +13,7 @@ from halo.core.outcomes import OperationResult
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import SimCall
-    from tests.simulation.world import World
+    from tests.simulation.oracle import Oracle
 
 RULE = "order"
 PRESENT = (0, 8, 190, 191)
@@ -21,19 +22,29 @@ PRESENT = (0, 8, 190, 191)
 class OrderOracle:
     """Watches the starts of roots."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, oracle: Oracle) -> None:
+        self.world = oracle.world
+        self.oracle = oracle
         self.moving: set[str] = set()  # ran, and were stopped for a planned move
         self.stopped_at: dict[str, float] = {}  # when a stop of the root was sent last
+        # Starts and stops without an answer, by host and resource.
+        self.under_way: Counter[tuple[str, str]] = Counter()
 
     def begin(self) -> None:
         """A new life of the manager: it knows of no move."""
         self.moving.clear()
         self.stopped_at.clear()
+        self.under_way.clear()
+
+    def connected(self, host: str) -> None:
+        """Over a new connection nothing is under way."""
+        for key in [key for key in self.under_way if key[0] == host]:
+            del self.under_way[key]
 
     def sent(self, call: SimCall) -> None:
         """A start or stop leaves the manager."""
-        group = self.world.oracle.groups_with[call.resource.id][0]
+        self.under_way[call.connection.host.id, call.resource.id] += 1
+        group = self.oracle.groups_with[call.resource.id][0]
         if call.resource.id != group.root or not group.after:
             return
         if call.operation is Operation.STOP:
@@ -53,14 +64,19 @@ class OrderOracle:
 
     def _is_in_place(self, group: ResourceGroup, call: SimCall) -> bool:
         """Was its root seen here, and has the group not left its task since?"""
-        managed_since = self.world.oracle.manager.state.groups[group.id].managed_since
+        managed_since = self.oracle.manager.state.groups[group.id].managed_since
         has_left = self.stopped_at.get(group.id, managed_since) < managed_since
-        return self.world.oracle.root_seen.get(group.id) is call.connection and not has_left
+        return self.oracle.root_seen.get(group.id) is call.connection and not has_left
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
-        """A root was stopped: by request, or for a planned move. Or a root that was moved runs."""
+        """A root was stopped: by request, or for a planned move. Or a root that was moved runs.
+
+        Without a result, no answer came in time."""
+        if call.operation is Operation.MONITOR:
+            return
         name = call.resource.id
-        told = self.world.oracle.orders.wanted.get(name)
+        self.under_way[call.connection.host.id, name] -= 1
+        told = self.oracle.orders.wanted.get(name)
         if told is None or call.resource.shared:
             return
         if call.operation is Operation.STOP and told.may_be(True):
@@ -70,29 +86,23 @@ class OrderOracle:
 
     def may_run(self, group: ResourceGroup) -> bool:
         """May the manager know that the whole group should run, and runs on one host?"""
-        if self.world.oracle.orders.wanted[group.id].surely(False):
+        if self.oracle.orders.wanted[group.id].surely(False):
             return False
-        under_way = self.world.oracles.shown.under_way
         return any(
             all(
-                resource.id not in under_way[host] and self._may_be_present(host, resource.id)
-                for resource in group.resources
+                self._may_be_present(host, each.id) and not self.is_under_way(host, each.id)
+                for each in group.resources
             )
             for host in group.candidates
         )
 
-    def runs_for_sure(self, group: ResourceGroup) -> bool:
-        """Does the manager know that the whole group should run, and runs?"""
-        oracle, oracles = self.world.oracle, self.world.oracles
-        return oracle.orders.wanted[group.id].surely(True) and any(
-            oracles.due.runs(group, host)
-            and not any(r.id in oracles.shown.under_way[host] for r in group.resources)
-            for host in group.candidates
-        )
+    def is_under_way(self, host: str, name: str) -> bool:
+        """Is a start or stop of the resource without an answer?"""
+        return self.under_way[host, name] > 0
 
     def _may_be_present(self, host: str, name: str) -> bool:
-        watch = self.world.oracle.hosts[host]
-        if watch.connection is None and not self.world.oracle.just_woke:
+        watch = self.oracle.hosts[host]
+        if watch.connection is None and not self.oracle.just_woke:
             return False
         word = watch.words.get(name)
         told = (watch.shown.get(name), watch.reported.get(name), word.code if word else None)
