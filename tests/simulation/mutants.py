@@ -913,7 +913,7 @@ DIRECTED = {
         seed=1,
         hosts={"a": {}, "b": {}},
         groups=(GroupPlan(("a",), (("m", ""),)), GroupPlan(("b",), (("g", ""),), after=("m",))),
-        settings={"monitor_interval_s": 10.0},
+        settings={"monitor_interval_s": 60.0},
         actions=(),
         duration_s=30.0,
         options={"script_time_s": 3.0},
