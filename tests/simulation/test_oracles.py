@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from halo.core import admin
-from halo.core.cluster.state import ClusterState
+from halo.core.cluster.state import ClusterState, GroupState
 from halo.core.fencing import rules
 from halo.core.groups import results
 from halo.core.groups.looks import Looks
@@ -79,6 +79,18 @@ def former_hosts_are_not_shown(patch: Patch) -> None:
 @breaks("S8")
 def unmanaged_groups_are_cleaned_up(patch: Patch) -> None:
     patch.setattr(admin, "check_cleanup", lambda state, group: None)
+
+
+@breaks("status")
+def the_first_reason_is_shown_for_ever(patch: Patch) -> None:
+    decided = GroupState.decided
+
+    def wrong(at: GroupState, text: str, waits: Any, now: float, *, failed: bool) -> None:
+        before = at.waiting
+        decided(at, text, waits, now, failed=failed)
+        at.waiting = before or at.waiting
+
+    patch.setattr(GroupState, "decided", wrong)
 
 
 @breaks("status")
