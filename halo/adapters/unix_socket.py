@@ -41,41 +41,47 @@ class _Bound:
 
 
 class UnixSite:
-    """A runner's site on a Unix socket. Close it before the runner's `cleanup()`."""
+    """A Unix socket at `path` that one runner after the other serves.
 
-    def __init__(self, path: str, site: web.SockSite, bound: _Bound) -> None:
+    The socket's mode is 0600, or 0660 for members of `group`. A socket on which nobody listens is
+    replaced. Call :meth:`pause` before the `cleanup()` of a runner, and :meth:`close` at the end.
+    """
+
+    def __init__(
+        self, path: str, group: str | None = None, *, lock_deadline_s: float = LOCK_DEADLINE_S
+    ) -> None:
         self.path = path
-        self._site = site
-        self._bound = bound
+        self._group = group
+        self._lock_deadline_s = lock_deadline_s
+        self._bound: _Bound | None = None
+        self._site: web.SockSite | None = None
+
+    async def serve(self, runner: web.BaseRunner) -> None:
+        """From now on, `runner`, which is set up, answers new connections.
+
+        The first call makes the socket. It raises SocketError if the path is in use, is not a
+        socket, or cannot be used."""
+        await self.pause()
+        if self._bound is None:
+            self._bound = await asyncio.to_thread(
+                _bind, self.path, self._group, self._lock_deadline_s
+            )
+        self._site = web.SockSite(runner, self._bound.listener.dup())
+        await self._site.start()
+
+    async def pause(self) -> None:
+        """Accept nothing for now. New connections wait for the next runner."""
+        site, self._site = self._site, None
+        if site is not None:
+            with contextlib.suppress(RuntimeError):  # it was stopped already, with its runner
+                await site.stop()
 
     async def close(self) -> None:
         """Stop listening, and remove the socket if it is still ours. Safe to repeat."""
-        with contextlib.suppress(RuntimeError):  # the site was stopped already, with its runner
-            await self._site.stop()
-        await asyncio.to_thread(_remove_if_ours, self.path, self._bound)
-
-
-async def open_unix_site(
-    runner: web.BaseRunner,
-    path: str,
-    group: str | None = None,
-    *,
-    lock_deadline_s: float = LOCK_DEADLINE_S,
-) -> UnixSite:
-    """Serve `runner`, which is set up, on a Unix socket at `path`.
-
-    The socket's mode is 0600, or 0660 for members of `group`. A socket on which nobody listens is
-    replaced. Raises SocketError if the path is in use, is not a socket, or cannot be used.
-    """
-    bound = await asyncio.to_thread(_bind, path, group, lock_deadline_s)
-    site = web.SockSite(runner, bound.listener)
-    try:
-        await site.start()
-    except BaseException:
-        bound.listener.close()
-        _remove_if_ours(path, bound)
-        raise
-    return UnixSite(path, site, bound)
+        await self.pause()
+        if self._bound is not None:
+            self._bound.listener.close()
+            await asyncio.to_thread(_remove_if_ours, self.path, self._bound)
 
 
 def _bind(path: str, group: str | None, lock_deadline_s: float = LOCK_DEADLINE_S) -> _Bound:

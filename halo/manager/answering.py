@@ -20,7 +20,7 @@ from halo.adapters.peers.identity import PeerIdentity
 from halo.adapters.peers.port import BACKLOG, GREETING, PeerPortError, bind, turned_away, why_not
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
-from halo.adapters.unix_socket import open_unix_site
+from halo.adapters.unix_socket import UnixSite
 from halo.core.cluster.state import ClusterState
 from halo.core.model import Cluster
 from halo.manager.api.app import make_runner
@@ -73,17 +73,20 @@ class Answering:
         standing: Standing,
         cluster: Cluster,
         port: PeerPort,
-        socket_path: str,
-        socket_group: str | None,
+        site: UnixSite,
     ) -> None:
-        expected = {manager.id: manager.host for manager in cluster.managers}
-        self.managers = Managers(standing, expected, port.lacks)
+        self.managers = Managers(standing, {}, port.lacks)
+        self.expect(cluster)
         self.connections = Connections(GREETING, turned_away)
         self._standing = standing
         self._port = port
-        self._socket = (socket_path, socket_group)
+        self._site = site
         if port.identity is not None:
             port.identity.managers = self._names
+
+    def expect(self, cluster: Cluster) -> None:
+        """From now on, these are the managers that the config names."""
+        self.managers.expected = {manager.id: manager.host for manager in cluster.managers}
 
     def _names(self) -> frozenset[str]:
         """The machines of managers: those that the config names, or else the registered ones."""
@@ -137,13 +140,11 @@ class Answering:
         ):
             self.connections.serve(for_managers)
             try:
-                site = await open_unix_site(for_clients, *self._socket)
-                try:
-                    yield
-                finally:
-                    await site.close()
+                await self._site.serve(for_clients)
+                yield
             finally:
                 self.connections.serve(None)
+                await self._site.pause()
 
     @contextlib.contextmanager
     def leading(self, runner: web.AppRunner, state: ClusterState) -> Iterator[None]:

@@ -6,7 +6,6 @@ import asyncio
 import pickle
 import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -30,7 +29,7 @@ from halo.manager.answering import PeerPort, open_peer_port
 from halo.manager.leadership import identity as ids
 from halo.manager.leadership.config_file import ConfigFile
 from halo.manager.leadership.opening import EXIT_NOT_LEADING, Node, store_of
-from halo.manager.serving import Options, serve
+from halo.manager.serving import Options, Service
 
 EXIT_FATAL = 70
 """Exit status for a defect of the manager itself (EX_SOFTWARE). systemd restarts it."""
@@ -195,14 +194,19 @@ def run(options: Options) -> int:
     try:
         config = ConfigFile(options.config, lambda: _read_config(options))
         cluster = config.first()
-        node = _node(options, cluster) if options.store else None
         identity = manager_identity(TlsFiles.of_manager()) if options.mtls else None
         server_name = expected_name() if options.mtls else None
-        port = _peer_port(options, cluster)
-        if node is not None and port is not None:
-            node = replace(node, url=port.url)
-        medium = None if options.store else SqliteMedium.open(options.statefile)
-        asyncio.run(serve(options, cluster, node, identity, server_name, medium, port, config))
+        service = Service(options, identity, server_name)
+        if options.store is None:
+            if options.peer_listen is not None:
+                raise AdministratorError(
+                    "--peer-listen needs --store: with a file, one manager runs"
+                )
+            asyncio.run(service.alone(cluster, SqliteMedium.open(options.statefile)))
+        else:
+            port = open_peer_port(options.peer_listen, options.peer_url, cluster)
+            node = _node(options, cluster, port)
+            asyncio.run(service.among_others(cluster, options.store, node, port, config))
     except AdministratorError as error:
         return _told(error)
     except LeadershipError as error:
@@ -217,20 +221,11 @@ def run(options: Options) -> int:
     return 0
 
 
-def _node(options: Options, cluster: Cluster) -> Node:
+def _node(options: Options, cluster: Cluster, port: PeerPort) -> Node:
     """This manager among those that share the store. Raises AdministratorError."""
     own = ids.node_id(options.node_id, cluster.managers, socket.gethostname())
     ids.remember_id(options.statefile, own)
-    return Node(own, options.lease_s)
-
-
-def _peer_port(options: Options, cluster: Cluster) -> PeerPort | None:
-    """What this manager has towards others. Reads files. Raises AdministratorError."""
-    if options.store is not None:
-        return open_peer_port(options.peer_listen, options.peer_url, cluster)
-    if options.peer_listen is not None:
-        raise AdministratorError("--peer-listen needs --store: with a file, one manager runs")
-    return None
+    return Node(own, options.lease_s, port.url)
 
 
 def _told(error: AdministratorError) -> int:

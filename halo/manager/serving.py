@@ -24,7 +24,7 @@ from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.rpc.event_loop import rpc_loop
 from halo.adapters.systemd import Notifier
 from halo.adapters.tls.identity import TlsIdentity
-from halo.adapters.unix_socket import UnixSite, open_unix_site
+from halo.adapters.unix_socket import UnixSite
 from halo.core.model import Cluster
 from halo.manager import collector
 from halo.manager.answering import Answering, PeerPort
@@ -38,6 +38,7 @@ from halo.manager.leadership.opening import (
     Leading,
     Node,
     open_store,
+    signals_end_this,
     stand_by,
 )
 from halo.manager.leadership.standing import StoreStanding
@@ -47,6 +48,7 @@ from halo.ports import JournalMedium
 
 if TYPE_CHECKING:
     from halo.adapters.etcd.location import Store
+    from halo.adapters.etcd.medium import EtcdMedium
 
 log = structlog.get_logger("halo.manager")
 
@@ -85,51 +87,6 @@ def _identity(options: Options, cluster: Cluster) -> str:
     return f"{cluster.name}@{socket.gethostname()}:{journal}"
 
 
-async def serve(
-    options: Options,
-    cluster: Cluster,
-    node: Node | None,
-    identity: TlsIdentity | None,
-    server_name: str | None,
-    medium: JournalMedium | None,
-    port: PeerPort | None = None,
-    config: ConfigFile | None = None,
-) -> None:
-    notifier = Notifier()
-    if options.store is None:
-        assert medium is not None
-        try:
-            await _work(options, cluster, identity, server_name, medium, notifier, Alone(), None)
-        finally:
-            await medium.close()
-        return
-    assert node is not None
-    assert port is not None
-    journal, standing = open_store(options.store, node, SystemClock())
-    among = Among(
-        standing, Answering(standing, cluster, port, options.socket, options.socket_group)
-    )
-    async with among.answering.opened():
-        try:
-            await stand_by(
-                options.store,
-                journal,
-                standing,
-                options.statefile,
-                notifier,
-                among.answering.standing_by,
-            )
-        except asyncio.CancelledError:
-            log.info("ending", reason="signal")
-            return
-        try:
-            if config is not None:
-                cluster = await config.renewed(cluster)
-            await _work(options, cluster, identity, server_name, journal, notifier, journal, among)
-        finally:
-            await journal.close()
-
-
 @dataclass(frozen=True)
 class Among:
     """What a manager among others has besides: its standing, and how it answers."""
@@ -138,60 +95,106 @@ class Among:
     answering: Answering
 
 
-async def _work(
-    options: Options,
-    cluster: Cluster,
-    identity: TlsIdentity | None,
-    server_name: str | None,
-    medium: JournalMedium,
-    notifier: Notifier,
-    leading: Leading,
-    among: Among | None,
-) -> None:
-    fence_programs = FencePrograms(may_act=leading.require_leading)
-    connector = CapnpConnector(
-        _identity(options, cluster),
-        cluster.name,
-        tls=identity,
-        server_name=server_name,
-        term=lambda: leading.term,
-        may_act=leading.require_leading,
-    )
-    async with rpc_loop():
-        manager = Manager(
-            cluster,
-            connector,
-            fence_programs,
-            medium,
-            SystemClock(),
-            observe_only=not options.manage_resources,
-            term=lambda: leading.term,
-        )
-        leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
-        if among is not None:
-            among.standing.lead(manager.state.remembered, manager.fatal)
-        looks = _watch_certificates(identity, manager, connector)
-        collector.spare()
-        lag = LoopLag()
-        lag.start()
-        pauses = CollectorPauses()
-        pauses.start()
-        runner = _api(manager, lag, pauses, among)
-        await runner.setup()
-        site = None
-        leads = among.answering.leading(runner, manager.state) if among else nullcontext()
+class Service:
+    """One manager process, from the start to the end."""
+
+    def __init__(
+        self, options: Options, identity: TlsIdentity | None, server_name: str | None
+    ) -> None:
+        self._options = options
+        self._identity = identity
+        self._server_name = server_name
+        self._notifier = Notifier()
+        self._site = UnixSite(options.socket, options.socket_group)
+
+    async def alone(self, cluster: Cluster, medium: JournalMedium) -> None:
+        """Manage with a journal that no other manager uses, until a signal comes."""
         try:
-            site = await open_unix_site(runner, options.socket, options.socket_group)
-            with leads:
-                await _manage(manager, options, cluster, notifier)
+            await self._work(cluster, medium, Alone(), None)
         finally:
-            for look in looks:
-                look.cancel()
-            lag.stop()
-            pauses.stop()
-            await _close(site, runner)
-            connector.close()
-            await fence_programs.close()
+            await self._site.close()
+            await medium.close()
+
+    async def among_others(
+        self, cluster: Cluster, store: Store, node: Node, port: PeerPort, config: ConfigFile
+    ) -> None:
+        """Stand by until this manager leads, and manage then, until a signal comes."""
+        journal, standing = open_store(store, node, SystemClock())
+        among = Among(standing, Answering(standing, cluster, port, self._site))
+        try:
+            with signals_end_this():
+                async with among.answering.opened():
+                    await self._stand_by_and_work(cluster, store, journal, among, config)
+        except asyncio.CancelledError:
+            log.info("ending", reason="signal")
+        finally:
+            await self._site.close()
+
+    async def _stand_by_and_work(
+        self,
+        cluster: Cluster,
+        store: Store,
+        journal: EtcdMedium,
+        among: Among,
+        config: ConfigFile,
+    ) -> None:
+        statefile, answering = self._options.statefile, among.answering.standing_by
+        await stand_by(store, journal, among.standing, statefile, self._notifier, answering)
+        try:
+            cluster = await config.renewed(cluster)
+            among.answering.expect(cluster)
+            await self._work(cluster, journal, journal, among)
+        finally:
+            await journal.close()  # the other managers need not wait until the lease expires
+
+    async def _work(
+        self, cluster: Cluster, medium: JournalMedium, leading: Leading, among: Among | None
+    ) -> None:
+        options, identity = self._options, self._identity
+        fence_programs = FencePrograms(may_act=leading.require_leading)
+        connector = CapnpConnector(
+            _identity(options, cluster),
+            cluster.name,
+            tls=identity,
+            server_name=self._server_name,
+            term=lambda: leading.term,
+            may_act=leading.require_leading,
+        )
+        async with rpc_loop():
+            manager = Manager(
+                cluster,
+                connector,
+                fence_programs,
+                medium,
+                SystemClock(),
+                observe_only=not options.manage_resources,
+                term=lambda: leading.term,
+            )
+            leading.when_lost(manager.fatal, lambda: os._exit(EXIT_NOT_LEADING))
+            if among is not None:
+                among.standing.lead(manager.state.remembered, manager.fatal)
+            looks = _watch_certificates(identity, manager, connector)
+            collector.spare()
+            lag = LoopLag()
+            lag.start()
+            pauses = CollectorPauses()
+            pauses.start()
+            runner = _api(manager, lag, pauses, among)
+            await runner.setup()
+            leads = among.answering.leading(runner, manager.state) if among else nullcontext()
+            try:
+                await self._site.serve(runner)
+                with leads:
+                    await _manage(manager, options, cluster, self._notifier)
+            finally:
+                for look in looks:
+                    look.cancel()
+                lag.stop()
+                pauses.stop()
+                await self._site.pause()
+                await runner.cleanup()
+                connector.close()
+                await fence_programs.close()
 
 
 def _api(
@@ -225,12 +228,6 @@ def _watch_certificates(
     manager.state.own_certificates = identity.known
     look = look_again(manager.state, SystemClock(), connector.certificate_ends_at)
     return [asyncio.create_task(identity.watch()), asyncio.create_task(look)]
-
-
-async def _close(site: UnixSite | None, runner: web.AppRunner) -> None:
-    if site is not None:
-        await site.close()
-    await runner.cleanup()
 
 
 async def _manage(manager: Manager, options: Options, cluster: Cluster, notifier: Notifier) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from halo.adapters.unix_socket import open_unix_site
+from halo.adapters.unix_socket import UnixSite
 from halo.core.errors import InvariantError
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.running import Bounds
@@ -154,7 +154,8 @@ class Server:
         )
         runner = make_runner(app)
         await runner.setup()
-        site = await open_unix_site(runner, str(self.path))
+        site = UnixSite(str(self.path))
+        await site.serve(runner)
         self._ready.set()
         await self._stop.wait()
         await site.close()

@@ -15,7 +15,7 @@ from halo.adapters.peers.identity import PeerIdentity
 from halo.adapters.peers.port import BACKLOG, GREETING, bind, turned_away, why_not
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
-from halo.adapters.unix_socket import UnixSite, open_unix_site
+from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import Answer, request
 from halo.core.journal.remembered import Remembered
 from halo.manager.api.app import make_app, make_runner
@@ -120,7 +120,8 @@ class FakeManager:
         return runner
 
     async def _open(self, runner: web.AppRunner) -> None:
-        self._site = await open_unix_site(runner, self.socket)
+        self._site = UnixSite(self.socket)
+        await self._site.serve(runner)
 
     async def end(self) -> None:
         """As a killed manager: the port closes, and every connection breaks. Safe to repeat."""

@@ -17,7 +17,7 @@ from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
 from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
-from halo.core.fencing.machine import FenceMachine
+from halo.core.fencing.attempt import Attempt
 from halo.core.groups import placement
 from halo.core.groups.machine import GroupMachine
 from halo.core.groups.sharing import Sharing
@@ -364,7 +364,7 @@ def the_fence_is_not_given_up_when_the_host_answers() -> list[Patch]:
 
 @mutant_of("vm_pause", "disk_slow", "hole")
 def an_off_that_a_standstill_delayed_is_sent_without_a_look() -> list[Patch]:
-    return [(FenceMachine, "_stood_still", lambda self: False)]
+    return [(Attempt, "is_look_old", lambda self, now: False)]
 
 
 # --- the order of groups ------------------------------------------------------------------------

@@ -196,7 +196,9 @@ async def test_without_a_leader_the_answer_says_what_is_known_and_how_old_it_is(
     answer = await second.ask("GET", "/v1/status")
     assert answer.status == 503
     assert answer_faults("GET", "/v1/status", 503, answer.content) == []
-    assert answer.sentence.startswith("No manager leads just now: etcd does not answer. ")
+    assert answer.sentence.startswith(
+        "This manager does not know who leads: etcd does not answer. "
+    )
     assert "95 s ago" in answer.sentence
     known = answer.content["known"]
     assert known["groups"] == {

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from halo.adapters import unix_socket
-from halo.adapters.unix_socket import open_unix_site
+from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import request
 from halo.core.errors import SocketError
 from halo.manager.api.app import make_app, make_runner
@@ -35,6 +35,18 @@ async def runner() -> AsyncIterator[web.AppRunner]:
     await made.setup()
     yield made
     await made.cleanup()
+
+
+async def open_unix_site(
+    runner: web.AppRunner, path: str, group: str | None = None, **options: float
+) -> UnixSite:
+    site = UnixSite(path, group, **options)
+    try:
+        await site.serve(runner)
+    except BaseException:
+        await site.close()
+        raise
+    return site
 
 
 async def answers(path: Path) -> bool:
@@ -61,6 +73,27 @@ async def test_it_serves_its_owner_alone_and_is_removed_at_exit(
     await site.close()
     assert not path.exists()
     await site.close()  # safe to repeat
+
+
+async def test_a_client_that_comes_between_two_runners_waits_for_the_second(
+    runner: web.AppRunner, folder: Path
+) -> None:
+    path = folder / "halo.socket"
+    site = await open_unix_site(runner, str(path))
+    inode = path.lstat().st_ino
+    await site.pause()
+    asking = asyncio.create_task(answers(path))
+    with socket.socket(socket.AF_UNIX) as other:
+        await asyncio.get_running_loop().run_in_executor(None, other.connect, str(path))
+    assert not asking.done()
+    second = make_runner(make_app(FakeOperations()))
+    await second.setup()
+    await site.serve(second)
+    assert await asking
+    assert path.lstat().st_ino == inode
+    await site.close()
+    await second.cleanup()
+    assert not path.exists()
 
 
 async def test_the_umask_neither_opens_nor_closes_it(runner: web.AppRunner, folder: Path) -> None:

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 
 import capnp
 
-INTERVAL_S = 0.5
+LOOK_EVERY_S = 0.5
+LOOK_AGAIN_S = 0.05
+"""After a pass: where much is allocated, many short passes stop the loop less than a long one."""
 
 
 @asynccontextmanager
@@ -31,13 +33,14 @@ async def rpc_loop() -> AsyncIterator[None]:
 class LoopCollector:
     """Runs the collector in the running loop's thread, at the thresholds of :mod:`gc`.
 
-    It looks twice a second. No pass comes in the middle of a callback of KJ either."""
+    It looks twice a second, and more often while much is allocated. No pass comes in the middle of
+    a callback of KJ either."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._was_enabled = gc.isenabled()
         gc.disable()
-        self._timer = self._loop.call_later(INTERVAL_S, self._look)
+        self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def close(self) -> None:
         """Free the garbage of KJ's objects while its loop still runs. Then collect as before."""
@@ -47,10 +50,12 @@ class LoopCollector:
             gc.enable()
 
     def _look(self) -> None:
-        self._timer = self._loop.call_later(INTERVAL_S, self._look)
+        gc.disable()  # a thread that read a config meanwhile may have switched it on again
         generation = due_generation(gc.get_count(), gc.get_threshold())
         if generation is not None:
             gc.collect(generation)
+        pause_s = LOOK_EVERY_S if generation is None else LOOK_AGAIN_S
+        self._timer = self._loop.call_later(pause_s, self._look)
 
 
 def due_generation(count: tuple[int, int, int], threshold: tuple[int, int, int]) -> int | None:

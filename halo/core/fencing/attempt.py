@@ -13,6 +13,9 @@ from halo.core.fencing.steps import Begin, Kind
 from halo.core.model import FenceDevice, HostId
 from halo.core.outcomes import FenceResult
 
+LOOK_AGAIN_AFTER_S = 2.0
+"""The intent may take a second to be written, and a probe a second to be answered."""
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -58,6 +61,15 @@ class Attempt:
                 "these devices switched off, but the host is not proven off: "
                 f"{', '.join(self.left_off)} (`halo power on {host}` switches them on again)"
             )
+
+    def is_look_old(self, now: float) -> bool:
+        """Has too much time passed since the last look at the host? The manager stood still."""
+        return now - self.looked_at > LOOK_AGAIN_AFTER_S
+
+    def must_look_again(self, now: float) -> bool:
+        """Must the host be looked at once more before the off of this level? A stood-down link
+        hears nothing, and the last level may have taken a minute."""
+        return self.kind is Kind.AUTOMATIC and (self.level > 1 or self.is_look_old(now))
 
     def expired(self, state: ClusterState, host: HostId) -> str | None:
         """Why the host may not be powered off any more; None while it may.

@@ -31,9 +31,6 @@ from halo.core.journal.records import Event as Journaled
 from halo.core.journal.remembered import RememberedHost
 from halo.core.model import FenceDevice, HostId
 
-LOOK_AGAIN_AFTER_S = 2.0
-"""The intent may take a second to be written, and a probe a second to be answered."""
-
 
 class FenceMachine:
     """Fences one host: by itself, for the administrator, and again after failures."""
@@ -169,26 +166,20 @@ class FenceMachine:
         attempt.level += 1
         if attempt.level > len(self._levels):
             self._give_up()
-        elif attempt.kind is Kind.AUTOMATIC and (attempt.level > 1 or self._stood_still()):
-            # A stood-down link hears nothing, and the last level may have taken a minute.
+        elif attempt.must_look_again(self._now):
             self._look()
         else:
             self._send_off(self.expired())
 
-    def _stood_still(self) -> bool:
-        """Did too much time pass since the last look at the host? Then the manager stood still."""
-        return self._now - self._attempt.looked_at > LOOK_AGAIN_AFTER_S
-
     def _look(self) -> None:
         self._out.say(steps.StandDown())  # the probe is the only connection
-        self._attempt.looked_at = self._now
-        self.stage = Stage.LOOKING
+        self._attempt.looked_at, self.stage = self._now, Stage.LOOKING
         self._runs.do(steps.Probe())
 
     def _looked(self, event: steps.Probed) -> None:
         answers = "it answers again" if event.answer is ProbeAnswer.ANSWERS else None
-        if answers is None and self._stood_still():
-            self._look()  # its answer may lie unread
+        if answers is None and self._attempt.is_look_old(self._now):
+            self._look()  # an answer may lie unread
         else:
             self._send_off(answers or self.expired())
 

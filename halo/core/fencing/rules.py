@@ -115,8 +115,7 @@ def automatic_refusal(
     if at.connected:
         return f"{host} answers"
     if at.lost_at is None and at.loss is not None and at.loss.kind is LossKind.BUSY:
-        why = f": {at.loss.detail}" if at.loss.detail else ""
-        return f"{host} answers, but its agent does not serve this manager{why}"
+        return f"{host} answers, but its agent does not serve this manager: {at.loss.detail}"
     if config.on_loss is LossPolicy.WAIT:
         return f"{host} has `on_loss: wait`; run `halo fence {host}` to fence it by hand"
     if not config.fence_levels:

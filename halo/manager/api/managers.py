@@ -10,7 +10,7 @@ from halo.core.errors import CommandRefused
 from halo.ports import ManagerSeen, Standing
 
 
-@dataclass(frozen=True)
+@dataclass
 class Managers:
     """The managers of one cluster, for the API. `expected` has those that the config names: the
     host of each, by id. `unreachable` says why this manager cannot send requests on, or is None."""

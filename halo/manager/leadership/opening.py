@@ -127,7 +127,7 @@ async def stand_by(
 ) -> None:
     """Wait for etcd and for the leadership, without limit, and open the journal.
 
-    A signal cancels the wait. `answering` is entered if it takes time: then whoever asks is told
+    A cancellation ends the wait. `answering` is entered if it takes time: then whoever asks is told
     what is waited for. Raises StateError if an administrator must mend something, or if a journal
     in a file would be forgotten; LeadershipError if the leadership was lost at once."""
     loop = asyncio.get_running_loop()
@@ -143,39 +143,38 @@ async def stand_by(
         waits.set()
 
     opening = loop.create_task(_open(store, medium, standing, statefile, tell))
-    with _signals_call(opening.cancel) as came:
-        waiting = loop.create_task(waits.wait())
+    waiting = loop.create_task(waits.wait())
+    try:
         await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
         if not opening.done():
-            try:
-                async with answering(lambda: reason):
-                    notifier.ready(reason)
-                    await asyncio.wait({opening})
-            finally:
-                opening.cancel()  # the socket may be in use
+            async with answering(lambda: reason):
+                notifier.ready(reason)
+                await asyncio.wait({opening})
         await opening
-    if came:  # in the very step in which the journal was opened
-        await medium.close()
-        raise asyncio.CancelledError
+    except BaseException:  # a signal came, or the socket is in use
+        opening.cancel()
+        await asyncio.wait({opening})
+        if not opening.cancelled() and opening.exception() is None:
+            await medium.close()  # it was opened in this very step
+        raise
+    finally:
+        waiting.cancel()
 
 
 @contextmanager
-def _signals_call(end: Callable[[], object]) -> Iterator[list[int]]:
-    """Have SIGTERM and SIGINT call `end`. Gives a list of those that came."""
-    loop, came = asyncio.get_running_loop(), list[int]()
+def signals_end_this() -> Iterator[None]:
+    """Have the first SIGTERM or SIGINT cancel this task, until others take the signals."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    came = list[int]()
 
     def take(number: int) -> None:
         came.append(number)
-        end()
+        if len(came) == 1 and task is not None:
+            task.cancel()  # once: a second one would end the ending
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, take, number)
-    try:
-        yield came
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    yield
 
 
 async def _open(

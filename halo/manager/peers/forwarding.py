@@ -91,7 +91,9 @@ class Forwarder:
         """The leader. Raises NoLeaderError if there is none that can be asked."""
         leader = self.standing.leader()
         if leader is None or leader.id == self.standing.own_id:  # this manager itself, earlier
-            why = (self.reason or self.standing.trouble)()
+            if (trouble := self.standing.trouble()) is not None:
+                raise NoLeaderError(f"This manager does not know who leads: {trouble}.")
+            why = self.reason() if self.reason is not None else ""
             raise NoLeaderError("No manager leads just now" + (f": {why}." if why else "."))
         return leader
 
