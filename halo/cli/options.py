@@ -125,6 +125,25 @@ def groups_argument(command: Decorated) -> Decorated:
     )(command)
 
 
+def groups_or_all(command: Decorated) -> Decorated:
+    """Groups as the tuple `groups`, or `--all` as `every`: :func:`require_groups` checks it."""
+    option = click.option(
+        "--all", "every", is_flag=True, help="All groups of the config, in order."
+    )
+    argument = click.argument(
+        "groups", nargs=-1, metavar="GROUP...", callback=_named, shell_complete=complete_groups
+    )
+    return argument(option(command))
+
+
+def require_groups(groups: tuple[str, ...], every: bool) -> None:
+    """Raise UsageError unless there are either groups or `--all`."""
+    if every and groups:
+        raise click.UsageError("Give either GROUP... or --all.")
+    if not every and not groups:
+        raise click.UsageError("Missing argument 'GROUP...'.")
+
+
 def reason_option(command: Decorated) -> Decorated:
     """`--reason TEXT`: recorded with the event."""
     return click.option(

@@ -48,6 +48,21 @@ async def test_a_cold_start_keeps_the_order_and_a_takeover_too(make_cluster: Mak
     assert last["END"] <= first["BEGIN"] < last["END"] + 1.0
 
 
+async def test_commands_on_several_groups_keep_the_order(make_cluster: MakeCluster) -> None:
+    cluster = ordered(make_cluster)
+    await cluster.start()
+    told = await ask(cluster, "stop", "mgs", "--with-dependents")
+    assert "Step 1 of 2: stop ost" in told
+    assert "Step 2 of 2: stop mgs" in told
+    await cluster.until(mgs="Stopped", ost="Stopped")
+    last, first = moments(cluster, "ost", "stop"), moments(cluster, "mgs_mnt0", "stop")
+    assert last["END"] <= first["BEGIN"]
+    assert "Step 2 of 2: start ost" in await ask(cluster, "start", "--all", "--wait", "30")
+    await cluster.until(mgs="Running on h1", ost="Running on h2")
+    last, first = moments(cluster, "mgs_mnt0", "start"), moments(cluster, "ost", "start")
+    assert last["END"] <= first["BEGIN"]
+
+
 async def test_a_stopped_group_holds_what_is_not_started_and_nothing_else(
     make_cluster: MakeCluster,
 ) -> None:

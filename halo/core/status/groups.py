@@ -68,6 +68,7 @@ def group_row(
         "token": state.ledger.holder(group.id),
         "home_host": group.home_host,
         "failover_hosts": list(group.failover_hosts),
+        "after": list(group.after),
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },

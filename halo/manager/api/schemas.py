@@ -180,6 +180,7 @@ def _group() -> Schema:
             "token": text("The part of the manager that may act on it just now."),
             "home_host": _ID,
             "failover_hosts": _list(_ID),
+            "after": _list(_ID, "The groups that have to run before it is started."),
             "candidates": _by_name(one_of(Presence), "By host that may run it."),
             "former_hosts": _by_name(
                 one_of(Presence), "By host that is no candidate any more, and where it may run."
