@@ -23,6 +23,9 @@ RUNNING, FAILED_OVER, STOPPED, ERROR, UNKNOWN = (
 )
 WELL = (RUNNING, FAILED_OVER)
 
+FIRST_DECISION_S = 1.5
+"""A manager that has just started waits for the disk before it decides."""
+
 
 class DerivedOracle:
     """Checks the rows of one status against each other, and against the config."""
@@ -163,7 +166,13 @@ class DerivedOracle:
         if waiting is None:
             is_placed = comment.startswith(("starting on ", "running on "))
             rests = managed_on is None and not facts.is_between(name)
-            if rests and group["wanted"] == "started" and not is_placed:
+            age_s = self.world.clock.now - self.world.oracle.fresh_at
+            if (
+                age_s > FIRST_DECISION_S
+                and rests
+                and group["wanted"] == "started"
+                and not is_placed
+            ):
                 self._wrong(name, "waiting", None, f"a reason: {comment}")
             return
         if group["wanted"] != "started" or not waiting["ends_when"]:
@@ -174,7 +183,7 @@ class DerivedOracle:
         has_error = bool(group["error"] or group["start_failures"] or managed_on)
         if held is False and waiting["reason"] == "Held" and not has_error:
             self._wrong(name, "waiting", waiting, "no hold")
-        if held and waiting["reason"] != "Held":
+        if held and not facts.running_on(name) and waiting["reason"] != "Held":
             self._wrong(name, "waiting", waiting, "a hold comes first")
 
     def _group_comment(self, group: dict[str, Any], facts: Facts) -> None:
