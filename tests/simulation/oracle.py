@@ -328,6 +328,7 @@ class Oracle:
             self.copies_seen[group.id] = (first_at, now, earlier | {host, *elsewhere})
         if resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
+            self.order.root_runs(group, host)
         elif known is not None and known.host.id != host:
             del self.root_seen[group.id]
 

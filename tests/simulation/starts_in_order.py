@@ -26,7 +26,8 @@ class OrderOracle:
         self.world = oracle.world
         self.oracle = oracle
         self.moving: set[str] = set()  # ran, and were stopped for a planned move
-        self.stopped_at: dict[str, float] = {}  # when a stop of the root was sent last
+        # When a stop of the root was sent that it was not seen running after.
+        self.stopped_at: dict[str, float] = {}
         # Starts and stops without an answer, by host and resource.
         self.under_way: Counter[tuple[str, str]] = Counter()
 
@@ -67,6 +68,11 @@ class OrderOracle:
         managed_since = self.oracle.manager.state.groups[group.id].managed_since
         has_left = self.stopped_at.get(group.id, managed_since) < managed_since
         return self.oracle.root_seen.get(group.id) is call.connection and not has_left
+
+    def root_runs(self, group: ResourceGroup, host: str) -> None:
+        """The root is seen running: what was stopped before that has been started since."""
+        if not self.is_under_way(host, group.root):
+            self.stopped_at.pop(group.id, None)
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """A root was stopped: by request, or for a planned move. Or a root that was moved runs.
