@@ -346,6 +346,7 @@ class Commands(Views):
 
         While it was held, people may have stopped it here and started it elsewhere. So forget it
         before the record that ends the hold, and no step can come in between."""
+        self._state.groups[group.id].moving = False  # the next start waits for its turn
         self._state.knowledge.drop_group(
             group, "being probed again", now=self._loop.time(), forgive=forgive
         )
