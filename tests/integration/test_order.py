@@ -37,7 +37,7 @@ async def test_a_cold_start_keeps_the_order_and_a_takeover_too(make_cluster: Mak
     await cluster.until(mgs="Running on h1", ost="Running on h2")
     assert (await cluster.group("ost"))["waiting"] is None
     last, first = moments(cluster, "mgs_mnt0", "start"), moments(cluster, "ost", "start")
-    assert last["END"] <= first["BEGIN"] < last["END"] + 1.0
+    assert last["END"] <= first["BEGIN"]
 
     await ask(cluster, "move", "mgs", "--to", "h2")
     await cluster.until(mgs="Running (Failed Over) on h2")
@@ -45,7 +45,7 @@ async def test_a_cold_start_keeps_the_order_and_a_takeover_too(make_cluster: Mak
     cluster.kill("h2")  # both groups were there
     await cluster.until(mgs="Running on h1", ost="Running (Failed Over) on h1")
     last, first = moments(cluster, "mgs_mnt0", "start"), moments(cluster, "ost", "start")
-    assert last["END"] <= first["BEGIN"] < last["END"] + 1.0
+    assert last["END"] <= first["BEGIN"]
 
 
 async def test_commands_on_several_groups_keep_the_order(make_cluster: MakeCluster) -> None:
@@ -86,4 +86,4 @@ async def test_a_stopped_group_holds_what_is_not_started_and_nothing_else(
     await cluster.until(mgs="Running on h1", ost="Running on h2")
     assert story_of(cluster, "h2")[before:] == ["start ost", "start ost_mnt0"]
     last, first = moments(cluster, "mgs_mnt0", "start"), moments(cluster, "ost", "start")
-    assert last["END"] <= first["BEGIN"] < last["END"] + 1.0
+    assert last["END"] <= first["BEGIN"]
