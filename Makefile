@@ -28,7 +28,7 @@ INSTALLED := .installed-by-halo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ha test test-hosts chaos fuzz simulate simulate-bar wakes mutate model bench check format clean install install-files uninstall
+.PHONY: help demo demo-ha test test-hosts chaos fuzz simulate simulate-bar wakes linear mutate model bench check format clean install install-files uninstall
 
 help:
 	@echo "make demo    a cluster on this machine loses a host and gets it back"
@@ -40,6 +40,7 @@ help:
 	@echo "make simulate   fresh clusters on a virtual clock for SECONDS ($(SECONDS)), JOBS at a time ($(JOBS))"
 	@echo "make simulate-bar   20,000 runs and 10 virtual days, results in RESULTS ($(RESULTS)); goes on where it was stopped"
 	@echo "make wakes   leaders that stand still for longer than their lease, COUNT times ($(COUNT)): none may do harm"
+	@echo "make linear  clients command and ask three managers during COUNT ($(COUNT)) faults: do all answers fit one order?"
 	@echo "make mutate  small mistakes in the deciding code, SEEDS ($(SEEDS)) each: how many are found? RESULTS (mutation-results.jsonl)"
 	@echo "make model   every state of the model of the safety core, in larger configurations (the last one takes very long)"
 	@echo "make bench   every figure that loopback can show, beside its bar (10 min, a quiet machine)"
@@ -100,6 +101,10 @@ simulate-bar: $(STAMP)
 # Needs etcd. About ten seconds each, on a machine that does little else; a busy one needs a longer --lease.
 wakes: $(STAMP)
 	@$(BIN)/python -m tests.etcd.wakes --count $(COUNT)
+
+# Needs etcd. Some seconds each.
+linear: $(STAMP)
+	@$(BIN)/python -m tests.etcd.linear --count $(COUNT)
 
 # Many hours for all mutants; goes on where it was stopped.
 mutate: RESULTS := mutation-results.jsonl

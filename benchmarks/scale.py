@@ -94,7 +94,7 @@ def _cold_start(site: Site, figures: Figures) -> None:
 
     def known() -> list[float]:
         lines = site.log_lines("watching" if figures.mode == "watched" else "looked through")
-        return [_monotonic(line["timestamp"]) for line in lines]
+        return [monotonic(line["timestamp"]) for line in lines]
 
     site.wait(lambda: len(known()) >= shape.hosts, DEADLINE_S, "every host looked at")
     figures.known_s = max(known()) - site.started_at
@@ -121,7 +121,7 @@ def _lone_death(site: Site, hosts: list[str]) -> float:
     roots = _roots_of(site.shape, hosts)
     stopped_at = _stop(site, hosts)
     last = _last_restart(site, roots, hosts, stopped_at)
-    verdict = max(_monotonic(x["timestamp"]) for x in site.log_lines("declared lost"))
+    verdict = max(monotonic(x["timestamp"]) for x in site.log_lines("declared lost"))
     return (last - verdict) * 1000 - _fence_ms(site, hosts[0])
 
 
@@ -137,7 +137,7 @@ def _many_deaths(site: Site, hosts: list[str], figures: Figures) -> None:
     lag = site.debug()["loop_lag_5s"]
     figures.storm_lag_p99_ms, figures.storm_lag_max_ms = lag["p99_ms"], lag["max_ms"]
     watcher.end()
-    verdicts = [_monotonic(x["timestamp"]) for x in site.log_lines("declared lost")]
+    verdicts = [monotonic(x["timestamp"]) for x in site.log_lines("declared lost")]
     first = min(s.at for s in site.starts() if s.at > stopped_at)
     figures.deaths_first_s = first - stopped_at
     figures.deaths_last_s = last - stopped_at
@@ -204,7 +204,7 @@ class _StatusWatcher(threading.Thread):
         self.join(60)
 
 
-def _monotonic(timestamp: str) -> float:
+def monotonic(timestamp: str) -> float:
     """A time of the manager's log, on the clock of the endpoints' records."""
     wall = datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
     return wall - time.time() + time.monotonic()

@@ -179,7 +179,7 @@ class Service:
             lag.start()
             pauses = CollectorPauses()
             pauses.start()
-            runner = _api(manager, lag, pauses, among)
+            runner = _api(manager, lag, pauses, among, leading)
             await runner.setup()
             leads = among.answering.leading(runner, manager.state) if among else nullcontext()
             try:
@@ -198,7 +198,11 @@ class Service:
 
 
 def _api(
-    manager: Manager, lag: LoopLag, pauses: CollectorPauses, among: Among | None
+    manager: Manager,
+    lag: LoopLag,
+    pauses: CollectorPauses,
+    among: Among | None,
+    leading: Leading,
 ) -> web.AppRunner:
     """The HTTP API over this manager."""
     app = make_app(
@@ -213,6 +217,7 @@ def _api(
             "tasks": len(asyncio.all_tasks()),
         },
         managers=among.answering.managers if among else None,
+        require_leading=leading.require_leading,
     )
     if among is not None:
         among.answering.connections.bound(app)

@@ -442,6 +442,17 @@ def test_a_record_with_data_of_another_version_stops_the_start(record: Record) -
         apply(Remembered(), record)
 
 
+def test_of_a_large_record_that_is_not_understood_the_advice_can_be_read() -> None:
+    """A later version may have written a snapshot with a field that this one does not know."""
+    hosts = {f"h{number}": {"horns": 2} for number in range(10_000)}
+    snapshot = rec(Event.SNAPSHOT, hosts=hosts, groups={}, frozen=None, events=[])
+    with pytest.raises(StateError) as caught:
+        apply(Remembered(), snapshot)
+    assert len(str(caught.value)) < 1200
+    assert "horns" in str(caught.value)
+    assert "install the version of HALO that wrote it" in str(caught.value)
+
+
 # --- properties -------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b"])

@@ -17,7 +17,7 @@ from halo.adapters.tls.files import TlsFiles
 from tests.debian import require, require_program
 from tests.integration.processes import free_port
 
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 

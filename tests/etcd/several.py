@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import aiohttp
 
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.location import Store
+from tests.certificates import BOTH, Authority
 from tests.etcd.members import Members
 from tests.integration.cluster import ClusterHarness
+from tests.integration.processes import free_port
 from tests.integration.site import DEADLINE_S, ROOT, Running
 
 LEASE_S = 6
@@ -72,6 +74,10 @@ class Managers(ClusterHarness):
         self.lease_s = LEASE_S
         self.stores: dict[str, Store] = {}
         """For managers that reach etcd by other addresses."""
+        self.flags_of: dict[str, Sequence[str]] = {}
+        """What only some managers are given besides."""
+        self.program_of: dict[str, Sequence[str]] = {}
+        """For managers that are another program than this version's."""
         self.of: dict[str, Running] = {}
         self._sockets = tempfile.TemporaryDirectory(prefix="halo-test-")
         folder = self.folder / "bin"
@@ -89,21 +95,43 @@ class Managers(ClusterHarness):
     def start_manager(self, node: str = "1") -> None:
         """Start one manager, and look at it if no other is looked at."""
         store = self.stores.get(node, self.store)
-        argv = [
-            *("halo_manager", "--config", str(self.config), "--socket", self._socket_of(node)),
+        flags = [
+            *("--config", str(self.config), "--socket", self.socket_of(node)),
             *("--statefile", str(self.folder / f"state{node}"), "--store", str(store)),
             *("--node-id", node, "--lease", str(self.lease_s), "--verbose", *self.flags),
+            *self.flags_of.get(node, ()),
         ]
-        self.of[node] = self._start(argv, f"manager{node}_log")
+        if node in self.program_of:
+            self.of[node] = self._spawn([*self.program_of[node], *flags], f"manager{node}_log")
+        else:
+            self.of[node] = self._start(["halo_manager", *flags], f"manager{node}_log")
         if self.manager is None:
             self.look_at(node)
 
-    def _socket_of(self, node: str) -> str:
+    def let_them_ask_each_other(self, nodes: Iterable[str]) -> None:
+        """From now on, these managers are started with ports and certificates for each other."""
+        files = Authority(self.folder / "ca").issue(
+            "peer", "localhost", socket.gethostname(), usages=BOTH
+        )
+        self.environment |= {
+            "HALO_PEER_CERT": str(files.certificate),
+            "HALO_PEER_KEY": str(files.key),
+            "HALO_PEER_CA": str(files.ca),
+        }
+        for node in nodes:
+            port = free_port()
+            self.flags_of[node] = (
+                *("--peer-listen", f"127.0.0.1:{port}"),
+                *("--peer-url", f"https://localhost:{port}"),
+            )
+
+    def socket_of(self, node: str) -> str:
+        """The path of a manager's Unix socket."""
         return str(Path(self._sockets.name) / node)
 
     def look_at(self, node: str) -> None:
         """From now on, everything that is asked and told is between the test and this manager."""
-        self.manager, self.socket = self.of[node], Path(self._socket_of(node))
+        self.manager, self.socket = self.of[node], Path(self.socket_of(node))
 
     async def settle(self, nodes: str = "12", **wanted: str) -> None:
         """Start the agents, the first manager, and when it manages the others."""

@@ -83,9 +83,10 @@ class Wire:
         self.requests = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,10 +94,22 @@ class Wire:
         self._server.close()
         for writer in self._writers:
             writer.close()
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._member.partition(":")
-        from_member, to_member = await asyncio.open_connection(host, int(port))
+        try:
+            from_member, to_member = await asyncio.open_connection(host, int(port))
+        except OSError:  # that member does not run
+            writer.close()
+            return
         self._writers |= {writer, to_member}
         lost = asyncio.Event()
         await asyncio.gather(
@@ -104,6 +117,7 @@ class Wire:
             self._answer(from_member, writer, lost),
             return_exceptions=True,
         )
+        self._writers -= {writer, to_member}
 
     async def _ask(
         self, client: asyncio.StreamReader, member: asyncio.StreamWriter, lost: asyncio.Event

@@ -276,7 +276,7 @@ async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
     cluster.kill("h1")
     for node in "12":
         cluster.look_at(node)
-        await cluster.until_refused("this one does nothing yet: waiting for etcd")
+        await cluster.until_refused("This manager does not know who leads")
     await asyncio.sleep(3)  # longer than a loss of the host takes to be noticed
     assert (story(cluster), cluster.fence_steps()) == (begun, fenced)
     assert cluster.running_on("g2") == {"h2"}  # services run on

@@ -117,6 +117,40 @@ async def test_a_manager_that_stands_by_reads_on_and_hands_all_records_over(stor
         await second.medium.append([record(11)])
 
 
+async def test_what_is_known_is_never_older_than_it_says(store: Store) -> None:
+    """Records that are read but not taken yet are not known."""
+    async with leading(store, 1) as first, standing_by(store, 2) as second:
+        await second.stands_by()
+        assert second.medium.beside
+        beside, taken = second.medium.beside, asyncio.Event()
+        take = beside._take
+        assert take is not None
+
+        async def slow(records: Sequence[JournalRecord], afresh: bool) -> None:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_set(reading), loop))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_wait(taken), loop))
+            await take(records, afresh)
+
+        reading, loop = asyncio.Event(), asyncio.get_running_loop()
+        beside._take = slow
+        await first.medium.append([record(1)])
+        written = time.time()
+        await asyncio.wait_for(reading.wait(), 30)
+        assert beside.confirmed_at < written
+        assert second.read == []
+        taken.set()
+        await until(lambda: beside.confirmed_at > written, "it is taken")
+        assert second.read == [record(1)]
+
+
+async def _set(event: asyncio.Event) -> None:
+    event.set()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
 async def test_the_term_of_the_leader_is_known(store: Store) -> None:
     """With the base that an operator raised."""
     client = EtcdClient(store)

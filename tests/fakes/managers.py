@@ -17,6 +17,7 @@ from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
 from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import Answer, request
+from halo.core.errors import LeadershipError
 from halo.core.journal.remembered import Remembered
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.managers import Managers
@@ -84,6 +85,8 @@ class FakeManager:
         self._runners: list[web.AppRunner] = []
         self._site: UnixSite | None = None
         self._listener: TlsListener | None = None
+        self.deposed: str | None = None
+        """Why this manager, which led, cannot prove it any more."""
 
     def listen(self) -> None:
         """Open the port for the other managers."""
@@ -101,11 +104,17 @@ class FakeManager:
         )
 
     async def lead(self) -> None:
-        app = make_app(self.operations, managers=self.managers)
+        app = make_app(
+            self.operations, managers=self.managers, require_leading=self._require_leading
+        )
         self.connections.bound(app)
         runner = await self._run(app)
         self.connections.serve(runner)
         await self._open(runner)
+
+    def _require_leading(self) -> None:
+        if self.deposed is not None:
+            raise LeadershipError(self.deposed)
 
     async def stand_by(self) -> None:
         refusing = make_not_leading_app(self.standing)

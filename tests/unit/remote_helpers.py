@@ -19,7 +19,7 @@ from halo.adapters.rpc.connector import CapnpConnector
 from halo.adapters.rpc.event_loop import rpc_loop
 from halo.core.model import Host, Resource
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 _LISTENING = re.compile(r"listening.*\bport=(\d+)")
 
 

@@ -69,6 +69,38 @@ async def test_every_manager_gives_the_leaders_answer(pair: list[FakeManager], p
     assert answer == await first.ask("GET", path)
 
 
+async def test_a_leader_that_was_deposed_answers_nothing_from_its_memory(
+    pair: list[FakeManager],
+) -> None:
+    """Not even a refusal: its memory may be that of the time before a standstill."""
+    first = pair[0]
+    first.deposed = "this manager does not lead any more: its lease has expired"
+    first.operations.errors["stop"] = CommandRefused("g is unmanaged.")
+    for each in pair:
+        for path in ("/v1/status", "/status", "/v1/version"):
+            answer = await each.ask("GET", path)
+            assert (answer.status, answer.sentence) == (
+                503,
+                f"No answer: {first.deposed}. Try again.",
+            )
+        for command in ("stop", "start"):
+            answer = await each.ask("POST", "/v1/groups/g", {"command": command})
+            assert answer.status == 503
+            assert "may have taken effect: look at `halo status`" in answer.sentence
+
+
+async def test_a_leader_that_is_deposed_while_it_answers_does_not_answer(
+    pair: list[FakeManager],
+) -> None:
+    first, second = pair
+    first.operations.gate.clear()
+    asking = asyncio.ensure_future(second.ask("POST", "/v1/groups/g", {"command": "stop"}))
+    await until(lambda: first.operations.calls)
+    first.deposed = "this manager does not lead any more: its lease has expired"
+    first.operations.gate.set()
+    assert (await asking).status == 503
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/status", "/status", "/v1/nowhere", "/nowhere", "/v1/cluster"]
 )
@@ -221,7 +253,7 @@ async def test_a_journal_that_was_never_read_is_not_shown_as_empty_orders(
     pair[1].standing.leads = None
     answer = await pair[1].ask("GET", "/v1/status")
     assert answer.content == {
-        "error": "No manager leads just now. This manager has not read the journal yet."
+        "error": "This manager does not know who leads. This manager has not read the journal yet."
     }
 
 

@@ -314,9 +314,9 @@ async def test_a_hundred_resources_run_side_by_side_and_a_hung_one_delays_nothin
     )
     await agent.start()
     async with connected(agent) as connection:
-        hung = asyncio.create_task(run(connection, {"n": "hung"}, timeout_s=60))
+        hung = asyncio.create_task(run(connection, {"n": "hung"}, timeout_s=110))
         rest = [
-            asyncio.create_task(run(connection, {"n": str(n)}, timeout_s=60)) for n in range(100)
+            asyncio.create_task(run(connection, {"n": str(n)}, timeout_s=110)) for n in range(100)
         ]
         await until(lambda: len(list(agent.folder.glob("n.*"))) == 100, "all scripts to run")
         began = time.monotonic()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from halo.core.model import HostId, Resource, ResourceGroup, ResourceId
+from halo.core.model import GroupId, HostId, Resource, ResourceGroup, ResourceId
 
 
 class Presence(StrEnum):
@@ -42,6 +42,8 @@ class Sighting:
 NO_SIGHTING = Sighting()
 """The sighting of a resource that was never heard of. Do not change it."""
 
+_NOWHERE: Mapping[GroupId, int] = {}
+
 
 def presence_of(group: ResourceGroup, sightings: Mapping[ResourceId, Sighting]) -> Presence:
     """The presence of the group on one host. `sightings` are those of that host. Running if any
@@ -61,7 +63,7 @@ class Knowledge:
 
     def __init__(self) -> None:
         self._sightings: dict[HostId, dict[ResourceId, Sighting]] = {}
-        self._root_seen: dict[tuple[ResourceId, HostId], int] = {}
+        self._root_seen: dict[HostId, dict[GroupId, int]] = {}  # with the epoch of the host
 
     def of(self, resource: ResourceId, host: HostId) -> Sighting:
         """What is known of one resource on one host. Do not change it."""
@@ -149,22 +151,23 @@ class Knowledge:
     def note_root_running(self, group: ResourceGroup, host: HostId, epoch: int) -> None:
         """The root was seen running here over connection `epoch`. This replaces other hosts."""
         for other in group.hosts:
-            self._root_seen.pop((group.id, other), None)
-        self._root_seen[group.id, host] = epoch
+            self.forget_root(group, other)
+        self._root_seen.setdefault(host, {})[group.id] = epoch
 
     def note_seen_elsewhere(self, group: ResourceGroup, elsewhere: HostId) -> None:
         """Something of the group was seen on `elsewhere`: no other host may complete the group."""
         for other in group.hosts:
             if other != elsewhere:
-                self._root_seen.pop((group.id, other), None)
+                self.forget_root(group, other)
 
     def root_seen(self, group: ResourceGroup, host: HostId, epoch: int) -> bool:
         """Was the root seen running here over this connection, and nothing elsewhere since?"""
-        return self._root_seen.get((group.id, host)) == epoch
+        return self._root_seen.get(host, _NOWHERE).get(group.id) == epoch
 
     def forget_root(self, group: ResourceGroup, host: HostId) -> None:
         """The group is leaving this host: the next start here needs proof again."""
-        self._root_seen.pop((group.id, host), None)
+        if (seen := self._root_seen.get(host)) is not None:
+            seen.pop(group.id, None)
 
     def drop_host(self, host: HostId, reason: str) -> None:
         """The connection ended, or a new one began: nothing is known of this host."""
@@ -172,8 +175,7 @@ class Knowledge:
             entry.presence = Presence.UNKNOWN
             entry.reason = reason
             entry.begun_at = float("-inf")
-        for key in [key for key in self._root_seen if key[1] == host]:
-            del self._root_seen[key]
+        self._root_seen.pop(host, None)
 
     def drop_group(
         self, group: ResourceGroup, reason: str, *, now: float, forgive: bool = True
@@ -191,7 +193,7 @@ class Knowledge:
                 entry.void_before = now
                 if forgive:
                     entry.failure = None
-            self._root_seen.pop((group.id, host), None)
+            self.forget_root(group, host)
 
     def host_fenced(self, host: HostId, resources: list[Resource]) -> None:
         """A fence of this host was confirmed: nothing runs there."""

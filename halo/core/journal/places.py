@@ -27,6 +27,9 @@ from halo.core.secrets import is_secret_name
 
 DIGEST_LENGTH = 16
 
+_NO_MEMORY = RememberedGroup()
+"""The memory of a group of which nothing was recorded. Do not change it."""
+
 
 def services_of(group: ResourceGroup) -> Services:
     """The exclusive resources of a group: id, and digest of kind and parameters."""
@@ -44,7 +47,7 @@ def places(remembered: Remembered, group: GroupId) -> dict[HostId, GroupId]:
     """Where a group may run, as far as the journal knows, and under which name it was there."""
     if group in remembered.removed:
         return dict.fromkeys(remembered.removed[group], group)
-    memory = remembered.groups.get(group, RememberedGroup())
+    memory = remembered.groups.get(group, _NO_MEMORY)
     candidates = () if memory.at_rest else remembered.configured.get(group, ())
     own = [host for host in candidates if host not in memory.stopped_on]
     return {**dict.fromkeys(own, group), **memory.former}
@@ -98,7 +101,7 @@ class _Change:
     def of(self, group: ResourceGroup) -> dict[str, Any]:
         """The values that differ from what is remembered of the group, by their key."""
         name, services = group.id, self._now[group.id]
-        memory = self._remembered.groups.get(name, RememberedGroup())
+        memory = self._remembered.groups.get(name, _NO_MEMORY)
         inherited = self._inherited(name)
         own = {
             host: origin
@@ -195,8 +198,9 @@ class _Change:
         return {
             resource: {"digest": digest, "hosts": hosts}
             for name in self._now.keys() & self._remembered.services.keys()
-            if (hosts := sorted(places(self._remembered, name)))
-            for resource, digest in self._not_found_again(name).items()
+            if (services := self._not_found_again(name))  # asked first: hardly any group has some
+            and (hosts := sorted(places(self._remembered, name)))
+            for resource, digest in services.items()
         }
 
     def _not_found_again(self, name: GroupId) -> Services:

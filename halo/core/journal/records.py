@@ -16,6 +16,9 @@ from typing import Any
 from halo.core.errors import StateError
 from halo.core.peers.bounds import TERM_LIMIT
 
+SHOWN_CHARACTERS = 300
+"""How much of a record is shown that is not understood."""
+
 
 class Event(StrEnum):
     """The names of all events. The first six are those of HALO's state file."""
@@ -115,6 +118,13 @@ def term_in(raw: Mapping[str, Any]) -> int:
 def not_understood(raw: Mapping[str, Any], error: Exception) -> StateError:
     """The error for a record of another version. `raw` is what :meth:`Record.to_json` gives."""
     return StateError(
-        f"the journal holds a record that this version does not understand: {raw!r} "
-        f"({error!r}); start the version that wrote it, or restore an older copy"
+        f"the journal holds a record that this version does not understand: {_short(raw)} "
+        f"({_short(error)}); install the version of HALO that wrote it on this machine. If you "
+        "restore an older copy of the journal instead, HALO forgets all orders since then"
     )
+
+
+def _short(what: object) -> str:
+    """A snapshot of ten thousand groups would bury the advice behind it."""
+    text = repr(what)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -12,14 +12,14 @@ from typing import TypeAlias
 import structlog
 from aiohttp import web
 
-from halo.core.errors import CommandError, HaloError, RecordError
+from halo.core.errors import CommandError, HaloError, LeadershipError, RecordError
 from halo.manager.api.headers import LEADER
 from halo.manager.api.malformed import PatientRunner, server_logger
 from halo.manager.api.managers import Managers
 from halo.manager.api.ours import Figures, OurHalf, StatusText, as_json
 from halo.manager.api.root import RootHalf, sentence
 from halo.manager.api.routes import PREFIX
-from halo.manager.api.running import Bounds, Commands, DefectHandler
+from halo.manager.api.running import MAY_HAVE_TAKEN_EFFECT, Bounds, Commands, DefectHandler
 from halo.ports import Operations
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,7 @@ def make_app(
     root_status_text: StatusText | None = None,
     bounds: Bounds | None = None,
     managers: Managers | None = None,
+    require_leading: Callable[[], None] = lambda: None,
 ) -> web.Application:
     """The application that serves `operations`.
 
@@ -47,11 +48,15 @@ def make_app(
     then. `debug` gives the answer of `GET /v1/debug`; without it there is no such route.
     `status_text` and `root_status_text` give the status of each half as JSON. Without them, the
     status of `operations` is encoded in one step. `managers` are there if several can lead: this
-    one leads then, and every answer names it.
+    one leads then, and every answer names it. `require_leading` raises LeadershipError if this
+    manager does not lead any more: then it gives no answer from its memory.
     """
     bounds = bounds or Bounds()
     commands = Commands(bounds, on_defect)
-    app = web.Application(middlewares=[answer_errors], client_max_size=BODY_LIMIT_BYTES)
+    app = web.Application(
+        middlewares=[answer_errors, _while_leading(require_leading)],
+        client_max_size=BODY_LIMIT_BYTES,
+    )
     RootHalf(operations, commands, bounds, root_status_text).add_to(app)
     OurHalf(operations, commands, bounds, status_text, debug, managers).add_to(app)
     if managers is not None:
@@ -65,6 +70,21 @@ def _names_leader(own_id: str) -> Callable[[web.Request, web.StreamResponse], Aw
         response.headers[LEADER] = own_id
 
     return name
+
+
+def _while_leading(require: Callable[[], None]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Look whether this manager leads after the answer is made: a machine that stood still wakes
+    with a memory of the past, and another manager may have led since. So a refusal, or the answer
+    that nothing is to be done, counts no more than a status."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        finally:
+            require()
+
+    return guard
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
@@ -93,6 +113,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return response
+    except LeadershipError as error:
+        is_question = request.method in ("GET", "HEAD")
+        advice = "Try again." if is_question else MAY_HAVE_TAKEN_EFFECT
+        return refusal(request, 503, f"No answer: {error}. {advice}")
     except CommandError as error:
         return refusal(request, error.status, str(error))
     except RecordError as error:

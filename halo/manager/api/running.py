@@ -25,6 +25,7 @@ VALIDATION_DEADLINE_S = 400.0
 """Longest wait for the scripts of one host: the manager begins no script after 300 s."""
 COMMANDS_LIMIT = 256
 """Commands that may run at once. One more is answered with 503."""
+MAY_HAVE_TAKEN_EFFECT = "The command may have taken effect: look at `halo status`."
 
 Said: TypeAlias = str | Mapping[str, Any]
 """The answer of a command: one sentence, or data for a validation."""

@@ -261,9 +261,9 @@ class Watcher:
     def _learn(self, group: ResourceGroup, resource: Resource, result: OperationResult) -> bool:
         """Note one result. Does it reveal a second copy?"""
         presence, reason = taught(Operation.MONITOR, result)
-        copies_before = len(self._state.knowledge.running_on(group))
+        is_copy = presence is Presence.RUNNING  # else it reveals none: do not count the copies
+        may_reveal = is_copy and len(self._state.knowledge.running_on(group)) < 2
         self._state.observe_report(
             group, resource, self._host, presence, epoch=self._epoch, reason=reason
         )
-        may_reveal = copies_before < 2 and presence is Presence.RUNNING
         return may_reveal and len(self._state.knowledge.running_on(group)) > 1

@@ -19,6 +19,7 @@ from halo.core.errors import HaloError, PeerSilent, PeerUnreachable
 from halo.manager.api.running import (
     COMMAND_DEADLINE_S,
     FENCE_DEADLINE_S,
+    MAY_HAVE_TAKEN_EFFECT,
     VALIDATION_DEADLINE_S,
 )
 from halo.ports import ManagerPeers, ManagerSeen, PeerAnswer, PeerRequest, Standing
@@ -78,9 +79,7 @@ class Forwarder:
             except PeerSilent as error:
                 failure = f"{_named(asked)}, which leads, gave no answer: {error}."
                 if request.method not in QUESTIONS:
-                    raise UnclearError(
-                        f"{failure} The command may have taken effect: look at `halo status`."
-                    ) from None
+                    raise UnclearError(f"{failure} {MAY_HAVE_TAKEN_EFFECT}") from None
             leader = self._leader()
             if leader.id == asked.id:
                 break
@@ -91,10 +90,13 @@ class Forwarder:
         """The leader. Raises NoLeaderError if there is none that can be asked."""
         leader = self.standing.leader()
         if leader is None or leader.id == self.standing.own_id:  # this manager itself, earlier
-            if (trouble := self.standing.trouble()) is not None:
-                raise NoLeaderError(f"This manager does not know who leads: {trouble}.")
-            why = self.reason() if self.reason is not None else ""
-            raise NoLeaderError("No manager leads just now" + (f": {why}." if why else "."))
+            trouble, is_new = self.standing.trouble(), not self.standing.known().as_of
+            is_blind = trouble is not None or is_new
+            what = (
+                "This manager does not know who leads" if is_blind else "No manager leads just now"
+            )
+            why = trouble or (self.reason() if self.reason is not None else None)
+            raise NoLeaderError(f"{what}: {why}." if why else f"{what}.")
         return leader
 
     async def _ask(self, leader: ManagerSeen, request: PeerRequest, ends: float) -> PeerAnswer:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Protocol
 
 import structlog
 
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
+from halo.core.groups import urgency
 from halo.core.groups.actions import Left
 from halo.core.groups.placement import Decision, decide
 from halo.core.groups.proof_search import ProofSearch, search
@@ -29,11 +31,11 @@ from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
+from halo.manager.placement.decision_queue import DecisionQueue
 from halo.manager.placement.second_copy import SecondCopies
 from halo.manager.placement.whereabouts import Verifying, Whereabouts
 from halo.telling import PeerLog
 
-DECISIONS_AT_ONCE = 20
 RECHECK_SPACING_S = 0.0005
 DECISION_HOLDS_S = 20.0
 """How long a sample is proof while the decision waits for something else. Later, people may have
@@ -72,12 +74,12 @@ class Placer:
         self._tokens: dict[GroupId, ResourceToken] = {}
         self._since: dict[GroupId, float] = {}
         self._holds_s: dict[GroupId, float] = {}  # only groups whose decision was begun again
-        self._dirty: dict[GroupId, None] = {}
+        self._queue = DecisionQueue(self._is_urgent)
         self._recheck: dict[GroupId, float] = {}
+        self._rechecks: list[tuple[float, GroupId]] = []  # a heap; some of them hold no more
         self._pinged: dict[HostId, float] = {}
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
-        self._recheck_at: float | None = None  # no group has to be decided again before this time
         self._wake = Wakeup()
         self._state.tell_followers = self.followed
 
@@ -103,28 +105,26 @@ class Placer:
 
     def changed(self, groups: Iterable[GroupId]) -> None:
         """Something changed: begin a new decision. Older monitors are not proof any more."""
-        now = self._loop.time()
-        for group in groups:
-            if group in self._tokens:
-                self._since[group] = now
-                self._mark([group])
-            else:
-                self._wake_holder(group)
-            self.followed(group)
+        groups, now = list(groups), self._loop.time()
+        self._since.update((group, now) for group in groups if group in self._tokens)
+        self.learnt(groups)
 
     def learnt(self, groups: Iterable[GroupId]) -> None:
         """An answer came in: decide again."""
+        waiting = []
         for group in groups:
             if group in self._tokens:
-                self._mark([group])
+                waiting.append(group)
             else:
                 self._wake_holder(group)
             self.followed(group)
+        self._mark(waiting)
 
     def followed(self, group: GroupId) -> None:
         """A group changed: decide again on those that wait to be started after it."""
-        followers = self._state.cluster.followers.get(group, ())
-        self._mark(name for name in followers if name in self._tokens)
+        followers = self._state.cluster.followers.get(group)
+        if followers is not None:
+            self._mark([name for name in followers if name in self._tokens])
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
@@ -160,10 +160,14 @@ class Placer:
         return group in self._tokens
 
     def _mark(self, groups: Iterable[GroupId]) -> None:
-        for group in groups:
-            self._dirty[group] = None
-        if self._dirty:
+        self._queue.mark(groups)
+        if self._queue:
             self._wake.ring()
+
+    def _is_urgent(self, group: GroupId) -> bool:
+        return group in self._tokens and urgency.is_down(
+            self._state, self._state.cluster.groups[group]
+        )
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -171,25 +175,24 @@ class Placer:
         """Decide until cancelled."""
         while True:
             await self._sleep()
-            dirty, self._dirty = self._dirty, {}
-            for number, group in enumerate(dirty, start=1):
+            for group in self._queue.take():
                 if group in self._tokens:
                     self._place(self._state.cluster.groups[group])
-                if number % DECISIONS_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # let heartbeats in between ten thousand decisions
+            if self._queue:
+                await asyncio.sleep(0)  # let heartbeats in between ten thousand decisions
 
     async def _sleep(self) -> None:
         """Wait for a change, or for the next decision that waits for time to pass."""
-        if not self._dirty:
+        rechecks = self._rechecks
+        if not self._queue:
             self._wake.reset()
-            await self._wake.sleep_until(self._recheck_at)
+            await self._wake.sleep_until(rechecks[0][0] if rechecks else None)
         now = self._loop.time()
-        if self._recheck_at is None or now < self._recheck_at:
-            return
-        for group in [group for group, at in self._recheck.items() if at <= now]:
-            del self._recheck[group]
-            self._dirty[group] = None
-        self._recheck_at = min(self._recheck.values(), default=None)
+        while rechecks and rechecks[0][0] <= now:
+            due, group = heappop(rechecks)
+            if self._recheck.get(group) == due:  # else it was decided meanwhile
+                del self._recheck[group]
+                self._mark([group])
 
     def _place(self, group: ResourceGroup) -> None:
         """Decide on a group, and carry the decision out."""
@@ -233,7 +236,7 @@ class Placer:
             # If thousands of groups wait, each waits a little longer, to spare the processor.
             due = now + max(decision.recheck_s, len(self._recheck) * RECHECK_SPACING_S)
             self._recheck[group] = due
-            self._recheck_at = due if self._recheck_at is None else min(self._recheck_at, due)
+            heappush(self._rechecks, (due, group))
         for host in decision.probe:
             self._hosts[host].probe(group)
         if found.ping or found.fence:  # it will start elsewhere: record that meanwhile

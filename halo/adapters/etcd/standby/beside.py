@@ -60,6 +60,7 @@ class Beside:
         self.term = 0
         """The term of the present leader; 0 if it is not known."""
         self.confirmed_at = 0.0
+        """What was taken holds every record that was written before this time."""
         self._troubles: dict[str, str] = {}
 
     @property
@@ -157,14 +158,15 @@ class Beside:
             await self.client.wait_for_change(head, self._reader.revision, LOOK_S)
 
     async def _advance(self) -> None:
+        began = time.time()
         batch = await self._reader.advance()
-        self.confirmed_at = time.time()
         if batch is not None:  # keep them in the very step in which the reader counts them
             if batch.afresh:
                 self._records = []
             self._records += batch.records
             self.wrote(self._reader.head)
         elif self._were_taken:
+            self.confirmed_at = began
             return
         afresh = batch is None or batch.afresh or not self._were_taken
         new = list(self._records) if batch is None or afresh else batch.records
@@ -172,6 +174,7 @@ class Beside:
         if self._take is not None:
             await self._take(new, afresh)
         self._were_taken = True
+        self.confirmed_at = began
 
     async def catch_up(self) -> tuple[Head | None, list[JournalRecord]]:
         """Read the rest, as the manager that leads: nobody else writes. Returns all records, and

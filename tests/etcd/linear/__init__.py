@@ -1,0 +1,1 @@
+"""Commands and questions of many clients at once, and whether their answers fit one order."""
