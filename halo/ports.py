@@ -259,6 +259,14 @@ class Operations(Protocol):
         """The status as HALO (Rust) gives it."""
         ...
 
+    async def why_group(self, group: str) -> dict[str, Any]:
+        """Why a group runs where it runs, or why it does not run, as JSON-ready data."""
+        ...
+
+    async def why_host(self, host: str) -> dict[str, Any]:
+        """Why a host was fenced, or why it is not, as JSON-ready data."""
+        ...
+
     async def validate(self, host: str) -> dict[str, Any]:
         """Have a host's agent run `validate-all` of every resource that may run there. Returns the
         results as JSON-ready data."""

@@ -18,6 +18,7 @@ class _Entry(NamedTuple):
 
 COMMANDS: dict[str, _Entry] = {
     "status": _Entry("halo.cli.commands.status:status", "Show resources, hosts and recent events."),
+    "why": _Entry("halo.cli.commands.events:why", "Say why a group or host is as it is."),
     "events": _Entry("halo.cli.commands.events:events", "Show the event history, or clear it."),
     "start": _Entry("halo.cli.commands.groups:start", "Start a group, and keep it running."),
     "stop": _Entry("halo.cli.commands.groups:stop", "Stop a group, and keep it stopped."),

@@ -59,7 +59,8 @@ def complete_hosts(ctx: click.Context, _parameter: click.Parameter, incomplete: 
     return [before + comma + name for name in _names(ctx, "hosts") if name.startswith(last)]
 
 
-def _complete_groups(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_groups(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of groups."""
     return [name for name in _names(ctx, "groups") if name.startswith(incomplete)]
 
 
@@ -120,8 +121,27 @@ def groups_argument(command: Decorated) -> Decorated:
         required=True,
         metavar="GROUP...",
         callback=_named,
-        shell_complete=_complete_groups,
+        shell_complete=complete_groups,
     )(command)
+
+
+def groups_or_all(command: Decorated) -> Decorated:
+    """Groups as the tuple `groups`, or `--all` as `every`: :func:`require_groups` checks it."""
+    option = click.option(
+        "--all", "every", is_flag=True, help="All groups of the config, in order."
+    )
+    argument = click.argument(
+        "groups", nargs=-1, metavar="GROUP...", callback=_named, shell_complete=complete_groups
+    )
+    return argument(option(command))
+
+
+def require_groups(groups: tuple[str, ...], every: bool) -> None:
+    """Raise UsageError unless there are either groups or `--all`."""
+    if every and groups:
+        raise click.UsageError("Give either GROUP... or --all.")
+    if not every and not groups:
+        raise click.UsageError("Missing argument 'GROUP...'.")
 
 
 def reason_option(command: Decorated) -> Decorated:

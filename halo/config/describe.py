@@ -87,6 +87,8 @@ def _policies(group: ResourceGroup) -> str:
         words += f", on_start_failure {group.on_start_failure}"
     if group.second_copy is not SecondCopyPolicy.REPORT:
         words += f", second_copy {group.second_copy}"
+    if group.after:
+        words += f", after {', '.join(group.after)}"
     return words
 
 

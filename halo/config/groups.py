@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halo.config.hosts import Hosts
+from halo.config.order import Order, read_after
 from halo.config.resources import ResourceEntry, Resources
 from halo.config.values import choice
 from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
@@ -19,7 +20,7 @@ from halo.core.model import (
     StartFailurePolicy,
 )
 
-GROUP_KEYS = ("root", "home_host", "failover_hosts", "on_start_failure", "second_copy")
+GROUP_KEYS = ("root", "home_host", "failover_hosts", "on_start_failure", "second_copy", "after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class _Group:
     failover_hosts: tuple[HostId, ...]
     on_start_failure: StartFailurePolicy
     second_copy: SecondCopyPolicy
+    after: list[tuple[GroupId, Node]]
 
 
 class Groups:
@@ -73,12 +75,16 @@ class Groups:
             failover,
             start_policy or StartFailurePolicy.MOVE,
             second_policy or SecondCopyPolicy.REPORT,
+            read_after(section, self._mistakes),
         )
 
     def finish(self) -> dict[GroupId, ResourceGroup]:
         """All groups with their trees. Call it when everything was read."""
         members = {root: self._resources.below(root) for root in self._entries}
         self._check_membership(members)
+        order = Order(
+            {root: entry.after for root, entry in self._entries.items()}, members, self._mistakes
+        )
         if self._resources.in_circle:
             return {}
         finished: dict[ResourceId, Resource] = {
@@ -95,6 +101,7 @@ class Groups:
                 failover_hosts=group.failover_hosts,
                 on_start_failure=group.on_start_failure,
                 second_copy=group.second_copy,
+                after=order.after[group.root],
             )
             for group in self._entries.values()
         }

@@ -87,7 +87,8 @@ class LossPolicy(StrEnum):
 class ResourceGroup:
     """A tree of resources that runs on one host at a time, named after its root.
 
-    `resources` stands in start order: every parent before its dependents. The config has no
+    `resources` stands in start order: every parent before its dependents. The group is started
+    only while the groups `after` run; it may run without them. The config has no
     `former_hosts`: the manager adds the hosts that were candidates, and where the group may still
     run (:mod:`halo.core.journal.places`).
     """
@@ -99,6 +100,7 @@ class ResourceGroup:
     on_start_failure: StartFailurePolicy = StartFailurePolicy.MOVE
     second_copy: SecondCopyPolicy = SecondCopyPolicy.REPORT
     former_hosts: tuple[HostId, ...] = ()
+    after: tuple[GroupId, ...] = ()
 
     @property
     def root(self) -> ResourceId:
@@ -233,6 +235,15 @@ class Cluster:
                 if resource.shared:
                     found.setdefault(resource.id, []).append(group)
         return {resource: tuple(groups) for resource, groups in found.items()}
+
+    @cached_property
+    def followers(self) -> Mapping[GroupId, tuple[GroupId, ...]]:
+        """Every group that is started after a group, by that group. Others have no entry."""
+        found: dict[GroupId, list[GroupId]] = {}
+        for group in self.groups.values():
+            for name in group.after:
+                found.setdefault(name, []).append(group.id)
+        return {name: tuple(groups) for name, groups in found.items()}
 
     @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:

@@ -1,19 +1,18 @@
 """The administrator's commands: checked, written down, carried out, answered, in this order.
 
-Implements :class:`halo.ports.Operations`. With one lock, no other command can come between check
-and record. The cluster may change between the two. The decisions handle that, because they look at
-the state again in every step.
+With :mod:`halo.manager.views`, it implements :class:`halo.ports.Operations`. With one lock, no
+other command can come between check and record. The cluster may change between the two. The
+decisions handle that, because they look at the state again in every step.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from halo import __version__
 from halo.core import admin
 from halo.core.admin import FROZEN_NOW
 from halo.core.cluster.host_state import FencePhase
@@ -21,15 +20,12 @@ from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordEr
 from halo.core.fencing import rules
 from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, holds
-from halo.core.status.ours import parts, snapshot
-from halo.core.status.root import root_parts
+from halo.core.questions import candidates, holds, order
 from halo.manager.common.context import Context
-from halo.manager.common.status_text import Part
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
-from halo.manager.hosts.validation import Validation
 from halo.manager.placement.placer import Placer
+from halo.manager.views import Views
 from halo.ports import WallClock
 
 FAILBACK_WAIT_S = 3.0
@@ -38,8 +34,8 @@ POLL_S = 0.05
 log = structlog.get_logger("halo.command")
 
 
-class Commands:
-    """What operators can see and do."""
+class Commands(Views):
+    """What operators can do."""
 
     def __init__(
         self,
@@ -49,38 +45,10 @@ class Commands:
         fence_runner: FenceRunner,
         clock: WallClock,
     ) -> None:
-        self._context = context
-        self._state = context.state
-        self._hosts = hosts
+        super().__init__(context, hosts, clock)
         self._placer = placer
         self._fence_runner = fence_runner
-        self._clock = clock
-        self._validation = Validation(context.state, hosts)
         self._lock = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
-
-    def status(self) -> dict[str, Any]:
-        """The whole status, as of now."""
-        return snapshot(self._state, __version__, self._loop.time(), self._clock.now())
-
-    def status_parts(self) -> Iterator[Part]:
-        """The status in parts. The state may change between two parts."""
-        return parts(self._state, __version__, self._loop.time(), self._clock.now())
-
-    def root_status(self) -> dict[str, Any]:
-        """The status as HALO (Rust) gives it."""
-        whole: dict[str, Any] = {}
-        for key, rows in self.root_parts():
-            whole.setdefault(key, []).extend(rows)
-        return whole
-
-    def root_parts(self) -> Iterator[Part]:
-        """The status as HALO (Rust) gives it, in parts."""
-        return root_parts(self._state)
-
-    async def validate(self, host: str) -> dict[str, Any]:
-        """The answers of `validate-all` for every resource on one host. It changes nothing."""
-        return await self._validation.run(host)
 
     # --- groups ------------------------------------------------------------------------------
 
@@ -139,6 +107,9 @@ class Commands:
         held = holds.hold_reason(self._state, group)
         if held:
             verb = f"waits: the order is recorded, and is carried out when this has ended: {held}"
+        elif wanted and self._placer.holds(group.id):
+            too_early = order.lacking(self._state, group)
+            verb += f" when {too_early.ends_when}" if too_early is not None else ""
         return f"{group.id} {verb}{self._still_running(group)}"
 
     async def _move(self, group: ResourceGroup, target: HostId, comment: str | None) -> str:
@@ -375,6 +346,7 @@ class Commands:
 
         While it was held, people may have stopped it here and started it elsewhere. So forget it
         before the record that ends the hold, and no step can come in between."""
+        self._state.groups[group.id].moving = False  # the next start waits for its turn
         self._state.knowledge.drop_group(
             group, "being probed again", now=self._loop.time(), forgive=forgive
         )

@@ -18,7 +18,7 @@ from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
 from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
-from halo.core.questions import candidates, holds, proof
+from halo.core.questions import candidates, holds, order, proof
 from halo.manager.commands import Commands
 from halo.manager.common.context import Context
 from halo.manager.common.journal import Journal
@@ -180,6 +180,7 @@ class Manager:
             memory.wanted
             and not memory.start_failures
             and holds.hold_reason(self.state, found) is None
+            and order.lacking(self.state, found) is None
             and all(self.state.hosts[host].connected for host in found.candidates)
         )
 

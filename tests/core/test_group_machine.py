@@ -532,6 +532,16 @@ def test_a_move_stops_here_and_goes_home() -> None:
     assert driver.settle() == ["stop x", "stop g"]
     assert driver.left is not None
     assert driver.left.detail == "moving to h2"
+    assert driver.left.why is Left.MOVING
+
+
+def test_a_group_that_never_ran_here_is_not_moving() -> None:
+    """It has its turn no earlier elsewhere."""
+    driver = stopped(PAIR)
+    driver.world.journal(Event.MOVE, "g", to="h2")
+    assert driver.settle() == []
+    assert driver.left is not None
+    assert driver.left.why is Left.STOPPED
 
 
 def test_a_move_whose_target_is_gone_is_turned_around() -> None:

@@ -22,6 +22,7 @@ from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import LossPolicy, StartFailurePolicy
+from halo.core.reasons import Kind, Reason, Waiting
 
 from .builders import ERROR, RUNNING, SILENT, STOPPED, Step, World, make_group
 
@@ -62,7 +63,7 @@ def arrange_host(world: World, host: str, condition: str) -> None:
 def arrange(conditions: list[str], *steps: Step, **options: Any) -> World:
     """g on h1, h2, ... in these conditions; whoever is lost is lost after the others were heard."""
     hosts = [f"h{number}" for number in range(1, len(conditions) + 1)]
-    group_options = {k: options.pop(k) for k in ("on_start_failure",) if k in options}
+    group_options = {k: options.pop(k) for k in ("on_start_failure", "after") if k in options}
     groups = [make_group("g", hosts, **group_options), make_group("u", hosts[:1])]
     world = World(*groups, **options)
     late = {"lost", "off"}
@@ -105,6 +106,7 @@ class Decided:
     ping: tuple[str, ...]
     fence: tuple[str, ...]
     not_fenced: tuple[tuple[str, str], ...]
+    waits: Reason | None
 
 
 def decided(world: World, since: float = 100.0) -> Decided:
@@ -113,7 +115,7 @@ def decided(world: World, since: float = 100.0) -> Decided:
     decision = decide(state, group, seen, since, now)
     found = search(state, group, seen, decision.unproven, now)
     return Decided(
-        decision.reason + found.words,
+        decision.text + found.words,
         decision.failed or found.failed,
         decision.start_on,
         decision.manage_on,
@@ -123,6 +125,7 @@ def decided(world: World, since: float = 100.0) -> Decided:
         found.ping,
         found.fence,
         found.not_fenced,
+        decision.waits.with_words(found.words) if decision.waits is not None else None,
     )
 
 
@@ -317,6 +320,46 @@ SCENARIOS = [
         start="h1",
         given=[lambda w: w.start_failed("g", "h1"), says(Event.CLEANUP)],
     ),
+    # --- the order of groups
+    S(
+        "a group before it does not run",
+        ["up", "up"],
+        words="g is started after u: u does not run completely yet",
+        options={"after": ("u",)},
+    ),
+    S(
+        "the group before it runs",
+        ["up", "up"],
+        start="h1",
+        given=[lambda w: w.see("u", "h1", RUNNING)],
+        options={"after": ("u",)},
+    ),
+    S(
+        "a takeover waits for the order, too",
+        ["off", "up"],
+        words="g is started after u",
+        options={"after": ("u",)},
+    ),
+    S(
+        "proof comes first: its host is lost, and is fenced meanwhile",
+        ["lost", "up"],
+        fence=["h1"],
+        words="h1 is disconnected",
+        options={"after": ("u",)},
+    ),
+    S(
+        "what runs is managed, whatever it is started after",
+        ["runs", "up"],
+        manage="h1",
+        options={"after": ("u",)},
+    ),
+    S(
+        "the order comes before the hosts",
+        ["up", "up"],
+        words="g is started after u",
+        given=[says(Event.DEACTIVATE, "h1"), says(Event.DEACTIVATE, "h2")],
+        options={"after": ("u",)},
+    ),
     # --- proof is missing, and asking brings it
     S("just connected: look first", ["fresh", "up"], probe=["h1"]),
     S(
@@ -435,6 +478,78 @@ def test_scenario(scenario: Scenario) -> None:
     assert list(decision.verify) == scenario.verify
     assert scenario.words in decision.reason
     assert decision.failed == scenario.failed
+    assert_one_reason(world, decision)
+
+
+def assert_one_reason(world: World, decision: Decided) -> None:
+    """A group that should run is started, or managed, or has one reason, which is what is shown."""
+    is_placed = decision.start_on is not None or decision.manage_on is not None
+    if is_placed or not world.state.memory_of(world.group()).wanted:
+        assert decision.waits is None
+    else:
+        assert decision.waits is not None
+        assert decision.waits.text == decision.reason
+        assert decision.waits.ends_when
+
+
+KINDS: list[tuple[str, Kind, str]] = [
+    ("unmanaged: nothing, with the reason", Kind.HELD, "`halo manage g`"),
+    ("unmanaged, and its host is lost: not fenced", Kind.HELD, "`halo manage g`"),
+    ("frozen, and its host is lost: not fenced", Kind.HELD, "`halo thaw`"),
+    ("observing, and its host is lost", Kind.HELD, "--manage-resources"),
+    ("a second copy was reported: until cleanup", Kind.HELD, "at most one copy runs"),
+    ("two copies: nothing is started, both are named", Kind.HELD, "at most one copy runs"),
+    ("policy stay: wait for cleanup", Kind.HELD, "`halo cleanup g`"),
+    ("just connected: look first", Kind.PROOF, "g is proven stopped on h1"),
+    ("one out of sight, no verdict: Unknown, wait", Kind.PROOF, "g is proven stopped on h2"),
+    ("one fenced, one lost: the lost one too", Kind.PROOF, "g is proven stopped on h2"),
+    ("a group before it does not run", Kind.DEPENDENCY, "u runs"),
+    ("all are deactivated", Kind.NO_ELIGIBLE_HOST, "one of h1, h2 can take it"),
+    ("it failed on all: wait for cleanup", Kind.NO_ELIGIBLE_HOST, "one of h1, h2 can take it"),
+]
+"""What a scenario waits for, and what ends the wait. The first kind that holds is the reason."""
+
+
+@pytest.mark.parametrize(("name", "kind", "ends_when"), KINDS, ids=lambda value: str(value))
+def test_a_wait_has_the_first_kind_that_holds(name: str, kind: Kind, ends_when: str) -> None:
+    scenario = next(found for found in SCENARIOS if found.name == name)
+    waits = decided(arrange_with_unmanaged(scenario)).waits
+    assert waits is not None
+    assert waits.kind is kind
+    assert ends_when in waits.ends_when
+
+
+def test_every_kind_of_reason_has_an_example_here() -> None:
+    assert {kind for _, kind, _ in KINDS} == set(Kind)
+
+
+def test_a_wait_goes_on_while_its_words_change_and_begins_anew_with_another_reason() -> None:
+    world = arrange(["up", "gone"])
+    at = world.state.groups["g"]
+
+    def at_time(now: float) -> Waiting | None:
+        found = decided(world)
+        at.decided(found.reason, found.waits, now, failed=found.failed)
+        return at.waiting
+
+    first = at_time(101.0)
+    assert first is not None
+    world.lose("h2")
+    second = at_time(102.0)
+    assert second is not None
+    assert (second.reason.kind, second.since) == (Kind.PROOF, 101.0)
+    assert second.reason.text != first.reason.text
+    world.unmanage("g")
+    third = at_time(103.0)
+    assert third is not None
+    assert (third.reason.kind, third.since) == (Kind.HELD, 103.0)
+    world.journal(Event.MANAGE, "g")
+    world.journal(Event.FREEZE, "test")
+    fourth = at_time(104.0)
+    assert fourth is not None
+    assert (fourth.reason.kind, fourth.since) == (Kind.HELD, 104.0)
+    world.journal(Event.STOP, "g")
+    assert at_time(105.0) is None
 
 
 def arrange_with_unmanaged(scenario: Scenario) -> World:

@@ -48,6 +48,24 @@ class FakeOperations:
             raise self.errors["status"]
         return self.current_root
 
+    async def why_group(self, group: str) -> dict[str, Any]:
+        return await self._why("group", group)
+
+    async def why_host(self, host: str) -> dict[str, Any]:
+        return await self._why("host", host)
+
+    async def _why(self, kind: str, name: str) -> dict[str, Any]:
+        text = await self._carry_out(f"why_{kind}", name)
+        return {
+            "kind": kind,
+            "id": name,
+            "text": text,
+            "waiting": None,
+            "facts": [{"about": name, "text": "it is so", "how": "the journal", "at": None}],
+            "halo_does": ["HALO waits"],
+            "you_can": [f"look at {name}"],
+        }
+
     async def validate(self, host: str) -> dict[str, Any]:
         message = await self._carry_out("validate", host)
         return {"host": host, "message": message, "results": self.validated.get(host, [])}

@@ -91,7 +91,11 @@ def emulated_group(group: ResourceGroup) -> GroupSpec:
         [emulated(resource) for resource in group.resources],
         group.home_host,
         group.failover_hosts,
-        {"on_start_failure": group.on_start_failure.value, "second_copy": group.second_copy.value},
+        {
+            "on_start_failure": group.on_start_failure.value,
+            "second_copy": group.second_copy.value,
+            "after": list(group.after),
+        },
     )
 
 
@@ -101,7 +105,7 @@ def shape(config: Cluster) -> dict[str, object]:
         "hosts": list(config.hosts),
         "groups": {
             group.id: (
-                *(group.candidates, group.on_start_failure, group.second_copy),
+                *(group.candidates, group.on_start_failure, group.second_copy, group.after),
                 [
                     (r.id, r.dependents, r.shared, *(getattr(r, f"{key}_s") for key in DURATIONS))
                     for r in group.resources

@@ -69,6 +69,18 @@ class GroupPlan:
     shared: tuple[tuple[str, str], ...] = ()
     on_start_failure: str = "move"
     second_copy: str = "report"
+    after: tuple[str, ...] = ()  # the roots of the groups that it is started after, as disks
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready data, without an order if there is none."""
+        found: dict[str, Any] = {
+            "candidates": self.candidates,
+            "tree": self.tree,
+            "shared": self.shared,
+            "on_start_failure": self.on_start_failure,
+            "second_copy": self.second_copy,
+        }
+        return {**found, "after": self.after} if self.after else found
 
 
 @dataclass(frozen=True)
@@ -90,16 +102,7 @@ class Scenario:
             {
                 "seed": self.seed,
                 "hosts": self.hosts,
-                "groups": [
-                    {
-                        "candidates": group.candidates,
-                        "tree": group.tree,
-                        "shared": group.shared,
-                        "on_start_failure": group.on_start_failure,
-                        "second_copy": group.second_copy,
-                    }
-                    for group in self.groups
-                ],
+                "groups": [group.to_json() for group in self.groups],
                 "settings": self.settings,
                 "duration_s": self.duration_s,
                 "monitor_interval_s": self.monitor_interval_s,
@@ -119,6 +122,7 @@ class Scenario:
                 tuple((r, p) for r, p in g["shared"]),
                 g["on_start_failure"],
                 g["second_copy"],
+                tuple(g.get("after", ())),
             )
             for g in raw["groups"]
         )
@@ -137,6 +141,7 @@ class Scenario:
         """The manager's own model of it, as the config loader would make it."""
         resources = self._resources()
         groups = {}
+        roots = {disk_of(plan.tree[0][0]): plan.tree[0][0] for plan in self.groups}
         for plan in self.groups:
             names = [name for name, _ in plan.tree] + [name for name, _ in plan.shared]
             groups[names[0]] = ResourceGroup(
@@ -146,6 +151,7 @@ class Scenario:
                 plan.candidates[1:],
                 StartFailurePolicy(plan.on_start_failure),
                 SecondCopyPolicy(plan.second_copy),
+                after=tuple(roots[disk] for disk in plan.after if disk in roots),
             )
         hosts = {name: self._host(name, options) for name, options in self.hosts.items()}
         return Cluster("simulation", hosts, groups, Settings(**self.settings))

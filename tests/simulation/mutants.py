@@ -25,7 +25,7 @@ from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import former, holds, proof, suspicion, takers
+from halo.core.questions import former, holds, order, proof, suspicion, takers
 from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
@@ -367,6 +367,38 @@ def an_off_that_a_standstill_delayed_is_sent_without_a_look() -> list[Patch]:
     return [(Attempt, "is_look_old", lambda self, now: False)]
 
 
+# --- the order of groups ------------------------------------------------------------------------
+
+
+@mutant_of("power_off", "stop", "manager_crash")
+def the_order_is_ignored_on_takeover() -> list[Patch]:
+    lacking = order.lacking
+
+    def only_at_a_cold_start(state: Any, group: Any) -> Any:
+        is_takeover = any(state.hosts[h].power_proof is not None for h in group.candidates)
+        return None if is_takeover else lacking(state, group)
+
+    return [(order, "lacking", only_at_a_cold_start)]
+
+
+@mutant_of("power_off", "stop", "start")
+def nobody_is_woken_when_its_turn_comes() -> list[Patch]:
+    return [(placer_module.Placer, "followed", lambda self, group: None)]
+
+
+@mutant_of("stop", "start", "die")
+def half_a_group_is_enough_for_the_next() -> list[Patch]:
+    def runs(state: Any, group: Any) -> bool:
+        return state.memory_of(group).wanted and bool(state.knowledge.running_on(group))
+
+    return [(order, "runs", runs)]
+
+
+@mutant_of("move", "stop", "start")
+def a_group_on_its_way_to_another_host_counts_as_running() -> list[Patch]:
+    return [(order, "_is_changing", lambda state, group, host: False)]
+
+
 # --- hands off (S4) ----------------------------------------------------------------------------
 
 
@@ -375,10 +407,11 @@ def _holds_except(word: str) -> list[Patch]:
 
     def standing_hold(state: Any, group: Any) -> Any:
         reason = standing(state, group)
-        return None if reason is not None and reason.startswith(word) else reason
+        return None if reason is not None and reason.text.startswith(word) else reason
 
     def hold_reason(state: Any, group: Any) -> Any:
-        reason = standing(state, group) or whole(state, group)
+        held = standing(state, group)
+        reason = whole(state, group) if held is None else held.text
         return None if reason is not None and reason.startswith(word) else reason
 
     return [(holds, "standing_hold", standing_hold), (holds, "hold_reason", hold_reason)]
@@ -846,6 +879,44 @@ DIRECTED = {
             ]}, "monitor-answered"),
         ),
         duration_s=30.0,
+    ),
+    # The group before it is stopped by request, and then its host dies.
+    "the_order_is_ignored_on_takeover": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}, "c": {}},
+        groups=(GroupPlan(("c",), (("m", ""),)), GroupPlan(("a", "b"), (("g", ""),), after=("m",))),
+        settings={},
+        actions=(
+            Action(20.0, "command", {"name": "stop", "object": "m", "force": False}),
+            Action(30.0, "power_off", {"host": "a", "back_s": 0.0}),
+        ),
+        duration_s=60.0,
+        options={"leave_off": True},
+    ),
+    "a_group_on_its_way_to_another_host_counts_as_running": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(
+            GroupPlan(("a", "b"), (("m", ""),)),
+            GroupPlan(("b",), (("g", ""),), after=("m",)),
+        ),
+        settings={},
+        actions=(
+            Action(30.0, "command", {"name": "stop", "object": "g", "force": False}),
+            Action(50.0, "command", {"name": "move", "object": "m", "to": "b", "force": False}),
+            Action(50.5, "command", {"name": "start", "object": "g", "force": False}),
+        ),
+        duration_s=70.0,
+        options={"script_time_s": 3.0},
+    ),
+    "nobody_is_woken_when_its_turn_comes": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(GroupPlan(("a",), (("m", ""),)), GroupPlan(("b",), (("g", ""),), after=("m",))),
+        settings={"monitor_interval_s": 60.0},
+        actions=(),
+        duration_s=30.0,
+        options={"script_time_s": 3.0},
     ),
     # The only report of a resource's end is lost.
     "a_stale_digest_is_trusted": Scenario(

@@ -25,6 +25,7 @@ from tests.simulation.fences import FenceOracle
 from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.model import disk_of
 from tests.simulation.orders import Orders
+from tests.simulation.starts_in_order import OrderOracle
 
 if TYPE_CHECKING:
     from tests.simulation.network import SimConnection
@@ -110,6 +111,7 @@ class Oracle:
         self.hosts = {host: HostWatch() for host in self.cluster.hosts}
         self.fences = FenceOracle(self)
         self.departures = DepartureOracle(self)
+        self.order = OrderOracle(self)
         self.root_seen: dict[str, SimConnection] = {}
         self.copies_seen: dict[str, tuple[float, float, set[str]]] = {}  # first, last, where
         self.groups_with: dict[str, list[ResourceGroup]] = {}
@@ -133,6 +135,7 @@ class Oracle:
         self.root_seen.clear()
         self.copies_seen.clear()
         self.fences.begin()
+        self.order.begin()
 
     def is_legacy(self, host: str) -> bool:
         """Does its agent, as the manager met it last, know no heartbeats?"""
@@ -208,6 +211,7 @@ class Oracle:
 
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""
+        self.order.connected(connection.host.id)
         watch = self.hosts[connection.host.id]
         watch.connection = watch.last_connection = connection
         for known in (watch.words, watch.reported, watch.shown, watch.sent, watch.answered):
@@ -247,6 +251,7 @@ class Oracle:
         if call.operation is Operation.START and not resource.shared:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
             self._check_needs_a_start(host, resource.id)
+        self.order.sent(call)
         if call.operation is Operation.STOP:
             self.departures.stop_sent(call)
         sent = self.hosts[host].sent
@@ -258,6 +263,7 @@ class Oracle:
 
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
         """An answer: what is known now."""
+        self.order.answered(call, result)
         host, name = call.connection.host.id, call.resource.id
         watch = self.hosts[host]
         watch.life_at = watch.heard_at = self.clock.now  # no heartbeat: the silence is counted on
@@ -307,6 +313,7 @@ class Oracle:
 
     def operation_late(self, call: SimCall) -> None:
         """No answer within the deadline: it proves nothing."""
+        self.order.answered(call, None)
         watch = self.hosts[call.connection.host.id]
         watch.words[call.resource.id] = Word(-1, call.sent_at, call.connection)
 
@@ -321,6 +328,7 @@ class Oracle:
             self.copies_seen[group.id] = (first_at, now, earlier | {host, *elsewhere})
         if resource == group.root and connection is not None:
             self.root_seen[group.id] = connection
+            self.order.root_runs(group, host)
         elif known is not None and known.host.id != host:
             del self.root_seen[group.id]
 

@@ -6,6 +6,7 @@ undisturbed (Groce et al., "Swarm Testing", 2012).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -63,6 +64,9 @@ COMMANDS = {
     "clear_events": 1,
 }
 
+ORDER_SHARE = 0.25
+"""In so many seeds, groups are started after others."""
+
 SLOW_FENCE_TIMEOUT_S = 61.0
 """Where devices take up to 50 s, and a fifth more."""
 
@@ -104,10 +108,12 @@ class _Planner:
         self.steady_s = self.later.choice([0.0, 0.0, round(self.later.uniform(5.0, 50.0), 1)])
         self.sharing = Random(f"{seed}, sharing")
         self.shares_all = self.sharing.random() < 0.2
+        self.order = Random(f"{seed}, order")
 
     def make(self) -> Scenario:
         random = self.random
         self._cluster()
+        self._order()
         settings: dict[str, Any] = {
             "monitor_interval_s": random.choice([2.0, 5.0, 5.0, 10.0]),
             "loss_budget_s": random.choice([0.5, 1.0, 3.0, 3.0, 3.0]),
@@ -244,6 +250,18 @@ class _Planner:
                 self.resources += [(r, (home, *others)) for r, _ in (*tree, *leaves)]
         if not self.groups:
             self._site(members)
+
+    def _order(self) -> None:
+        """In some clusters, groups are started after others, of any site."""
+        if self.order.random() >= ORDER_SHARE:
+            return
+        share = self.order.choice([0.3, 0.7, 1.0])
+        for number, plan in enumerate(self.groups):
+            if number and self.order.random() < share:
+                count = min(number, self.order.choice([1, 1, 2]))
+                before = self.order.sample(range(number), count)
+                names = tuple(self.groups[each].tree[0][0] for each in sorted(before))
+                self.groups[number] = replace(plan, after=names)
 
     def _leaves(
         self, members: list[str], tree: list[tuple[str, str]]

@@ -190,6 +190,8 @@ class Settling:
         everywhere = self.world.hosts.values()
         if sum(any(self.world.runs(h, r) for r in group.exclusive) for h in everywhere) > 1:
             return False  # copies by hand, or what another config left running
+        if not all(self._is_expected(self.world.cluster.groups[name]) for name in group.after):
+            return False  # it waits for its turn
         hosts = self._candidates(group)
         if self._waits_for_an_operator(group):
             return False

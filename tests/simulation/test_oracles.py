@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from halo.core import admin
-from halo.core.cluster.state import ClusterState
+from halo.core.cluster.state import ClusterState, GroupState
 from halo.core.fencing import rules
 from halo.core.groups import results
 from halo.core.groups.looks import Looks
@@ -17,7 +17,7 @@ from halo.core.groups.machine import GroupMachine
 from halo.core.journal import fold
 from halo.core.journal.records import Event
 from halo.core.questions import former, proof
-from halo.core.status import ours, root
+from halo.core.status import ours, root, words
 from halo.manager.fencing import device_runner
 from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
@@ -82,11 +82,23 @@ def unmanaged_groups_are_cleaned_up(patch: Patch) -> None:
 
 
 @breaks("status")
+def the_first_reason_is_shown_for_ever(patch: Patch) -> None:
+    decided = GroupState.decided
+
+    def wrong(at: GroupState, text: str, waits: Any, now: float, *, failed: bool) -> None:
+        before = at.waiting
+        decided(at, text, waits, now, failed=failed)
+        at.waiting = before or at.waiting
+
+    patch.setattr(GroupState, "decided", wrong)
+
+
+@breaks("status")
 def every_running_group_is_at_home(patch: Patch) -> None:
     overall = ours._overall
 
     def wrong(homes: Any, statuses: list[str], running: list[str]) -> str:
-        return ours.RUNNING if running else overall(homes, statuses, running)
+        return words.RUNNING if running else overall(homes, statuses, running)
 
     patch.setattr(ours, "_overall", wrong)
 

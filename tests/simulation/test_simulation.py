@@ -37,11 +37,14 @@ FOUND_SOON = (
     "every_fence_by_command_is_forced",
     "former_hosts_are_forgotten",
     "knowledge_survives_a_lost_connection",
+    "half_a_group_is_enough_for_the_next",
+    "nobody_is_woken_when_its_turn_comes",
     "one_kind_of_record_is_forgotten",
     "silence_is_judged_too_soon",
     "start_without_waiting_for_the_fence",
     "stops_what_could_start_nowhere",
     "the_link_is_not_resumed_after_a_fence",
+    "the_order_is_ignored_on_takeover",
     "waits_for_the_disk_for_ever",
 )
 """Mutants that a few seeds find; ``python -m tests.simulation --mutants 200`` hunts them all."""

@@ -93,6 +93,7 @@ class ClusterLines:
         for host in candidates:
             self._known(host)
         tree, shared = [(name, "")], []
+        after: tuple[str, ...] = ()
         policies = {"on_start_failure": "move", "second_copy": "report"}
         for part in parts[1:]:
             match part.split():
@@ -101,13 +102,16 @@ class ClusterLines:
                         tree.append((resource, tree[-1][0]))
                 case ["shares", *resources]:
                     shared += [(resource, "") for resource in resources]
+                case ["after", *names]:
+                    after = tuple(names)
                 case ["start", "failure", ("move" | "stay") as policy]:
                     policies["on_start_failure"] = policy
                 case ["second", "copy", ("report" | "stop" | "fence") as policy]:
                     policies["second_copy"] = policy
                 case _:
                     raise self._mistake(f"unknown of a group: {part.strip()!r}")
-        self._groups.append(GroupPlan(candidates, tuple(tree), tuple(shared), **policies))
+        plan = GroupPlan(candidates, tuple(tree), tuple(shared), **policies, after=after)
+        self._groups.append(plan)
 
     def _setting(self, name: str, value: str) -> None:
         if name not in SETTINGS:

@@ -35,6 +35,8 @@ FOUND_OUT = [
     ("disk-full", "waits_for_the_disk_for_ever"),
     ("shared", "what_is_shared_is_stopped_while_needed"),
     ("fence-fails", "a_failed_fence_is_never_tried_again"),
+    ("order", "the_order_is_ignored_on_takeover"),
+    ("order", "nobody_is_woken_when_its_turn_comes"),
 ]
 
 HEAD = "It is short.\n\nhosts: h1 h2\ngroup g1: h1 h2\n\n"

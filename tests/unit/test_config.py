@@ -298,16 +298,20 @@ def test_policies_and_times_of_groups_and_resources() -> None:
           monitor_timeout: 3
           start_timeout: 5min
           stop_timeout: 1h
+        - {name: mgs, kind: x/y}
         resource_groups:
         - root: r
           home_host: a
           failover_hosts: ["oss[02-03]", oss01]
           on_start_failure: stay
           second_copy: fence
+          after: [mgs]
+        - {root: mgs, home_host: a}
         """).groups["r"]
     assert group.failover_hosts == ("oss02", "oss03", "oss01")
     assert group.on_start_failure is StartFailurePolicy.STAY
     assert group.second_copy is SecondCopyPolicy.FENCE
+    assert group.after == ("mgs",)
     (r,) = group.resources
     assert (r.monitor_interval_s, r.monitor_timeout_s) == (0.5, 3.0)
     assert (r.start_timeout_s, r.stop_timeout_s) == (300.0, 3600.0)

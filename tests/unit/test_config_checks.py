@@ -128,13 +128,15 @@ def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
         - {name: r/1, kind: x/y, dependents: [r/3]}
         - {name: r/2, kind: x/y, dependents: [r/3], shared: true}
         - {name: r/3, kind: x/y}
+        - {name: q, kind: x/y}
         resource_groups:
-        - {root: r, home_host: a, failover_hosts: ["::1"], second_copy: stop}
+        - {root: r, home_host: a, failover_hosts: ["::1"], second_copy: stop, after: [q]}
+        - {root: q, home_host: a}
         settings: {loss_budget: 500ms, heartbeat_interval: 100ms, fence_limit: 3}
         """,
     )
     assert summary(cluster) == dedent("""\
-        Cluster pair: 2 hosts, 1 resource group
+        Cluster pair: 2 hosts, 2 resource groups
 
         Hosts:
           a (a:8005, on_loss wait)
@@ -143,12 +145,14 @@ def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
             fencing: none
 
         Resource groups:
-          r: home a, failover ::1, second_copy stop
+          r: home a, failover ::1, second_copy stop, after q
             r (x/y, start_timeout 120s)
               r/1 (x/y)
                 r/3 (x/y)
               r/2 (x/y, shared)
                 r/3 (x/y) (see above)
+          q: home a, failover none
+            q (x/y)
 
         Settings:
           heartbeat_interval: 0.1s

@@ -13,13 +13,16 @@ from jsonschema import Draft202012Validator
 from halo.cli.client import Answer, request
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
+from halo.core.groups.placement import decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.status.ours import snapshot
+from halo.core.why.group import why_group
+from halo.core.why.host import why_host
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document
 from halo.manager.loop_lag import CollectorPauses
-from tests.core.builders import ERROR, RUNNING, Step, World, make_group, then
+from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
 from tests.fakes.http_operations import FakeOperations, Server, serving
 from tests.openapi_contract import answer_faults, faults
 
@@ -44,6 +47,21 @@ def in_phase(phase: FencePhase) -> Step:
     return lambda world: setattr(world.state.hosts["h1"], "fence_phase", phase)
 
 
+def waits(world: World, group: str) -> None:
+    """The placer decides on the group, and keeps the reason."""
+    found = world.group(group)
+    decision = decide(world.state, found, world.state.candidates_of(found), world.now, world.now)
+    assert decision.waits is not None
+    at = world.state.groups[group]
+    at.decided(decision.text, decision.waits, world.now, failed=decision.failed)
+
+
+def half_runs(world: World) -> None:
+    """h1 manages the group, and a part of it is not running."""
+    world.state.groups["g"].managed_on = "h1"
+    world.see("g", "h1", STOPPED, only=["x"], at=world.now + 1)
+
+
 STORIES: list[Step] = [
     lambda world: None,
     AT_HOME,
@@ -64,6 +82,9 @@ STORIES: list[Step] = [
     lambda world: world.journal(Event.CONNECT, "h1"),
     lambda world: setattr(world.state, "journal_trouble", "no space left"),
     lambda world: world.unmanage("g"),
+    then(lambda world: world.unmanage("g"), lambda world: waits(world, "g")),
+    then(lambda world: world.lose("h1"), lambda world: waits(world, "g")),
+    then(AT_HOME, lambda world: world.unmanage("g"), lambda world: half_runs(world)),
 ]
 
 
@@ -73,6 +94,18 @@ def test_every_status_is_as_documented(arrange: Step) -> None:
     arrange(world)
     told = json.loads(json.dumps(snapshot(world.state, "1", now=world.now, wall_now=1000.0)))
     assert faults("Status", told) == []
+
+
+@pytest.mark.parametrize("arrange", STORIES, ids=range(len(STORIES)))
+def test_every_answer_to_why_is_as_documented(arrange: Step) -> None:
+    world = a_world()
+    arrange(world)
+    answers = [
+        *(why_group(world.state, g, world.now, 1000.0) for g in world.cluster.groups.values()),
+        *(why_host(world.state, h, world.now, 1000.0) for h in world.cluster.hosts),
+    ]
+    for told in json.loads(json.dumps(answers)):
+        assert faults("Why", told) == [], told
 
 
 def test_a_key_that_is_not_documented_is_found() -> None:
@@ -136,6 +169,10 @@ ANSWERS: list[tuple[str, str, Any, int]] = [
     ("POST", "/v1/groups/a/b", {"command": "move", "to": "h"}, 200),
     ("POST", "/v1/groups/g", {"command": "move"}, 400),
     ("POST", "/v1/groups/g", {"command": "start"}, 404),
+    ("GET", "/v1/groups/g/why", None, 200),
+    ("GET", "/v1/groups/a/b/why", None, 200),
+    ("GET", "/v1/hosts/h/why", None, 200),
+    ("GET", "/v1/hosts/nobody/why", None, 404),
     ("POST", "/v1/cluster", {"command": "freeze"}, 200),
     ("POST", "/v1/validate/h", {}, 200),
     ("POST", "/v1/clear_events", None, 200),
@@ -151,6 +188,7 @@ def test_every_answer_is_as_documented(
 ) -> None:
     server.operations.errors["fence"] = CommandRefused("It has been fenced already.")
     server.operations.errors["start"] = UnknownObject('There is no group "g".')
+    server.operations.errors["why_host nobody"] = UnknownObject("There is no host nobody.")
     answer = ask(server, method, path, body)
     assert answer.status == status, answer
     assert answer_faults(method, path, status, answer.content) == []

@@ -360,7 +360,7 @@ async def test_two_hundred_resources_are_watched_at_once(
     await agent.start()
     names = [f"r{n}" for n in range(200)]
     async with connected(agent) as connection:
-        await connection.watch([item(n, 5.0) for n in names], reader, 1.0)
+        await connection.watch([item(n, 10.0) for n in names], reader, 1.0)
         await until(lambda: reader.complete, "the full report")
         assert set(reader.picture) == set(names)
         assert len(reader.batches) < 100
@@ -370,7 +370,7 @@ async def test_two_hundred_resources_are_watched_at_once(
         await until(lambda: [reader.code(n) for n in names] == expected, "a hundred changes")
         start = time.monotonic()
         assert await operate(connection, "another", START) == 0
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < 20.0
     counted = looks(agent)
     assert max(counted.values()) - min(counted.values()) <= 2
     assert agent.descriptors < 250

@@ -7,7 +7,7 @@ Tasks change it in plain synchronous steps. What decisions ask of it stands in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from halo.core.cluster.candidate import Candidate
@@ -28,6 +28,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
+from halo.core.reasons import Reason, Waiting
 from halo.core.tokens import TokenLedger
 
 
@@ -40,6 +41,19 @@ class GroupState:
     managed_since: float = float("-inf")  # when that task got the token
     comment: str = ""  # why the group waits, or what is wrong
     failed: bool = False  # the comment describes a failure
+    waiting: Waiting | None = None  # why the placer does not start it, though it should run
+    moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
+
+    def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
+        """Note what was decided on the group while no host manages it."""
+        self.comment, self.failed = text, failed
+        before = self.waiting
+        if waits is None:
+            self.waiting = None
+        elif before is not None and waits.is_same_wait(before.reason):
+            self.waiting = Waiting(waits, before.since)
+        else:
+            self.waiting = Waiting(waits, now)
 
 
 @dataclass
@@ -60,6 +74,8 @@ class ClusterState:
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
     redundancy: list[str] = field(default_factory=list)  # what is wrong with the other managers
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
+    # Told of each group that others are started after, when something of it is seen otherwise.
+    tell_followers: Callable[[GroupId], None] = lambda _: None
 
     def __post_init__(self) -> None:
         for host in self.cluster.hosts:
@@ -132,6 +148,8 @@ class ClusterState:
             resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
         )
         self._note_where(group, resource, host, presence, epoch)
+        if changed and self.cluster.followers:
+            self._tell_followers(group, resource)
         return changed
 
     def observe_report(
@@ -151,7 +169,21 @@ class ClusterState:
         changed = self.knowledge.report(resource, host, presence, epoch=epoch, reason=reason)
         if changed:
             self._note_where(group, resource, host, presence, epoch)
+            if self.cluster.followers:
+                self._tell_followers(group, resource)
         return changed
+
+    def operation_ended(self, group: ResourceGroup, resource: Resource) -> None:
+        """A start or stop has ended. What was seen before its answer may count from now on."""
+        if self.cluster.followers:
+            self._tell_followers(group, resource)
+
+    def _tell_followers(self, group: ResourceGroup, resource: Resource) -> None:
+        """A group may have come to run: no group that waits for it may be forgotten."""
+        of_shared = self.cluster.groups_of_shared if resource.shared else {}
+        for each in of_shared.get(resource.id, (group,)):
+            if each.id in self.cluster.followers:
+                self.tell_followers(each.id)
 
     def _note_where(
         self,
@@ -171,6 +203,7 @@ class ClusterState:
                 for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
+                self.groups[group.id].moving = False
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)

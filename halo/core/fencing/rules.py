@@ -35,6 +35,11 @@ def _is_bereft(state: ClusterState, group: ResourceGroup, lost: HostId) -> bool:
     )
 
 
+def bereft(state: ClusterState, lost: HostId) -> list[ResourceGroup]:
+    """The wanted, managed groups that wait only for `lost`."""
+    return [group for group in state.groups_of(lost) if _is_bereft(state, group, lost)]
+
+
 def _unmanaged_on(state: ClusterState, host: HostId) -> list[str]:
     """Unmanaged groups that may be running on `host`."""
     return [
@@ -146,9 +151,8 @@ def automatic_refusal(
     unmanaged = _unmanaged_on(state, host)
     if unmanaged:
         return _may_hold(host, unmanaged)
-    bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
     if not state.reboot_is_due(host):
-        nobody = takers.why_no_taker(state, bereft, host)
+        nobody = takers.why_no_taker(state, bereft(state, host), host)
         if nobody is not None:
             return nobody
     return _storm_or_rate(state, host, now, planned) or _retry_pause(state, host, now)
@@ -164,11 +168,11 @@ def automatic_comment(state: ClusterState, host: HostId, now: float) -> str:
         how = f"{host} was silent for {now - at.suspect_at:.1f} s"
     else:
         how = f"{host} gives no answer"
-    bereft = [group.id for group in state.groups_of(host) if _is_bereft(state, group, host)]
-    whom = ", ".join(bereft[:GROUPS_NAMED])
-    if len(bereft) > GROUPS_NAMED:
-        whom += f" and {len(bereft) - GROUPS_NAMED} more"
-    return f"{AUTOMATIC_COMMENT} {how}; " + (f"for {whom}" if bereft else "on_loss: reboot")
+    waiting = [group.id for group in bereft(state, host)]
+    whom = ", ".join(waiting[:GROUPS_NAMED])
+    if len(waiting) > GROUPS_NAMED:
+        whom += f" and {len(waiting) - GROUPS_NAMED} more"
+    return f"{AUTOMATIC_COMMENT} {how}; " + (f"for {whom}" if waiting else "on_loss: reboot")
 
 
 def was_automatic(memory: RememberedHost) -> bool:
@@ -222,11 +226,11 @@ def abandon_reason(state: ClusterState, host: HostId, verdict_at: float | None) 
     if at.connected or verdict_at is None or at.lost_at != verdict_at:
         return "it answered again"
     if not state.reboot_is_due(host):
-        bereft = [group for group in state.groups_of(host) if _is_bereft(state, group, host)]
-        if not bereft:
+        waiting = bereft(state, host)
+        if not waiting:
             return "no group waits for it any more"
-        if not any(candidates.available(state, group, besides=host) for group in bereft):
-            return takers.nobody_takes(state, bereft, host)
+        if not any(candidates.available(state, group, besides=host) for group in waiting):
+            return takers.nobody_takes(state, waiting, host)
     return hold_reason(state, host)
 
 

@@ -18,6 +18,7 @@ class Left(Enum):
 
     REVOKED = "revoked"  # the connection ended, or the group has to be decided again
     STOPPED = "stopped"  # as it was told to; nothing of the group runs here
+    MOVING = "moving"  # the same, but it is to be started on another host
     START_FAILED = "start failed"  # nothing of the group runs here any more
     NO_PROOF = "no proof"  # a start was needed, but its proof was missing
 

@@ -294,10 +294,15 @@ class GroupMachine:
         """Why the group has to stop here; None if it may stay."""
         why = self._departure_reason()
         if why is not None:
-            return Left.STOPPED, why
+            return (Left.MOVING if self._is_moving() else Left.STOPPED), why
         if self._leaving is None and self._needs_proof:
             return Left.NO_PROOF, "its start needs proof that it is stopped elsewhere"
         return self._leaving
+
+    def _is_moving(self) -> bool:
+        """Is this a group that ran here, and is to run elsewhere?"""
+        ran_here = self._state.knowledge.root_seen(self._group, self._host, self._epoch)
+        return ran_here and self._state.memory_of(self._group).wanted
 
     def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
         actions = self._planner.to_stop(now)

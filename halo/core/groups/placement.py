@@ -12,13 +12,16 @@ have not decided. What could bring a proof that is missing is the next question:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from halo.core import reasons
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, former, holds, proof
+from halo.core.questions import candidates, former, holds, order, proof
+from halo.core.reasons import Reason
 
 FIRST_LOOK_S = 3.0
 """How long a running group waits for the first probe of its other candidates. After that it is
@@ -30,9 +33,12 @@ RECHECK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do with a waiting group. At most one of `manage_on` and `start_on` is set."""
+    """What to do with a waiting group. At most one of `manage_on` and `start_on` is set.
 
-    reason: str = ""
+    `waits` is set if the group should run, and HALO neither starts nor manages it now."""
+
+    text: str
+    waits: Reason | None = None
     manage_on: HostId | None = None
     start_on: HostId | None = None
     second_copy: tuple[HostId, ...] = ()
@@ -52,6 +58,19 @@ def decide(
 ) -> Decision:
     """Decide on a group whose token waits at the placer. `seen` is what is known now of its
     candidates, in order of preference. `since` is when this decision began."""
+    decision = _decide(state, group, seen, since, now)
+    if decision.waits is not None and not state.memory_of(group).wanted:
+        return replace(decision, waits=None)  # it should not run: there is nothing to wait for
+    return decision
+
+
+def _decide(
+    state: ClusterState,
+    group: ResourceGroup,
+    seen: Sequence[Candidate],
+    since: float,
+    now: float,
+) -> Decision:
     looked_for = [*seen, *state.former_of(group)]
     running = [each for each in looked_for if each.presence is Presence.RUNNING]
     if running:
@@ -60,7 +79,7 @@ def decide(
     memory = state.memory_of(group)
     held = holds.standing_hold(state, group)
     if held is not None:
-        return Decision(held, failed=memory.error is not None)
+        return _wait(held, failed=memory.error is not None)
 
     beyond_reach = former.beyond_reach(state, group)
     to_prove = [*seen, *former.to_ask(state, group)]
@@ -71,26 +90,39 @@ def decide(
     failures = memory.start_failures
     remedy = f"remove the cause, then run `halo cleanup {group.id}`"
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
-        return Decision(f"{'; '.join(failures.values())}; {remedy}", failed=True)
+        text = f"{'; '.join(failures.values())}; {remedy}"
+        return _wait(reasons.held_by_error(group.id, text, failures), failed=True)
 
     if beyond_reach is not None:
-        return Decision(beyond_reach)
+        gone = dict.fromkeys(former.gone(state, group), "it is not in the config any more")
+        return _wait(reasons.unproven(group.id, beyond_reach, gone))
     if lacks:
         in_sight = [each for each in to_prove if each.host in lacks and each.at.ready]
-        return Decision(
-            "; ".join(lacks.values()),
+        return _wait(
+            reasons.unproven(group.id, "; ".join(lacks.values()), lacks),
             probe=tuple([each.host for each in in_sight if each.answered_since < since]),
             unproven=tuple(lacks),
             recheck_s=RECHECK_S,
         )
+
+    too_early = order.lacking(state, group)
+    if too_early is not None:
+        return _wait(too_early)
 
     why_not = {each.host: candidates.unavailable(state, each) for each in seen}
     able = [host for host, reason in why_not.items() if reason is None]
     if able:
         target = memory.move_target if memory.move_target in able else able[0]
         return Decision(f"starting on {target}", start_on=target)
-    text = "no host can take it: " + "; ".join(filter(None, why_not.values()))
-    return Decision(f"{text}; {remedy}" if failures else text, failed=bool(failures))
+    unable = {host: why for host, why in why_not.items() if why is not None}
+    text = "no host can take it: " + "; ".join(unable.values())
+    if failures:
+        text += f"; {remedy}"
+    return _wait(reasons.no_eligible_host(text, unable), failed=bool(failures))
+
+
+def _wait(reason: Reason, **more: Any) -> Decision:
+    return Decision(reason.text, reason, **more)
 
 
 def _stopped_on_request(
@@ -121,17 +153,15 @@ def _running(
     hosts connect at once, the answer that shows a second copy may come some milliseconds later."""
     here = running[0]
     if len(running) > 1:
-        copies = tuple(copy.host for copy in running)
-        return Decision(
-            f"running on {' and '.join(copies)} at once; make sure that at most one copy runs, "
-            f"then run `halo cleanup {here.group.id}`",
-            second_copy=copies,
-            failed=True,
-        )
+        copies = [copy.host for copy in running]
+        remedy = f"; make sure that at most one copy runs, then run `halo cleanup {here.group.id}`"
+        reason = holds.two_copies(here.group, copies).with_words(remedy)
+        return _wait(reason, second_copy=tuple(copies), failed=True)
     if here.host not in here.group.candidates:
-        return Decision(former.runs_there(here.group, here.host), failed=True)
+        return _wait(holds.runs_on_former_host(here.group, here.host), failed=True)
     if not here.at.ready:
-        return Decision(f"{here.host} is being fenced")
+        text = f"{here.host} is being fenced"
+        return _wait(reasons.not_looked_at(here.host, text, {here.host: text}))
     if now - since < FIRST_LOOK_S:
         unseen = tuple(
             other.host
@@ -140,5 +170,7 @@ def _running(
         )
         if unseen:
             text = f"running on {here.host}; HALO has to probe {', '.join(unseen)} first"
-            return Decision(text, probe=unseen, recheck_s=RECHECK_S)
+            unknown = dict.fromkeys(unseen, "it has to be probed")
+            reason = reasons.not_looked_at(here.host, text, unknown)
+            return _wait(reason, probe=unseen, recheck_s=RECHECK_S)
     return Decision(f"running on {here.host}", manage_on=here.host)

@@ -13,14 +13,10 @@ from halo.core.journal import removed
 from halo.core.journal.records import Event, Record
 from halo.core.model import Host, HostId, Resource, ResourceGroup
 from halo.core.peers import certificates
-from halo.core.questions import former, holds, proof
+from halo.core.questions import former
 from halo.core.secrets import is_secret_name
-
-RUNNING = "Running"
-FAILED_OVER = "Running (Failed Over)"
-STOPPED = "Stopped"
-ERROR = "Error"
-UNKNOWN = "Unknown"
+from halo.core.status.groups import group_row
+from halo.core.status.words import ERROR, FAILED_OVER, RUNNING, STOPPED, UNKNOWN, joined
 
 
 def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def parts(
     for group in state.cluster.groups.values():
         copies = state.knowledge.running_on(group)
         rows = [_resource(state, group, resource, copies) for resource in group.resources]
-        whole_group = _group(state, group, rows)
+        whole_group = group_row(state, group, rows, now, wall_now)
         shown = [
             _shared(state, resource, row) if resource.shared else row
             for resource, row in zip(group.resources, rows, strict=True)
@@ -190,126 +186,6 @@ def _overall(homes: Iterable[HostId], statuses: list[str], running: list[HostId]
     if all(status == STOPPED for status in statuses):
         return STOPPED
     return ERROR if ERROR in statuses else UNKNOWN
-
-
-def _group(state: ClusterState, group: ResourceGroup, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    memory, at = state.memory_of(group), state.groups[group.id]
-    exclusive = [row["host"] for row in rows if row["host"] and not row["shared"]]
-    host = next(iter(exclusive), at.managed_on)  # a held group may run where no host manages it
-    status = ERROR if memory.error is not None else _status_of_all(rows, host)
-    under_way, unable = _under_way(state, group), _cannot_take(state, group, host)
-    return {
-        "id": group.id,
-        "status": status,
-        "host": host,
-        "comment": joined(_group_comments(state, group, rows, status, under_way, unable)) or None,
-        "managed": memory.managed,
-        "wanted": "started" if memory.wanted else "stopped",
-        "move_target": memory.move_target,
-        "error": memory.error,
-        "error_kind": memory.error_kind.value if memory.error_kind is not None else None,
-        "start_failures": dict(memory.start_failures),
-        "under_way": under_way,
-        "cannot_take": unable,
-        "token": state.ledger.holder(group.id),
-        "home_host": group.home_host,
-        "failover_hosts": list(group.failover_hosts),
-        "candidates": {
-            host: state.knowledge.presence(group, host).value for host in group.candidates
-        },
-        "former_hosts": former.shown(state, group),
-    }
-
-
-def _under_way(state: ClusterState, group: ResourceGroup) -> list[str]:
-    """The starts and stops that were sent but not answered, in words."""
-    found = []
-    for host in group.candidates:
-        operations = state.hosts[host].operations
-        for resource in group.resources if operations and state.hosts[host].connected else ():
-            count = operations.get(resource.id)
-            if count is not None and count.sent != count.answered and count.last is not None:
-                found.append(f"{count.last.value} of {resource.id} on {host}")
-    return found
-
-
-def _cannot_take(
-    state: ClusterState, group: ResourceGroup, besides: HostId | None
-) -> dict[HostId, str]:
-    """The candidates in sight that cannot take the group until somebody repairs them, and why."""
-    failures = state.memory_of(group).start_failures
-    reasons = {}
-    for host in group.candidates:
-        if host != besides and state.hosts[host].ready:
-            reason = state.candidate(group, host).error or failures.get(host)
-            if reason is not None:
-                reasons[host] = reason
-    return reasons
-
-
-def _status_of_all(rows: list[dict[str, Any]], host: HostId | None) -> str:
-    """A group's status. Shared resources count only on the group's host, and only while it runs."""
-    statuses = {row["status"] for row in rows if not row["shared"]}
-    if ERROR in statuses:
-        return ERROR
-    status = str(statuses.pop()) if len(statuses) == 1 else UNKNOWN
-    if status not in (RUNNING, FAILED_OVER) or host is None:
-        return status
-    shared = {row["candidates"][host]["status"] for row in rows if row["shared"]} - {RUNNING}
-    if ERROR in shared:
-        return ERROR
-    return UNKNOWN if shared else status
-
-
-def _group_comments(
-    state: ClusterState,
-    group: ResourceGroup,
-    rows: list[dict[str, Any]],
-    status: str,
-    under_way: list[str],
-    unable: dict[HostId, str],
-) -> list[str]:
-    """What an operator has to know of a group: why it waits, what failed, and what to do."""
-    memory, at = state.memory_of(group), state.groups[group.id]
-    failures = [memory.error or "", *memory.start_failures.values()]
-    if at.managed_on is None:
-        comments = [at.comment, *failures]
-        if status == UNKNOWN:  # a held group tells only why it is held
-            comments += [row["comment"] or "" for row in rows if row["status"] == UNKNOWN]
-    else:
-        # If a group runs well, do not repeat a hold of the whole cluster, which is shown elsewhere.
-        is_well = status in (RUNNING, FAILED_OVER)
-        held = holds.hold_reason(state, group) or ""
-        comments = ["" if is_well and memory.managed else held, *failures]
-        comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
-        down = [
-            resource.id
-            for resource in group.resources
-            if state.knowledge.of(resource.id, at.managed_on).presence is Presence.STOPPED
-        ]
-        if down:
-            comments.append(f"not running on {at.managed_on}: {', '.join(down)}")
-            comments.append(former.gained_elsewhere(state, group, at.managed_on) or "")
-        comments += [f"{what} is under way" for what in under_way]
-        comments += [
-            f"{host} cannot take it: {reason}"
-            for host, reason in unable.items()
-            if reason not in failures
-        ]
-        if not state.memory_of_host(at.managed_on).active and memory.wanted and not held:
-            stays = proof.obstacle(state, group, at.managed_on)
-            comments.append(f"it stays on {at.managed_on}, deactivated: {stays}" if stays else "")
-    if any(failures) and not any("halo cleanup" in comment for comment in comments):
-        comments.append(f"remove the cause, then run `halo cleanup {group.id}`")
-    return comments
-
-
-def joined(parts: list[str]) -> str:
-    """Sentences as one text. A sentence that is part of another one is left out."""
-    said = list(dict.fromkeys(filter(None, parts)))
-    return "; ".join(
-        part for part in said if not any(part in other for other in said if other != part)
-    )
 
 
 def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dict[str, Any]:

@@ -11,16 +11,8 @@ from typing import Any
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, Resource, ResourceGroup
-from halo.core.status.ours import (
-    ERROR,
-    RUNNING,
-    STOPPED,
-    UNKNOWN,
-    event,
-    joined,
-    on_host,
-    shown_parameters,
-)
+from halo.core.status.ours import event, on_host, shown_parameters
+from halo.core.status.words import ERROR, RUNNING, STOPPED, UNKNOWN, joined
 
 
 def root_parts(state: ClusterState) -> Iterator[tuple[str, Any]]:

@@ -62,11 +62,8 @@ class OurHalf:
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         if route.body is None:
-            get: Callable[[], Awaitable[web.Response]] = getattr(self, f"_{route.name}")
-
-            async def answer(_request: web.Request) -> web.Response:
-                return await get()
-
+            answer: Callable[[web.Request], Awaitable[web.Response]]
+            answer = getattr(self, f"_{route.name}")
             return answer
         fields, may_be_empty = route.body, route.body_may_be_empty
         command: Callable[[web.Request, Values], Awaitable[Said]]
@@ -81,22 +78,28 @@ class OurHalf:
 
     # --- looking -------------------------------------------------------------------------------
 
-    async def _status(self) -> web.Response:
+    async def _status(self, _request: web.Request) -> web.Response:
         if self._status_text is None:
             return as_json(self._operations.status())
         return as_text(await self._status_text())
 
-    async def _version(self) -> web.Response:
+    async def _version(self, _request: web.Request) -> web.Response:
         return as_json({"version": halo.__version__})
 
-    async def _openapi(self) -> web.Response:
+    async def _openapi(self, _request: web.Request) -> web.Response:
         return as_text(self._document)
 
-    async def _debug(self) -> web.Response:
+    async def _debug(self, _request: web.Request) -> web.Response:
         return as_json(self._figures() if self._figures is not None else {})
 
-    async def _managers(self) -> web.Response:
+    async def _managers(self, _request: web.Request) -> web.Response:
         return as_json(table_of(self._all_managers))
+
+    async def _why_group(self, request: web.Request) -> web.Response:
+        return as_json(await self._operations.why_group(request.match_info["id"]))
+
+    async def _why_host(self, request: web.Request) -> web.Response:
+        return as_json(await self._operations.why_host(request.match_info["id"]))
 
     # --- commanding ----------------------------------------------------------------------------
 

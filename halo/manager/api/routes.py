@@ -74,6 +74,16 @@ ROUTES = (
     ),
     Route("host", "POST", "/v1/hosts/{id}", "A command on a host.", body=HOST_BODY),
     Route("group", "POST", "/v1/groups/{id}", "A command on a group.", body=GROUP_BODY),
+    Route(
+        "why_group",
+        "GET",
+        "/v1/groups/{id}/why",
+        "Why a group runs where it runs, or why it does not run.",
+        "Why",
+    ),
+    Route(
+        "why_host", "GET", "/v1/hosts/{id}/why", "Why a host was fenced, or why it is not.", "Why"
+    ),
     Route("cluster", "POST", "/v1/cluster", "A command on the cluster.", body=CLUSTER_BODY),
     Route(
         "managers_command",

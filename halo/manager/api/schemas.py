@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.journal.remembered import ErrorKind, Lifecycle
-from halo.core.status import ours
+from halo.core.reasons import Kind
+from halo.core.status import words
 
 Schema: TypeAlias = dict[str, Any]
 
-BARE_STATUSES = (ours.RUNNING, ours.STOPPED, ours.ERROR, ours.UNKNOWN)
-STATUSES = (ours.RUNNING, ours.FAILED_OVER, ours.STOPPED, ours.ERROR, ours.UNKNOWN)
+BARE_STATUSES = (words.RUNNING, words.STOPPED, words.ERROR, words.UNKNOWN)
+STATUSES = (words.RUNNING, words.FAILED_OVER, words.STOPPED, words.ERROR, words.UNKNOWN)
 HOST_STATES = (
     *("connected", "suspect", "disconnected", "lost", "fenced"),
     *(phase.value for phase in FencePhase if phase is not FencePhase.IDLE),
@@ -44,6 +45,10 @@ def _number(about: str = "") -> Schema:
 def or_null(schema: Schema) -> Schema:
     more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
     return {**schema, "type": [schema["type"], "null"], **more}
+
+
+def _null_or(name: str, about: str) -> Schema:
+    return {"anyOf": [ref(name), {"type": "null"}], "description": about}
 
 
 def _count(about: str = "") -> Schema:
@@ -89,6 +94,8 @@ def schemas() -> dict[str, Schema]:
             "A resource on one host.", {"status": one_of(BARE_STATUSES), "comment": _COMMENT}
         ),
         "Group": _group(),
+        "Waiting": _waiting(),
+        **_why(),
         "Host": _host(),
         "Lifecycle": _object(
             "The last transition of a host that was written down.",
@@ -161,6 +168,7 @@ def _group() -> Schema:
             "status": one_of(STATUSES),
             "host": or_null(text("Where it runs, or is held.")),
             "comment": _COMMENT,
+            "waiting": _null_or("Waiting", "Null: it runs, is being started, or should not run."),
             "managed": _flag(),
             "wanted": one_of(("started", "stopped")),
             "move_target": or_null(text("The target of a move that has not finished.")),
@@ -172,12 +180,58 @@ def _group() -> Schema:
             "token": text("The part of the manager that may act on it just now."),
             "home_host": _ID,
             "failover_hosts": _list(_ID),
+            "after": _list(_ID, "The groups that have to run before it is started."),
             "candidates": _by_name(one_of(Presence), "By host that may run it."),
             "former_hosts": _by_name(
                 one_of(Presence), "By host that is no candidate any more, and where it may run."
             ),
         },
     )
+
+
+def _waiting() -> Schema:
+    return _object(
+        "The one reason why a group that should run is not started.",
+        {
+            "reason": one_of(Kind),
+            "since": or_null(_number("Seconds since the epoch; null: not known.")),
+            "text": text("The reason, in words.", minLength=1),
+            "ends_when": text("What ends the wait.", minLength=1),
+            "data": _object(
+                "What the reason is about.",
+                {
+                    "hosts": _by_name(text(minLength=1), "What is wrong on each of these hosts."),
+                    "groups": _by_name(text(minLength=1), "And with each of these groups."),
+                },
+            ),
+        },
+    )
+
+
+def _why() -> dict[str, Schema]:
+    return {
+        "Why": _object(
+            "Why a group or host is as it is.",
+            {
+                "kind": one_of(("group", "host")),
+                "id": _ID,
+                "text": text("The answer in one sentence.", minLength=1),
+                "waiting": _null_or("Waiting", "As in the status. Null for a host."),
+                "facts": _list(ref("Fact"), "What the answer is based on."),
+                "halo_does": _list(text(minLength=1), "What HALO does by itself, in this order."),
+                "you_can": _list(text(minLength=1), "What the operator can do."),
+            },
+        ),
+        "Fact": _object(
+            "One thing that is known.",
+            {
+                "about": text("The host or group that it is about.", minLength=1),
+                "text": text(minLength=1),
+                "how": text("How it was learnt.", minLength=1),
+                "at": or_null(_number("When: seconds since the epoch; null: not known.")),
+            },
+        ),
+    }
 
 
 def _host() -> Schema:

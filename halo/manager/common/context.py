@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from halo.core.cluster.state import ClusterState
+from halo.core.groups.actions import Left
 from halo.core.model import GroupId, HostId
 from halo.core.tokens import ResourceToken
 from halo.manager.common.concurrency_limit import (
@@ -28,8 +29,14 @@ log = structlog.get_logger("halo.manager")
 class Placing(Protocol):
     """The placer, as the host tasks see it: tokens that no host holds wait there."""
 
-    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+    def accept(
+        self, token: ResourceToken, detail: str, since: float, why: Left = Left.REVOKED
+    ) -> None:
         """Take a token home. Samples that were taken after `since` may serve as proof."""
+        ...
+
+    def followed(self, group: GroupId) -> None:
+        """A group changed: decide again on those that wait to be started after it."""
         ...
 
     def changed(self, groups: Iterable[GroupId]) -> None:

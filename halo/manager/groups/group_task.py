@@ -97,7 +97,7 @@ class GroupTask:
             leave = await self._leaving
             self._before_leaving(leave)
             since = self._loop.time()
-            if leave.why is Left.STOPPED and self._departing_since is not None:
+            if leave.why in (Left.STOPPED, Left.MOVING) and self._departing_since is not None:
                 since = self._departing_since
             return leave.why, leave.detail, since
         finally:
@@ -268,6 +268,7 @@ class GroupTask:
                 self._context.journal.make(Event.MOVE_FAILED, self._group.id, action.text)
             )
         self._context.journal.note(*records)
+        self._context.placer.followed(self._group.id)
         self._show_failures()
 
     def _report_start_failure(self, action: ReportStartFailure) -> None:
@@ -279,6 +280,7 @@ class GroupTask:
         if self._state.memory_of(self._group).move_target == self._host:
             records.append(make(Event.MOVE_FAILED, self._group.id, text, host=self._host))
         self._context.journal.note(*records)
+        self._context.placer.followed(self._group.id)
         self._show_failures()
 
     def _report_moved(self) -> None:

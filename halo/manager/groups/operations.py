@@ -66,7 +66,10 @@ async def operate(
         if _is_overtaken(state, resource, host, reports, result):
             return result
     else:
-        result = await _change(state, connection, resource, host, operation, deadline_s, epoch)
+        try:
+            result = await _change(state, connection, resource, host, operation, deadline_s, epoch)
+        finally:
+            state.operation_ended(group, resource)
     presence, reason = taught(operation, result)
     state.observe(group, resource, host, presence, epoch=epoch, begun_at=now, reason=reason)
     return result

@@ -149,7 +149,7 @@ class HostTask:
                 if action.why is not Left.REVOKED:
                     log.info("left", host=self.host, group=action.token.group, why=action.detail)
                 self._state.groups[action.token.group].managed_on = None
-                self._context.placer.accept(action.token, action.detail, action.since)
+                self._context.placer.accept(action.token, action.detail, action.since, action.why)
             case Released():
                 self.link.release()
 

@@ -19,12 +19,14 @@ import structlog
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups import urgency
+from halo.core.groups.actions import Left
 from halo.core.groups.placement import Decision, decide
 from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import departures
+from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
@@ -79,6 +81,7 @@ class Placer:
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
         self._wake = Wakeup()
+        self._state.tell_followers = self.followed
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -88,12 +91,16 @@ class Placer:
             self._tokens[group] = self._state.ledger.mint(group, "desk")
         self.changed(self._state.cluster.groups)
 
-    def accept(self, token: ResourceToken, detail: str, since: float) -> None:
+    def accept(
+        self, token: ResourceToken, detail: str, since: float, why: Left = Left.REVOKED
+    ) -> None:
         """Take a token home."""
         group = token.group
+        if why is Left.MOVING:
+            self._state.groups[group].moving = True
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
-        self._say(group, detail, failed=False)
+        self._say(group, detail)
         self._mark([group])
 
     def changed(self, groups: Iterable[GroupId]) -> None:
@@ -110,7 +117,14 @@ class Placer:
                 waiting.append(group)
             else:
                 self._wake_holder(group)
+            self.followed(group)
         self._mark(waiting)
+
+    def followed(self, group: GroupId) -> None:
+        """A group changed: decide again on those that wait to be started after it."""
+        followers = self._state.cluster.followers.get(group)
+        if followers is not None:
+            self._mark([name for name in followers if name in self._tokens])
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
@@ -183,6 +197,8 @@ class Placer:
     def _place(self, group: ResourceGroup) -> None:
         """Decide on a group, and carry the decision out."""
         now, seen = self._loop.time(), self._state.candidates_of(group)
+        if not self._state.memory_of(group).wanted:
+            self._state.groups[group.id].moving = False  # a later start is no move any more
         decision = self._decide(group, seen, now)
         found = search(self._state, group, seen, decision.unproven, now)
         self._carry_out(group.id, decision, found)
@@ -198,7 +214,9 @@ class Placer:
         return decide(self._state, group, seen, now, now)
 
     def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
-        self._say(group, decision.reason + found.words, failed=decision.failed or found.failed)
+        waits = decision.waits.with_words(found.words) if decision.waits is not None else None
+        failed = decision.failed or found.failed
+        self._say(group, decision.text + found.words, waits, failed=failed)
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
@@ -258,11 +276,13 @@ class Placer:
             self._pinged[host] = now
             self._hosts[host].link.ping()
 
-    def _say(self, group: GroupId, text: str, *, failed: bool) -> None:
+    def _say(
+        self, group: GroupId, text: str, waits: Reason | None = None, *, failed: bool = False
+    ) -> None:
         at = self._state.groups[group]
         if at.comment != text:
             log.debug("waits", group=group, reason=text)
-        at.comment, at.failed = text, failed
+        at.decided(text, waits, self._loop.time(), failed=failed)
 
     def _say_who_is_not_fenced(self, group: GroupId, found: ProofSearch) -> None:
         """Each host says why it is not fenced, as long as a group waits for that."""

@@ -41,7 +41,7 @@ def test_a_start_waits_for_proof_from_a_former_host() -> None:
     there = world()
     there.up("h1", "h2")
     assert decided(there).start_on is None
-    assert "h3 is disconnected" in decided(there).reason
+    assert "h3 is disconnected" in decided(there).text
     there.connect("h3")
     assert decided(there).probe == ("h3",)
     there.see("g", "h3", STOPPED, only=["x"])
@@ -96,8 +96,8 @@ def test_seen_running_there_it_is_started_nowhere_and_the_reason_says_what_to_do
     there.see("g", "h3", RUNNING, only=["x"])
     decision = decided(there)
     assert (decision.start_on, decision.manage_on, decision.failed) == (None, None, True)
-    assert "running on h3, which is no candidate of g any more" in decision.reason
-    assert holds.hold_reason(there.state, there.group()) == decision.reason
+    assert "running on h3, which is no candidate of g any more" in decision.text
+    assert holds.hold_reason(there.state, there.group()) == decision.text
 
 
 def test_a_copy_there_is_a_second_copy_like_any_other() -> None:
@@ -129,7 +129,7 @@ def test_a_host_that_left_the_config_holds_the_group_until_the_administrator_con
     there.up("h1", "h2")
     decision = decided(there)
     assert decision.start_on is None
-    assert "`halo cleanup g --stopped-on h9 --reason ...`" in decision.reason
+    assert "`halo cleanup g --stopped-on h9 --reason ...`" in decision.text
     status = snapshot(there.state, "1", 101.0, 0.0)
     assert status["groups"][0]["status"] == "Unknown"
     assert any("h9" in notice for notice in status["manager"]["notices"])
@@ -146,7 +146,7 @@ def test_a_group_that_is_to_stop_says_where_it_may_still_run() -> None:
     there.journal(Event.STOP, "g")
     decision = decided(there)
     assert not decision.at_rest
-    assert "may still run on h9" in decision.reason
+    assert "may still run on h9" in decision.text
 
 
 @pytest.mark.parametrize(

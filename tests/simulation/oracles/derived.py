@@ -23,6 +23,9 @@ RUNNING, FAILED_OVER, STOPPED, ERROR, UNKNOWN = (
 )
 WELL = (RUNNING, FAILED_OVER)
 
+FIRST_DECISION_S = 1.5
+"""A manager that has just started waits for the disk before it decides."""
+
 
 class DerivedOracle:
     """Checks the rows of one status against each other, and against the config."""
@@ -128,6 +131,7 @@ class DerivedOracle:
             self._wrong(name, "status", group["status"], status)
         self._cannot_take(group, facts)
         self._group_comment(group, facts)
+        self._waiting(group, facts)
 
     def _status(self, group: dict[str, Any], facts: Facts) -> str:
         said = {row["status"] for row in facts.rows_of[group["id"]]}
@@ -154,6 +158,33 @@ class DerivedOracle:
                 self._wrong(name, "cannot_take", told, f"nothing of {host}")
             if might and failed and host not in told:
                 self._wrong(name, "cannot_take", told, f"{host}, where its start failed")
+
+    def _waiting(self, group: dict[str, Any], facts: Facts) -> None:
+        """S13: a group that should run and does not has one reason, which is what is told."""
+        name, waiting, comment = group["id"], group["waiting"], group["comment"] or ""
+        managed_on = facts.managed_on(name)
+        if waiting is None:
+            is_placed = comment.startswith(("starting on ", "running on "))
+            rests = managed_on is None and not facts.is_between(name)
+            age_s = self.world.clock.now - self.world.oracle.fresh_at
+            if (
+                age_s > FIRST_DECISION_S
+                and rests
+                and group["wanted"] == "started"
+                and not is_placed
+            ):
+                self._wrong(name, "waiting", None, f"a reason: {comment}")
+            return
+        if group["wanted"] != "started" or not waiting["ends_when"]:
+            self._wrong(name, "waiting", waiting, "nothing: it should not run")
+        if managed_on is None and waiting["text"] not in comment:
+            self._wrong(name, "waiting", waiting, comment)
+        held = facts.is_held(name)
+        has_error = bool(group["error"] or group["start_failures"] or managed_on)
+        if held is False and waiting["reason"] == "Held" and not has_error:
+            self._wrong(name, "waiting", waiting, "no hold")
+        if held and not facts.running_on(name) and waiting["reason"] != "Held":
+            self._wrong(name, "waiting", waiting, "a hold comes first")
 
     def _group_comment(self, group: dict[str, Any], facts: Facts) -> None:
         comment, name = group["comment"] or "", group["id"]

@@ -144,7 +144,7 @@ class DueOracle:
 
     def _due_at_desk(self, group: ResourceGroup) -> str | None:
         hosts = group.candidates
-        running = [host for host in hosts if self._runs(group, host)]
+        running = [host for host in hosts if self.runs(group, host)]
         stopped = [host for host in hosts if self._is_stopped(group, host)]
         if len(running) == 1 and len(stopped) == len(hosts) - 1:
             return f"to be managed on {running[0]}"
@@ -158,14 +158,24 @@ class DueOracle:
         if not able or len(lacking) > 1:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
-            return "a start: it is proven stopped everywhere"
+            before = map(self.world.cluster.groups.__getitem__, group.after)
+            has_its_turn = all(map(self._runs_for_sure, before))
+            return "a start: it is proven stopped everywhere" if has_its_turn else None
         return self._hosts.due_fence(lacking[0]) if not running else None
+
+    def _runs_for_sure(self, group: ResourceGroup) -> bool:
+        """Does the manager know that the whole group should run, and runs?"""
+        return self.oracle.orders.wanted[group.id].surely(True) and any(
+            self.runs(group, host)
+            and not any(self.oracle.order.is_under_way(host, r.id) for r in group.resources)
+            for host in group.candidates
+        )
 
     def _due_where_it_is(self, group: ResourceGroup, at: str, page: Any) -> str | None:
         others = [host for host in group.candidates if host != at]
         if not self._is_up(at) or not all(self._is_stopped(group, host) for host in others):
             return None
-        whole = self._runs(group, at)
+        whole = self.runs(group, at)
         if page.target == at:
             return "its move to be noted as done" if whole else None
         active = self.oracle.orders.active
@@ -207,7 +217,8 @@ class DueOracle:
     def _is_stopped(self, group: ResourceGroup, host: str) -> bool:
         return self._all_said(group, host, 7)
 
-    def _runs(self, group: ResourceGroup, host: str) -> bool:
+    def runs(self, group: ResourceGroup, host: str) -> bool:
+        """Is the whole group plainly seen running there?"""
         watch = self.oracle.hosts[host]
         shared = all(watch.shown.get(r.id) == 0 for r in group.resources if r.shared)
         return shared and self._all_said(group, host, 0)

@@ -77,6 +77,11 @@ GROUP_PHRASES: tuple[tuple[str, Fact], ...] = (
         r"([\w~]+) was told to stop already, but",
         lambda f, g: f.groups[g]["error_kind"] == "stop-failed",
     ),
+    (
+        r"([\w~]+) was stopped by the administrator",
+        lambda facts, group: facts.groups[group]["wanted"] == "stopped",
+    ),
+    (r"([\w~]+) does not run completely yet", lambda facts, group: _is_not_whole(facts, group)),
     (r"no other host can take ([\w~]+) from", lambda f, g: _cannot_go(f, g)),
 )
 
@@ -88,6 +93,12 @@ _NAMES_NOTHING = re.compile(
 _SEEN = re.compile(r"seen running on ([\w, ]+?)(?:;|$|,? and last seen|, which)")
 _COPIES = re.compile(r"running on (\w+(?: and \w+)+) at once")
 _UNMANAGED = re.compile(r"may hold unmanaged groups: ([\w~, ]+?)(?:;|$)")
+
+
+def _is_not_whole(facts: Facts, group: str) -> Maybe:
+    if any(facts.is_fencing(host) for host in facts.candidates(group)):
+        return None  # what is known there is not believed
+    return not facts.groups[group]["status"].startswith("Running")
 
 
 def _cannot_go(facts: Facts, group: str) -> Maybe:
