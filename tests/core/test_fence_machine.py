@@ -253,14 +253,6 @@ def test_a_host_that_is_silent_after_a_standstill_is_switched_off() -> None:
     assert bench.end(steps.Probe, way=1) == ["StandDown", "SwitchOff"]
 
 
-def test_a_verdict_that_is_old_at_the_decision_is_followed_by_a_look() -> None:
-    bench = Bench()
-    bench.world.now += 77  # the group had to wait, and the manager may have stood still
-    bench.begin()
-    bench.end(steps.Write)
-    assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
-
-
 def test_a_closed_port_calls_a_fence_off_before_the_first_off_alone() -> None:
     bench = Bench()
     bench.begin()

@@ -17,7 +17,7 @@ from halo.core.groups.machine import GroupMachine
 from halo.core.journal import fold
 from halo.core.journal.records import Event
 from halo.core.questions import former, proof
-from halo.core.status import ours, root, words
+from halo.core.status import groups, ours, root, words
 from halo.manager.fencing import device_runner
 from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
@@ -115,7 +115,7 @@ def shared_resources_are_exclusive_at_the_root(patch: Patch) -> None:
 
 @breaks("shown")
 def nothing_is_under_way(patch: Patch) -> None:
-    patch.setattr(ours, "_under_way", lambda state, group: [])
+    patch.setattr(groups, "under_way", lambda state, group: [])
 
 
 @breaks("shown")

@@ -45,9 +45,7 @@ class Attempt:
             automatic = rules.was_automatic(state.memory_of_host(host))
         return cls(
             kind, begin.comment, begin.ticket, automatic,
-            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now,
-            # The verdict may be old: the group had to wait, and the manager may have stood still.
-            now if at.lost_at is None else at.lost_at,
+            at.fence_phase, at.lost_at, (at.epoch, at.accepted), now, now,
         )  # fmt: skip
 
     def note_left_off(self, devices: Iterable[FenceDevice], offs: Iterable[FenceResult]) -> None:
