@@ -236,7 +236,7 @@ def test_a_standstill_before_the_off_is_followed_by_a_look() -> None:
     bench.world.now += 77
     assert bench.end(steps.GatherTokens) == ["StandDown", "Probe"]
     bench.world.now += 40  # once more: the answer lies unread
-    assert bench.end(steps.Probe, way=1) == ["StandDown", "Probe"]
+    assert bench.end(steps.Probe, way=1) == ["Tell", "StandDown", "Probe"]
     bench.world.now += 1
     assert bench.end(steps.Probe, way=0) == ["Tell", "Write"]
     bench.end(steps.Write)

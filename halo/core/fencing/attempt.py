@@ -30,7 +30,7 @@ class Attempt:
     verdict_at: float | None  # the time of the verdict that led to the attempt
     greeted: tuple[int, bool]  # the connection at the decision
     begun_at: float
-    looked_at: float  # the last look at the host that counts: the verdict, or a probe was sent
+    looked_at: float  # the last look at the host: the decision, or a probe was sent
     level: int = 0
     problems: list[str] = field(default_factory=list)
     left_off: list[str] = field(default_factory=list)  # switched off by levels that failed
@@ -72,13 +72,12 @@ class Attempt:
         hears nothing, and the last level may have taken a minute."""
         return self.kind is Kind.AUTOMATIC and (self.level > 1 or self.is_look_old(now))
 
-    def what_answers(self, said: ProbeAnswer, state: ClusterState, host: HostId) -> str | None:
-        """Why the answer to a look calls the fence off; None if it does not."""
+    def what_answers(self, said: ProbeAnswer) -> str | None:
+        """Why the answer to a look calls the fence off; None if it does not. Before the first off,
+        a closed port counts as it would over the link: the host lives."""
         if said is ProbeAnswer.ANSWERS:
             return "it answers again"
         if said is ProbeAnswer.CLOSED_PORT and self.level == 1:
-            # Nothing was switched off yet. So it counts as it would over the link: the host lives.
-            state.host_alive(host)
             return "something answers at its address again"
         return None
 

@@ -176,8 +176,11 @@ class FenceMachine:
         self._runs.do(steps.Probe())
 
     def _looked(self, event: steps.Probed) -> None:
-        answers = self._attempt.what_answers(event.answer, self._state, self._host)
+        answers = self._attempt.what_answers(event.answer)
+        if answers is not None:
+            self._state.host_alive(self._host)
         if answers is None and self._attempt.is_look_old(self._now):
+            self._tell(steps.Weight.WARNING, "looking again", reason="the manager stood still")
             self._look()  # an answer may lie unread
         else:
             self._send_off(answers or self.expired())
@@ -356,8 +359,6 @@ class FenceMachine:
         if not self._runs.awaited():
             ticket, self._cancelled_by = self._cancelled_by, None
             self._cancelled(ticket)
-
-    # --- shorthands --------------------------------------------------------------------------
 
     @property
     def _attempt(self) -> Attempt:
