@@ -66,7 +66,8 @@ def _tell_not_fenced(answer: Answer, state: ClusterState, host: HostId, now: flo
         answer.halo_does.append("HALO tries to connect to it")
     elif refusal is None:
         answer.text = f"{host} is not fenced yet, and HALO may fence it now"
-        answer.halo_does.append(f"HALO fences it as soon as only that helps: {', '.join(waits)}")
+        whom = ", ".join(waits) or "its reboot (`on_loss: reboot`)"
+        answer.halo_does.append(f"HALO fences it as soon as only that helps: {whom}")
     else:
         answer.text = f"{host} is not fenced: {refusal}"
         answer.halo_does.append("HALO tries to connect to it, and asks again whether to fence it")

@@ -85,9 +85,12 @@ def _while_leading(require: Callable[[], None]) -> Callable[..., Awaitable[web.S
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return await handler(request)
-        finally:
+            answer = await handler(request)
+        except Exception:  # a refusal, too; a cancellation stays one
             require()
+            raise
+        require()
+        return answer
 
     return guard
 

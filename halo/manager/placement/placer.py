@@ -25,7 +25,7 @@ from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import departures
+from halo.core.questions import departures, order
 from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
@@ -138,10 +138,7 @@ class Placer:
         host, found = self._state.groups[group].managed_on, self._state.cluster.groups[group]
         if host is None:
             return
-        runs = all(
-            self._state.knowledge.of(resource.id, host).presence is Presence.RUNNING
-            for resource in found.resources
-        )
+        runs = order.runs_whole(self._state, found, host)
         if not runs or departures.departure_reason(self._state, found, host) is not None:
             self._hosts[host].poke(group)
 
