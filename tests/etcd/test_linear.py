@@ -72,7 +72,10 @@ def explains(*seen: Call | Look, begin: Look | None = None) -> bool:
     assert isinstance(end, Look)
     history = History(begin or look(0))
     for one in before:
-        (history.calls if isinstance(one, Call) else history.looks).append(one)  # type: ignore[arg-type]
+        if isinstance(one, Call):
+            history.calls.append(one)
+        else:
+            history.looks.append(one)
     return not history.violations(end)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.integration.cluster import ClusterHarness, group, service
 from tests.integration.conftest import MakeCluster
+from tests.integration.site import DEADLINE_S
 from tests.integration.telling import (
     QUICK_MONITORS,
     ask,
@@ -46,8 +49,9 @@ async def test_a_host_out_of_sight_keeps_its_groups_from_starting(cluster: Clust
     )
     await until_says(cluster, "g2", "h2 is disconnected", status="Unknown")
     lines: list[str] = []
-    while not any(line.startswith("g1 (heartbeat/ZFS): Unknown: h2 is disc") for line in lines):
-        lines = (await ask(cluster, "status")).splitlines()
+    async with asyncio.timeout(DEADLINE_S):
+        while not any(line.startswith("g1 (heartbeat/ZFS): Unknown: h2 is disc") for line in lines):
+            lines = (await ask(cluster, "status")).splitlines()
     assert "Disconnected hosts: h2 (lost)" in lines
     assert story(cluster) == []
     assert not (await cluster.host("h2"))["fenced"]

@@ -16,6 +16,7 @@ from tests.certificates import BOTH, CALL, SERVE, Authority, of_agent, of_manage
 from tests.integration.certificates import MANAGER, NAME
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
+from tests.integration.site import DEADLINE_S
 from tests.integration.telling import changes, halo_ok, stays_put, until_host_says
 
 TAKEN_UP = "renewed certificates are taken up"
@@ -109,8 +110,9 @@ async def test_roles_that_are_not_set_are_said(make_cluster: MakeCluster) -> Non
     await cluster.until_status(
         lambda status: not status["manager"]["notices"], "nothing is to be mended"
     )
-    while (await cluster.halo("check")).code != 0:  # the hosts are probed again
-        pass
+    async with asyncio.timeout(DEADLINE_S):
+        while (await cluster.halo("check")).code != 0:  # the hosts are probed again
+            pass
 
 
 async def test_without_mutual_tls_nobody_is_nagged(cluster: ClusterHarness) -> None:

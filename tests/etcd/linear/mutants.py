@@ -57,7 +57,7 @@ def succeeds_when_deposed() -> None:
         with contextlib.suppress(LeadershipError):
             await append(self, records)
 
-    EtcdMedium.append = careless  # type: ignore[method-assign]
+    EtcdMedium.append = careless  # type: ignore[method-assign]  # on purpose
     _guards_only("GET")
 
 
@@ -67,12 +67,12 @@ def acknowledges_before_it_writes() -> None:
     async def hasty(self: Journal, *records: Record) -> None:
         self._apply(self._enqueue(records, keep=True))
 
-    Journal.command = hasty  # type: ignore[method-assign]
+    Journal.command = hasty  # type: ignore[method-assign]  # on purpose
 
     async def settled(self: Journal) -> bool:
         return True
 
-    Journal.settled = settled  # type: ignore[method-assign]
+    Journal.settled = settled  # type: ignore[method-assign]  # on purpose
 
 
 def sends_commands_again() -> None:
@@ -88,7 +88,7 @@ def sends_commands_again() -> None:
             answer = await ask(self, leader, request, ends)
         return answer
 
-    Forwarder._ask = stubborn  # type: ignore[method-assign]
+    Forwarder._ask = stubborn  # type: ignore[method-assign]  # on purpose
 
 
 def answers_from_its_own_fold() -> None:
@@ -102,7 +102,7 @@ def answers_from_its_own_fold() -> None:
         assert isinstance(body, bytes)
         return "?", PeerAnswer(200, body, "application/json", "")
 
-    Forwarder.send_on = own  # type: ignore[method-assign]
+    Forwarder.send_on = own  # type: ignore[method-assign]  # on purpose
 
 
 def _status_of(standing: Any) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ def forgets_what_it_reads_last() -> None:
         last = [n for n, raw in enumerate(records) if str(raw["comment"]).startswith("c")][-1:]
         return [raw for n, raw in enumerate(records) if n not in last]
 
-    EtcdMedium.read = short  # type: ignore[method-assign]
+    EtcdMedium.read = short  # type: ignore[method-assign]  # on purpose
 
 
 MUTANTS: Mapping[str, Callable[[], None]] = {

@@ -171,7 +171,7 @@ class SimGateway(Gateway):
             case "lease/revoke":
                 answer = store.revoke(request.writer, request.body) or LeaseGone("not found")
             case path:
-                raise NotImplementedError(path)
+                raise AssertionError(f"HALO asks for {path}, which this etcd does not have")
         self._send_back(request, member, answer)
 
     def _send_back(self, request: Request, member: int, answer: Json | EtcdError) -> None:

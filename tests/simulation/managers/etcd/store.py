@@ -285,7 +285,7 @@ class SimStore:
             case "MOD":
                 have, wanted = item.mod if item else 0, int(condition["mod_revision"])
             case target:
-                raise NotImplementedError(target)
+                raise AssertionError(f"HALO compares {target}, which this etcd does not have")
         return bool(
             {"EQUAL": have == wanted, "GREATER": have > wanted, "LESS": have < wanted}[
                 condition["result"]
