@@ -80,6 +80,13 @@ def not_looked_at(running_on: HostId, text: str, hosts: Mapping[HostId, str]) ->
     return Reason(Kind.PROOF, text, ends, hosts)
 
 
+def not_recorded(group: GroupId, host: HostId) -> Reason:
+    """The journal does not have it yet that the group may run on this host."""
+    text = f"HALO first records in its journal that {group} may run on {host}"
+    ends = "the journal has this record, or has given no answer for a second"
+    return Reason(Kind.PROOF, text, ends, {host: "its record is being written"})
+
+
 def dependency(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
     """The group is started after these groups, and they do not run."""
     names = " and ".join(groups)

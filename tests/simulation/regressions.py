@@ -66,9 +66,17 @@ WHAT_IT_FOUND = {
         "A group arrived where it was moved to while a failback waited for the disk. The record of "
         "the arrival came after that of the failback, and ended it, though it was answered as done."
     ),
+    "a_need_from_before_the_connection": (
+        "A host went away and came back. A group that had needed a shared resource there was found "
+        "on another host. Its old need stayed on record, so that nothing stopped the resource."
+    ),
     "a_partner_that_nobody_heard_of_since": (
         "A monitor that an old agent had not answered in time counted as its answer, and a "
         "host was fenced though its partner was out of reach, too."
+    ),
+    "a_record_behind_a_full_disk": (
+        "A group was seen running, and its host was not told to manage it before the journal had "
+        "a record of that. The disk was full, and the status gave no reason for the wait."
     ),
     "a_sample_from_long_before_the_start": (
         "A group that had waited for a minute and a half for proof on one host was started on "

@@ -44,7 +44,7 @@ class SharedNeeds:
         return (resource, host) in self._stopping
 
     def drop_host(self, host: HostId) -> None:
-        """The host was fenced: nothing is needed or under way there."""
+        """The host was fenced, or has connected again: nothing is known to be needed there."""
         self._needs = {key: users for key, users in self._needs.items() if key[1] != host}
         self._stopping = {key for key in self._stopping if key[1] != host}
 

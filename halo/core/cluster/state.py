@@ -209,7 +209,8 @@ class ClusterState:
                 self.knowledge.note_seen_elsewhere(group, host)
 
     def host_connected(self, host: HostId, identity: AgentIdentity, now: float) -> int:
-        """A new connection stands. It is a sign of life. Nothing is known over it yet.
+        """A new connection stands. It is a sign of life. Nothing is known over it yet, and no group
+        is known to need a shared resource there: those that are found running say so again.
 
         Returns its epoch."""
         at = self.hosts[host]
@@ -227,6 +228,7 @@ class ClusterState:
             at.fence_phase, at.fence_error, at.fence_attempts = FencePhase.IDLE, "", 0
         self.host_alive(host)
         self.knowledge.drop_host(host, "not probed yet")
+        self.needs.drop_host(host)
         return at.epoch
 
     def host_disconnected(self, host: HostId, loss: Loss, now: float) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from halo.core import reasons
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups import urgency
@@ -211,16 +212,16 @@ class Placer:
         return decide(self._state, group, seen, now, now)
 
     def _carry_out(self, group: GroupId, decision: Decision, found: ProofSearch) -> None:
+        target = decision.manage_on or decision.start_on
+        if target is not None and not self._whereabouts.are_known(group, [target]):
+            decision, target = self._record_first(group, target), None
         waits = decision.waits.with_words(found.words) if decision.waits is not None else None
         failed = decision.failed or found.failed
         self._say(group, decision.text + found.words, waits, failed=failed)
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
-        target = decision.manage_on or decision.start_on
         if target is not None:
-            if not self._whereabouts.are_known(group, [target]):
-                return  # decided again when the journal has it
             if decision.start_on is not None:
                 self._whereabouts.note_proven(self._state.cluster.groups[group], target)
             self._release_needs_elsewhere(group, target)
@@ -245,6 +246,12 @@ class Placer:
         for host in found.fence:
             self._say_not_fenced(host, "")
             self._fencing.fence_automatically(host)
+
+    def _record_first(self, group: GroupId, target: HostId) -> Decision:
+        """The journal has to learn first that the group may run there. Then it is decided again."""
+        reason = reasons.not_recorded(group, target)
+        wanted = self._state.memory_of(self._state.cluster.groups[group]).wanted
+        return Decision(reason.text, reason if wanted else None)
 
     def _note_rest(self, group: GroupId, decision: Decision) -> None:
         """Record whether a group that should stay stopped is known to be stopped. If a group is

@@ -22,6 +22,10 @@ WRITTEN_S = 2.0
 DISTURBED_S = 12.0
 """So long after a command may a group's task be another one than before."""
 
+DECIDED_S = 0.05
+"""So long before its first off may a fence have been decided, and the outcome been made: a command
+that cancels it waits for the disk, too."""
+
 OUTCOMES = ("fence", "fence-failed", "fence-cancel")
 
 
@@ -190,7 +194,7 @@ class ActOracle:
             self._ended.remove(entry)
             host, began, _ = entry
             if self.records.knows_when and not any(
-                self.records.landed.may_be_within(began, self.clock.now, event, host)
+                self.records.landed.may_be_within(began - DECIDED_S, self.clock.now, event, host)
                 for event in OUTCOMES
             ):
                 self.world.violated(

@@ -24,21 +24,28 @@ class NeedlessOracle:
         self.world = world
         self.clock = world.clock
         self.bad: dict[tuple[str, str], int] = {}  # monitors that failed, in a row
+        self.ran: set[tuple[str, str]] = set()  # it ran by the last monitor that did not fail
 
     def begin(self) -> None:
         """A new life of the manager."""
         self.bad.clear()
+        self.ran.clear()
 
     def link_changed(self, host: str) -> None:
         """A connection begins or ends."""
         for key in [key for key in self.bad if key[0] == host]:
             del self.bad[key]
+        self.ran = {key for key in self.ran if key[0] != host}
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """An answer; without a result, none came in time."""
         key = call.connection.host.id, call.resource.id
         if call.operation is not Operation.MONITOR:
             self.bad.pop(key, None)
+            self.ran.discard(key)
+            is_done = result is not None and result.outcome is Outcome.COMPLETED
+            if is_done and call.operation is Operation.START and result.code == 0:
+                self.ran.add(key)
         elif result is not None and result.outcome is Outcome.COMPLETED:
             self.said(*key, result.code)
 
@@ -46,6 +53,9 @@ class NeedlessOracle:
         """A monitor or a report gave this code."""
         if code in FINE:
             self.bad.pop((host, resource), None)
+            self.ran.discard((host, resource))
+            if code == 0:
+                self.ran.add((host, resource))
         else:
             self.bad[host, resource] = self.bad.get((host, resource), 0) + 1
 
@@ -97,6 +107,8 @@ class NeedlessOracle:
         return changed_at is not None and self.clock.now - changed_at >= KNOWN_S
 
     def _is_fine(self, host: str, name: str, code: int | None) -> bool:
-        """Does it run, or did no more than one monitor in a row fail?"""
+        """Does it run, or did one monitor fail after it was seen running?"""
         bad = self.bad.get((host, name), 0)
-        return bad < BAD_IN_A_ROW and (code == 0 or (bad == 1 and code not in (None, -1, *FINE)))
+        if bad >= BAD_IN_A_ROW or code is None:
+            return False
+        return code == 0 or (bad == 1 and code not in (-1, *FINE) and (host, name) in self.ran)

@@ -51,9 +51,11 @@ class Counter:
         """It happens now; did it happen more than `limit` times in the window that ends now?"""
         times = self._times.get(key)
         if times is None:
-            times = self._times[key] = deque(maxlen=int(limit) + 1)
+            times = self._times[key] = deque()
         times.append(now)
-        return len(times) == times.maxlen and times[0] >= now - WINDOW_S
+        while times[0] < now - WINDOW_S:
+            times.popleft()
+        return len(times) > limit
 
     def clear(self) -> None:
         """Begin again."""
@@ -76,6 +78,7 @@ class PaceOracle:
         self.beat_sent_at: dict[str, float] = {}
         self._failed: set[str] = set()  # hosts whose last attempt failed, and nothing came since
         self._beats, self._looks, self._questions = Counter(), Counter(), Counter()
+        self._ended: deque[float] = deque()  # connections that ended: each may be a verdict
         self._notes = Counter()
         # Failed automatic attempts in a row: how many, and when the last one failed.
         self.fence_failures: dict[str, tuple[int, float]] = {}
@@ -98,6 +101,7 @@ class PaceOracle:
         for counter in (self._beats, self._looks, self._questions, self._notes):
             counter.clear()
         self._restarts.clear()
+        self._ended.clear()
         self.intents.clear()
 
     # --- links -------------------------------------------------------------------------------
@@ -109,7 +113,9 @@ class PaceOracle:
             self.beat_sent_at[host] = now
             if self._is_long:
                 return
-            limit = WINDOW_S / self.beat_s + BEATS_BESIDES
+            while self._ended and self._ended[0] < now - WINDOW_S:
+                self._ended.popleft()
+            limit = WINDOW_S / self.beat_s + BEATS_BESIDES + len(self._ended)
             if self._beats.is_over(now, host, limit):
                 self._wrong(f"more than {limit:.0f} heartbeats to {host} within {WINDOW_S:g} s")
             return
@@ -128,6 +134,8 @@ class PaceOracle:
 
     def link_changed(self, host: str) -> None:
         """A connection stands, or ended."""
+        if self.world.oracle.hosts[host].connection is None:
+            self._ended.append(self.clock.now)
         self._failed.discard(host)
         self.fence_failures.pop(host, None)
         self.beat_sent_at[host] = self.clock.now

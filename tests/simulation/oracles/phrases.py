@@ -98,6 +98,12 @@ _UNMANAGED = re.compile(r"may hold unmanaged groups: ([\w~, ]+?)(?:;|$)")
 def _is_not_whole(facts: Facts, group: str) -> Maybe:
     if any(facts.is_fencing(host) for host in facts.candidates(group)):
         return None  # what is known there is not believed
+    if facts.groups[group]["under_way"]:
+        return None  # what is seen of a resource may be older than its start or stop
+    where = facts.where(group)
+    shared = [row for row in facts.status["resources"] if row["shared"] and group in row["groups"]]
+    if where is None or any(row["candidates"][where]["status"] != "Running" for row in shared):
+        return True
     return not facts.groups[group]["status"].startswith("Running")
 
 

@@ -220,7 +220,8 @@ class RecordOracle:
         patience_s = levels * self.world.cluster.settings.fence_timeout_s + AT_ONCE_S
         # It may have answered meanwhile, and have been lost again.
         began = self.acts.may_be_within(made - patience_s, made, "on, as owed", raw["object"])
-        if not page.owes_power and not began and not self.world.was_away(made):
+        known = self.memory.is_settled and not self.world.was_away(made)
+        if known and not page.owes_power and not began:
             return "it was not owed"
         went_on = self._just(made, "switched on", raw["object"])
         return "" if went_on else "no device was switched on just then"
@@ -247,7 +248,8 @@ class RecordOracle:
         return f"{down} do not run there" if down else ""
 
     def _move_failed(self, raw: dict[str, Any], made: float, page: GroupPage, _: str) -> str:
-        return "" if page.target is not None else "it was not moving"
+        was_moving = page.target is not None or not self.memory.is_settled  # as with `moved`
+        return "" if was_moving else "it was not moving"
 
     def _start_failed(self, raw: dict[str, Any], made: float, page: GroupPage, _: str) -> str:
         host, resource = raw["data"]["host"], raw["data"]["resource"]
