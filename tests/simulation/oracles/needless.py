@@ -43,8 +43,8 @@ class NeedlessOracle:
         if call.operation is not Operation.MONITOR:
             self.bad.pop(key, None)
             self.ran.discard(key)
-            is_done = result is not None and result.outcome is Outcome.COMPLETED
-            if is_done and call.operation is Operation.START and result.code == 0:
+            is_done = result is not None and (result.outcome, result.code) == (Outcome.COMPLETED, 0)
+            if is_done and call.operation is Operation.START:
                 self.ran.add(key)
         elif result is not None and result.outcome is Outcome.COMPLETED:
             self.said(*key, result.code)
