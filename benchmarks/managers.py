@@ -2,10 +2,14 @@
 
 At the moment of each death, a resource crashes, too. So the first action of the successor is a
 start, which an agent notes. Three members of etcd run on loopback and flush to this disk.
+
+`python -m benchmarks.managers --hosts 1000 --groups 10` measures one large cluster, and how long
+the successor takes until it knows all hosts.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -19,6 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.in_etcd import members
+from benchmarks.report import Row, machine
+from benchmarks.scale import SETTINGS
 from benchmarks.site import Shape, Site, config_text
 from benchmarks.small import wall
 from halo.adapters.etcd.location import Store
@@ -43,6 +49,8 @@ class Takeover(NamedTuple):
     """Until the next one leads: the journal is read, and the manager made."""
     starts: float
     """Until its first start command."""
+    knows: float
+    """Until the agents of all hosts have told it everything for the first time."""
 
 
 class Managers(Site):
@@ -59,7 +67,8 @@ class Managers(Site):
         """Start agents and managers. The first manager leads, and all groups run."""
         self.serve(self.shape.names)
         config = self.folder / "halo.conf"
-        config.write_text(config_text(self.shape, self.ports, self.folder, {}))
+        settings = {} if self.shape is PAIR else SETTINGS
+        config.write_text(config_text(self.shape, self.ports, self.folder, settings))
         self._start_one(nodes[0])
         self.leader, self.manager = nodes[0], self._of[nodes[0]]
         groups = self.shape.hosts * self.shape.groups_per_host
@@ -114,13 +123,30 @@ class Managers(Site):
             if told["event"] == "managing" and "pid" in told
         )
         started_at = min(start.at for start in self.starts()[before:])
-        found = Takeover(wall(leads_at) - began_wall, started_at - began)
+        known_at = self._knows_all(other)
+        found = Takeover(
+            wall(leads_at) - began_wall, started_at - began, wall(known_at) - began_wall
+        )
         leader.wait(60)
         former, self.leader = self.leader, other
         self._start_one(former)
         self._wait_until_it_stands_by(former)
         time.sleep(REST_S)
         return found
+
+    def _knows_all(self, node: str) -> str:
+        """Wait until the hosts' agents have told everything. Returns when the last one did."""
+        end = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < end:
+            told = [
+                line["timestamp"]
+                for line in self._log_of(node)
+                if line["event"] == "watching" and "host" in line
+            ]
+            if len(told) >= self.shape.hosts:
+                return str(max(told))
+            time.sleep(1.0)  # the log is long, and to read it takes what the manager needs
+        raise TimeoutError(f"{node} knows {len(told)} of {self.shape.hosts} hosts")
 
 
 def takeovers(
@@ -162,3 +188,29 @@ def _commands(site: Managers, runs: int) -> Iterator[float]:
         began = time.perf_counter()
         send(site.socket_of(site.leader), "/v1/cluster", body)
         yield (time.perf_counter() - began) * 1000
+
+
+def main() -> int:
+    """Measure takeovers of one size."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=1000)
+    parser.add_argument("--groups", type=int, default=10, help="per host")
+    parser.add_argument("--lease", type=int, default=2, help="seconds")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    print(machine())
+    shape = Shape(options.hosts, options.groups, resources_per_group=1)
+    for number, how in ((signal.SIGKILL, "killed"), (signal.SIGTERM, "ended in order")):
+        found = takeovers(options.lease, number, options.runs, shape)
+        limit_s = 5.0 + (options.lease if number is signal.SIGKILL else 0)
+        for what, times, bar in (
+            ("the next leads", [one.leads for one in found], None),
+            ("its first start", [one.starts for one in found], None),
+            ("it knows all hosts", [one.knows for one in found], limit_s),
+        ):
+            print(Row(f"{options.hosts} hosts, {how} -> {what}", times, "s", bar), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

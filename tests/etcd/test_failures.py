@@ -262,7 +262,7 @@ async def test_a_leader_that_is_cut_off_from_etcd_ends_before_another_leads(
 
 
 async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
-    make: Callable[..., Managers], fragile: Members
+    fragile: Members, make: Callable[..., Managers]
 ) -> None:
     fragile.start()
     cluster = make(members=fragile, store=fragile.store(), flags=QUICK_FLAGS)
@@ -288,7 +288,7 @@ async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
 
 @pytest.mark.parametrize("order", ["etcd-1-2", "2-etcd-1", "1-2-etcd", "one member-2-1-etcd"])
 async def test_all_managers_and_etcd_start_again_in_any_order(
-    make: Callable[..., Managers], fragile: Members, order: str
+    fragile: Members, make: Callable[..., Managers], order: str
 ) -> None:
     fragile.start()
     cluster = make(members=fragile, store=fragile.store())

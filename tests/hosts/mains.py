@@ -292,21 +292,25 @@ class Mains:
         for _, point in disks:
             with contextlib.suppress(OSError):
                 mounted.append(os.open(f"/proc/{host.pid}/root{point}", os.O_RDONLY))
-        at = time.time()
+        at, spent = time.time(), time.thread_time()
         kernel.link_down(host.port)
+        silent_at = time.time()
         for directory in mounted:
             with contextlib.suppress(OSError):
                 kernel.lose_unwritten(directory)
             os.close(directory)
         with contextlib.suppress(ProcessLookupError):
             os.kill(host.pid, signal.SIGKILL)
-        took_ms = (time.time() - at) * 1000
+        took_ms = (time.thread_time() - spent) * 1000
         await host.gone
         host.pid, host.gone = 0, None
         await self._released([device for device, _ in disks])
         with contextlib.suppress(OSError):  # it goes by itself when its namespace does
             _ip([f"link del {host.port}"])
-        self.tell("died", host.name, at=at, took_ms=took_ms, gone_ms=(time.time() - at) * 1000)
+        gone_ms = (time.time() - at) * 1000
+        self.tell(
+            "died", host.name, at=at, silent_at=silent_at, took_ms=took_ms, gone_ms=gone_ms
+        )
         return at
 
     async def _released(self, devices: list[str]) -> None:

@@ -78,9 +78,9 @@ def test_a_power_cut_is_silent_and_takes_less_than_a_millisecond(name: str) -> N
         world.wait(lambda: len(segments()) > 50, "a talking host")
         world.cut_power("h1")
         died = world.happened("died", "h1")[0]
-        assert died["took_ms"] < 5  # 0.3 on a quiet machine; nothing is sent after the first step
+        assert died["took_ms"] < 1  # of processor time; nothing is sent after the first step
         after = [line["at"] for line in json_lines(heard) if line.get("source") == "10.77.1.11"]
-        assert max(after) < died["at"] + 0.001
+        assert max(after) < died["silent_at"] + 0.001
         assert not [flags for flags in segments() if "F" in flags or "R" in flags]
         assert not connects(world, MANAGER, "h1")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from halo.core.cluster.host_state import FencePhase
-from halo.core.errors import CommandFailed, CommandRefused, InvariantError, LossKind
+from halo.core.errors import CommandFailed, CommandRefused, InvariantError, Loss, LossKind
 from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
@@ -146,6 +146,22 @@ async def test_a_host_that_answers_again_is_not_fenced_any_more() -> None:
     assert len(bench.switched) == 1
     assert bench.agents["h1"].up == {"g"}
     assert bench.h1.fence_phase is FencePhase.IDLE
+
+
+@virtual
+async def test_the_same_silence_judged_once_more_does_not_call_a_fence_off() -> None:
+    bench = Bench()
+    await bench.up()
+    bench.outlet().off_fails = "no power"
+    bench.lose()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.FAILED)
+    bench.outlet().off_fails = None
+    bench.disk.hang()
+    await bench.until(lambda: bench.h1.fence_phase is FencePhase.RUNNING)
+    bench.manager.hosts["h1"].link_lost(Loss(LossKind.SILENT))
+    bench.disk.release()
+    await bench.until(lambda: "g" in bench.agents["h2"].up)
+    assert bench.comments(Event.FENCE_FAILED) == ["no power"]
 
 
 # --- devices that lie ---------------------------------------------------------------------------

@@ -372,7 +372,8 @@ async def test_two_hundred_resources_are_watched_at_once(
         assert await operate(connection, "another", START) == 0
         assert time.monotonic() - start < 20.0
     counted = looks(agent)
-    assert max(counted.values()) - min(counted.values()) <= 2
+    assert min(counted.values()) >= 2, counted  # none was forgotten for the others
+    assert max(counted.values()) <= 2 * min(counted.values()) + 2, counted
     assert agent.descriptors < 250
 
 

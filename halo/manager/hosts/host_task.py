@@ -349,6 +349,8 @@ class HostTask:
         at = self._state.hosts[self.host]
         if at.power_proof is not None:
             return  # the host is off, as it should be
+        if at.lost_at is not None and at.fence_phase is FencePhase.RUNNING:
+            return  # nothing answered since the verdict that the fence goes by
         at.lost_at = self._state.last_verdict_at = self._loop.time()
         at.loss = loss
         if at.fence_phase is FencePhase.FAILED and at.fence_retry_at == float("inf"):
