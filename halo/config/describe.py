@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from halo.config.placing.company import COMPANY_KEYS
 from halo.config.resources import DURATION_FIELDS
 from halo.core.model import (
     Cluster,
@@ -16,6 +17,7 @@ from halo.core.model import (
     SecondCopyPolicy,
     Settings,
     StartFailurePolicy,
+    in_words,
 )
 
 _MAX_INDENT = 40  # a chain of thousands of resources must not print megabytes of blanks
@@ -51,6 +53,8 @@ def _host(host: Host) -> Iterator[str]:
     address = f"[{host.address}]" if ":" in host.address else host.address
     policy = "" if host.on_loss is LossPolicy.FENCE else f", on_loss {host.on_loss}"
     yield f"  {host.id} ({address}:{host.port}{policy})"
+    if host.capacity:
+        yield f"    capacity: {in_words(host.capacity)}"
     if not host.fence_levels:
         yield "    fencing: none"
     for number, level in enumerate(host.fence_levels, 1):
@@ -89,6 +93,11 @@ def _policies(group: ResourceGroup) -> str:
         words += f", second_copy {group.second_copy}"
     if group.after:
         words += f", after {', '.join(group.after)}"
+    for key in COMPANY_KEYS:
+        names = getattr(group.company, key)
+        words += f", {key} {', '.join(names)}" if names else ""
+    words += f", needs {in_words(group.needs)}" if group.needs else ""
+    words += f", priority {group.priority}" if group.priority else ""
     return words
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halo.config.hosts import Hosts
-from halo.config.order import Order, read_after
+from halo.config.placing.amounts import check_needs, read_amounts
+from halo.config.placing.company import COMPANY_KEYS, NamedCompany, company_of, read_company
+from halo.config.placing.names import KnownNames, Named, read_names
+from halo.config.placing.order import check_circles, order_of
 from halo.config.resources import ResourceEntry, Resources
-from halo.config.values import choice
+from halo.config.values import choice, whole_number
 from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
 from halo.config.yaml.nodes import Node, ScalarNode, SequenceNode
 from halo.core.model import (
+    Amounts,
     GroupId,
     HostId,
     Resource,
@@ -20,7 +24,11 @@ from halo.core.model import (
     StartFailurePolicy,
 )
 
-GROUP_KEYS = ("root", "home_host", "failover_hosts", "on_start_failure", "second_copy", "after")
+GROUP_KEYS = (
+    "root", "home_host", "failover_hosts", "on_start_failure", "second_copy",
+    "after", *COMPANY_KEYS, "needs", "priority",
+)  # fmt: skip
+MAX_PRIORITY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,16 @@ class _Group:
     failover_hosts: tuple[HostId, ...]
     on_start_failure: StartFailurePolicy
     second_copy: SecondCopyPolicy
-    after: list[tuple[GroupId, Node]]
+    after: Named
+    company: NamedCompany
+    needs: Amounts
+    needs_node: Node | None
+    priority: int
+
+    @property
+    def candidates(self) -> tuple[HostId, ...]:
+        """Every host that may run the group."""
+        return (self.home_host, *self.failover_hosts)
 
 
 class Groups:
@@ -75,22 +92,44 @@ class Groups:
             failover,
             start_policy or StartFailurePolicy.MOVE,
             second_policy or SecondCopyPolicy.REPORT,
-            read_after(section, self._mistakes),
+            read_names(section, "after", self._mistakes),
+            read_company(section, self._mistakes),
+            read_amounts(section, "needs", self._mistakes),
+            section.get("needs"),
+            self._priority(section),
         )
+
+    def _priority(self, section: Section) -> int:
+        node = section.get("priority")
+        number = None if node is None else whole_number(node, "priority", 0, self._mistakes)
+        if number is not None and number > MAX_PRIORITY:
+            self._mistakes.add(node, f"priority: expected at most {MAX_PRIORITY}")
+        return min(number or 0, MAX_PRIORITY)
 
     def finish(self) -> dict[GroupId, ResourceGroup]:
         """All groups with their trees. Call it when everything was read."""
         members = {root: self._resources.below(root) for root in self._entries}
         self._check_membership(members)
-        order = Order(
-            {root: entry.after for root, entry in self._entries.items()}, members, self._mistakes
+        known = KnownNames(members, self._mistakes)
+        named = {root: entry.after for root, entry in self._entries.items()}
+        after = order_of(named, known)
+        company = company_of(
+            {root: entry.company for root, entry in self._entries.items()},
+            {root: entry.candidates for root, entry in self._entries.items()},
+            known,
+            self._mistakes,
         )
+        awaited = {
+            root: (*entry.after, *entry.company.by_key["together_with"])
+            for root, entry in self._entries.items()
+        }
+        check_circles(after, company, awaited, self._mistakes)
         if self._resources.in_circle:
             return {}
         finished: dict[ResourceId, Resource] = {
             entry.id: entry.finished() for entry in self._resources.by_id.values()
         }
-        return {
+        groups = {
             group.root: ResourceGroup(
                 id=group.root,
                 resources=tuple(
@@ -101,10 +140,17 @@ class Groups:
                 failover_hosts=group.failover_hosts,
                 on_start_failure=group.on_start_failure,
                 second_copy=group.second_copy,
-                after=order.after[group.root],
+                after=after[group.root],
+                company=company[group.root],
+                needs=group.needs,
+                priority=group.priority,
             )
             for group in self._entries.values()
         }
+        for group in groups.values():
+            node = self._entries[group.id].needs_node
+            check_needs(group, node, self._hosts.by_id, self._mistakes)
+        return groups
 
     def _root(self, section: Section) -> tuple[ResourceId, Node] | None:
         node = section.require("root", "the name of a resource")

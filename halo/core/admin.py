@@ -13,7 +13,7 @@ from halo.core.cluster.state import ClusterState
 from halo.core.errors import BadRequest, CommandRefused, UnknownObject
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, departures, holds, proof
+from halo.core.questions import candidates, company, departures, holds, proof
 
 FROZEN = (
     "frozen: HALO takes no automatic action, and refuses start, stop, move and failback; `halo "
@@ -165,6 +165,8 @@ def check_activation(state: ClusterState, host: HostId, *, active: bool, force: 
             )
         memory = state.memory_of(group)
         here = where(state, group) == host
+        if company.led_by(state, group, host):
+            continue  # it follows a group that is asked about itself
         why = _why_it_stays(state, group, host)
         if here and memory.managed and why is not None:
             raise CommandRefused(
@@ -197,7 +199,10 @@ def leaving_and_staying(
         if has_to_leave and holds.hold_reason(state, group) is None:
             leaving.append(group.id)
         else:
+            leaders = company.led_by(state, group, host)
             why = holds.hold_reason(state, group) or memory.error
+            if leaders and not why:
+                why = f"it follows {' and '.join(leaders)}"
             staying[group.id] = why or _why_it_stays(state, group, host) or "no other candidate"
     return leaving, staying
 

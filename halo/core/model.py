@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeAlias
@@ -11,8 +12,20 @@ from typing import TypeAlias
 HostId: TypeAlias = str
 GroupId: TypeAlias = str
 ResourceId: TypeAlias = str
+Amounts: TypeAlias = Mapping[str, Decimal]
+"""How much of what, in the units of the site: `{"memory_gb": 512}`."""
 
 DEFAULT_AGENT_PORT = 8000
+
+
+def in_words(amounts: Amounts) -> str:
+    """For example `512 memory_gb, 16 cores`."""
+    return ", ".join(f"{amount} {name}" for name, amount in amounts.items())
+
+
+def as_number(amount: Decimal) -> int | float:
+    """An amount for JSON."""
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
 class Operation(StrEnum):
@@ -84,6 +97,29 @@ class LossPolicy(StrEnum):
 
 
 @dataclass(frozen=True)
+class Company:
+    """Which groups a group shall share its host with, and which not.
+
+    It is started only where the groups `together_with` run, and never where one of `apart_from` is.
+    Preferences choose among the hosts that can take it. `apart_from` counts in both directions: the
+    config may have it at either group."""
+
+    together_with: tuple[GroupId, ...] = ()
+    apart_from: tuple[GroupId, ...] = ()
+    prefer_together_with: tuple[GroupId, ...] = ()
+    prefer_apart_from: tuple[GroupId, ...] = ()
+
+    @property
+    def all(self) -> tuple[GroupId, ...]:
+        """All groups that are named."""
+        preferred = self.prefer_together_with + self.prefer_apart_from
+        return tuple(dict.fromkeys(self.together_with + self.apart_from + preferred))
+
+
+ALONE = Company()
+
+
+@dataclass(frozen=True)
 class ResourceGroup:
     """A tree of resources that runs on one host at a time, named after its root.
 
@@ -101,6 +137,9 @@ class ResourceGroup:
     second_copy: SecondCopyPolicy = SecondCopyPolicy.REPORT
     former_hosts: tuple[HostId, ...] = ()
     after: tuple[GroupId, ...] = ()
+    company: Company = ALONE
+    needs: Amounts = field(default_factory=dict)  # of the capacity of its host
+    priority: int = 0  # the group with the higher one starts, if there is not room for both
 
     @property
     def root(self) -> ResourceId:
@@ -173,6 +212,7 @@ class Host:
     port: int = DEFAULT_AGENT_PORT
     fence_levels: tuple[tuple[FenceDevice, ...], ...] = ()
     on_loss: LossPolicy = LossPolicy.FENCE
+    capacity: Amounts = field(default_factory=dict)  # what is not named has no limit
 
 
 @dataclass(frozen=True)
@@ -238,10 +278,11 @@ class Cluster:
 
     @cached_property
     def followers(self) -> Mapping[GroupId, tuple[GroupId, ...]]:
-        """Every group that is started after a group, by that group. Others have no entry."""
+        """Every group whose place or start depends on a group, by that group: it is started after
+        it, or together with it, or apart from it. Others have no entry."""
         found: dict[GroupId, list[GroupId]] = {}
         for group in self.groups.values():
-            for name in group.after:
+            for name in dict.fromkeys(group.after + group.company.all):
                 found.setdefault(name, []).append(group.id)
         return {name: tuple(groups) for name, groups in found.items()}
 

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     PROOF = "Proof"  # it is not proven stopped on every other host (S1)
     DEPENDENCY = "Dependency"  # a group that it is started after does not run
     NO_ELIGIBLE_HOST = "NoEligibleHost"  # no candidate can take it
+    HOST_CAPACITY = "HostCapacity"  # a candidate could take it, and none has room for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,20 @@ def dependency(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
     text = f"{group} is started after {names}: {'; '.join(groups.values())}"
     ends_when = f"{names} {'runs' if len(groups) == 1 else 'run'}"
     return Reason(Kind.DEPENDENCY, text, ends_when, groups=groups)
+
+
+def company(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
+    """The group is started only where these groups run, and they run nowhere."""
+    names = " and ".join(groups)
+    text = f"{group} is started together with {names}: {'; '.join(groups.values())}"
+    ends_when = f"{names} {'runs' if len(groups) == 1 else 'run'}"
+    return Reason(Kind.DEPENDENCY, text, ends_when, groups=groups)
+
+
+def host_capacity(group: GroupId, hosts: Mapping[HostId, str]) -> Reason:
+    """Candidates could take the group, and none of them has room for it."""
+    text = f"no host has room for {group}: {'; '.join(hosts.values())}"
+    return Reason(Kind.HOST_CAPACITY, text, f"a host has room for {group}", hosts)
 
 
 def no_eligible_host(text: str, hosts: Mapping[HostId, str]) -> Reason:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from halo.core.cluster.knowledge import Presence
@@ -16,6 +17,7 @@ from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import ErrorKind, Remembered
 from halo.core.model import (
+    Amounts,
     Cluster,
     FenceDevice,
     Host,
@@ -86,12 +88,18 @@ def _in_start_order(
     return placed
 
 
+def amounts(given: Mapping[str, int]) -> Amounts:
+    """As a config has them."""
+    return {name: Decimal(amount) for name, amount in given.items()}
+
+
 def make_cluster(
     *groups: ResourceGroup,
     hosts: Iterable[str] = (),
     on_loss: Mapping[str, LossPolicy] | None = None,
     no_device: Iterable[str] = (),
     fence_levels: Mapping[str, tuple[tuple[FenceDevice, ...], ...]] | None = None,
+    capacity: Mapping[str, Mapping[str, int]] | None = None,
     **settings: Any,
 ) -> Cluster:
     """A cluster of these groups on their candidates, and on the further `hosts`."""
@@ -106,6 +114,7 @@ def make_cluster(
                 if name in no_device
                 else (fence_levels or {}).get(name, ((DEVICE,),)),
                 on_loss=(on_loss or {}).get(name, LossPolicy.FENCE),
+                capacity=amounts((capacity or {}).get(name, {})),
             )
             for name in names
         },

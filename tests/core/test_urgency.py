@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from halo.core.groups.urgency import is_down
 from halo.core.journal.records import Event
+from halo.core.questions.urgency import is_down
 
 from .test_placement import arrange
 

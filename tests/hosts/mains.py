@@ -308,9 +308,7 @@ class Mains:
         with contextlib.suppress(OSError):  # it goes by itself when its namespace does
             _ip([f"link del {host.port}"])
         gone_ms = (time.time() - at) * 1000
-        self.tell(
-            "died", host.name, at=at, silent_at=silent_at, took_ms=took_ms, gone_ms=gone_ms
-        )
+        self.tell("died", host.name, at=at, silent_at=silent_at, took_ms=took_ms, gone_ms=gone_ms)
         return at
 
     async def _released(self, devices: list[str]) -> None:

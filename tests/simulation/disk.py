@@ -36,6 +36,7 @@ class SimDisk:
         self.delay_s = 0.0
         self.writes = 0
         self.in_flight = 0
+        self.failed_at = float("-inf")  # the last write that failed
         self.busy_since = 0.0  # what lands now was handed to the journal after this
         self.on_kept: Callable[[list[str]], None] = _ignore  # what was written is on it now
         self._idle_at = 0.0
@@ -51,6 +52,8 @@ class SimDisk:
         """A write has ended, well or badly."""
         self.in_flight -= 1
         self._idle_at, self._failed = now, self.full
+        if self.full:
+            self.failed_at = now
 
     @property
     def is_behind(self) -> bool:

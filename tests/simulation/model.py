@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from halo.core.model import (
     Cluster,
+    Company,
     FenceDevice,
     Host,
     LossPolicy,
@@ -70,9 +72,12 @@ class GroupPlan:
     on_start_failure: str = "move"
     second_copy: str = "report"
     after: tuple[str, ...] = ()  # the roots of the groups that it is started after, as disks
+    needs: int = 0  # of what its hosts have of one thing
+    priority: int = 0
+    company: dict[str, list[str]] = field(default_factory=dict)  # roots, as disks
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-ready data, without an order if there is none."""
+        """As JSON-ready data, without an order or company if there is none."""
         found: dict[str, Any] = {
             "candidates": self.candidates,
             "tree": self.tree,
@@ -80,7 +85,8 @@ class GroupPlan:
             "on_start_failure": self.on_start_failure,
             "second_copy": self.second_copy,
         }
-        return {**found, "after": self.after} if self.after else found
+        more = {key: getattr(self, key) for key in ("after", "needs", "priority", "company")}
+        return {**found, **{key: value for key, value in more.items() if value}}
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,9 @@ class Scenario:
                 g["on_start_failure"],
                 g["second_copy"],
                 tuple(g.get("after", ())),
+                g.get("needs", 0),
+                g.get("priority", 0),
+                g.get("company", {}),
             )
             for g in raw["groups"]
         )
@@ -152,9 +161,20 @@ class Scenario:
                 StartFailurePolicy(plan.on_start_failure),
                 SecondCopyPolicy(plan.second_copy),
                 after=tuple(roots[disk] for disk in plan.after if disk in roots),
+                company=self._company(plan, roots),
+                needs={"memory": Decimal(plan.needs)} if plan.needs else {},
+                priority=plan.priority,
             )
         hosts = {name: self._host(name, options) for name, options in self.hosts.items()}
         return Cluster("simulation", hosts, groups, Settings(**self.settings))
+
+    @staticmethod
+    def _company(plan: GroupPlan, roots: dict[str, str]) -> Company:
+        found = {
+            key: tuple(roots[disk] for disk in disks if disk in roots)
+            for key, disks in plan.company.items()
+        }
+        return Company(**found)
 
     def _resources(self) -> dict[str, Resource]:
         parents: dict[str, list[str]] = {}
@@ -197,4 +217,5 @@ class Scenario:
             name,
             fence_levels=levels,
             on_loss=LossPolicy(options.get("on_loss", "fence")),
+            capacity={"memory": Decimal(options["capacity"])} if "capacity" in options else {},
         )

@@ -25,7 +25,7 @@ from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import former, holds, order, proof, suspicion, takers
+from halo.core.questions import company, former, holds, order, proof, room, suspicion, takers
 from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
@@ -399,6 +399,48 @@ def a_group_on_its_way_to_another_host_counts_as_running() -> list[Patch]:
     return [(order, "_is_changing", lambda state, group, host: False)]
 
 
+# --- room and company ---------------------------------------------------------------------------
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def room_is_not_asked_for() -> list[Patch]:
+    return [(room, "lacking", lambda state, group, host: None)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def a_group_takes_room_only_once_it_is_seen_running() -> list[Patch]:
+    def takes_room(state: Any, group: Any, host: str) -> bool:
+        return state.knowledge.presence(group, host) is Presence.RUNNING
+
+    return [(room, "takes_room", takes_room)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def any_company_is_good_enough() -> list[Patch]:
+    return [(company, "conflict", lambda state, group, host: None)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def a_group_does_not_wait_for_its_company() -> list[Patch]:
+    return [
+        (company, "lacking", lambda state, group: None),
+        (company, "_runs_on", lambda state, group: None),
+    ]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def a_group_does_not_follow_its_company() -> list[Patch]:
+    return [(company, "host_to_follow", lambda state, group, host: None)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def nobody_is_told_when_company_leaves() -> list[Patch]:
+    return [
+        (placer_module.Placer, "_room_changed", lambda self, group: None),
+        (placer_module.Placer, "followed", lambda self, group: None),
+    ]
+
+
 # --- hands off (S4) ----------------------------------------------------------------------------
 
 
@@ -744,6 +786,20 @@ def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
 
 
 DIRECTED = {
+    # The group that another one belongs to is moved.
+    "a_group_does_not_follow_its_company": Scenario(
+        seed=1,
+        hosts={"a": {}, "b": {}},
+        groups=(
+            GroupPlan(("a", "b"), (("m", ""),)),
+            GroupPlan(("a", "b"), (("g", ""),), company={"together_with": ["m"]}),
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "command", {"name": "move", "object": "m", "to": "b", "force": False}),
+        ),
+        duration_s=40.0,
+    ),
     # A fence that fails at first, a device that works later, and nothing else: seeds seldom line
     # these up with a host that stays dark to the end.
     "a_failed_fence_is_never_tried_again": Scenario(

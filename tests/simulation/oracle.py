@@ -25,6 +25,7 @@ from tests.simulation.fences import FenceOracle
 from tests.simulation.hosts import Script, SimCall, SimHost
 from tests.simulation.model import disk_of
 from tests.simulation.orders import Orders
+from tests.simulation.placing import PlacingOracle
 from tests.simulation.starts_in_order import OrderOracle
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Oracle:
         self.fences = FenceOracle(self)
         self.departures = DepartureOracle(self)
         self.order = OrderOracle(self)
+        self.placing = PlacingOracle(self)
         self.root_seen: dict[str, SimConnection] = {}
         self.copies_seen: dict[str, tuple[float, float, set[str]]] = {}  # first, last, where
         self.groups_with: dict[str, list[ResourceGroup]] = {}
@@ -136,6 +138,7 @@ class Oracle:
         self.copies_seen.clear()
         self.fences.begin()
         self.order.begin()
+        self.placing.begin()
 
     def is_legacy(self, host: str) -> bool:
         """Does its agent, as the manager met it last, know no heartbeats?"""
@@ -212,6 +215,7 @@ class Oracle:
     def connected(self, connection: SimConnection) -> None:
         """A connection stands: all words of the host are void."""
         self.order.connected(connection.host.id)
+        self.placing.link_changed(connection.host.id)
         watch = self.hosts[connection.host.id]
         watch.connection = watch.last_connection = connection
         for known in (watch.words, watch.reported, watch.shown, watch.sent, watch.answered):
@@ -222,6 +226,7 @@ class Oracle:
 
     def disconnected(self, connection: SimConnection) -> None:
         """A connection is gone."""
+        self.placing.link_changed(connection.host.id)
         watch = self.hosts[connection.host.id]
         if watch.connection is connection:
             watch.connection = None
@@ -252,6 +257,7 @@ class Oracle:
             self._check_start(self.groups_with[resource.id][0], host, call.connection)
             self._check_needs_a_start(host, resource.id)
         self.order.sent(call)
+        self.placing.sent(call)
         if call.operation is Operation.STOP:
             self.departures.stop_sent(call)
         sent = self.hosts[host].sent
@@ -264,6 +270,7 @@ class Oracle:
     def operation_answered(self, call: SimCall, result: OperationResult) -> None:
         """An answer: what is known now."""
         self.order.answered(call, result)
+        self.placing.answered(call, result)
         host, name = call.connection.host.id, call.resource.id
         watch = self.hosts[host]
         watch.life_at = watch.heard_at = self.clock.now  # no heartbeat: the silence is counted on
@@ -314,6 +321,7 @@ class Oracle:
     def operation_late(self, call: SimCall) -> None:
         """No answer within the deadline: it proves nothing."""
         self.order.answered(call, None)
+        self.placing.answered(call, None)
         watch = self.hosts[call.connection.host.id]
         watch.words[call.resource.id] = Word(-1, call.sent_at, call.connection)
 
@@ -426,8 +434,8 @@ class Oracle:
         """A start script begins: nothing else may run, or start, on another host."""
         self.checks += 1
         name = script.resource.id
-        if script.resource.shared:
-            return
+        if script.resource.shared or name not in self.groups_with:
+            return  # the script of an older config began late
         group = self.groups_with[name][0]
         # S1's exception: where the root is seen a group may be completed, though another copy runs
         # that this manager never saw; it takes a root that somebody started by hand.

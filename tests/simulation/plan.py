@@ -64,6 +64,9 @@ COMMANDS = {
     "clear_events": 1,
 }
 
+PLACING_SHARE = 0.3
+"""In so many sites, hosts have limited room, or groups wishes about their company."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -109,11 +112,13 @@ class _Planner:
         self.sharing = Random(f"{seed}, sharing")
         self.shares_all = self.sharing.random() < 0.2
         self.order = Random(f"{seed}, order")
+        self.placing = Random(f"{seed}, placing")
 
     def make(self) -> Scenario:
         random = self.random
         self._cluster()
         self._order()
+        self._placing()
         settings: dict[str, Any] = {
             "monitor_interval_s": random.choice([2.0, 5.0, 5.0, 10.0]),
             "loss_budget_s": random.choice([0.5, 1.0, 3.0, 3.0, 3.0]),
@@ -262,6 +267,45 @@ class _Planner:
                 before = self.order.sample(range(number), count)
                 names = tuple(self.groups[each].tree[0][0] for each in sorted(before))
                 self.groups[number] = replace(plan, after=names)
+
+    def _placing(self) -> None:
+        """In some sites, room is limited, or groups have wishes about their company.
+
+        When all hosts are up, a place is left for every group in any case: a host has room for all
+        but one of the groups of its site, and one wish at most is made, in a site of its own."""
+        if self._config_changes():
+            return  # a group that loses candidates may find no place any more
+        sites: dict[frozenset[str], list[int]] = {}
+        for number, plan in enumerate(self.groups):
+            sites.setdefault(frozenset(plan.candidates), []).append(number)
+        for members, numbers in sites.items():
+            if self.placing.random() >= PLACING_SHARE or len(members) < 2 or len(numbers) < 2:
+                continue
+            one, other = self.placing.sample(numbers, 2)
+            kind = self.placing.choice(["room", "room", "apart", "together"])
+            if kind == "room":
+                self._limit(members, numbers)
+            if kind == "apart" or (kind == "room" and self.placing.random() < 0.5):
+                self._wish(one, "apart_from", other)
+            if kind == "together":  # an order points to earlier groups, too: no circle
+                self._wish(max(one, other), "together_with", min(one, other))
+
+    def _limit(self, members: frozenset[str], numbers: list[int]) -> None:
+        here = [plan for plan in self.groups if not members.isdisjoint(plan.candidates)]
+        if any(not members.issuperset(plan.candidates) for plan in here):
+            return  # one of them needs room elsewhere, too
+        for host in members:
+            self.hosts[host]["capacity"] = len(numbers) - 1
+        for number in numbers:
+            priority = self.placing.choice([0, 0, 1, 2])
+            self.groups[number] = replace(self.groups[number], needs=1, priority=priority)
+
+    def _wish(self, one: int, key: str, other: int) -> None:
+        company = {key: [self.groups[other].tree[0][0]]}
+        if key == "apart_from":  # the config makes it count in both directions
+            back = {key: [self.groups[one].tree[0][0]]}
+            self.groups[other] = replace(self.groups[other], company=back)
+        self.groups[one] = replace(self.groups[one], company=company)
 
     def _leaves(
         self, members: list[str], tree: list[tuple[str, str]]

@@ -145,6 +145,9 @@ class Settling:
         host = complete[0]
         if not shown["status"].startswith("Running") or shown["host"] != host.id:
             return [f"{group.id} runs on {host.id}, shown {shown['status']} on {shown['host']}"]
+        for name in group.company.together_with if self.stage == 3 else ():
+            if not all(self.world.runs(host, r) for r in self.world.cluster.groups[name].resources):
+                return [f"{group.id} runs on {host.id}, away from {name}"]
         at_home = host.id == group.home_host
         if (shown["status"] == "Running") != at_home:
             return [f"{group.id} runs on {host.id}, shown as {shown['status']}"]
@@ -192,6 +195,13 @@ class Settling:
             return False  # copies by hand, or what another config left running
         if not all(self._is_expected(self.world.cluster.groups[name]) for name in group.after):
             return False  # it waits for its turn
+        if self.stage < 3 and (group.needs or group.company.apart_from):
+            return False  # there may be no room for it before all hosts are back
+        if not all(
+            self._is_expected(self.world.cluster.groups[name])
+            for name in group.company.together_with
+        ):
+            return False
         hosts = self._candidates(group)
         if self._waits_for_an_operator(group):
             return False

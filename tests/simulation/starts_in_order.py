@@ -92,14 +92,13 @@ class OrderOracle:
 
     def may_run(self, group: ResourceGroup) -> bool:
         """May the manager know that the whole group should run, and runs on one host?"""
-        if self.oracle.orders.wanted[group.id].surely(False):
-            return False
-        return any(
-            all(
-                self._may_be_present(host, each.id) and not self.is_under_way(host, each.id)
-                for each in group.resources
-            )
-            for host in group.candidates
+        return any(self.may_run_on(group, host) for host in group.candidates)
+
+    def may_run_on(self, group: ResourceGroup, host: str) -> bool:
+        """May the manager know that the whole group should run, and runs on this host?"""
+        return not self.oracle.orders.wanted[group.id].surely(False) and all(
+            self._may_be_present(host, each.id) and not self.is_under_way(host, each.id)
+            for each in group.resources
         )
 
     def is_under_way(self, host: str, name: str) -> bool:

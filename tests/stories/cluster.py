@@ -94,7 +94,7 @@ class ClusterLines:
             self._known(host)
         tree, shared = [(name, "")], []
         after: tuple[str, ...] = ()
-        policies = {"on_start_failure": "move", "second_copy": "report"}
+        policies: dict[str, Any] = {"on_start_failure": "move", "second_copy": "report"}
         for part in parts[1:]:
             match part.split():
                 case ["with", *resources]:

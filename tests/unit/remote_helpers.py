@@ -23,9 +23,9 @@ PATIENCE_S = 60.0
 _LISTENING = re.compile(r"listening.*\bport=(\d+)")
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
+async def until(condition: Callable[[], object], what: str, deadline_s: float = PATIENCE_S) -> None:
     """Wait for a condition of the outside world."""
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < give_up, f"waited in vain for {what}"
         await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,6 +17,7 @@ from halo.config.values import parse_duration
 from halo.core.errors import ConfigError
 from halo.core.model import (
     Cluster,
+    Company,
     Host,
     LossPolicy,
     SecondCopyPolicy,
@@ -290,7 +292,11 @@ def test_what_stands_below_two_roots_is_shared_with_all_below_it() -> None:
 
 def test_policies_and_times_of_groups_and_resources() -> None:
     group = cluster_of("""
-        hosts: [{hostname: a}, {hostname: "oss03"}, {hostname: oss01}, {hostname: oss02}]
+        hosts:
+        - {hostname: a, capacity: {memory_gb: 512, cores: 4}}
+        - {hostname: oss03}
+        - {hostname: oss01}
+        - {hostname: oss02}
         resources:
         - name: r
           kind: x/y
@@ -306,12 +312,17 @@ def test_policies_and_times_of_groups_and_resources() -> None:
           on_start_failure: stay
           second_copy: fence
           after: [mgs]
-        - {root: mgs, home_host: a}
+          prefer_together_with: [mgs]
+          needs: {memory_gb: 0.5, cores: 4}
+          priority: 7
+        - {root: mgs, home_host: a, apart_from: [r]}
         """).groups["r"]
     assert group.failover_hosts == ("oss02", "oss03", "oss01")
     assert group.on_start_failure is StartFailurePolicy.STAY
     assert group.second_copy is SecondCopyPolicy.FENCE
     assert group.after == ("mgs",)
+    assert group.company == Company(apart_from=("mgs",), prefer_together_with=("mgs",))
+    assert (group.needs, group.priority) == ({"memory_gb": Decimal("0.5"), "cores": 4}, 7)
     (r,) = group.resources
     assert (r.monitor_interval_s, r.monitor_timeout_s) == (0.5, 3.0)
     assert (r.start_timeout_s, r.stop_timeout_s) == (300.0, 3600.0)

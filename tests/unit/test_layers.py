@@ -52,7 +52,7 @@ EXCEPTIONS: dict[str, set[str]] = {
 
 # The standard library is no business of the deciding core, but for these plain data modules.
 CORE_STANDARD = {
-    *("__future__", "collections", "collections.abc", "dataclasses", "datetime", "enum"),
+    *("__future__", "collections", "collections.abc", "dataclasses", "datetime", "decimal", "enum"),
     *("functools", "hashlib", "itertools", "json", "math", "re", "typing", "zlib"),
 }
 

@@ -353,6 +353,10 @@ async def test_what_cannot_be_watched_is_refused_and_ends_the_watch_before(
         await until(lambda: "after" in reader.picture and reader.complete, "another watch")
 
 
+ALL_S = 3 * PATIENCE_S
+"""Two hundred scripts a second are more than two slow cores with other work can run."""
+
+
 async def test_two_hundred_resources_are_watched_at_once(
     agent: AgentProcess, reader: Reader
 ) -> None:
@@ -361,13 +365,13 @@ async def test_two_hundred_resources_are_watched_at_once(
     names = [f"r{n}" for n in range(200)]
     async with connected(agent) as connection:
         await connection.watch([item(n, 10.0) for n in names], reader, 1.0)
-        await until(lambda: reader.complete, "the full report")
+        await until(lambda: reader.complete, "the full report", ALL_S)
         assert set(reader.picture) == set(names)
         assert len(reader.batches) < 100
         for name in names[::2]:
             (agent.folder / f"up.{name}").touch()
         expected = [0, 7] * 100
-        await until(lambda: [reader.code(n) for n in names] == expected, "a hundred changes")
+        await until(lambda: [reader.code(n) for n in names] == expected, "a hundred changes", ALL_S)
         start = time.monotonic()
         assert await operate(connection, "another", START) == 0
         assert time.monotonic() - start < 20.0

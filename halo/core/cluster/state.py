@@ -39,6 +39,7 @@ class GroupState:
     id: GroupId
     managed_on: HostId | None = None  # the host whose task holds the token
     managed_since: float = float("-inf")  # when that task got the token
+    placed_on: HostId | None = None  # the host that was given the token, and has not returned it
     comment: str = ""  # why the group waits, or what is wrong
     failed: bool = False  # the comment describes a failure
     waiting: Waiting | None = None  # why the placer does not start it, though it should run

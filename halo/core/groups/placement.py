@@ -20,7 +20,7 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, former, holds, order, proof
+from halo.core.questions import candidates, company, former, holds, order, proof, room
 from halo.core.reasons import Reason
 
 FIRST_LOOK_S = 3.0
@@ -47,6 +47,7 @@ class Decision:
     recheck_s: float | None = None
     failed: bool = False
     at_rest: bool = False  # it should stay stopped, and is stopped on every candidate
+    crowded: bool = False  # another group that leaves a host may end the wait
 
 
 def decide(
@@ -88,9 +89,8 @@ def _decide(
         return _stopped_on_request(to_prove, lacks, beyond_reach)
 
     failures = memory.start_failures
-    remedy = f"remove the cause, then run `halo cleanup {group.id}`"
     if failures and group.on_start_failure is StartFailurePolicy.STAY:
-        text = f"{'; '.join(failures.values())}; {remedy}"
+        text = f"{'; '.join(failures.values())}; {_remedy(group)}"
         return _wait(reasons.held_by_error(group.id, text, failures), failed=True)
 
     if beyond_reach is not None:
@@ -105,20 +105,42 @@ def _decide(
             recheck_s=RECHECK_S,
         )
 
-    too_early = order.lacking(state, group)
+    too_early = order.lacking(state, group) or company.lacking(state, group)
     if too_early is not None:
         return _wait(too_early)
+    return _choose(state, group, seen, now)
 
-    why_not = {each.host: candidates.unavailable(state, each) for each in seen}
-    able = [host for host, reason in why_not.items() if reason is None]
+
+def _choose(
+    state: ClusterState, group: ResourceGroup, seen: Sequence[Candidate], now: float
+) -> Decision:
+    """The group may be started: on which host?"""
+    memory = state.memory_of(group)
+    why_not = {each.host: candidates.out_of_service(state, each) for each in seen}
+    in_service = [host for host, reason in why_not.items() if reason is None]
+    lacks = {
+        host: room.lacking(state, group, host) or room.kept(state, group, host, now)
+        for host in in_service
+    }
+    able = [host for host in in_service if lacks[host] is None]
     if able:
-        target = memory.move_target if memory.move_target in able else able[0]
+        first = company.preferred(state, group, able)[0]
+        target = memory.move_target if memory.move_target in able else first
         return Decision(f"starting on {target}", start_on=target)
-    unable = {host: why for host, why in why_not.items() if why is not None}
+    unable = {host: why for host, why in {**why_not, **lacks}.items() if why is not None}
+    if in_service:
+        reason = reasons.host_capacity(group.id, unable)
+        return _wait(reason, crowded=True, recheck_s=RECHECK_S)
+    failures = memory.start_failures
     text = "no host can take it: " + "; ".join(unable.values())
     if failures:
-        text += f"; {remedy}"
-    return _wait(reasons.no_eligible_host(text, unable), failed=bool(failures))
+        text += f"; {_remedy(group)}"
+    crowded = bool(group.company.all)
+    return _wait(reasons.no_eligible_host(text, unable), failed=bool(failures), crowded=crowded)
+
+
+def _remedy(group: ResourceGroup) -> str:
+    return f"remove the cause, then run `halo cleanup {group.id}`"
 
 
 def _wait(reason: Reason, **more: Any) -> Decision:

@@ -8,10 +8,16 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
+from halo.core.questions import company, room
 
 
 def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
     """Why the candidate cannot take its group now; None when it can."""
+    return out_of_service(state, candidate) or room.lacking(state, candidate.group, candidate.host)
+
+
+def out_of_service(state: ClusterState, candidate: Candidate) -> str | None:
+    """Why the candidate could not take its group even if it had room for it; None when it could."""
     host, at = candidate.host, candidate.at
     if host not in candidate.group.candidates:
         return f"{host} is no candidate of {candidate.group.id}"
@@ -28,7 +34,7 @@ def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
     failure = state.memory_of(candidate.group).start_failures.get(host)
     if failure is not None:
         return f"the start failed on {host}: {failure}"
-    return None
+    return company.conflict(state, candidate.group, host)
 
 
 def able(state: ClusterState, seen: Iterable[Candidate]) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, proof
+from halo.core.questions import candidates, company, proof
 
 
 def departure_reason(
@@ -27,6 +27,13 @@ def departure_reason(
         and (begun or proof.obstacle(state, group, host) is None)
     ):
         return f"moving to {target}"
+    followed = company.host_to_follow(state, group, host)
+    if (
+        followed is not None
+        and candidates.unavailable(state, state.candidate(group, followed)) is None
+        and (begun or proof.obstacle(state, group, host) is None)
+    ):
+        return f"following {' and '.join(group.company.together_with)} to {followed}"
     if not state.memory_of_host(host).active:
         others = candidates.available(state, group, besides=host)
         if others and (begun or proof.obstacle(state, group, host) is None):

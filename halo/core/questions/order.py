@@ -22,10 +22,16 @@ def runs_whole(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
 def runs(state: ClusterState, group: ResourceGroup) -> bool:
     """Does the whole group run on a candidate that HALO may believe, and should it run?"""
     return state.memory_of(group).wanted and any(
+        runs_on(state, group, host) for host in group.candidates
+    )
+
+
+def runs_on(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Does the whole group run on this host, and nothing of it is started or stopped there?"""
+    return (
         state.hosts[host].ready
         and runs_whole(state, group, host)
         and not _is_changing(state, group, host)
-        for host in group.candidates
     )
 
 
@@ -41,14 +47,15 @@ def lacking(state: ClusterState, group: ResourceGroup) -> Reason | None:
     if not group.after or state.groups[group.id].moving:
         return None
     missing = {
-        other.id: _why_not(state, other)
+        other.id: why_it_does_not_run(state, other)
         for other in map(state.cluster.groups.__getitem__, group.after)
         if not runs(state, other)
     }
     return reasons.dependency(group.id, missing) if missing else None
 
 
-def _why_not(state: ClusterState, group: ResourceGroup) -> str:
+def why_it_does_not_run(state: ClusterState, group: ResourceGroup) -> str:
+    """The reason for those that wait for it."""
     name, memory = group.id, state.memory_of(group)
     if not memory.wanted:
         return f"{name} was stopped by the administrator"

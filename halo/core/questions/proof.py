@@ -12,7 +12,7 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import former, holds, order
+from halo.core.questions import company, former, holds, order
 
 SLOW_DEVICE_S = 5.0
 """If a fence device took longer than this to answer, the reason for the wait says so."""
@@ -129,9 +129,10 @@ def start_refusal(
         return holds.second_copy_out_of_sight(state, group, host) or former.gained_elsewhere(
             state, group, host
         )
-    too_early = order.lacking(state, group)
-    if too_early is not None:
-        return too_early.text
+    too_early = order.lacking(state, group) or company.lacking(state, group)
+    unsuitable = company.conflict(state, group, host) if too_early is None else too_early.text
+    if unsuitable is not None:
+        return unsuitable
     if host in state.memory_of(group).stopped_on:
         return f"the journal does not have it yet that {group.id} may run on {host}"
     beyond_reach = former.beyond_reach(state, group)

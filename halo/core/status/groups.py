@@ -6,7 +6,7 @@ from typing import Any
 
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
-from halo.core.model import HostId, ResourceGroup
+from halo.core.model import HostId, ResourceGroup, as_number
 from halo.core.questions import former, holds, proof, unfinished
 from halo.core.reasons import Reason
 from halo.core.status.words import ERROR, FAILED_OVER, RUNNING, UNKNOWN, joined
@@ -69,6 +69,9 @@ def group_row(
         "home_host": group.home_host,
         "failover_hosts": list(group.failover_hosts),
         "after": list(group.after),
+        "company": {key: list(names) for key, names in vars(group.company).items() if names},
+        "needs": {name: as_number(amount) for name, amount in group.needs.items()},
+        "priority": group.priority,
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },

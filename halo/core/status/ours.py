@@ -11,9 +11,9 @@ from halo.core.cluster.knowledge import Presence, Sighting
 from halo.core.cluster.state import ClusterState
 from halo.core.journal import removed
 from halo.core.journal.records import Event, Record
-from halo.core.model import Host, HostId, Resource, ResourceGroup
+from halo.core.model import Host, HostId, Resource, ResourceGroup, as_number
 from halo.core.peers import certificates
-from halo.core.questions import former
+from halo.core.questions import former, room
 from halo.core.secrets import is_secret_name
 from halo.core.status.groups import group_row
 from halo.core.status.words import ERROR, FAILED_OVER, RUNNING, STOPPED, UNKNOWN, joined
@@ -206,6 +206,10 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
         "since": wall_now - (now - at.since),
         "fence_trusted": memory.distrusted is None,
         "fence_held": at.fence_held or None,
+        "capacity": {
+            name: {"total": as_number(total), "used": as_number(room.used(state, config.id, name))}
+            for name, total in config.capacity.items()
+        },
         "fence_agents": [device.agent for level in config.fence_levels for device in level],
     }
 

@@ -10,8 +10,17 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
-from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, departures, former, holds, order, proof, unfinished
+from halo.core.model import HostId, ResourceGroup, in_words
+from halo.core.questions import (
+    candidates,
+    departures,
+    former,
+    holds,
+    order,
+    proof,
+    room,
+    unfinished,
+)
 from halo.core.reasons import Kind, Reason
 from halo.core.status.groups import under_way, waiting
 from halo.core.why import facts
@@ -78,6 +87,13 @@ def _tell_order(answer: Answer, state: ClusterState, group: ResourceGroup) -> No
         does = "runs" if order.runs(state, state.cluster.groups[name]) else "does not run"
         text = f"{group.id} is started after it, and it {does}"
         answer.fact(name, text, "the config, and monitors", None)
+    for key, names in vars(group.company).items():
+        if names:
+            text = f"{key.replace('_', ' ')} {', '.join(names)}"
+            answer.fact(group.id, text, "the config", None)
+    if group.needs:
+        text = f"it needs {in_words(group.needs)} (priority {group.priority})"
+        answer.fact(group.id, text, "the config", None)
 
 
 # --- it should run, and does not ------------------------------------------------------------------
@@ -97,6 +113,10 @@ def _tell_wait(
     elif reason.kind is Kind.NO_ELIGIBLE_HOST:
         able = f"when {reason.ends_when}, HALO starts the group there at once"
         answer.halo_does.append(able)
+        answer.you_can += _ways_to_make_able(state, group)
+    elif reason.kind is Kind.HOST_CAPACITY:
+        answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
+        answer.you_can += _ways_to_make_room(state, group)
         answer.you_can += _ways_to_make_able(state, group)
 
 
@@ -155,6 +175,22 @@ def _ways_to_make_able(state: ClusterState, group: ResourceGroup) -> Iterable[st
             yield f"`halo activate {host}`"
     if state.memory_of(group).start_failures:
         yield f"remove the cause of the failed starts, then `halo cleanup {group.id}`"
+
+
+def _ways_to_make_room(state: ClusterState, group: ResourceGroup) -> Iterable[str]:
+    """Name what is in the way, the least important first."""
+    for host in group.candidates:
+        if state.hosts[host].ready and room.lacking(state, group, host) is not None:
+            others = [
+                other
+                for other in state.groups_of(host)
+                if other is not group
+                and not group.needs.keys().isdisjoint(other.needs)
+                and room.takes_room(state, other, host)
+            ]
+            names = [other.id for other in sorted(others, key=lambda each: each.priority)]
+            if names:
+                yield f"move or stop a group that takes room on {host}: {', '.join(names[:8])}"
 
 
 # --- it runs, or should not -----------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import Any
 import halo
 from halo.manager.api.body import TEXT_LIMIT, Field
 from halo.manager.api.routes import ROUTES, Route
-from halo.manager.api.schemas import Schema, one_of, or_null, ref, schemas, text
+from halo.manager.api.schema_words import Schema, one_of, or_null, ref, text
+from halo.manager.api.schemas import schemas
 
 
 def document() -> dict[str, Any]:

@@ -19,14 +19,13 @@ import structlog
 from halo.core import reasons
 from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
-from halo.core.groups import urgency
 from halo.core.groups.actions import Left
 from halo.core.groups.placement import Decision, decide
 from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import departures, order
+from halo.core.questions import departures, order, urgency
 from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
@@ -79,6 +78,7 @@ class Placer:
         self._recheck: dict[GroupId, float] = {}
         self._rechecks: list[tuple[float, GroupId]] = []  # a heap; some of them hold no more
         self._pinged: dict[HostId, float] = {}
+        self._crowded: set[GroupId] = set()  # they wait for another group to leave a host
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
         self._wake = Wakeup()
@@ -99,8 +99,10 @@ class Placer:
         group = token.group
         if why is Left.MOVING:
             self._state.groups[group].moving = True
+        self._state.groups[group].placed_on = None
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
+        self._room_changed(group)
         self._say(group, detail)
         self._mark([group])
 
@@ -119,13 +121,28 @@ class Placer:
             else:
                 self._wake_holder(group)
             self.followed(group)
+            self._room_changed(group)
         self._mark(waiting)
 
     def followed(self, group: GroupId) -> None:
-        """A group changed: decide again on those that wait to be started after it."""
+        """A group changed: decide again on those whose start or place depends on it."""
         followers = self._state.cluster.followers.get(group)
         if followers is not None:
             self._mark([name for name in followers if name in self._tokens])
+            for name in followers:
+                if name not in self._tokens and self._belongs_to(name, group):
+                    self._wake_holder(name)
+
+    def _belongs_to(self, follower: GroupId, group: GroupId) -> bool:
+        return group in self._state.cluster.groups[follower].company.together_with
+
+    def _room_changed(self, group: GroupId) -> None:
+        """A group came to a host, or may have left one: decide on those that wait for that."""
+        if not self._crowded:
+            return
+        groups = self._state.cluster.groups
+        hosts = set(groups[group].hosts)
+        self._mark(name for name in self._crowded if not hosts.isdisjoint(groups[name].candidates))
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
@@ -221,6 +238,9 @@ class Placer:
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
+        self._crowded.discard(group)
+        if decision.crowded:
+            self._crowded.add(group)
         if target is not None:
             if decision.start_on is not None:
                 self._whereabouts.note_proven(self._state.cluster.groups[group], target)
@@ -265,6 +285,8 @@ class Placer:
     def _hand_out(self, group: GroupId, host: HostId) -> None:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
         self._holds_s.pop(group, None)
+        self._state.groups[group].placed_on = host
+        self._room_changed(group)
         self._hosts[host].manage(self._tokens.pop(group), order)
 
     def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:

@@ -155,7 +155,8 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
-        if not able or len(lacking) > 1:
+        has_wishes = group.needs or group.company.all  # `settle` waits for such groups
+        if not able or len(lacking) > 1 or has_wishes:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
             before = map(self.world.cluster.groups.__getitem__, group.after)
@@ -182,7 +183,7 @@ class DueOracle:
         if page.target in others and whole:
             can = active[page.target].surely(True)
             return f"a stop, to move to {page.target}" if can else None
-        if active[at].surely(False) and whole:
+        if active[at].surely(False) and whole and not (group.needs or group.company.all):
             able = any(active[host].surely(True) for host in others)
             return f"a stop, to leave {at}" if able else None
         if page.target is None and active[at].surely(True) and self._some_are_gone(group, at):

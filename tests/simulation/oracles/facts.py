@@ -135,7 +135,11 @@ class Facts:
         if host in self.groups[group]["start_failures"]:
             return False
         unknown = any(row["candidates"][host]["status"] == "Unknown" for row in self.rows_of[group])
-        return None if unknown else True
+        return None if unknown or self._has_wishes(group) else True
+
+    def _has_wishes(self, group: str) -> bool:
+        """Do other groups count for where it may run? What they will do next is not shown."""
+        return bool(self.groups[group]["needs"] or self.groups[group]["company"])
 
     def can_leave(self, group: str, leaving: str) -> Maybe:
         """Could the group be proven stopped on all other candidates, after it left this one?"""

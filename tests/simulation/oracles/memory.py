@@ -49,14 +49,17 @@ class MemoryOracle:
     @property
     def is_settled(self) -> bool:
         """Is everything that was noted on the disk by now?"""
-        return not self.disk_was_bad() and not self.world.manager_is_away()
+        if self.disk_was_bad() or self.world.manager_is_away():
+            return False
+        return not self.world.was_away(self.world.clock.now)
 
     def disk_was_bad(self) -> bool:
         """Was the disk in trouble lately? Ask at least once a second."""
         disk = self.world.disk
         if disk.full or disk.hangs or disk.delay_s > 0:
             self._disk_bad_at = self.world.clock.now
-        return disk.in_flight > 0 or self.world.clock.now - self._disk_bad_at < DISK_REST_S
+        bad_at = max(self._disk_bad_at, disk.failed_at)
+        return disk.in_flight > 0 or self.world.clock.now - bad_at < DISK_REST_S
 
     def check(self, status: dict[str, Any]) -> None:
         """Compare what both know."""

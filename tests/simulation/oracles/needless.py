@@ -90,6 +90,7 @@ class NeedlessOracle:
             and page.target in (None, host)
             and oracle.manager.state.memory_of(group).move_target in (None, host)
             and group.id not in oracle.copies_seen
+            and not group.company.together_with  # it may follow
             and not self.world.oracles.has_pending()
         )
         runs_well = all(

@@ -102,7 +102,8 @@ def _is_not_whole(facts: Facts, group: str) -> Maybe:
         return None  # what is seen of a resource may be older than its start or stop
     where = facts.where(group)
     shared = [row for row in facts.status["resources"] if row["shared"] and group in row["groups"]]
-    if where is None or any(row["candidates"][where]["status"] != "Running" for row in shared):
+    at_hand = [row["candidates"].get(where, {"status": "Unknown"}) for row in shared]
+    if where is None or any(found["status"] != "Running" for found in at_hand):
         return True
     return not facts.groups[group]["status"].startswith("Running")
 

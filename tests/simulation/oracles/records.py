@@ -201,7 +201,7 @@ class RecordOracle:
         config, data = self.world.cluster.hosts[raw["object"]], raw["data"]
         if data.get("confirmed_by"):
             return ""
-        if not page.intent:
+        if not page.intent and self.memory.is_settled:  # else a cancellation was written first
             return "no intent is recorded"
         level = data.get("level")
         if not level or level > len(config.fence_levels):

@@ -1,0 +1,182 @@
+"""Room on a host: what counts, what is free, and for whom it is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from halo.core.groups.placement import Decision, decide
+from halo.core.journal.records import Event
+from halo.core.questions import candidates, room
+from halo.core.reasons import Kind, Waiting, unproven
+from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
+
+GB = {"memory_gb": 100}
+
+
+def needy(name: str, need: int = 60, **options: Any) -> Any:
+    return make_group(name, ["h1", "h2"], needs=amounts({"memory_gb": need}), **options)
+
+
+def crowded() -> World:
+    """Two hosts with 100 GB each. other runs on h1 and needs 60; g is stopped and needs 60."""
+    world = World(needy("g"), needy("other"), capacity={"h1": GB, "h2": GB})
+    world.up("h1", running=["other"])
+    world.up("h2")
+    return world
+
+
+def decided(world: World, name: str = "g") -> Decision:
+    group = world.group(name)
+    seen = world.state.candidates_of(group)
+    return decide(world.state, group, seen, world.now, world.now)
+
+
+def placed(world: World, name: str, host: str | None) -> None:
+    world.state.groups[name].placed_on = host
+
+
+COUNTED: list[tuple[str, Step, bool]] = [
+    ("seen running", lambda w: None, True),
+    ("seen stopped", lambda w: w.see("other", "h1", STOPPED, at=101.0), False),
+    ("its monitor fails", lambda w: w.see("other", "h1", ERROR, at=101.0), True),
+    ("nothing is known", lambda w: w.connect("h1"), True),
+    (
+        "stopped there, by a host that has still its token",
+        then(lambda w: placed(w, "other", "h1"), lambda w: w.see("other", "h1", STOPPED, at=101.0)),
+        True,
+    ),
+    (
+        "on its way there",
+        then(
+            lambda w: w.see("other", "h1", STOPPED, at=101.0),
+            lambda w: placed(w, "other", "h2"),
+            lambda w: w.journal(Event.MOVE, "other", to="h1"),
+        ),
+        True,
+    ),
+    (
+        "another host runs it, and a monitor fails here",
+        then(lambda w: placed(w, "other", "h2"), lambda w: w.see("other", "h1", ERROR, at=101.0)),
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "happens", "counts"), COUNTED, ids=[what for what, *_ in COUNTED])
+def test_what_counts_on_a_host(what: str, happens: Step, counts: bool) -> None:
+    world = crowded()
+    happens(world)
+    assert room.takes_room(world.state, world.group("other"), "h1") is counts
+    assert room.used(world.state, "h1", "memory_gb", world.group()) == (60 if counts else 0)
+
+
+def test_a_group_counts_once_while_it_moves() -> None:
+    world = crowded()
+    placed(world, "other", "h1")
+    world.journal(Event.MOVE, "other", to="h1")
+    assert room.used(world.state, "h1", "memory_gb") == 60
+
+
+def test_a_host_without_room_is_no_candidate_and_says_what_is_free() -> None:
+    world = crowded()
+    why = candidates.unavailable(world.state, world.state.candidate(world.group(), "h1"))
+    assert why == "h1 has 40 of 100 memory_gb free, and g needs 60"
+    assert decided(world).start_on == "h2"
+
+
+def test_without_room_anywhere_it_waits_for_room() -> None:
+    world = crowded()
+    world.disconnect("h2")
+    world.fenced("h2")
+    decision = decided(world)
+    assert decision.start_on is None
+    assert decision.waits is not None
+    assert decision.waits.kind is Kind.HOST_CAPACITY
+    assert dict(decision.waits.hosts) == {
+        "h1": "h1 has 40 of 100 memory_gb free, and g needs 60",
+        "h2": "h2 is disconnected (silent)",
+    }
+    assert decision.crowded
+    world.see("other", "h1", STOPPED, at=101.0)
+    assert decided(world).start_on == "h1"
+
+
+def test_what_a_host_does_not_name_has_no_limit() -> None:
+    world = World(needy("g"), needy("other"), capacity={"h1": {"cores": 1}})
+    world.up("h1", running=["other"])
+    world.up("h2")
+    assert decided(world).start_on == "h1"
+
+
+def test_exactly_enough_is_enough() -> None:
+    world = World(needy("g", 40), needy("other"), capacity={"h1": GB, "h2": GB})
+    world.up("h1", running=["other"])
+    world.up("h2")
+    assert decided(world).start_on == "h1"
+
+
+# --- priority -----------------------------------------------------------------------------------
+
+
+def both_down(**first: Any) -> World:
+    """Only h1 is there, with room for one of g and first. Both are down."""
+    world = World(needy("g", priority=1), needy("first", **first), capacity={"h1": GB, "h2": GB})
+    world.up("h1", "h2")
+    world.fenced("h2")
+    return world
+
+
+def test_room_is_kept_for_a_group_of_a_higher_priority() -> None:
+    world = both_down(priority=2)
+    decision = decided(world)
+    assert decision.waits is not None
+    assert decision.waits.kind is Kind.HOST_CAPACITY
+    assert "the room on h1 is kept for first, which has a higher priority" in decision.text
+    assert decision.recheck_s is not None
+    assert decided(world, "first").start_on == "h1"
+
+
+NOT_KEPT: list[tuple[str, Step]] = [
+    ("it runs", lambda w: placed(w, "first", "h2")),
+    ("it is to be stopped", lambda w: w.journal(Event.STOP, "first")),
+    ("it is unmanaged", lambda w: w.unmanage("first")),
+    (
+        "it waits for its proof for long",
+        lambda w: setattr(
+            w.state.groups["first"],
+            "waiting",
+            Waiting(unproven("first", "no proof", {"h2": "no proof"}), w.now - room.KEPT_S),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("why", "happens"), NOT_KEPT, ids=[why for why, _ in NOT_KEPT])
+def test_it_is_not_kept_for_a_group_that_does_not_come(why: str, happens: Step) -> None:
+    world = both_down(priority=2)
+    happens(world)
+    assert decided(world).start_on == "h1"
+
+
+def test_it_is_kept_for_a_group_that_has_just_begun_to_lack_its_proof() -> None:
+    world = both_down(priority=2)
+    reason = unproven("first", "no proof", {"h2": "no proof"})
+    world.state.groups["first"].waiting = Waiting(reason, world.now - room.KEPT_S + 0.1)
+    assert decided(world).start_on is None
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+def test_it_is_not_kept_for_an_equal_or_a_lower_one(priority: int) -> None:
+    assert decided(both_down(priority=priority)).start_on == "h1"
+
+
+def test_it_is_not_kept_when_there_is_room_for_both() -> None:
+    world = World(
+        needy("g", 40, priority=1), needy("first", 60, priority=2), capacity={"h1": GB, "h2": GB}
+    )
+    world.up("h1", "h2")
+    assert decided(world).start_on == "h1"
+    world.see("g", "h1", RUNNING, at=101.0)
+    assert decided(world, "first").start_on == "h1"

@@ -1,0 +1,104 @@
+"""Room on hosts and company of groups, on real processes."""
+
+from __future__ import annotations
+
+from tests.integration.cluster import ClusterHarness
+from tests.integration.conftest import MakeCluster
+from tests.integration.layout import group
+from tests.integration.telling import QUICK_MONITORS, ask, until_says
+
+ROOM = {"h1": {"capacity": {"memory_gb": 100}}, "h2": {"capacity": {"memory_gb": 100}}}
+
+
+async def test_a_takeover_starts_what_fits_the_most_important_first(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("small", "h1", ["h2"], needs={"memory_gb": 30}),
+            group("low", "h2", ["h1"], needs={"memory_gb": 60}, priority=1),
+            group("high", "h2", ["h1"], needs={"memory_gb": 60}, priority=2),
+        ],
+        host_options={**ROOM, "h2": {"capacity": {"memory_gb": 120}}},
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    h2 = next(host for host in (await cluster.status())["hosts"] if host["id"] == "h2")
+    assert h2["capacity"] == {"memory_gb": {"total": 120, "used": 120}}
+
+    cluster.kill("h2")
+    await cluster.until(high="Running (Failed Over) on h1", small="Running on h1")
+    told = await until_says(cluster, "low", "h1 has 10 of 100 memory_gb free, and low needs 60")
+    assert told.startswith("no host has room for low: ")
+    waiting = (await cluster.group("low"))["waiting"]
+    assert (waiting["reason"], waiting["ends_when"]) == ("HostCapacity", "a host has room for low")
+    why = (await cluster.halo("why", "low")).stdout
+    assert "move or stop a group that takes room on h1: small, high" in why
+
+    await ask(cluster, "stop", "high")
+    await cluster.until(low="Running (Failed Over) on h1", high="Stopped")
+    refused = await cluster.halo("start", "high")
+    assert "no host has room for high" in (await until_says(cluster, "high", "no host has room"))
+    assert refused.code == 0  # it is wanted, and waits
+
+
+async def test_a_move_to_a_host_without_room_is_refused(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("a", "h1", ["h2"], needs={"memory_gb": 60}),
+            group("b", "h2", ["h1"], needs={"memory_gb": 60}),
+        ],
+        host_options=ROOM,
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    refused = await cluster.halo("move", "a", "--to", "h2")
+    assert refused.code != 0
+    assert "h2 has 40 of 100 memory_gb free, and a needs 60" in refused.stderr
+    refused = await cluster.halo("deactivate", "h1")
+    assert refused.code != 0
+    assert "h2 has 40 of 100 memory_gb free" in refused.stderr
+    await cluster.until(a="Running on h1", b="Running on h2")
+
+
+async def test_replicas_are_never_started_on_one_host(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("db0", "h1", ["h2"]),
+            group("db1", "h2", ["h1"], apart_from=["db0"]),
+        ],
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    cluster.kill("h2")
+    await until_says(cluster, "db1", "db0 is on h1, and db1 has to be apart from it")
+    await cluster.until(db0="Running on h1")
+    refused = await cluster.halo("move", "db0", "--to", "h2")
+    assert refused.code != 0
+    await ask(cluster, "stop", "db0")
+    await cluster.until(db0="Stopped", db1="Running (Failed Over) on h1")
+
+
+async def test_a_group_follows_its_company_and_leaves_a_host_with_it(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("db", "h1", ["h2"]),
+            group("web", "h1", ["h2"], together_with=["db"]),
+        ],
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    await _moves_both(cluster, "move", "db", "--to", "h2")
+    await cluster.until(db="Running (Failed Over) on h2", web="Running (Failed Over) on h2")
+    told = await ask(cluster, "deactivate", "h2")
+    assert "staying here: web (it follows db)" in told
+    await cluster.until(db="Running on h1", web="Running on h1")
+
+
+async def _moves_both(cluster: ClusterHarness, *command: str) -> None:
+    refused = await cluster.halo("move", "web", "--to", "h2")
+    assert refused.code != 0
+    assert "db runs on h1, and web has to be together with it" in refused.stderr
+    await ask(cluster, *command)
