@@ -548,11 +548,13 @@ def test_a_move_whose_target_is_gone_is_turned_around() -> None:
     driver = running(PAIR)
     driver.world.journal(Event.MOVE, "g", to="h2")
     assert driver.step() == ["stop x"]
+    assert driver.world.state.groups["g"].departing
     driver.is_up("x", up=False)
     driver.world.disconnect("h2")
     driver.answer("stop x")
     assert driver.settle() == ["start x"]
     assert driver.left is None
+    assert not driver.world.state.groups["g"].departing
 
 
 def test_the_target_says_when_everything_runs() -> None:

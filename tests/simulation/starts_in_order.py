@@ -80,15 +80,20 @@ class OrderOracle:
         Without a result, no answer came in time."""
         if call.operation is Operation.MONITOR:
             return
-        name = call.resource.id
+        name, group = call.resource.id, self.oracle.groups_with[call.resource.id][0].id
         self.under_way[call.connection.host.id, name] -= 1
-        told = self.oracle.orders.wanted.get(name)
-        if told is None or call.resource.shared:
+        told = self.oracle.orders.wanted[group]
+        if call.resource.shared:
             return
-        if call.operation is Operation.STOP and told.may_be(True):
-            self.moving.add(name)
-        elif call.operation is Operation.STOP or (result is not None and result.code == 0):
-            self.moving.discard(name)
+        if call.operation is Operation.STOP:
+            # Of a group whose root has crashed, only the rest is stopped for a move.
+            ran = name == group or self.oracle.root_seen.get(group) is call.connection
+            if ran and told.may_be(True):
+                self.moving.add(group)
+            elif name == group:
+                self.moving.discard(group)
+        elif name == group and result is not None and result.code == 0:
+            self.moving.discard(group)
 
     def may_run(self, group: ResourceGroup) -> bool:
         """May the manager know that the whole group should run, and runs on one host?"""

@@ -43,6 +43,7 @@ class GroupState:
     comment: str = ""  # why the group waits, or what is wrong
     failed: bool = False  # the comment describes a failure
     waiting: Waiting | None = None  # why the placer does not start it, though it should run
+    departing: bool = False  # it is being stopped where it ran, to be started on another host
     moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
 
     def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:

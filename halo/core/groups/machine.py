@@ -276,6 +276,8 @@ class GroupMachine:
         if not is_ready or holds.hold_reason(self._state, self._group) is not None:
             return self._planner.monitors_due(now)
         departure = self._departure()
+        at = self._state.groups[self._group.id]
+        at.departing = departure is not None and departure[0] is Left.MOVING
         if departure is not None:
             return self._plan_stop(departure, now)
         self._departure_begun = False

@@ -55,28 +55,47 @@ def lacking(state: ClusterState, group: ResourceGroup, host: HostId) -> str | No
 
 
 def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) -> str | None:
-    """For which group of a higher priority the room on `host` is kept; None if for none.
+    """For which other group the room on `host` is kept; None if for none.
 
-    Such a group is down and is about to be started: it lacks only the proof that it is stopped
-    elsewhere. After some seconds, the room is not kept for it any more."""
+    It is kept for a group that ran, and is being moved: it would have been stopped for nothing. And
+    it is kept for a group of a higher priority that is down, and lacks only the proof that it is
+    stopped elsewhere. After some seconds, the room is not kept for such a group any more."""
     capacity = state.cluster.hosts[host].capacity if group.needs else {}
+    if state.groups[group.id].moving:
+        return None
     for name, total in capacity.items():
         need = group.needs.get(name, NOTHING)
         if need == NOTHING:
             continue
         free = total - used(state, host, name, group) - need
         for other in state.groups_of(host):
-            first = other.priority > group.priority and host in other.candidates
-            if first and other.needs.get(name, NOTHING) > free and _is_due(state, other, now):
+            if other.needs.get(name, NOTHING) <= free or host not in other.candidates:
+                continue
+            if takes_room(state, other, host):
+                continue  # it counts already
+            if _is_on_the_move(state, other, host, now):
+                return f"the room on {host} is kept for {other.id}, which is being moved"
+            if other.priority > group.priority and _is_due(state, other, now):
                 return f"the room on {host} is kept for {other.id}, which has a higher priority"
     return None
 
 
+def _is_on_the_move(state: ClusterState, group: ResourceGroup, host: HostId, now: float) -> bool:
+    at = state.groups[group.id]
+    if at.placed_on is not None:
+        return at.departing and at.placed_on != host
+    return at.moving and state.memory_of(group).wanted and _is_about_to_start(state, group, now)
+
+
 def _is_due(state: ClusterState, group: ResourceGroup, now: float) -> bool:
     at = state.groups[group.id]
-    if at.placed_on is not None or not urgency.is_down(state, group):
-        return False
-    waiting = at.waiting
+    is_down = at.placed_on is None and urgency.is_down(state, group)
+    return is_down and _is_about_to_start(state, group, now)
+
+
+def _is_about_to_start(state: ClusterState, group: ResourceGroup, now: float) -> bool:
+    """Does it lack nothing, or only proof, and not for long?"""
+    waiting = state.groups[group.id].waiting
     return waiting is None or (waiting.reason.kind is Kind.PROOF and now - waiting.since < KEPT_S)
 
 

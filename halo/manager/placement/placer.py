@@ -100,6 +100,7 @@ class Placer:
         if why is Left.MOVING:
             self._state.groups[group].moving = True
         self._state.groups[group].placed_on = None
+        self._state.groups[group].departing = False
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
         self._room_changed(group)

@@ -180,3 +180,77 @@ def test_it_is_not_kept_when_there_is_room_for_both() -> None:
     assert decided(world).start_on == "h1"
     world.see("g", "h1", RUNNING, at=101.0)
     assert decided(world, "first").start_on == "h1"
+
+
+# --- moves --------------------------------------------------------------------------------------
+
+
+def moving() -> World:
+    """other is being moved from h1 to h2 by the deactivation of h1. h2 has room for one group."""
+    world = World(
+        make_group("g", ["h2", "h3"], needs=amounts({"memory_gb": 60}), priority=9),
+        needy("other"),
+        capacity={"h1": GB, "h2": GB},
+    )
+    world.up("h1", running=["other"])
+    world.up("h2")
+    world.connect("h3")
+    world.see("g", "h3", STOPPED)
+    world.journal(Event.DEACTIVATE, "h3")
+    placed(world, "other", "h1")
+    world.state.groups["other"].departing = True
+    return world
+
+
+def home(world: World) -> None:
+    """The group that moves was stopped on h1, and its token came home."""
+    at = world.state.groups["other"]
+    at.placed_on, at.departing, at.moving = None, False, True
+    world.see("other", "h1", STOPPED, at=101.0)
+
+
+def test_room_is_kept_for_a_group_that_is_being_moved() -> None:
+    world = moving()
+    assert "the room on h2 is kept for other, which is being moved" in decided(world).text
+    home(world)
+    assert "the room on h2 is kept for other, which is being moved" in decided(world).text
+    world.journal(Event.DEACTIVATE, "h1")
+    assert decided(world, "other").start_on == "h2"
+
+
+def test_a_group_with_a_target_counts_there_once() -> None:
+    world = World(
+        make_group("g", ["h2", "h3"], needs=amounts({"memory_gb": 40})),
+        needy("other"),
+        capacity={"h1": GB, "h2": GB},
+    )
+    world.up("h1", running=["other"])
+    world.up("h2", "h3")
+    placed(world, "other", "h1")
+    world.state.groups["other"].departing = True
+    world.journal(Event.MOVE, "other", to="h2")
+    assert decided(world).start_on == "h2"
+
+
+NOT_MOVED: list[tuple[str, Step]] = [
+    ("it stays", lambda w: setattr(w.state.groups["other"], "departing", False)),
+    ("it was told to stop", then(home, lambda w: w.journal(Event.STOP, "other"))),
+    (
+        "it waits for long",
+        then(
+            home,
+            lambda w: setattr(
+                w.state.groups["other"],
+                "waiting",
+                Waiting(unproven("other", "no", {"h1": "no"}), w.now - room.KEPT_S),
+            ),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("why", "happens"), NOT_MOVED, ids=[why for why, _ in NOT_MOVED])
+def test_it_is_not_kept_if_no_group_moves_there(why: str, happens: Step) -> None:
+    world = moving()
+    happens(world)
+    assert decided(world).start_on == "h2"
