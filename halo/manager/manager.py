@@ -234,6 +234,8 @@ class Manager:
                 make = self._journal.make
                 self._journal.note(make(Event.MOVE_FAILED, group.id, text, host=target))
                 del unreachable_since[group.id]
+                self.placer.learnt([group.id])
+                self.placer.room_changed(group.id)
 
     def check_invariants(self) -> None:
         """Raise InvariantError unless every token is held exactly once, by the right owner."""

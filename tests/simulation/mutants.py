@@ -436,7 +436,7 @@ def a_group_does_not_follow_its_company() -> list[Patch]:
 @mutant_of("power_off", "move", "stop", "start")
 def nobody_is_told_when_company_leaves() -> list[Patch]:
     return [
-        (placer_module.Placer, "_room_changed", lambda self, group: None),
+        (placer_module.Placer, "room_changed", lambda self, group: None),
         (placer_module.Placer, "followed", lambda self, group: None),
     ]
 

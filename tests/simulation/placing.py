@@ -78,7 +78,8 @@ class PlacingOracle:
                 self.world.violated(COMPANY, f"{group.id} is started on {host} beside {other.id}")
         for name in group.company.apart_from:
             self.world.counts["starts apart"] += name in self.on
-        for name in group.company.together_with:
+        is_moving = group.id in self.oracle.order.moving  # its company may be on its way, too
+        for name in group.company.together_with if not is_moving else ():
             other = self.world.cluster.groups[name]
             self.world.counts["starts together"] += 1
             if not self.oracle.order.may_run_on(other, host):

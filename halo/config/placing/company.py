@@ -47,6 +47,11 @@ def company_of(
     for group, written in named.items():
         _check(group, written, found[group], candidates, mistakes)
     apart = _both_ways("apart_from", found)
+    for group, written in named.items():
+        for name, node in written.by_key["together_with"]:
+            if group in apart.get(name, ()):
+                text = f'together_with: "{shortened(name)}" and "{group}" have to be apart, too'
+                mistakes.add(node, text)
     prefer_apart = _both_ways("prefer_apart_from", found)
     return {
         group: Company(
@@ -84,9 +89,6 @@ def _check(
             text = f'together_with: "{shortened(name)}" and "{group}" have no host in common'
             mistakes.add(node, text)
     for name, node in written.by_key["apart_from"]:
-        if name in found["together_with"]:
-            text = f'apart_from: "{shortened(name)}" is in together_with, too'
-            mistakes.add(node, text)
-        elif name in found["apart_from"] and len({*candidates[group], *candidates[name]}) == 1:
+        if name in found["apart_from"] and len({*candidates[group], *candidates[name]}) == 1:
             text = f'apart_from: "{shortened(name)}" and "{group}" have only one host, the same'
             mistakes.add(node, text)

@@ -12,7 +12,7 @@ from halo.core.errors import LossKind
 from halo.core.journal.remembered import RememberedHost
 from halo.core.model import HostId, LossPolicy, ResourceGroup
 from halo.core.outcomes import FenceResult, PowerState
-from halo.core.questions import candidates, proof, suspicion, takers
+from halo.core.questions import candidates, company, proof, suspicion, takers
 
 AUTOMATIC_COMMENT = "Manager service initiated fence action."
 """The comment of every automatic fence begins with these words, which sites search for."""
@@ -327,6 +327,7 @@ def administrator_refusal(state: ClusterState, host: HostId, *, force: bool) -> 
         for group in state.groups_of(host)
         if state.groups[group.id].managed_on == host
         and state.memory_of(group).wanted
+        and not company.led_by(state, group, host)  # it follows one that is asked about itself
         and (
             not candidates.available(state, group, besides=host)
             or proof.obstacle(state, group, host) is not None

@@ -273,10 +273,11 @@ class GroupMachine:
             return self._leave_when_idle(Left.REVOKED, self._revoked)
         # While a fence command waits for the disk, its host is not ready, but may be ready later.
         is_ready = self._state.hosts[self._host].ready
+        at = self._state.groups[self._group.id]
         if not is_ready or holds.hold_reason(self._state, self._group) is not None:
+            at.departing = False
             return self._planner.monitors_due(now)
         departure = self._departure()
-        at = self._state.groups[self._group.id]
         at.departing = departure is not None and departure[0] is Left.MOVING
         if departure is not None:
             return self._plan_stop(departure, now)

@@ -136,7 +136,12 @@ def _choose(
     if failures:
         text += f"; {_remedy(group)}"
     crowded = bool(group.company.all)
-    return _wait(reasons.no_eligible_host(text, unable), failed=bool(failures), crowded=crowded)
+    return _wait(
+        reasons.no_eligible_host(text, unable),
+        failed=bool(failures),
+        crowded=crowded,
+        recheck_s=RECHECK_S if crowded else None,
+    )
 
 
 def _remedy(group: ResourceGroup) -> str:

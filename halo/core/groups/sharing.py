@@ -68,8 +68,14 @@ class Sharing:
         needed = self._state.needs.needed_by(state.resource.id, self._host)
         if needed - {self._group.id}:
             return True
-        presence = self._state.knowledge.presence
-        return any(presence(group, self._host) is Presence.RUNNING for group in self._others(state))
+        return any(self._may_run_here(group) for group in self._others(state))
+
+    def _may_run_here(self, group: ResourceGroup) -> bool:
+        """Is it seen running here, or was it, and its monitors prove nothing now?"""
+        candidate = self._state.candidate(group, self._host)
+        if candidate.presence is Presence.RUNNING:
+            return True
+        return candidate.error is not None and candidate.last_seen is Presence.RUNNING
 
     def awaits_a_look(self, state: ResourceState, now: float) -> bool:
         """Is there another group of this shared resource that was not probed here yet? It may run,

@@ -12,20 +12,15 @@ from halo.core import reasons
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import order
+from halo.core.questions import holds, order, room
 from halo.core.reasons import Reason
 
 
-def is_placed(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
-    """Does the group run on `host`, is it started or stopped there, or on its way there?"""
-    at = state.groups[group.id]
-    if host in (at.placed_on, state.memory_of(group).move_target):
-        return True
-    return at.placed_on is None and state.knowledge.presence(group, host) is Presence.RUNNING
-
-
 def lacking(state: ClusterState, group: ResourceGroup) -> Reason | None:
-    """Why the group may be started nowhere: a group that it belongs to runs nowhere."""
+    """Why the group may be started nowhere: a group that it belongs to runs nowhere. A group that
+    ran, and is being moved, does not wait for that: its company may be on its way, too."""
+    if state.groups[group.id].moving:
+        return None
     missing = {
         other.id: order.why_it_does_not_run(state, other)
         for other in _named(state, group.company.together_with)
@@ -37,7 +32,7 @@ def lacking(state: ClusterState, group: ResourceGroup) -> Reason | None:
 def conflict(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """Why the company on `host` does not suit the group; None if it does."""
     for other in _named(state, group.company.apart_from):
-        if is_placed(state, other, host):
+        if room.takes_room(state, other, host):
             return f"{other.id} is on {host}, and {group.id} has to be apart from it"
     for other in _named(state, group.company.together_with):
         runs_on = _runs_on(state, other)
@@ -55,16 +50,18 @@ def preferred(state: ClusterState, group: ResourceGroup, hosts: list[HostId]) ->
     def unwelcome(host: HostId) -> int:
         apart = _named(state, company.prefer_apart_from)
         together = _named(state, company.prefer_together_with)
-        return sum(is_placed(state, other, host) for other in apart) - sum(
-            is_placed(state, other, host) for other in together
+        return sum(room.takes_room(state, other, host) for other in apart) - sum(
+            room.takes_room(state, other, host) for other in together
         )
 
     return sorted(hosts, key=unwelcome)
 
 
 def host_to_follow(state: ClusterState, group: ResourceGroup, host: HostId) -> HostId | None:
-    """To which host the group has to follow another one, away from `host`. None if it may stay."""
-    followed = {_runs_on(state, other) for other in _named(state, group.company.together_with)}
+    """To which host the group has to follow another one, away from `host`. None if it may stay.
+
+    It follows only groups that HALO manages there, and of which no other copy is seen."""
+    followed = {_settled_on(state, other) for other in _named(state, group.company.together_with)}
     followed.discard(None)
     if len(followed) != 1:  # nowhere, or not all on one host
         return None
@@ -72,10 +69,39 @@ def host_to_follow(state: ClusterState, group: ResourceGroup, host: HostId) -> H
     return target if target != host and target in group.candidates else None
 
 
+def _settled_on(state: ClusterState, group: ResourceGroup) -> HostId | None:
+    host = state.groups[group.id].managed_on
+    if host is None or holds.hold_reason(state, group) is not None:
+        return None
+    is_alone = state.knowledge.running_on(group) == [host]
+    return host if is_alone and _runs_on(state, group) == host else None
+
+
 def led_by(state: ClusterState, group: ResourceGroup, host: HostId) -> list[GroupId]:
-    """The groups that this one will follow if they leave `host`: they are there, too."""
-    together = _named(state, group.company.together_with)
-    return [other.id for other in together if is_placed(state, other, host)]
+    """The groups that this one can follow if they leave `host`: they are there, too."""
+    elsewhere = set(group.candidates) - {host}
+    return [
+        other.id
+        for other in _named(state, group.company.together_with)
+        if _was_there(state, other, host) and not elsewhere.isdisjoint(other.candidates)
+    ]
+
+
+def _was_there(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Is it there, or was it there before the host went out of sight?"""
+    if state.hosts[host].ready:
+        return room.is_there(state, group, host)
+    at = state.groups[group.id]
+    seen = host in group.candidates and state.candidate(group, host).last_seen
+    return at.placed_on == host or (at.placed_on is None and seen is Presence.RUNNING)
+
+
+def conflict_beside_movers(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
+    """The same as `conflict`, if the groups that are just being moved came to `host`, too."""
+    for other in _named(state, group.company.apart_from):
+        if host in other.candidates and room.is_on_the_move(state, other):
+            return f"{other.id} is being moved, and {group.id} has to be apart from it"
+    return None
 
 
 def _runs_on(state: ClusterState, group: ResourceGroup) -> HostId | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, company, proof
+from halo.core.questions import candidates, company, proof, room
 
 
 def departure_reason(
@@ -20,22 +20,29 @@ def departure_reason(
     if memory.error_kind is not None:
         return None
     target = memory.move_target
-    if (
-        target in group.candidates
-        and target != host
-        and candidates.unavailable(state, state.candidate(group, target)) is None
-        and (begun or proof.obstacle(state, group, host) is None)
-    ):
+    is_target = target is not None and target in group.candidates and target != host
+    if target is not None and is_target and _may_go(state, group, host, target, begun=begun):
         return f"moving to {target}"
     followed = company.host_to_follow(state, group, host)
-    if (
-        followed is not None
-        and candidates.unavailable(state, state.candidate(group, followed)) is None
-        and (begun or proof.obstacle(state, group, host) is None)
-    ):
+    if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
     if not state.memory_of_host(host).active:
-        others = candidates.available(state, group, besides=host)
-        if others and (begun or proof.obstacle(state, group, host) is None):
-            return f"{host} is deactivated; moving to {others[0].host}"
+        for other in candidates.available(state, group, besides=host):
+            if _may_go(state, group, host, other.host, begun=begun):
+                return f"{host} is deactivated; moving to {other.host}"
     return None
+
+
+def _may_go(
+    state: ClusterState, group: ResourceGroup, host: HostId, target: HostId, *, begun: bool
+) -> bool:
+    """Can the group be started on `target` after it left `host`? Other groups that are just being
+    moved may come there first, so a departure does not begin beside them without need."""
+    if candidates.unavailable(state, state.candidate(group, target)) is not None:
+        return False
+    if begun:
+        return True
+    beside = room.lacking_beside_movers(state, group, target) or company.conflict_beside_movers(
+        state, group, target
+    )
+    return beside is None and proof.obstacle(state, group, host) is None

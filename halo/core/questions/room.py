@@ -16,7 +16,7 @@ from halo.core.questions import urgency
 from halo.core.reasons import Kind
 
 KEPT_S = 10.0
-"""So long is room kept for a group of a higher priority that still lacks proof."""
+"""So long does a group wait for one of a higher priority that still lacks proof."""
 
 NOTHING = Decimal(0)
 
@@ -24,11 +24,27 @@ NOTHING = Decimal(0)
 def takes_room(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
     """Does the group count on `host`? It runs there, is started or stopped there, or is on its way;
     or its token waits, and it is not known to be stopped there."""
-    at = state.groups[group.id]
-    if host in (at.placed_on, state.memory_of(group).move_target):
+    return is_there(state, group, host) or heads_for(state, group) == host
+
+
+def is_there(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """May something of the group be on this host now?"""
+    at, presence = state.groups[group.id], state.knowledge.presence(group, host)
+    if at.placed_on == host or presence is Presence.RUNNING:
         return True
-    presence = state.knowledge.presence(group, host)
-    return at.placed_on is None and presence is not Presence.STOPPED
+    return at.placed_on is None and state.hosts[host].ready and presence is not Presence.STOPPED
+
+
+def heads_for(state: ClusterState, group: ResourceGroup) -> HostId | None:
+    """The target of a planned move. A group that HALO may not touch heads for nowhere."""
+    memory = state.memory_of(group)
+    return memory.move_target if memory.managed and memory.error_kind is None else None
+
+
+def is_on_the_move(state: ClusterState, group: ResourceGroup) -> bool:
+    """Is it being stopped, or was it stopped, to be started on another host?"""
+    at = state.groups[group.id]
+    return at.departing or (at.moving and at.placed_on is None and state.memory_of(group).wanted)
 
 
 def used(
@@ -54,54 +70,82 @@ def lacking(state: ClusterState, group: ResourceGroup, host: HostId) -> str | No
     return None
 
 
+def lacking_beside_movers(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
+    """The same, if the groups that are just being moved came to `host`, too. A group that runs is
+    not stopped as long as such a group may take its room."""
+    capacity = state.cluster.hosts[host].capacity if group.needs else {}
+    for name, total in capacity.items():
+        need = group.needs.get(name, NOTHING)
+        free = total - used(state, host, name, group) - need
+        for other in _coming(state, group, host):
+            free -= other.needs.get(name, NOTHING)
+        if need != NOTHING and free < NOTHING:
+            return f"groups that are being moved may need the room on {host}"
+    return None
+
+
+def _coming(state: ClusterState, group: ResourceGroup, host: HostId) -> Iterator[ResourceGroup]:
+    for other in state.groups_of(host):
+        may_come = other is not group and host in other.candidates
+        if may_come and is_on_the_move(state, other) and not takes_room(state, other, host):
+            yield other
+
+
 def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) -> str | None:
     """For which other group the room on `host` is kept; None if for none.
 
     It is kept for a group that ran, and is being moved: it would have been stopped for nothing. And
     it is kept for a group of a higher priority that is down, and lacks only the proof that it is
-    stopped elsewhere. After some seconds, the room is not kept for such a group any more."""
-    capacity = state.cluster.hosts[host].capacity if group.needs else {}
-    if state.groups[group.id].moving:
+    stopped elsewhere. This group waits for such a one no longer than some seconds."""
+    at, capacity = state.groups[group.id], state.cluster.hosts[host].capacity
+    if not group.needs or not capacity or at.moving or _has_waited(state, group, now):
         return None
     for name, total in capacity.items():
         need = group.needs.get(name, NOTHING)
-        if need == NOTHING:
-            continue
-        free = total - used(state, host, name, group) - need
-        for other in state.groups_of(host):
-            if other.needs.get(name, NOTHING) <= free or host not in other.candidates:
-                continue
+        free = total - used(state, host, name, group)
+        for other in state.groups_of(host) if need != NOTHING else ():
+            wants = other.needs.get(name, NOTHING)
+            if not free - need < wants <= free or host not in other.candidates:
+                continue  # there is room for both, or for the other one in no case
             if takes_room(state, other, host):
                 continue  # it counts already
-            if _is_on_the_move(state, other, host, now):
+            if is_on_the_move(state, other):
                 return f"the room on {host} is kept for {other.id}, which is being moved"
-            if other.priority > group.priority and _is_due(state, other, now):
+            if other.priority > group.priority and _is_due(state, other):
                 return f"the room on {host} is kept for {other.id}, which has a higher priority"
     return None
 
 
-def _is_on_the_move(state: ClusterState, group: ResourceGroup, host: HostId, now: float) -> bool:
-    at = state.groups[group.id]
-    if at.placed_on is not None:
-        return at.departing and at.placed_on != host
-    return at.moving and state.memory_of(group).wanted and _is_about_to_start(state, group, now)
-
-
-def _is_due(state: ClusterState, group: ResourceGroup, now: float) -> bool:
-    at = state.groups[group.id]
-    is_down = at.placed_on is None and urgency.is_down(state, group)
-    return is_down and _is_about_to_start(state, group, now)
-
-
-def _is_about_to_start(state: ClusterState, group: ResourceGroup, now: float) -> bool:
-    """Does it lack nothing, or only proof, and not for long?"""
+def _has_waited(state: ClusterState, group: ResourceGroup, now: float) -> bool:
     waiting = state.groups[group.id].waiting
-    return waiting is None or (waiting.reason.kind is Kind.PROOF and now - waiting.since < KEPT_S)
+    is_for_room = waiting is not None and waiting.reason.kind is Kind.HOST_CAPACITY
+    return is_for_room and waiting is not None and now - waiting.since >= KEPT_S
+
+
+def _is_due(state: ClusterState, group: ResourceGroup) -> bool:
+    """Is it down, and lacks nothing, or only proof?"""
+    at = state.groups[group.id]
+    if at.placed_on is not None or not urgency.is_down(state, group):
+        return False
+    return at.waiting is None or at.waiting.reason.kind is Kind.PROOF
+
+
+def _comes_later(state: ClusterState, group: ResourceGroup, other: ResourceGroup) -> bool:
+    """Of two groups that only head for a host: is `other` asked after `group`?"""
+    return (-other.priority, other.id) > (-group.priority, group.id)
 
 
 def _others(
     state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None
 ) -> Iterator[ResourceGroup]:
+    heads_too = besides is not None and heads_for(state, besides) == host
     for group in state.groups_of(host):
-        if name in group.needs and group is not besides and takes_room(state, group, host):
+        if name not in group.needs or group is besides:
+            continue
+        counts = is_there(state, group, host)
+        if not counts and heads_for(state, group) == host:
+            # Groups that move to the same host must not wait for each other.
+            later = besides is not None and heads_too and _comes_later(state, besides, group)
+            counts = not later
+        if counts:
             yield group

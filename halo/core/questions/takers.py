@@ -8,7 +8,10 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.host_state import HostState
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, proof
+from halo.core.questions import candidates, company, proof
+
+MOST_TOLD = 8
+"""Reasons that are told of a host with many groups."""
 
 
 def takers(able: Iterable[Candidate], lost: HostState) -> list[HostId]:
@@ -29,6 +32,8 @@ def why_no_taker(state: ClusterState, groups: Sequence[ResourceGroup], lost: Hos
     """Why no candidate can take any of these groups from `lost` now; None if one can."""
     at, awaited = state.hosts[lost], set[HostId]()
     for group in groups:
+        if company.led_by(state, group, lost):
+            continue  # it can go where the group goes that it follows, and that one is asked about
         able = candidates.available(state, group, besides=lost)
         if takers(able, at):
             return None
@@ -53,7 +58,9 @@ def nobody_takes(
     if not why:  # a candidate is available, but proof about the others would be missing
         why = [reason for g in groups if (reason := proof.obstacle(state, g, lost)) is not None]
     text = f"no other host can take {what} from {lost} now"
-    return f"{text}: {'; '.join(dict.fromkeys(why))}" if why else text
+    told = list(dict.fromkeys(why))
+    more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
+    return f"{text}: {'; '.join([*told[:MOST_TOLD], *more])}" if told else text
 
 
 def _unavailable(state: ClusterState, candidate: Candidate) -> str | None:

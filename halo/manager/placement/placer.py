@@ -103,7 +103,7 @@ class Placer:
         self._state.groups[group].departing = False
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
-        self._room_changed(group)
+        self.room_changed(group)
         self._say(group, detail)
         self._mark([group])
 
@@ -122,7 +122,6 @@ class Placer:
             else:
                 self._wake_holder(group)
             self.followed(group)
-            self._room_changed(group)
         self._mark(waiting)
 
     def followed(self, group: GroupId) -> None:
@@ -137,13 +136,19 @@ class Placer:
     def _belongs_to(self, follower: GroupId, group: GroupId) -> bool:
         return group in self._state.cluster.groups[follower].company.together_with
 
-    def _room_changed(self, group: GroupId) -> None:
-        """A group came to a host, or may have left one: decide on those that wait for that."""
-        if not self._crowded:
-            return
+    def room_changed(self, group: GroupId) -> None:
+        """A group came to a host, or left one: decide on those that wait for that."""
         groups = self._state.cluster.groups
-        hosts = set(groups[group].hosts)
-        self._mark(name for name in self._crowded if not hosts.isdisjoint(groups[name].candidates))
+        if self._crowded:
+            hosts = set(groups[group].hosts)
+            self._mark(g for g in self._crowded if not hosts.isdisjoint(groups[g].candidates))
+        for host in groups[group].hosts:
+            if not self._state.memory_of_host(host).active:
+                for other in self._state.groups_of(host):
+                    self._wake_holder(other.id)
+            for other in self._state.groups_of(host):
+                if self._state.memory_of(other).move_target is not None:
+                    self._wake_holder(other.id)
 
     def heard(self, groups: Iterable[GroupId]) -> None:
         """A ping was answered, and a fence may wait for that (S5). After a verdict, every host's
@@ -287,7 +292,7 @@ class Placer:
         order = ManageOrder(self._state.hosts[host].epoch, self._since.pop(group))
         self._holds_s.pop(group, None)
         self._state.groups[group].placed_on = host
-        self._room_changed(group)
+        self.room_changed(group)
         self._hosts[host].manage(self._tokens.pop(group), order)
 
     def _release_needs_elsewhere(self, group: GroupId, target: HostId) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from halo.core.fencing import rules
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
 from halo.core.model import Company
-from halo.core.questions import candidates, company, departures
+from halo.core.questions import candidates, company, departures, takers
 from halo.core.reasons import Kind
-from tests.core.builders import PAIR, RUNNING, STOPPED, Step, World, make_group, then
+from tests.core.builders import PAIR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 
 
 def beside(**wishes: tuple[str, ...]) -> World:
@@ -41,6 +42,11 @@ THERE: list[tuple[str, Step, bool]] = [
     ("it is seen there", lambda w: w.see("db", "h1", RUNNING, only=["leaf"], at=101.0), True),
     ("it was just sent there", lambda w: setattr(w.state.groups["db"], "placed_on", "h1"), True),
     ("it moves there", lambda w: w.journal(Event.MOVE, "db", to="h1"), True),
+    (
+        "nothing is known of it there",
+        then(lambda w: w.connect("h1"), lambda w: w.see("g", "h1", STOPPED)),
+        True,
+    ),
     ("it is stopped", lambda w: None, False),
     ("it runs elsewhere", lambda w: runs_on(w, "db", "h2"), False),
 ]
@@ -110,6 +116,18 @@ STAYS: list[tuple[str, Step]] = [
 ]
 
 
+STAYS += [
+    (
+        "a person moves its company",
+        then(lambda w: runs_on(w, "db", "h2"), lambda w: w.unmanage("db")),
+    ),
+    (
+        "its company runs there a second time",
+        then(lambda w: runs_on(w, "db", "h1"), lambda w: w.see("db", "h2", RUNNING, at=102.0)),
+    ),
+]
+
+
 @pytest.mark.parametrize(("why", "happens"), STAYS, ids=[why for why, _ in STAYS])
 def test_it_stays_where_it_runs(why: str, happens: Step) -> None:
     world = beside(together_with=("db",))
@@ -162,3 +180,35 @@ def test_a_preference_does_not_move_a_group() -> None:
     runs_on(world, "g", "h1")
     runs_on(world, "db", "h2")
     assert departures.departure_reason(world.state, world.group(), "h1") is None
+
+
+# --- a host that both leave ---------------------------------------------------------------------
+
+
+def test_a_group_that_was_stopped_for_a_move_does_not_wait_for_its_company() -> None:
+    world = beside(together_with=("db",))
+    world.state.groups["g"].moving = True
+    assert decided(world).start_on == "h1"
+
+
+def test_a_host_may_be_fenced_although_the_company_of_a_group_is_there() -> None:
+    world = beside(together_with=("db",))
+    runs_on(world, "db", "h1")
+    runs_on(world, "g", "h1")
+    assert rules.administrator_refusal(world.state, "h1", force=False) is None
+
+
+def test_no_host_is_fenced_for_a_group_whose_company_could_not_follow() -> None:
+    world = World(
+        make_group("db", ["h1", "h2"], needs=amounts({"memory_gb": 80})),
+        make_group("g", ["h1", "h2"], company=Company(together_with=("db",))),
+        capacity={"h2": {"memory_gb": 50}},
+    )
+    world.up("h1", running=["db", "g"])
+    world.up("h2")
+    world.lose("h1")
+    world.answers("h2")
+    groups = list(world.cluster.groups.values())
+    refusal = takers.why_no_taker(world.state, groups, "h1")
+    assert refusal is not None
+    assert "h2 has 50 of 50 memory_gb free, and db needs 80" in refusal

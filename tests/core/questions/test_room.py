@@ -8,8 +8,8 @@ import pytest
 
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
-from halo.core.questions import candidates, room
-from halo.core.reasons import Kind, Waiting, unproven
+from halo.core.questions import candidates, departures, room
+from halo.core.reasons import Kind, Waiting, host_capacity, unproven
 from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 
 GB = {"memory_gb": 100}
@@ -142,14 +142,6 @@ NOT_KEPT: list[tuple[str, Step]] = [
     ("it runs", lambda w: placed(w, "first", "h2")),
     ("it is to be stopped", lambda w: w.journal(Event.STOP, "first")),
     ("it is unmanaged", lambda w: w.unmanage("first")),
-    (
-        "it waits for its proof for long",
-        lambda w: setattr(
-            w.state.groups["first"],
-            "waiting",
-            Waiting(unproven("first", "no proof", {"h2": "no proof"}), w.now - room.KEPT_S),
-        ),
-    ),
 ]
 
 
@@ -160,11 +152,30 @@ def test_it_is_not_kept_for_a_group_that_does_not_come(why: str, happens: Step) 
     assert decided(world).start_on == "h1"
 
 
-def test_it_is_kept_for_a_group_that_has_just_begun_to_lack_its_proof() -> None:
+def waited(world: World, for_s: float) -> None:
+    """g has waited for room so long."""
+    reason = host_capacity("g", {"h1": "none"})
+    world.state.groups["g"].waiting = Waiting(reason, world.now - for_s)
+
+
+def test_a_group_waits_for_one_of_a_higher_priority_for_some_seconds() -> None:
     world = both_down(priority=2)
     reason = unproven("first", "no proof", {"h2": "no proof"})
-    world.state.groups["first"].waiting = Waiting(reason, world.now - room.KEPT_S + 0.1)
+    world.state.groups["first"].waiting = Waiting(reason, 0.0)  # a slow fence
+    waited(world, room.KEPT_S - 0.1)
     assert decided(world).start_on is None
+    waited(world, room.KEPT_S)
+    assert decided(world).start_on == "h1"
+
+
+def test_it_is_not_kept_for_a_group_that_has_no_room_in_any_case() -> None:
+    world = World(
+        needy("g"), needy("first", 90, priority=9), needy("third", 20), capacity={"h1": GB}
+    )
+    world.up("h1", running=["third"])
+    world.up("h2")
+    world.fenced("h2")
+    assert decided(world).start_on == "h1"
 
 
 @pytest.mark.parametrize("priority", [0, 1])
@@ -216,6 +227,8 @@ def test_room_is_kept_for_a_group_that_is_being_moved() -> None:
     assert "the room on h2 is kept for other, which is being moved" in decided(world).text
     world.journal(Event.DEACTIVATE, "h1")
     assert decided(world, "other").start_on == "h2"
+    waited(world, room.KEPT_S)
+    assert decided(world).start_on == "h2"
 
 
 def test_a_group_with_a_target_counts_there_once() -> None:
@@ -235,17 +248,6 @@ def test_a_group_with_a_target_counts_there_once() -> None:
 NOT_MOVED: list[tuple[str, Step]] = [
     ("it stays", lambda w: setattr(w.state.groups["other"], "departing", False)),
     ("it was told to stop", then(home, lambda w: w.journal(Event.STOP, "other"))),
-    (
-        "it waits for long",
-        then(
-            home,
-            lambda w: setattr(
-                w.state.groups["other"],
-                "waiting",
-                Waiting(unproven("other", "no", {"h1": "no"}), w.now - room.KEPT_S),
-            ),
-        ),
-    ),
 ]
 
 
@@ -254,3 +256,45 @@ def test_it_is_not_kept_if_no_group_moves_there(why: str, happens: Step) -> None
     world = moving()
     happens(world)
     assert decided(world).start_on == "h2"
+
+
+def leaving(world: World, name: str) -> str | None:
+    return departures.departure_reason(world.state, world.group(name), "h1")
+
+
+def test_of_two_groups_that_leave_a_host_the_second_stays_until_the_first_has_its_place() -> None:
+    world = World(needy("a"), needy("b"), capacity={"h2": GB})
+    world.up("h1", running=["a", "b"])
+    world.up("h2")
+    for name in ("a", "b"):
+        placed(world, name, "h1")
+    world.journal(Event.DEACTIVATE, "h1")
+    assert leaving(world, "a") == "h1 is deactivated; moving to h2"
+    world.state.groups["a"].departing = True
+    assert leaving(world, "b") is None
+    world.state.groups["a"].departing = False  # it was turned around
+    assert leaving(world, "b") == "h1 is deactivated; moving to h2"
+
+
+def test_groups_that_move_to_one_host_do_not_wait_for_each_other() -> None:
+    world = World(needy("a"), needy("b"), needy("c", priority=1), capacity={"h2": GB})
+    world.up("h1", running=["a", "b", "c"])
+    world.up("h2")
+    for name in ("a", "b", "c"):
+        placed(world, name, "h1")
+        world.journal(Event.MOVE, name, to="h2")
+    assert [leaving(world, name) for name in ("a", "b", "c")] == [None, None, "moving to h2"]
+
+
+def test_the_target_of_a_group_that_halo_may_not_touch_does_not_count() -> None:
+    world = crowded()
+    world.journal(Event.MOVE, "other", to="h2")
+    assert room.takes_room(world.state, world.group("other"), "h2")
+    world.unmanage("other")
+    assert not room.takes_room(world.state, world.group("other"), "h2")
+
+
+def test_a_group_that_runs_elsewhere_than_its_task_counts_there() -> None:
+    world = crowded()
+    placed(world, "other", "h2")  # unmanaged, and moved by hand
+    assert room.takes_room(world.state, world.group("other"), "h1")
