@@ -46,6 +46,11 @@ def boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+LATE = "the manager itself was late"
+NO_ANSWER = "etcd gave no answer to a renewal"
+"""Why a leadership ends whose lease was not renewed, as long as no member said more."""
+
+
 class Leadership:
     """The leadership of one store. Call :meth:`take`, then run :meth:`keep` all the time."""
 
@@ -70,7 +75,7 @@ class Leadership:
         self._value = b""
         self._proven_until = 0.0
         self._lost: str | None = "it was never taken"
-        self._trouble = "the manager itself was late"
+        self._trouble = LATE
 
     @property
     def key(self) -> str:
@@ -183,6 +188,8 @@ class Leadership:
         while self._lost is None:
             await asyncio.sleep(pause_s)
             sent_at = self._clock()
+            if self._trouble == LATE:
+                self._trouble = NO_ANSWER  # the lease ends as soon as this request
             try:
                 ttl_s, term = await self._client.keep_alive(
                     self._lease, deadline_s=self._patience_s
@@ -195,7 +202,7 @@ class Leadership:
                 pause_s = RETRY_S  # `keep` looks at the clock
             else:
                 pause_s = self._lease_s / RENEWALS
-                self._trouble = "the manager itself was late"
+                self._trouble = LATE
                 if not self.is_ours(found.value):
                     self.lose("its key in etcd was removed or overwritten")
                 if found.term == term:
