@@ -42,7 +42,7 @@ async def test_it_ends_by_the_clock_that_counts_the_sleep_of_the_machine(store: 
     now[0] += 44.9
     leadership.require()
     now[0] += 0.2  # three quarters of the lease since the request for it was sent
-    with pytest.raises(LeadershipError, match="in time .the manager itself was late"):
+    with pytest.raises(LeadershipError, match="the manager itself was late"):
         leadership.require()
     with pytest.raises(LeadershipError):
         await asyncio.wait_for(keeping, 5)
