@@ -287,6 +287,12 @@ class Cluster:
         return {name: tuple(groups) for name, groups in found.items()}
 
     @cached_property
+    def places_matter(self) -> bool:
+        """Does any group need room, or have a wish about its company? Then a group that leaves a
+        host, or comes to one, may concern others."""
+        return any(group.needs or group.company.all for group in self.groups.values())
+
+    @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:
         """Every group that may run on a host, by that host."""
         found: dict[HostId, list[ResourceGroup]] = {host: [] for host in self.hosts}

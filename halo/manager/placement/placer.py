@@ -139,6 +139,8 @@ class Placer:
     def room_changed(self, group: GroupId) -> None:
         """A group came to a host, or left one: decide on those that wait for that."""
         groups = self._state.cluster.groups
+        if not self._state.cluster.places_matter:
+            return  # ten thousand groups that are handed out need not ask each time
         if self._crowded:
             hosts = set(groups[group].hosts)
             self._mark(g for g in self._crowded if not hosts.isdisjoint(groups[g].candidates))

@@ -8,6 +8,7 @@ import pytest
 
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
+from halo.core.model import Company
 from halo.core.questions import candidates, departures, room
 from halo.core.reasons import Kind, Waiting, host_capacity, unproven
 from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
@@ -298,3 +299,10 @@ def test_a_group_that_runs_elsewhere_than_its_task_counts_there() -> None:
     world = crowded()
     placed(world, "other", "h2")  # unmanaged, and moved by hand
     assert room.takes_room(world.state, world.group("other"), "h1")
+
+
+def test_only_where_groups_need_room_or_company_do_places_matter() -> None:
+    assert not World(make_group("g"), make_group("other")).cluster.places_matter
+    assert World(make_group("g"), needy("other")).cluster.places_matter
+    apart = make_group("g", company=Company(apart_from=("other",)))
+    assert World(apart, make_group("other")).cluster.places_matter
