@@ -840,6 +840,16 @@ def test_a_crash_of_one_groups_root_leaves_what_another_group_shares() -> None:
     assert f.settle() == []
 
 
+def test_a_group_that_is_found_where_it_must_leave_needs_what_it_shares_until_it_has_left() -> None:
+    world = two_groups()
+    world.journal(Event.DEACTIVATE, "h1")
+    g, f = Driver(world, "g"), Driver(world, "f")
+    world.journal(Event.ACTIVATE, "h1")  # before the first step of g
+    world.journal(Event.STOP, "f")
+    assert f.settle() == ["stop f"]
+    assert g.settle() == []
+
+
 def test_a_shared_resource_of_one_group_alone_is_restarted_like_any_other() -> None:
     driver = running({"g": ["net"], "net": []}, shared=["net"])
     driver.is_up("g", up=False)

@@ -101,8 +101,7 @@ class GroupMachine:
         ):
             state.presence = sighting.presence
             state.due_at = self._looks.first(resource, now)
-        if self._departure() is None:
-            self._sharing.need(state)
+        self._sharing.need(state)  # also if it is to stop here: the departure may be called off
         return state
 
     # --- what the caller tells ---------------------------------------------------------------

@@ -180,10 +180,11 @@ class DueOracle:
         if page.target == at:
             return "its move to be noted as done" if whole else None
         active = self.oracle.orders.active
-        if page.target in others and whole:
+        has_wishes = group.needs or group.company.all  # its target may not suit it any more
+        if page.target in others and whole and not has_wishes:
             can = active[page.target].surely(True)
             return f"a stop, to move to {page.target}" if can else None
-        if active[at].surely(False) and whole and not (group.needs or group.company.all):
+        if active[at].surely(False) and whole and not has_wishes:
             able = any(active[host].surely(True) for host in others)
             return f"a stop, to leave {at}" if able else None
         if page.target is None and active[at].surely(True) and self._some_are_gone(group, at):
