@@ -159,6 +159,7 @@ def test_third_party_libraries_stay_where_they_are_translated(name: str) -> None
         "capnp": ("halo.adapters", "halo.manager.serving", "halo.remote.main"),
         "yaml": ("halo.config", "halo.cli"),
         "cryptography": ("halo.cli.tls",),
+        "xxhash": ("halo.remote.mover",),
         "aiohttp": ("halo.manager", "halo.adapters"),
         "click": ("halo.cli", "halo.manager.main", "halo.remote.main", "halo.adapters.usage"),
     }

@@ -1,0 +1,1 @@
+"""A tree on its way: walked through, copied, checked, and moved to its place."""
