@@ -156,7 +156,7 @@ class Worker:
             job.source = open_source(job.copy.source, self._order.source_roots)
             block = os.fstatvfs(job.space.fd).f_frsize or 4096
             source = job.source
-            job.size = measure(source.folder, source.only, job.space.inode, block, self._stop)
+            job.size = measure(source.folder, source.only, job.place.folder, block, self._stop)
             files, size = files + job.size.files, size + job.size.bytes
             device = os.fstat(job.space.fd).st_dev
             already = space_taken(job.space.fd, TREE)

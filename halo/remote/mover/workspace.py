@@ -46,12 +46,6 @@ class Workspace:
         except OSError as error:
             raise failure_of(error, End.DESTINATION, name) from error
 
-    @property
-    def inode(self) -> tuple[int, int]:
-        """Device and inode, so that a walk can tell that it met its own working folder."""
-        info = os.fstat(self.fd)
-        return info.st_dev, info.st_ino
-
     def has_tree(self) -> bool:
         """Is there a copy that is not at its destination yet?"""
         return lstat(self.fd, TREE) is not None

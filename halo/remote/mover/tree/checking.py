@@ -26,14 +26,15 @@ class Size:
     space: int = 0
 
 
-def measure(root: int, only: bytes | None, ours: tuple[int, int], block: int, stop: Stop) -> Size:
-    """Walk through a source. `block` is the block size of the destination, `ours` its working
-    folder. Raises Failure for what cannot be copied, and Stopped."""
+def measure(root: int, only: bytes | None, parent: int, block: int, stop: Stop) -> Size:
+    """Walk through a source. `parent` is the folder of its destination, and `block` the size of a
+    block there. Raises Failure for what cannot be copied, and Stopped."""
     size, linked = Size(), set[tuple[int, int]]()
+    above = os.fstat(parent)
     for piece in walk(root, only, stop):
         if only is None and piece.is_first:
             size.folders += 1
-            if (piece.info.st_dev, piece.info.st_ino) == ours:
+            if os.path.samestat(piece.info, above):
                 raise _within_itself()
         for entry in piece.entries:
             info = entry.info

@@ -1,0 +1,1 @@
+"""The mover: copies into and out of burst buffers. See docs/staging.md."""
