@@ -121,12 +121,12 @@ class Mover:
         self.process.communicate(timeout=DEADLINE_S)
 
 
-def start(order: Outcome | bytes, user: int | None = None) -> Mover:
+def start(order: Outcome | bytes, user: int | None = None, stdout: int = subprocess.PIPE) -> Mover:
     """Start the program, and give it an order."""
     process = subprocess.Popen(
         [sys.executable, "-m", "halo.remote.mover"],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         cwd="/",

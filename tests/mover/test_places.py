@@ -59,16 +59,14 @@ def test_what_is_below_is_opened(
 def test_a_link_is_not_followed(
     open_in: Callable[[bytes, int], None], path: bytes, flags: int
 ) -> None:
-    with pytest.raises(OSError, match="") as refused:
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         open_in(path, flags)
-    assert refused.value.errno == errno.ELOOP
 
 
 @pytest.mark.parametrize("path", [b"../outside", b"folder/../../outside", b".."])
 def test_nothing_above_is_opened(open_in: Callable[[bytes, int], None], path: bytes) -> None:
-    with pytest.raises(OSError, match="") as refused:
+    with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
         open_in(path, os.O_RDONLY)
-    assert refused.value.errno == errno.EXDEV
 
 
 def test_what_is_missing_is_said(open_in: Callable[[bytes, int], None]) -> None:
