@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -128,7 +129,7 @@ def test_it_goes_on_when_nobody_reads(ground: Ground) -> None:
 
     heard, told = os.pipe()
     os.set_blocking(told, False)
-    with pytest.raises(BlockingIOError):
+    with contextlib.suppress(BlockingIOError):
         while True:
             os.write(told, b"x" * 4096)
     os.set_blocking(told, True)

@@ -39,7 +39,7 @@ def small_tree(ground: Ground) -> None:
         file.truncate(300 * MIB)
         file.seek(280 * MIB)
         file.write(b"data")
-    (ground.source / "sub").chmod(0o555)
+    (ground.source / "sub").chmod(0o750)
 
 
 def copies_to(ground: Ground, number: int) -> Outcome:
