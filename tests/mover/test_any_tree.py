@@ -63,7 +63,7 @@ _FILES = st.builds(
     st.lists(
         st.tuples(st.integers(0, SEGMENT + 10), st.binary(min_size=1, max_size=50)), max_size=4
     ).map(tuple),
-    st.integers(0, 0o777),
+    st.integers(0, 0o777).map(lambda mode: mode | 0o400),
     _TIMES,
 )
 _LINKS = st.builds(Link, st.binary(min_size=1, max_size=30).filter(lambda text: 0 not in text))

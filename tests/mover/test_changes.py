@@ -26,7 +26,7 @@ def same_time(path: Path, content: bytes) -> None:
 
 def replaced(path: Path) -> None:
     """Another file of the same size and time takes the place."""
-    info, other = path.stat(), path.with_name("../other")
+    info, other = path.stat(), path.parent.parent / "other"
     other.write_bytes(b"2")
     os.utime(other, ns=(info.st_atime_ns, info.st_mtime_ns))
     os.replace(other, path)

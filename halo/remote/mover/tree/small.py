@@ -212,10 +212,13 @@ class SmallFiles:
             forget(fd)
             size = file.info.st_size
             if is_quick(file.info):
-                return self.desk.checksum_quick(fd, size)
-            if os.fstat(fd).st_size != size:
+                found = self.desk.checksum_quick(fd, size)
+            elif os.fstat(fd).st_size != size:
                 return b""
-            return self.desk.checksum(fd, range(size), is_sparse(file.info))
+            else:
+                found = self.desk.checksum(fd, range(size), is_sparse(file.info))
+            forget(fd)
+            return found
         finally:
             os.close(fd)
 
