@@ -59,7 +59,7 @@ def test_times_of_the_last_access_are_kept(ground: Ground) -> None:
 def test_links_are_copied_as_text(ground: Ground) -> None:
     secret = write(ground.home / "secret", b"do not copy")
     write(ground.source / "x", b"1")
-    for name, text in {"out": secret, "up": "../../..", "gone": "nowhere", "in": "x"}.items():
+    for name, text in {"out": str(secret), "up": "../../..", "gone": "nowhere", "in": "x"}.items():
         (ground.source / name).symlink_to(text)
     os.utime(ground.source / "gone", ns=(10**18, 10**18), follow_symlinks=False)
     assert ground.copy()["state"] == "ready"

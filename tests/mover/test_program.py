@@ -146,8 +146,8 @@ def test_everybody_else_comes_first(ground: Ground) -> None:
     mover = begun(ground)
     if os.uname().machine == "x86_64":
         libc = ctypes.CDLL(None)
-        for thread in os.listdir(f"/proc/{mover.process.pid}/task"):
-            assert libc.syscall(252, 1, int(thread)) == 2 << 13 | 7, "ioprio_get"
+        for number in os.listdir(f"/proc/{mover.process.pid}/task"):
+            assert libc.syscall(252, 1, int(number)) == 2 << 13 | 7, "ioprio_get"
     for thread in Path(f"/proc/{mover.process.pid}/task").iterdir():
         assert (thread / "stat").read_text().rpartition(")")[2].split()[16] == "19"
     mover.kill()

@@ -244,11 +244,12 @@ def test_nothing_is_overwritten(ground: Ground) -> None:
 def test_what_appears_meanwhile_is_not_overwritten(
     ground: Ground, kind: str, is_file: bool
 ) -> None:
-    make = {
+    makers: dict[str, Callable[[], object]] = {
         "file": lambda: ground.destination.write_bytes(b"theirs"),
         "folder": ground.destination.mkdir,
         "link": lambda: ground.destination.symlink_to("nowhere"),
-    }[kind]
+    }
+    make = makers[kind]
     name = "data" if is_file else "x"
     write(ground.source if is_file else ground.source / "x", b"1")
     outcome = carry_out(ground.order(), once(makes(name.encode()), make))

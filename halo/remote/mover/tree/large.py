@@ -187,6 +187,6 @@ def not_verified(path: bytes) -> Failure:
 
 def _open_copy(ends: Ends, path: bytes) -> int:
     try:
-        return open_beneath(ends.copy, path, os.O_RDWR | os.O_NONBLOCK)
+        return open_beneath(ends.copy, path, os.O_RDWR | os.O_NONBLOCK | os.O_NOATIME)
     except OSError as error:
         raise failure_of(error, End.DESTINATION, path) from error

@@ -34,6 +34,7 @@ is done again."""
 
 _T = TypeVar("_T")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_AGAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME  # the time is the source's
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -205,7 +206,7 @@ class SmallFiles:
             raise not_verified(path)
 
     def _read_back(self, target: int, file: Copied) -> bytes:
-        fd = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
+        fd = os.open(file.name, _AGAIN, dir_fd=target)
         try:
             if not self._as_a_whole:
                 os.fsync(fd)
