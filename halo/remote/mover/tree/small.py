@@ -6,6 +6,7 @@ whole, once for many files. Only then they are read back, and count as complete.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -118,6 +119,8 @@ class SmallFiles:
             if not same(os.stat(name, dir_fd=source, follow_symlinks=False), entry.info):
                 raise changed(path)
         except OSError as error:
+            if error.errno == errno.EINVAL:  # it is no link any more
+                raise changed(path) from error
             raise failure_of(error, End.SOURCE, path) from error
         try:
             _anew(lambda: os.symlink(text, name, dir_fd=target), target, name)
