@@ -2,9 +2,9 @@
 
     python -m benchmarks.staging [--runs 3] [--only large,small] [--folder DIR] [--gigabytes 4]
 
-The programs take turns. Before each run the page cache forgets the source, and what the run before
-has written is removed. The mover's copy is on the disk when it ends, so the others' time includes
-a `sync` of the file system. What they take without it is shown, too.
+The programs take turns. Before each run the page cache forgets the source. The mover's copy is on
+the disk when it ends, so the others' time includes a `sync` of the file system. What they take
+without it is shown, too.
 
 Run it on a machine that does nothing else, on a disk with three times the size free.
 """
@@ -129,19 +129,21 @@ def most_memory_mb(pid: int) -> float:
 
 
 def measure(
-    source: Path, ways: dict[str, Callable[[Path, Path], Run]], runs: int
+    source: Path, ways: dict[str, Callable[[Path, Path], Run]], runs: int, *, keep: bool
 ) -> dict[str, list[Run]]:
-    """Each way so many times, in turns."""
+    """Each way so many times, in turns. With `keep` the copies stay until the end: after many inodes
+    were freed, ext4 searches for longer for each new one."""
     found: dict[str, list[Run]] = {name: [] for name in ways}
-    destination = source.parent / "copy"
-    for _ in range(runs):
+    for turn in range(runs):
         for name, way in ways.items():
             forget(source)
+            destination = source.parent / f"copy-{name}-{turn}"
             if name != "mover":
                 destination.mkdir()
             found[name].append(way(source, destination))
-            subprocess.run(["rm", "-rf", destination], check=True)
-            subprocess.run(["sync", "--file-system", source], check=True)
+            if not keep:
+                subprocess.run(["rm", "-rf", destination], check=True)
+                subprocess.run(["sync", "--file-system", source], check=True)
     return found
 
 
@@ -166,7 +168,7 @@ def large_rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Large files, beside `cp -r`."""
     size = make_large(folder / "large", options.gigabytes)
     ways = {"cp": other("cp", "-r"), "mover": mover}
-    found = measure(folder / "large", ways, options.runs)
+    found = measure(folder / "large", ways, options.runs, keep=False)
     yield from rows(f"{size / MIB / 1024:.1f} GB in large files", found, size, "cp", AGAINST_CP)
     shutil.rmtree(folder / "large")
 
@@ -178,7 +180,7 @@ def small_rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         raise SystemExit(1)
     size = make_small(folder / "small")
     ways = {"rsync": other("rsync", "-a"), "cp": other("cp", "-a"), "mover": mover}
-    found = measure(folder / "small", ways, options.runs)
+    found = measure(folder / "small", ways, options.runs, keep=True)
     yield from rows(f"{SMALL_FILES:,} small files", found, size, "rsync", AGAINST_RSYNC)
     shutil.rmtree(folder / "small")
 
