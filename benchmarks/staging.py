@@ -131,8 +131,8 @@ def most_memory_mb(pid: int) -> float:
 def measure(
     source: Path, ways: dict[str, Callable[[Path, Path], Run]], runs: int, *, keep: bool
 ) -> dict[str, list[Run]]:
-    """Each way so many times, in turns. With `keep` the copies stay until the end: after many inodes
-    were freed, ext4 searches for longer for each new one."""
+    """Each way so many times, in turns. With `keep` the copies stay until the end: ext4 searches
+    longer for each new inode when many were just freed."""
     found: dict[str, list[Run]] = {name: [] for name in ways}
     for turn in range(runs):
         for name, way in ways.items():

@@ -23,7 +23,7 @@ from halo.remote.mover.tree.content import Desk
 from halo.remote.mover.tree.crew import Crew, Work
 from halo.remote.mover.tree.large import LARGE, Ends, LargeFile, complete, copy_segment, make
 from halo.remote.mover.tree.metadata import Keeper, attributes_of
-from halo.remote.mover.tree.small import Batch, SmallFiles
+from halo.remote.mover.tree.small import Batch, SmallFiles, Todo
 from halo.remote.mover.tree.walk import (
     Entry,
     Piece,
@@ -105,7 +105,7 @@ class Filling:
                 self._folders.append(piece.path)
             self._make_folder(piece.path)
             self._names.clear()
-        small: list[Entry] = []
+        small: list[Todo] = []
         for entry in piece.entries:
             path = join(piece.path, entry.name)
             check_supported(path, entry.info)
@@ -113,13 +113,14 @@ class Filling:
                 self._names.add(entry.name)
             if stat.S_ISDIR(entry.info.st_mode):
                 continue
-            self.seen[name_of(path)] = identity(entry.info)
+            key, seen = name_of(path), identity(entry.info)
+            self.seen[key] = seen
             if self._is_further_link(path, entry.info):
                 continue
             if stat.S_ISREG(entry.info.st_mode) and entry.info.st_size > LARGE:
                 self._copy_large(piece.path, entry)
             else:
-                small.append(entry)
+                small.append(Todo(entry, key, seen))
         for start in range(0, len(small), BATCH):
             batch = Batch(piece.path, small[start : start + BATCH])
             self._do(partial(SmallFiles.copy, batch=batch))

@@ -24,7 +24,7 @@ from halo.remote.mover.progress import Tally
 from halo.remote.mover.tree.content import Desk, forget, is_quick, is_sparse
 from halo.remote.mover.tree.large import Ends, not_verified, open_reading
 from halo.remote.mover.tree.metadata import Keeper, attributes_of
-from halo.remote.mover.tree.walk import Entry, identity, join, name_of, same
+from halo.remote.mover.tree.walk import Entry, join, same
 from halo.remote.mover.workspace import lstat, remove
 
 FILES_AT_ONCE = 2000
@@ -39,20 +39,27 @@ _AGAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME  # the time i
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Todo(NamedTuple):
+    """A file or link to copy, the name of its path for the log, and its identity."""
+
+    entry: Entry
+    key: bytes
+    identity: bytes
+
+
 class Copied(NamedTuple):
-    """A file that was copied, and is not complete yet."""
+    """It was copied, and is not complete yet."""
 
     folder: bytes
-    name: bytes
-    info: os.stat_result
+    todo: Todo
     checksum: bytes
 
 
 class Batch(NamedTuple):
-    """Some entries of one folder."""
+    """What to copy of one folder."""
 
     folder: bytes
-    entries: list[Entry]
+    todos: list[Todo]
 
 
 class SmallFiles:
@@ -78,9 +85,9 @@ class SmallFiles:
             _opened(self._ends.source, batch.folder, End.SOURCE) as source,
             _opened(self._ends.copy, batch.folder, End.DESTINATION) as target,
         ):
-            for entry in batch.entries:
+            for todo in batch.todos:
                 self._stop.check()
-                self._copy_one(source, target, batch.folder, entry)
+                self._copy_one(source, target, batch.folder, todo)
                 if self._is_due():
                     self.flush()
 
@@ -91,25 +98,26 @@ class SmallFiles:
             or time.monotonic() - self._since > SECONDS_AT_ONCE
         )
 
-    def _copy_one(self, source: int, target: int, folder: bytes, entry: Entry) -> None:
+    def _copy_one(self, source: int, target: int, folder: bytes, todo: Todo) -> None:
+        entry = todo.entry
         path, info = join(folder, entry.name), entry.info
-        if self._is_complete(target, path, entry):
+        if self._is_complete(target, todo):
             self._tally.kept(1, info.st_size if stat.S_ISREG(info.st_mode) else 0)
             return
         copy = self._copy_link if stat.S_ISLNK(info.st_mode) else self._copy_file
         checksum = copy(source, target, path, entry)
-        self._waiting.append(Copied(folder, entry.name, info, checksum))
+        self._waiting.append(Copied(folder, todo, checksum))
         self._bytes += info.st_size
 
-    def _is_complete(self, target: int, path: bytes, entry: Entry) -> bool:
+    def _is_complete(self, target: int, todo: Todo) -> bool:
         """Has a predecessor completed it, and is it still there?"""
-        if self._log.files.get(name_of(path)) != identity(entry.info):
+        if self._log.files.get(todo.key) != todo.identity:
             return False
-        found = lstat(target, entry.name)
+        found, seen = lstat(target, todo.entry.name), todo.entry.info
         return (
             found is not None
-            and stat.S_IFMT(found.st_mode) == stat.S_IFMT(entry.info.st_mode)
-            and found.st_size == entry.info.st_size
+            and stat.S_IFMT(found.st_mode) == stat.S_IFMT(seen.st_mode)
+            and found.st_size == seen.st_size
         )
 
     def _copy_link(self, source: int, target: int, path: bytes, entry: Entry) -> bytes:
@@ -188,39 +196,36 @@ class SmallFiles:
                 for file in files:
                     self._stop.check()
                     self._verify(target, file)
-        paths = (join(file.folder, file.name) for file in waiting)
-        self._log.add_files(
-            (name_of(path), identity(file.info), file.checksum)
-            for path, file in zip(paths, waiting, strict=True)
-        )
+        self._log.add_files((file.todo.key, file.todo.identity, file.checksum) for file in waiting)
         self._tally.completed(len(waiting))
 
     def _verify(self, target: int, file: Copied) -> None:
         """Raises Failure unless the copy is as it was written."""
-        path = join(file.folder, file.name)
+        entry = file.todo.entry
+        path = join(file.folder, entry.name)
         try:
-            if stat.S_ISLNK(file.info.st_mode):
-                found = xxh3_128_digest(os.readlink(file.name, dir_fd=target))
+            if stat.S_ISLNK(entry.info.st_mode):
+                found = xxh3_128_digest(os.readlink(entry.name, dir_fd=target))
             else:
-                found = self._read_back(target, file)
+                found = self._read_back(target, entry)
         except OSError as error:
             raise failure_of(error, End.DESTINATION, path) from error
         if found != file.checksum:
             raise not_verified(path)
 
-    def _read_back(self, target: int, file: Copied) -> bytes:
-        fd = os.open(file.name, _AGAIN, dir_fd=target)
+    def _read_back(self, target: int, entry: Entry) -> bytes:
+        fd = os.open(entry.name, _AGAIN, dir_fd=target)
         try:
             if not self._as_a_whole:
                 os.fsync(fd)
             forget(fd)
-            size = file.info.st_size
-            if is_quick(file.info):
+            size = entry.info.st_size
+            if is_quick(entry.info):
                 found = self.desk.checksum_quick(fd, size)
             elif os.fstat(fd).st_size != size:
                 return b""
             else:
-                found = self.desk.checksum(fd, range(size), is_sparse(file.info))
+                found = self.desk.checksum(fd, range(size), is_sparse(entry.info))
             forget(fd)
             return found
         finally:
