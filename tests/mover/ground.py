@@ -121,7 +121,7 @@ class Mover:
         self.process.communicate(timeout=DEADLINE_S)
 
 
-def start(order: Outcome | bytes, user: int | None = None, stdout: int = subprocess.PIPE) -> Mover:
+def start(order: Outcome | bytes, stdout: int = subprocess.PIPE) -> Mover:
     """Start the program, and give it an order."""
     process = subprocess.Popen(
         [sys.executable, "-m", "halo.remote.mover"],
@@ -130,9 +130,6 @@ def start(order: Outcome | bytes, user: int | None = None, stdout: int = subproc
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         cwd="/",
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
     )
     assert process.stdin is not None
     process.stdin.write(order if isinstance(order, bytes) else json.dumps(order).encode())

@@ -18,6 +18,14 @@ STEPS = {
 }
 
 KILLED = 9
+NOBODY = 65534
+
+
+def become_nobody() -> None:
+    """A preparation: the process is another user from now on."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
 
 
 def die_at(step: int) -> Callable[[], None]:
