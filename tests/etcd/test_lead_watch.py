@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -29,10 +30,12 @@ class Leases(EtcdClient):
         super().__init__(Store(("127.0.0.1:1",), "/x"), gateway=cast("Any", object()))
         self.says: tuple[int, int] | EtcdError = (10, 10)
         self.asked = 0
+        self.meanwhile: Callable[[], object] = lambda: None
 
     async def time_to_live(self, lease: int, *, deadline_s: float = 5.0) -> tuple[int, int]:
         assert (lease, deadline_s <= 1.0) == (LEASE, True)
         self.asked += 1
+        self.meanwhile()
         if isinstance(self.says, EtcdError):
             raise self.says
         return self.says
@@ -98,6 +101,16 @@ async def test_of_the_next_leader_is_told_nothing_that_was_seen_of_the_one_befor
     leases.says = NoAnswer("no connection", unknown=False)
     await watch.saw(key_of("2"), is_own=False)
     assert watch.lead == Lead("2", AT)
+
+
+async def test_a_manager_that_begins_to_lead_is_seen_to_lead_from_then_on() -> None:
+    """Whatever is answered then about the leader before it."""
+    leases = Leases()
+    watch = LeadWatch(leases)
+    leases.meanwhile = lambda: watch.begins("2")
+    await watch.saw(key_of("1"), is_own=False)
+    assert watch.lead is not None
+    assert watch.lead.id == "2"
 
 
 async def test_a_leader_does_not_ask_for_its_own_lease() -> None:

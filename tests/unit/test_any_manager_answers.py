@@ -529,8 +529,8 @@ async def test_a_manager_that_only_observes_is_a_notice(pair: list[FakeManager])
     ]
     observing(first, "1", "2")
     assert await notices(first) == [
-        "manager 1 leads and only observes: nothing is started, fenced or moved; so do all others; "
-        "start them with --manage-resources"
+        "manager 1 leads and only observes: nothing is started, fenced or moved; no other one "
+        "acts; start them with --manage-resources"
     ]
 
 

@@ -83,7 +83,7 @@ class Managers:
         if leader is not None and leader.observes:
             remedy = "start it with --manage-resources or run `halo managers step-down`"
             if none_acts:
-                remedy = "so do all others; start them with --manage-resources"
+                remedy = "no other one acts; start them with --manage-resources"
             yield (
                 f"manager {leader.id} leads and only observes: nothing is started, fenced or "
                 f"moved; {remedy}"

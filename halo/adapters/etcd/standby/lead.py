@@ -52,11 +52,15 @@ class LeadWatch:
                 self._seen = replace(self._seen, silent_since=None, until=time.time())
             return
         lead = Lead(leader.id, began_in(key.value))
-        before = self._seen
-        if before is None or (before.id, before.since) != (lead.id, lead.since):
+        if not self._is_still(lead):
             self._seen = lead
         if not is_own:
             await self._ask_for(key.lease, lead)
+
+    def _is_still(self, lead: Lead) -> bool:
+        """Is this the leadership that was seen last?"""
+        seen = self._seen
+        return seen is not None and (seen.id, seen.since) == (lead.id, lead.since)
 
     async def _ask_for(self, lease: int, lead: Lead) -> None:
         """Note whether the leader renews its lease. Without an answer, what was noted stays."""
@@ -64,6 +68,8 @@ class LeadWatch:
         try:
             left_s, granted_s = await self._client.time_to_live(lease, deadline_s=ASK_DEADLINE_S)
         except EtcdError:  # or the lease has ended: then the next look finds no key
+            return
+        if not self._is_still(lead):  # this manager leads since the question
             return
         is_silent = left_s * 2 < granted_s  # it is renewed each quarter of its time
         self._ends = now + left_s + MARGIN_S
