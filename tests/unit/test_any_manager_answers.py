@@ -458,6 +458,7 @@ async def test_every_manager_says_which_managers_there_are(pair: list[FakeManage
     assert answer_faults("GET", "/v1/managers", 200, first) == []
     assert answer_faults("GET", "/v1/managers", 200, second) == []
     assert (first.pop("own_id"), second.pop("own_id")) == ("1", "2")
+    assert first.pop("as_of") == pytest.approx(second.pop("as_of"), abs=5)
     assert first == second
     assert (first["leader"], first["term"], first["notices"]) == ("1", 7, [])
     assert [(row["id"], row["lag"], row["leads"]) for row in first["managers"]] == [
