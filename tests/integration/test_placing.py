@@ -61,6 +61,45 @@ async def test_a_move_to_a_host_without_room_is_refused(make_cluster: MakeCluste
     await cluster.until(a="Running on h1", b="Running on h2")
 
 
+async def test_a_cluster_that_could_not_lose_a_host_warns_before_it_does(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(
+        groups=[
+            group("a", "h1", ["h2"], needs={"memory_gb": 60}),
+            group("b", "h2", ["h1"], needs={"memory_gb": 60}, priority=1),
+        ],
+        host_options=ROOM,
+        flags=QUICK_MONITORS,
+    )
+    validated = await cluster.halo("validate")
+    why = "b (h1 would have 40 of 100 memory_gb free, and b needs 60)"
+    loss = f"the loss of h2 would leave 1 group down: {why}"
+    assert f"warning: even with all hosts up, {loss}" in validated.stderr
+    assert validated.code == 0
+
+    await cluster.start()
+    check = await cluster.halo("check")
+    assert (check.code, loss in check.stdout) == (1, True), check
+    assert f"NOTICE: {loss}" in (await cluster.halo("status")).stdout
+    assert (await cluster.status())["manager"]["survival"] == {
+        "host": "h2",
+        "groups": 1,
+        "reasons": {"b": "h1 would have 40 of 100 memory_gb free, and b needs 60"},
+        "further_hosts": 1,
+    }
+
+    await ask(cluster, "stop", "a")
+    await cluster.until_status(
+        lambda status: status["manager"]["survival"]["host"] is None, "there is room for b on h1"
+    )
+    await cluster.until(a="Stopped")
+    check = await cluster.halo("check")
+    assert (check.code, "the loss of" in check.stdout) == (0, False), check
+    cluster.kill("h2")
+    await cluster.until(b="Running (Failed Over) on h1")
+
+
 async def test_replicas_are_never_started_on_one_host(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(
         groups=[
