@@ -1,7 +1,10 @@
 """Is there room for a group on a host? `capacity` of hosts and `needs` of groups in the config.
 
-What is free is derived each time, and stored nowhere: the capacity, without the needs of every
-group that may be there. A group that is stopped there counts until its host has returned its token.
+What is free is derived from what is known: the capacity, without the needs of every group that may
+be there. A group that is stopped there counts until its host has returned its token.
+
+The sum for a host is kept until something changes that it depends on. Otherwise each of a hundred
+groups that wait for room there would add up all the others, again and again.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState
-from halo.core.model import HostId, ResourceGroup
+from halo.core.cluster.state import ClusterState, RoomTaken
+from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import urgency
 from halo.core.reasons import Kind
 
@@ -51,7 +54,49 @@ def used(
     state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None = None
 ) -> Decimal:
     """How much of one capacity the groups on `host` take, without the group `besides`."""
-    return sum((group.needs[name] for group in _others(state, host, name, besides)), NOTHING)
+    taken = _taken(state, host)
+    if besides is None or (besides.id not in taken.groups):
+        return taken.sums.get(name, NOTHING)
+    heads_too = heads_for(state, besides) == host
+    counted = (
+        group
+        for group in taken.groups.values()
+        if name in group.needs and group.id != besides.id
+        # Groups that move to the same host must not wait for each other.
+        if not (heads_too and group.id in taken.heading and _comes_later(besides, group))
+    )
+    return sum((group.needs[name] for group in counted), NOTHING)
+
+
+def _taken(state: ClusterState, host: HostId) -> RoomTaken:
+    """What takes room on `host` now. The basis has everything that :func:`takes_room` looks at."""
+    basis = (
+        state.knowledge.changes_on(host),
+        state.hosts[host].ready,
+        state.placings.count,
+        state.remembered.changes,
+    )
+    found = state.room_taken.get(host)
+    if found is None or found.basis != basis:
+        found = state.room_taken[host] = _add_up(state, host, basis)
+    return found
+
+
+def _add_up(state: ClusterState, host: HostId, basis: tuple[int, bool, int, int]) -> RoomTaken:
+    groups: dict[GroupId, ResourceGroup] = {}
+    heading = set()
+    sums: dict[str, Decimal] = {}
+    for group in state.groups_of(host):
+        if not group.needs:
+            continue
+        if not is_there(state, group, host):
+            if heads_for(state, group) != host:
+                continue
+            heading.add(group.id)
+        groups[group.id] = group
+        for name, need in group.needs.items():
+            sums[name] = sums.get(name, NOTHING) + need
+    return RoomTaken(basis, groups, frozenset(heading), sums)
 
 
 def lacking(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
@@ -130,22 +175,6 @@ def _is_due(state: ClusterState, group: ResourceGroup) -> bool:
     return at.waiting is None or at.waiting.reason.kind is Kind.PROOF
 
 
-def _comes_later(state: ClusterState, group: ResourceGroup, other: ResourceGroup) -> bool:
+def _comes_later(group: ResourceGroup, other: ResourceGroup) -> bool:
     """Of two groups that only head for a host: is `other` asked after `group`?"""
     return (-other.priority, other.id) > (-group.priority, group.id)
-
-
-def _others(
-    state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None
-) -> Iterator[ResourceGroup]:
-    heads_too = besides is not None and heads_for(state, besides) == host
-    for group in state.groups_of(host):
-        if name not in group.needs or group is besides:
-            continue
-        counts = is_there(state, group, host)
-        if not counts and heads_for(state, group) == host:
-            # Groups that move to the same host must not wait for each other.
-            later = besides is not None and heads_too and _comes_later(state, besides, group)
-            counts = not later
-        if counts:
-            yield group
