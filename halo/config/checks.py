@@ -136,7 +136,7 @@ def _shared_by_place(cluster: Cluster) -> Iterator[str]:
 
 
 def _no_room_for_a_loss(cluster: Cluster) -> Iterator[str]:
-    if not cluster.places_matter:
+    if not cluster.places_are_short:
         return
     best = best_case(cluster)
     if best.no_place:

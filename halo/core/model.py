@@ -277,6 +277,12 @@ class Cluster:
         return {resource: tuple(groups) for resource, groups in found.items()}
 
     @cached_property
+    def places_are_short(self) -> bool:
+        """Does any group need room, or have a wish about its company? Then a candidate that serves
+        may still have no place for it."""
+        return any(group.needs or group.company.all for group in self.groups.values())
+
+    @cached_property
     def followers(self) -> Mapping[GroupId, tuple[GroupId, ...]]:
         """Every group whose place or start depends on a group, by that group: it is started after
         it, or together with it, or apart from it. Others have no entry."""

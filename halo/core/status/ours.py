@@ -44,7 +44,7 @@ def parts(
         yield key, []
     listed: set[str] = set()
     # Without needs and wishes, any candidate that serves can take a group. That is no news.
-    outlook = Outlook(state) if state.cluster.places_matter else None
+    outlook = Outlook(state) if state.cluster.places_are_short else None
     for group in state.cluster.groups.values():
         copies = state.knowledge.running_on(group)
         if outlook is not None:
