@@ -181,7 +181,7 @@ def test_the_api_stands_on_top_of_the_manager() -> None:
 
 
 def test_no_decision_asks_for_a_forecast() -> None:
-    """What may happen one day is told to operators. It takes long to find out in a large cluster."""
+    """It is for operators. In a large cluster it takes long, and no group may wait for it."""
     room = "halo.core.survival"
     asks = {name for name in modules() if any(is_within(i, room) for i in imports(name))}
     outside = {name for name in asks if not is_within(name, room)}
