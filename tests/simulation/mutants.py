@@ -416,6 +416,16 @@ def a_group_takes_room_only_once_it_is_seen_running() -> list[Patch]:
 
 
 @mutant_of("power_off", "move", "stop", "start")
+def what_takes_room_is_added_up_only_once() -> list[Patch]:
+    taken = room._taken
+
+    def kept(state: Any, host: str) -> Any:
+        return state.room_taken.get(host) or taken(state, host)
+
+    return [(room, "_taken", kept)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
 def any_company_is_good_enough() -> list[Patch]:
     return [(company, "conflict", lambda state, group, host: None)]
 
