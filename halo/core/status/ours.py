@@ -64,7 +64,8 @@ def parts(
     yield "events", [event(record) for record in state.remembered.events]
     for _ in outlook.steps() if outlook is not None else ():
         yield "hosts", []
-    yield "manager", _manager(state, version, wall_now, outlook and outlook.forecast)
+    ahead = outlook.forecast if outlook is not None else None
+    yield "manager", _manager(state, version, wall_now, ahead)
 
 
 def event(record: Record) -> dict[str, str]:
