@@ -35,7 +35,9 @@ def is_there(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
     at, presence = state.groups[group.id], state.knowledge.presence(group, host)
     if at.placed_on == host or presence is Presence.RUNNING:
         return True
-    return at.placed_on is None and state.hosts[host].ready and presence is not Presence.STOPPED
+    if at.placed_on is not None or host not in group.hosts:
+        return False  # where it may not run, it is not looked for
+    return state.hosts[host].ready and presence is not Presence.STOPPED
 
 
 def heads_for(state: ClusterState, group: ResourceGroup) -> HostId | None:
@@ -55,9 +57,11 @@ def used(
 ) -> Decimal:
     """How much of one capacity the groups on `host` take, without the group `besides`."""
     taken = _taken(state, host)
-    if besides is None or (besides.id not in taken.groups):
+    if besides is None:
         return taken.sums.get(name, NOTHING)
-    heads_too = heads_for(state, besides) == host
+    heads_too = bool(taken.heading) and heads_for(state, besides) == host
+    if besides.id not in taken.groups and not heads_too:
+        return taken.sums.get(name, NOTHING)
     counted = (
         group
         for group in taken.groups.values()

@@ -167,14 +167,14 @@ TestTheSums.settings = settings(
 def test_a_sum_is_made_once_while_nothing_changes() -> None:
     world = a_world()
     world.up(*HOSTS)
-    for _ in range(2):
+    for at in (110.0, 120.0):
         room.used(world.state, "h1", "gb")
         kept = world.state.room_taken["h1"]
-        world.see("g", "h1", STOPPED, at=102.0)  # as it was
+        world.see("g", "h1", STOPPED, at=at)  # as it was
         world.state.hosts["h2"].fence_phase = FencePhase.RUNNING  # another host
         room.lacking(world.state, world.group(), "h1")
         assert world.state.room_taken["h1"] is kept
-        world.see("g", "h1", RUNNING, at=103.0)
+        world.see("g", "h1", RUNNING, at=at + 1)
         room.lacking(world.state, world.group(), "h1")
         assert world.state.room_taken["h1"] is not kept
-        world.see("g", "h1", STOPPED, at=104.0)
+        world.see("g", "h1", STOPPED, at=at + 2)
