@@ -31,24 +31,24 @@ class Outlook:
         """Take in where a group is. `running_on`: where it is seen running."""
         state = self._state
         memory, placed_on = state.memory_of(group), state.groups[group.id].placed_on
+        here = placed_on or (running_on[0] if running_on else None)
+        elsewhere = [host for host in running_on if host != here]
         if placed_on is not None:
-            there = [placed_on, *running_on]
+            there = [placed_on, *elsewhere]
         else:
             there = [host for host in group.hosts if room.is_there(state, group, host)]
-        target = room.heads_for(state, group)
+        target = room.heads_for(state, group) if memory.move_target is not None else None
         if target is not None:
-            there.append(target)
             self.standing.targets[group.id] = target
-        here = placed_on or (running_on[0] if running_on else None)
-        self.standing.add(
-            group,
-            there,
-            here if memory.wanted else None,
-            movable=memory.managed
+            if target not in there:
+                there.append(target)
+        is_movable = (
+            memory.managed
             and memory.error_kind is not ErrorKind.SECOND_COPY
             and here in group.candidates
-            and all(host == here for host in running_on),
+            and not elsewhere
         )
+        self.standing.add(group, there, here if memory.wanted else None, movable=is_movable)
 
     def steps(self) -> Iterator[None]:
         """Make the forecast."""

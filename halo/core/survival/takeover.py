@@ -9,7 +9,7 @@ Fencing and proof are left out: the question is whether there is a place for eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -29,23 +29,23 @@ class Standing:
     not_serving: Callable[[ResourceGroup, HostId], str | None]
     movable: dict[HostId, list[ResourceGroup]] = field(default_factory=dict)
     runs_on: dict[GroupId, HostId] = field(default_factory=dict)
-    counts_on: dict[GroupId, tuple[HostId, ...]] = field(default_factory=dict)
+    counts_on: dict[GroupId, Sequence[HostId]] = field(default_factory=dict)
     used: dict[HostId, dict[str, Decimal]] = field(default_factory=dict)
     targets: dict[GroupId, HostId] = field(default_factory=dict)  # of planned moves
 
     def add(
         self,
         group: ResourceGroup,
-        counts_on: Iterable[HostId],
+        counts_on: Sequence[HostId],
         runs_on: HostId | None,
         *,
         movable: bool,
     ) -> None:
-        """The group takes room on `counts_on`. Others may count on it where it `runs_on`.
+        """The group takes room on the hosts `counts_on`. Others may rely on it where it `runs_on`.
 
         `movable`: after the loss of that host, HALO would start it on another one."""
-        self.counts_on[group.id] = tuple(dict.fromkeys(counts_on))
-        for host in self.counts_on[group.id] if group.needs else ():
+        self.counts_on[group.id] = counts_on
+        for host in counts_on if group.needs else ():
             used = self.used.setdefault(host, {})
             for name, need in group.needs.items():
                 used[name] = used.get(name, NOTHING) + need
@@ -77,7 +77,8 @@ class Takeover:
                 self._behind.setdefault(other, []).append(name)
         for group in groups:
             for host in standing.counts_on.get(group.id, ()):
-                self._use(host, group, -1)
+                if host != lost:
+                    self._leave(host, group)
 
     def steps(self) -> Iterator[None]:
         """Decide on one group in each step."""
@@ -88,7 +89,7 @@ class Takeover:
                 host = self._choose(self._groups[name])
                 if host is not None:
                     self.started[name] = host
-                    self._use(host, self._groups[name], 1)
+                    self._take(host, self._groups[name])
                     running.append(name)
                 yield
             ready = [name for other in running for name in self._freed_by(other)]
@@ -100,10 +101,11 @@ class Takeover:
 
     def _not_running(self, group: ResourceGroup) -> set[GroupId]:
         """The groups that have to run before this one is started, and do not run at first."""
+        named = group.after + group.company.together_with
         runs_on = self._standing.runs_on
         return {
             name
-            for name in (*group.after, *group.company.together_with)
+            for name in named
             if name in self._groups or runs_on.get(name) in (None, self._lost)
         }
 
@@ -114,10 +116,15 @@ class Takeover:
             if not self._lacks[name]:
                 yield name
 
-    def _use(self, host: HostId, group: ResourceGroup, times: int) -> None:
+    def _take(self, host: HostId, group: ResourceGroup) -> None:
         change = self._change.setdefault(host, {})
         for name, need in group.needs.items():
-            change[name] = change.get(name, NOTHING) + times * need
+            change[name] = change.get(name, NOTHING) + need
+
+    def _leave(self, host: HostId, group: ResourceGroup) -> None:
+        change = self._change.setdefault(host, {})
+        for name, need in group.needs.items():
+            change[name] = change.get(name, NOTHING) - need
 
     def _choose(self, group: ResourceGroup) -> HostId | None:
         """The host that the group is started on. If there is none, it stays down."""
