@@ -86,6 +86,8 @@ class PlacingOracle:
                 self.world.violated(ROOM, f"{host} has {total} {name}, and {names} are there")
 
     def _check_turn(self, group: ResourceGroup, host: str) -> None:
+        if not self.oracle.manager.state.groups[group.id].starting:
+            return  # a part of it was found running here: the rest is started in place
         most = self.world.cluster.hosts[host].max_starts
         others = [name for name, (where, _) in self._under_way.items() if where == host]
         self._under_way[group.id] = (host, {group.root})

@@ -28,7 +28,8 @@ def three(most: int = 1, **priorities: int) -> World:
 def decided(world: World, name: str = "g") -> Decision:
     """Decide on a group, and note it, as the placer does."""
     group = world.group(name)
-    decision = decide(world.state, group, world.state.candidates_of(group), world.now, world.now)
+    seen, since = world.state.candidates_of(group), 100.0
+    decision = decide(world.state, group, seen, since, world.now)
     world.state.groups[name].decided(decision.text, decision.waits, world.now, failed=False)
     return decision
 
@@ -130,7 +131,6 @@ def test_a_higher_priority_that_lacks_only_proof_comes_first_for_some_seconds() 
 
 
 DOES_NOT_COME: list[tuple[str, Step]] = [
-    ("it has no higher priority", lambda w: lacks_proof(w, "a")),
     ("it is held", lambda w: w.state.groups["b"].decided("", held("x", "y"), 1.0, failed=False)),
     ("it should not run", lambda w: w.journal(Event.STOP, "b")),
     ("it would be started elsewhere", lambda w: w.start_failed("b", "h1")),
@@ -142,6 +142,12 @@ DOES_NOT_COME: list[tuple[str, Step]] = [
 def test_nobody_waits_for_a_group_that_does_not_come(why: str, happens: Step) -> None:
     world = three(b=1)
     happens(world)
+    assert waits(world) is None
+
+
+def test_nobody_waits_for_an_equal_that_lacks_proof() -> None:
+    world = three()
+    lacks_proof(world, "b")
     assert waits(world) is None
 
 
