@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
 from tests.integration.layout import group
-from tests.integration.telling import QUICK_MONITORS, ask, until_says
+from tests.integration.telling import QUICK_MONITORS, ask, story, story_of, until_says
 
 ROOM = {"h1": {"capacity": {"memory_gb": 100}}, "h2": {"capacity": {"memory_gb": 100}}}
 
@@ -141,3 +141,52 @@ async def _moves_both(cluster: ClusterHarness, *command: str) -> None:
     assert refused.code != 0
     assert "db runs on h1, and web has to be together with it" in refused.stderr
     await ask(cluster, *command)
+
+
+async def test_a_host_that_starts_one_group_at_a_time_takes_them_over_in_turn(
+    make_cluster: MakeCluster,
+) -> None:
+    names = {"low": 0, "middle": 1, "high": 2}
+    cluster = make_cluster(
+        groups=[group(name, "h1", ["h2"], priority=p) for name, p in names.items()],
+        host_options={"h2": {"max_starts": 1}},
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    for name in names:
+        cluster.fault(name, "start-slow 1", host="h2")
+    cluster.kill("h1")
+    await until_says(cluster, "low", "h2 starts one group at a time, and starts ")
+    waiting = (await cluster.group("low"))["waiting"]
+    assert (waiting["reason"], waiting["ends_when"]) == ("Turn", "it is the turn of low on h2")
+    why = (await cluster.halo("why", "low")).stdout
+    assert "when it is the turn of low on h2, HALO starts the group there at once" in why
+    await cluster.until(**dict.fromkeys(names, "Running (Failed Over) on h2"))
+    started = [line.removeprefix("start ") for line in story_of(cluster, "h2")]
+    assert started == ["high", "high_mnt0", "middle", "middle_mnt0", "low", "low_mnt0"]
+
+
+async def test_moves_to_such_a_host_follow_one_another(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(
+        groups=[group("a", "h1", ["h2"]), group("b", "h1", ["h2"])],
+        host_options={"h1": {"max_starts": 1}},
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    away = "Running (Failed Over) on h2"
+    await ask(cluster, "deactivate", "h1")
+    await cluster.until(a=away, b=away)
+    for name in "ab":
+        cluster.fault(name, "start-slow 1", host="h1")
+    await ask(cluster, "activate", "h1")
+    await ask(cluster, "failback", "--onto", "h1")
+    await cluster.until(a="Running on h1", b="Running on h1")
+    moved = [line for line in story(cluster) if "_mnt0" not in line][-4:]
+    first = moved[0].split()[1]
+    second = "b" if first == "a" else "a"
+    assert moved == [
+        f"stop {first} on h2",
+        f"start {first} on h1",
+        f"stop {second} on h2",
+        f"start {second} on h1",
+    ]

@@ -29,7 +29,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
-from halo.core.reasons import Reason, Waiting
+from halo.core.reasons import IN_LINE, Kind, Reason, Waiting
 from halo.core.tokens import TokenLedger
 
 
@@ -51,6 +51,8 @@ class GroupState:
     comment: str = ""  # why the group waits, or what is wrong
     failed: bool = False  # the comment describes a failure
     waiting: Waiting | None = None  # why the placer does not start it, though it should run
+    in_line_since: float | None = None  # since when it waits for room or its turn
+    starting: bool = False  # it was placed to be started, and its start is not over yet
     departing: bool = False  # it is being stopped where it ran, to be started on another host
     moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
     _placed_on: HostId | None = field(default=None, init=False)
@@ -75,6 +77,14 @@ class GroupState:
             self.waiting = Waiting(waits, before.since)
         else:
             self.waiting = Waiting(waits, now)
+        self._note_line(waits, now)
+
+    def _note_line(self, waits: Reason | None, now: float) -> None:
+        """A proof that became too old meanwhile, and is asked for again, costs no place in line."""
+        if waits is None or waits.kind not in (*IN_LINE, Kind.PROOF):
+            self.in_line_since = None
+        elif waits.kind in IN_LINE and self.in_line_since is None:
+            self.in_line_since = now
 
 
 @dataclass(frozen=True, slots=True)

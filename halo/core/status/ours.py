@@ -221,6 +221,7 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
             name: {"total": as_number(total), "used": as_number(room.used(state, config.id, name))}
             for name, total in config.capacity.items()
         },
+        "max_starts": config.max_starts,
         "fence_agents": [device.agent for level in config.fence_levels for device in level],
     }
 

@@ -225,6 +225,7 @@ def _host() -> Schema:
                 object_of("One amount.", {"total": number(), "used": number()}),
                 "What the host has, and what the groups that may be there need of it.",
             ),
+            "max_starts": or_null({"type": "integer", "minimum": 1}),
             "fence_agents": list_of(text()),
         },
     )
