@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from halo.config.nodesets.folding import fold
+from halo.config.placing.preempt import preempt_in_vain
 from halo.core.model import Cluster, FenceDevice, Host, HostId
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
@@ -31,6 +32,7 @@ def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
         *_without_fencing(cluster),
         *_without_failover(cluster),
         *_shared_by_place(cluster),
+        *preempt_in_vain(cluster),
     ]
 
 

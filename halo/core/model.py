@@ -140,6 +140,7 @@ class ResourceGroup:
     company: Company = ALONE
     needs: Amounts = field(default_factory=dict)  # of the capacity of its host
     priority: int = 0  # the group with the higher one starts, if there is not room for both
+    preempt: bool = False  # groups of a lower priority give way to it: they are stopped for it
 
     @property
     def root(self) -> ResourceId:
@@ -291,6 +292,11 @@ class Cluster:
         """Does any group need room, or have a wish about its company? Then a group that leaves a
         host, or comes to one, may concern others."""
         return any(group.needs or group.company.all for group in self.groups.values())
+
+    @cached_property
+    def preempting(self) -> tuple[ResourceGroup, ...]:
+        """The groups to which others give way."""
+        return tuple(group for group in self.groups.values() if group.preempt)
 
     @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:

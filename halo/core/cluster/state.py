@@ -32,6 +32,15 @@ from halo.core.reasons import Reason, Waiting
 from halo.core.tokens import TokenLedger
 
 
+@dataclass(frozen=True, slots=True)
+class MakingRoom:
+    """Groups of a lower priority are stopped on `host` for a group that lacks only room there."""
+
+    host: HostId
+    givers: tuple[GroupId, ...]  # the groups that give way
+    since: float  # monotonic seconds
+
+
 @dataclass
 class GroupState:
     """What one manager knows of one group at run time."""
@@ -45,6 +54,13 @@ class GroupState:
     waiting: Waiting | None = None  # why the placer does not start it, though it should run
     departing: bool = False  # it is being stopped where it ran, to be started on another host
     moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
+    makes_room: MakingRoom | None = None  # other groups give way to it now
+    made_room_at: float = float(
+        "-inf"
+    )  # when they last began to, and it was not seen running since
+    resisted: GroupId | None = None  # the group that could not be stopped then
+    gives_way_to: GroupId | None = None  # the group that makes room where this one is, or was
+    gave_way_to: GroupId | None = None  # it was stopped for that one, and not seen running since
 
     def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
         """Note what was decided on the group while no host manages it."""
@@ -124,6 +140,31 @@ class ClusterState:
         """What is known now of each host where the group is looked for, though the config does not
         name it as a candidate any more."""
         return [self.candidate(group, host) for host in group.former_hosts]
+
+    # --- room that is made -------------------------------------------------------------------
+
+    def make_room(self, group: GroupId, making: MakingRoom | None) -> list[GroupId]:
+        """From now on, these groups give way to `group`, and no others; with None, no group does.
+
+        Returns the groups for which something changed. Their tasks and the placer have to know."""
+        at = self.groups[group]
+        before, at.makes_room = at.makes_room, making
+        if making == before:
+            return []
+        changed: dict[GroupId, None] = {}
+        if before is not None:
+            changed |= dict.fromkeys(before.givers)
+            for giver in before.givers:
+                if self.groups[giver].gives_way_to == group:
+                    self.groups[giver].gives_way_to = None
+            failed = (giver for giver in before.givers if self.remembered.group(giver).error)
+            at.resisted = next(failed, None)
+        if making is not None:
+            changed |= dict.fromkeys(making.givers)
+            at.made_room_at = making.since
+            for giver in making.givers:
+                self.groups[giver].gives_way_to = group
+        return list(changed)
 
     # --- knowledge ---------------------------------------------------------------------------
 
@@ -205,7 +246,8 @@ class ClusterState:
                 for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
-                self.groups[group.id].moving = False
+                at = self.groups[group.id]
+                at.moving, at.gave_way_to, at.made_room_at = False, None, float("-inf")
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)

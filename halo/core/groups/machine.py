@@ -62,6 +62,7 @@ from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
 from halo.core.questions import candidates, departures, holds
+from halo.core.questions.preempting import giving_way
 
 
 class GroupMachine:
@@ -302,9 +303,11 @@ class GroupMachine:
         return self._leaving
 
     def _is_moving(self) -> bool:
-        """Is this a group that ran here, and is to run elsewhere?"""
+        """Is this a group that ran here, and is to run elsewhere? One that gives way to another may
+        have to wait, and no room is kept for it."""
         ran_here = self._state.knowledge.root_seen(self._group, self._host, self._epoch)
-        return ran_here and self._state.memory_of(self._group).wanted
+        gives_way = giving_way.gives_way_to(self._state, self._group, self._host) is not None
+        return ran_here and self._state.memory_of(self._group).wanted and not gives_way
 
     def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
         actions = self._planner.to_stop(now)

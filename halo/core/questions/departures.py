@@ -5,6 +5,7 @@ from __future__ import annotations
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import candidates, company, proof, room
+from halo.core.questions.preempting import giving_way
 
 
 def departure_reason(
@@ -23,6 +24,9 @@ def departure_reason(
     is_target = target is not None and target in group.candidates and target != host
     if target is not None and is_target and _may_go(state, group, host, target, begun=begun):
         return f"moving to {target}"
+    gives_way = giving_way.departure(state, group, host)
+    if gives_way is not None and (begun or proof.obstacle(state, group, host) is None):
+        return gives_way
     followed = company.host_to_follow(state, group, host)
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
@@ -42,7 +46,9 @@ def _may_go(
         return False
     if begun:
         return True
-    beside = room.lacking_beside_movers(state, group, target) or company.conflict_beside_movers(
-        state, group, target
+    beside = (
+        room.lacking_beside_movers(state, group, target)
+        or company.conflict_beside_movers(state, group, target)
+        or giving_way.kept(state, group, target)
     )
     return beside is None and proof.obstacle(state, group, host) is None

@@ -98,7 +98,7 @@ def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) ->
     it is kept for a group of a higher priority that is down, and lacks only the proof that it is
     stopped elsewhere. This group waits for such a one no longer than some seconds."""
     at, capacity = state.groups[group.id], state.cluster.hosts[host].capacity
-    if not group.needs or not capacity or at.moving or _has_waited(state, group, now):
+    if not group.needs or not capacity or at.moving or has_waited(state, group, now):
         return None
     for name, total in capacity.items():
         need = group.needs.get(name, NOTHING)
@@ -111,18 +111,19 @@ def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) ->
                 continue  # it counts already
             if is_on_the_move(state, other):
                 return f"the room on {host} is kept for {other.id}, which is being moved"
-            if other.priority > group.priority and _is_due(state, other):
+            if other.priority > group.priority and is_due(state, other):
                 return f"the room on {host} is kept for {other.id}, which has a higher priority"
     return None
 
 
-def _has_waited(state: ClusterState, group: ResourceGroup, now: float) -> bool:
+def has_waited(state: ClusterState, group: ResourceGroup, now: float) -> bool:
+    """Has it waited long enough for groups of a higher priority that still lack proof?"""
     waiting = state.groups[group.id].waiting
     is_for_room = waiting is not None and waiting.reason.kind is Kind.HOST_CAPACITY
     return is_for_room and waiting is not None and now - waiting.since >= KEPT_S
 
 
-def _is_due(state: ClusterState, group: ResourceGroup) -> bool:
+def is_due(state: ClusterState, group: ResourceGroup) -> bool:
     """Is it down, and lacks nothing, or only proof?"""
     at = state.groups[group.id]
     if at.placed_on is not None or not urgency.is_down(state, group):
