@@ -67,6 +67,9 @@ COMMANDS = {
 PLACING_SHARE = 0.3
 """In so many sites, hosts have limited room, or groups wishes about their company."""
 
+PREEMPT_SHARE = 0.5
+"""Of the groups with needs and a priority, so many have groups of a lower one give way to them."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -113,6 +116,7 @@ class _Planner:
         self.shares_all = self.sharing.random() < 0.2
         self.order = Random(f"{seed}, order")
         self.placing = Random(f"{seed}, placing")
+        self.preempting = Random(f"{seed}, preempting")
 
     def make(self) -> Scenario:
         random = self.random
@@ -298,7 +302,10 @@ class _Planner:
             self.hosts[host]["capacity"] = len(numbers) - 1
         for number in numbers:
             priority = self.placing.choice([0, 0, 1, 2])
-            self.groups[number] = replace(self.groups[number], needs=1, priority=priority)
+            preempt = priority > 0 and self.preempting.random() < PREEMPT_SHARE
+            self.groups[number] = replace(
+                self.groups[number], needs=1, priority=priority, preempt=preempt
+            )
 
     def _wish(self, one: int, key: str, other: int) -> None:
         company = {key: [self.groups[other].tree[0][0]]}
