@@ -14,6 +14,7 @@ from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
+from halo.core.reasons import Reason, host_capacity, unproven
 
 from .builders import (
     ERROR,
@@ -567,8 +568,13 @@ def gives_way() -> Driver:
     driver = Driver(world)
     driver.is_up("g", "x")
     assert driver.step() == []
+    waits_for(world, "other", host_capacity("other", {"h1": "it is full"}))
     world.state.make_room("other", MakingRoom("h1", ("g",), world.now))
     return driver
+
+
+def waits_for(world: World, name: str, reason: Reason) -> None:
+    world.state.groups[name].decided(reason.text, reason, world.now, failed=False)
 
 
 def test_a_group_that_gives_way_stops_and_is_not_on_its_way_to_another_host() -> None:
@@ -590,6 +596,18 @@ def test_a_group_that_need_not_give_way_any_more_is_completed_in_place() -> None
     driver.answer("stop x")
     assert driver.settle() == ["start x"]
     assert driver.left is None
+
+
+def test_a_group_does_not_begin_to_give_way_while_the_other_one_lacks_proof() -> None:
+    driver = gives_way()
+    waits_for(driver.world, "other", unproven("other", "no proof", {"h2": "no proof"}))
+    assert driver.step() == []
+    waits_for(driver.world, "other", host_capacity("other", {"h1": "it is full"}))
+    assert driver.step() == ["stop x"]
+    waits_for(driver.world, "other", unproven("other", "no proof", {"h2": "no proof"}))
+    driver.is_up("x", up=False)
+    driver.answer("stop x")
+    assert driver.settle() == ["stop g"]
 
 
 def test_a_group_that_need_not_give_way_before_it_has_begun_to_is_left_alone() -> None:

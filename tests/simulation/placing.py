@@ -22,6 +22,10 @@ ROOM, COMPANY = "room", "company"
 KNOWN_S = 0.1
 """What was decided before something was learnt is sent within this."""
 
+SHOWN_OFF_S = 12.0
+"""That a host is off was shown so lately when a group began to give way: ten seconds before the last
+decision on the other group, which is taken each second."""
+
 LOOKED_AT_S = 60.0
 """A group has another one give way only if it was just proven stopped, and these looks at it are no
 older: 20 s, twice that if a look takes so long, and then a stop may wait for a monitor."""
@@ -122,7 +126,7 @@ class PlacingOracle:
         if self.oracle.just_woke or now - watch.ended_at < KNOWN_S:
             return True  # nobody can tell what was known in the moment of the decision
         if watch.connection is None:
-            return not self.oracle.fences.lacks_power_proof(host)
+            return not self.oracle.fences.lacks_power_proof(host, SHOWN_OFF_S)
         return all(
             now - watch.changed_at.get(each.id, float("-inf")) < KNOWN_S
             or self._was_seen_stopped(each.id, host)

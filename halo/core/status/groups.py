@@ -141,8 +141,9 @@ def _group_comments(
         # If a group runs well, do not repeat a hold of the whole cluster, which is shown elsewhere.
         is_well = status in (RUNNING, FAILED_OVER)
         held = holds.hold_reason(state, group) or ""
-        gives_way = giving_way.departure(state, group, at.managed_on) if not held else None
-        comments = ["" if is_well and memory.managed else held, *failures, gives_way or ""]
+        other = giving_way.gives_way_to(state, group, at.managed_on) if not held else None
+        gives_way = giving_way.in_words(other) if other is not None else ""
+        comments = ["" if is_well and memory.managed else held, *failures, gives_way]
         comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
         down = [
             resource.id

@@ -33,10 +33,14 @@ def gives_way_to(state: ClusterState, group: ResourceGroup, host: HostId) -> Res
     return state.cluster.groups[name]
 
 
-def departure(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
-    """Why a group has to stop on `host`, in words, if it gives way there."""
-    other = gives_way_to(state, group, host)
-    return in_words(other) if other is not None else None
+def may_begin(
+    state: ClusterState, group: ResourceGroup, other: ResourceGroup, host: HostId
+) -> bool:
+    """May the first resource of `group` be stopped on `host` now for `other`? Only while that one
+    lacks nothing but room, and if this group could be proven stopped afterwards."""
+    waiting = state.groups[other.id].waiting
+    lacks_room = waiting is not None and waiting.reason.kind is Kind.HOST_CAPACITY
+    return lacks_room and proof.obstacle(state, group, host) is None
 
 
 def in_words(group: ResourceGroup) -> str:
