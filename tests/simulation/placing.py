@@ -23,7 +23,7 @@ KNOWN_S = 0.1
 """What was decided before something was learnt is sent within this."""
 
 SHOWN_OFF_S = 12.0
-"""That a host is off was shown so lately when a group began to give way: ten seconds before the last
+"""A host was shown to be off so lately when a group began to give way: ten seconds before the last
 decision on the other group, which is taken each second."""
 
 LOOKED_AT_S = 60.0
