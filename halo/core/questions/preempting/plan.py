@@ -108,18 +108,14 @@ def _is_in_motion(state: ClusterState, group: ResourceGroup, host: HostId, now: 
         if at.makes_room is not None and at.makes_room.host == host:
             return True
         if room.takes_room(state, other, host):
-            if at.departing or _is_being_stopped(state, other):
+            is_wanted, error = state.memory_of(other).wanted, state.memory_of(other).error
+            if at.managed_on == host and (at.departing or not is_wanted) and error is None:
                 return True
         elif is_patient and host in other.candidates:
             is_next = other.priority > group.priority and room.is_due(state, other)
             if is_next or room.is_on_the_move(state, other):
                 return True
     return False
-
-
-def _is_being_stopped(state: ClusterState, group: ResourceGroup) -> bool:
-    memory = state.memory_of(group)
-    return memory.managed and not memory.wanted and memory.error is None
 
 
 def _givers(
@@ -130,7 +126,8 @@ def _givers(
 
     def cost(giver: ResourceGroup) -> tuple[bool, int, Decimal, GroupId]:
         stays_down = not _can_run_elsewhere(state, giver, host, now)
-        gain = sum((min(_of(giver, name) / much, Decimal(1)) for name, much in lack.items()))
+        shares = (min(_of(giver, name) / much, Decimal(1)) for name, much in lack.items())
+        gain = sum(shares, room.NOTHING)
         return stays_down, giver.priority, -gain, giver.id
 
     possible = [
