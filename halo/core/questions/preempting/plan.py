@@ -108,8 +108,9 @@ def _is_in_motion(state: ClusterState, group: ResourceGroup, host: HostId, now: 
         if at.makes_room is not None and at.makes_room.host == host:
             return True
         if room.takes_room(state, other, host):
-            is_wanted, error = state.memory_of(other).wanted, state.memory_of(other).error
-            if at.managed_on == host and (at.departing or not is_wanted) and error is None:
+            memory = state.memory_of(other)
+            leaves = memory.managed and memory.error is None and at.managed_on == host
+            if leaves and (at.departing or not memory.wanted):
                 return True
         elif is_patient and host in other.candidates:
             is_next = other.priority > group.priority and room.is_due(state, other)
