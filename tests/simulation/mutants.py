@@ -456,13 +456,19 @@ def nobody_is_told_when_company_leaves() -> list[Patch]:
 
 @mutant_of("power_off", "stop", "start")
 def groups_give_way_before_there_is_proof() -> list[Patch]:
+    """With the second look before the first stop gone too, as one mistake in the same line of
+    thought."""
+
     def kept_up(state: Any, group: Any, lacking: Any, now: float) -> Any:
         seen = state.candidates_of(group)
         able = [each.host for each in seen if candidates.out_of_service(state, each) is None]
         making = state.groups[group.id].makes_room
         return making or (preempting.plan(state, group, able, now) if group.preempt else None)
 
-    return [(giving_way, "kept_up", kept_up)]
+    return [
+        (giving_way, "kept_up", kept_up),
+        (giving_way, "may_begin", lambda state, group, other, host: True),
+    ]
 
 
 @mutant_of("power_off", "stop", "start")
