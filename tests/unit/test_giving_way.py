@@ -90,8 +90,7 @@ async def test_a_stop_that_fails_ends_it_and_no_further_group_is_stopped() -> No
     bench.agents["h1"].fails[Operation.STOP] = GENERIC_ERROR
     await of(bench, "high", "start")
     await bench.until(lambda: "low could not be stopped for it" in told(bench, "high"), 10.0)
-    since = bench.loop.time()
-    await bench.until(lambda: bench.loop.time() > since + 600.0, 700.0)
+    await asyncio.sleep(600.0)
     failed = [e.object for e in bench.state.remembered.events if e.event is Event.ERROR]
     assert failed == ["low"]
     assert bench.agents["h1"].up == {"low", "x", "low2"}
@@ -127,8 +126,7 @@ async def test_only_the_lowest_gives_way_and_nothing_goes_round_in_circles() -> 
     since = bench.state.groups["high"].managed_since
     await of(bench, "higher", "start")
     await bench.until(lambda: up == {"h1": {"high"}, "h2": {"higher"}})
-    now = bench.loop.time()
-    await bench.until(lambda: bench.loop.time() > now + 300.0, 400.0)
+    await asyncio.sleep(300.0)
     assert up == {"h1": {"high"}, "h2": {"higher"}}
     assert bench.state.groups["high"].managed_since == since
     assert "it gave way to higher" in told(bench, "low")
