@@ -580,7 +580,8 @@ def waits_for(world: World, name: str, reason: Reason) -> None:
 def test_a_group_that_gives_way_stops_and_is_not_on_its_way_to_another_host() -> None:
     driver = gives_way()
     assert driver.step() == ["stop x"]
-    assert not driver.world.state.groups["g"].departing
+    at = driver.world.state.groups["g"]
+    assert (at.departing, at.stop_begun) == (False, True)
     driver.answer("stop x")
     assert driver.settle(lambda what: NOT_RUNNING if "monitor" in what else OK) == ["stop g"]
     assert driver.left is not None
@@ -596,6 +597,7 @@ def test_a_group_that_need_not_give_way_any_more_is_completed_in_place() -> None
     driver.answer("stop x")
     assert driver.settle() == ["start x"]
     assert driver.left is None
+    assert not driver.world.state.groups["g"].stop_begun
 
 
 def test_a_group_does_not_begin_to_give_way_while_the_other_one_lacks_proof() -> None:

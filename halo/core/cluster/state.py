@@ -53,6 +53,7 @@ class GroupState:
     failed: bool = False  # the comment describes a failure
     waiting: Waiting | None = None  # why the placer does not start it, though it should run
     departing: bool = False  # it is being stopped where it ran, to be started on another host
+    stop_begun: bool = False  # a resource was stopped because the group has to leave its host
     moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
     makes_room: MakingRoom | None = None  # other groups give way to it now
     made_room_at: float = float(

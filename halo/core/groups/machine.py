@@ -79,7 +79,6 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
-        self._departure_begun = False  # a resource was stopped for the departure
         self._held_back = False  # an operation was in flight when the last plan was made
         self._sharing = Sharing(state, group, host)
         self._looks = Looks(state, group, host, epoch)
@@ -281,7 +280,7 @@ class GroupMachine:
         at.departing = departure is not None and departure[0] is Left.MOVING
         if departure is not None:
             return self._plan_stop(departure, now)
-        self._departure_begun = False
+        at.stop_begun = False
         return self._planner.to_run(now) or self._rest()
 
     @property
@@ -290,7 +289,7 @@ class GroupMachine:
         return self._departure_reason() is not None
 
     def _departure_reason(self) -> str | None:
-        begun = self._departure_begun
+        begun = self._state.groups[self._group.id].stop_begun
         return departures.departure_reason(self._state, self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
@@ -312,7 +311,7 @@ class GroupMachine:
     def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
         actions = self._planner.to_stop(now)
         if any(isinstance(a, Run) and a.operation is Operation.STOP for a in actions):
-            self._departure_begun = True
+            self._state.groups[self._group.id].stop_begun = True
         if actions:
             return actions
         if all(

@@ -102,7 +102,7 @@ class Placer:
         if why is Left.MOVING:
             self._state.groups[group].moving = True
         self._state.groups[group].placed_on = None
-        self._state.groups[group].departing = False
+        self._state.groups[group].departing = self._state.groups[group].stop_begun = False
         if why is Left.STOPPED:
             self._giving_way.came_home(group)
         self._tokens[group] = token.hand_to("desk")

@@ -13,7 +13,7 @@ from halo.core.cluster.state import MakingRoom
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
-from halo.core.model import Company, Operation, ResourceGroup
+from halo.core.model import Company, ResourceGroup
 from halo.core.questions import departures, room
 from halo.core.questions.preempting import giving_way, plan
 from halo.core.reasons import Kind, Waiting, host_capacity, unproven
@@ -507,8 +507,7 @@ def test_one_whose_stop_does_not_begin_is_not_waited_for() -> None:
 def test_one_that_takes_long_to_stop_is_waited_for() -> None:
     world = full()
     decided(world)
-    world.state.hosts["h1"].operation_count("low").sent = 1
-    world.state.hosts["h1"].operation_count("low").last = Operation.STOP
+    world.state.groups["low"].stop_begun = True
     world.now += 600.0
     world.fenced("h2")
     looked_at(world, "g")

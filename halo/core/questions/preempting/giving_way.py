@@ -13,7 +13,7 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState, MakingRoom
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import holds, order, proof, room
+from halo.core.questions import holds, proof, room
 from halo.core.reasons import Kind
 
 BEGINS_WITHIN_S = 10.0
@@ -107,16 +107,15 @@ def _still_there(state: ClusterState, making: MakingRoom) -> list[ResourceGroup]
 
 def _can_leave(state: ClusterState, giver: ResourceGroup, making: MakingRoom, now: float) -> bool:
     """Is it about to leave the host? It is, if it is being stopped, and if it may be stopped."""
+    at = state.groups[giver.id]
     if (
-        state.groups[giver.id].placed_on != making.host
+        at.placed_on != making.host
         or state.memory_of(giver).error is not None
         or holds.hold_reason(state, giver) is not None
     ):
         return False
-    if not order.runs_on(state, giver, making.host):
-        return True  # its stop has begun
     is_late = now - making.since > BEGINS_WITHIN_S
-    return not is_late and proof.obstacle(state, giver, making.host) is None
+    return at.stop_begun or (not is_late and proof.obstacle(state, giver, making.host) is None)
 
 
 def _is_enough(
