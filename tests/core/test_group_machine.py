@@ -625,7 +625,7 @@ def test_a_group_whose_stop_fails_does_not_give_way() -> None:
     driver.answer("stop x", GENERIC_ERROR)
     assert driver.settle() == []
     assert driver.left is None
-    assert driver.words == "stop of x on h1: OCF_ERR_GENERIC: it does not work"
+    assert driver.words == "stop of x on h1: generic error (exit 1): it does not work"
     driver.world.state.make_room("other", None)
     assert driver.world.state.groups["other"].resisted == "g"
 

@@ -261,7 +261,8 @@ def test_a_group_says_what_was_commanded_and_who_holds_its_token() -> None:
 def test_a_managed_group_says_to_which_other_it_gives_way() -> None:
     other = make_group("other", ["h1"], priority=7, preempt=True)
     world = World(make_group("g", ["h1", "h2"]), other)
-    world.up("h1", "h2", running=["g"])
+    world.up("h1", running=["g"])
+    world.up("h2")
     at = world.state.groups["g"]
     at.managed_on = at.placed_on = "h1"
     assert row(world, "g", "groups")["gives_way_to"] is None

@@ -75,7 +75,8 @@ def test_a_group_that_gives_way_and_the_one_that_needs_its_room() -> None:
         make_group("high", ["h1"], needs=needs, priority=20, preempt=True),
         capacity={"h1": {"gb": 1}},
     )
-    world.up("h1", "h2", running=["g"])
+    world.up("h1", running=["g"])
+    world.up("h2")
     at = world.state.groups["g"]
     at.managed_on = at.placed_on = "h1"
     needing = world.group("high")
