@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from halo.core.errors import CommandRefused
+from halo.manager.api.schema_words import Schema, number, object_of, or_null, text
 from halo.ports import ManagerSeen, Standing
 
 OLD_AFTER_S = 5.0
@@ -170,3 +171,21 @@ def _row(seen: ManagerSeen, newest: int) -> dict[str, Any]:
         "leads": seen.leads,
         "observes": seen.observes,
     }
+
+
+def lead_schema() -> Schema:
+    """What `lead` holds, for the OpenAPI document."""
+    return object_of(
+        "A leadership. Its times are seconds since the epoch.",
+        {
+            "id": text("The manager that leads or led."),
+            "since": or_null(number("When it began; null: not known.")),
+            "silent_since": or_null(
+                number("When its lease was renewed last, if the next renewal is overdue.")
+            ),
+            "ends_in_s": or_null(
+                number("The longest that the lease of a silent leader still lasts.")
+            ),
+            "until": or_null(number("When it was seen to have ended; null: it has not.")),
+        },
+    )

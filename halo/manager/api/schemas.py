@@ -10,6 +10,7 @@ from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.model import Company
 from halo.core.reasons import Kind
 from halo.core.status import words
+from halo.manager.api.managers import lead_schema
 from halo.manager.api.schema_words import (
     Schema,
     by_name,
@@ -90,6 +91,7 @@ def schemas() -> dict[str, Schema]:
         },
         **_known(),
         **_managers(),
+        "Lead": lead_schema(),
         **_debug(),
         **_validation(),
     }
@@ -314,20 +316,6 @@ def _managers() -> dict[str, Schema]:
         "observes": flag("It starts, fences and moves nothing, also when it leads."),
     }
     return {
-        "Lead": object_of(
-            "A leadership. Its times are seconds since the epoch.",
-            {
-                "id": text("The manager that leads or led."),
-                "since": or_null(number("When it began; null: not known.")),
-                "silent_since": or_null(
-                    number("When its lease was renewed last, if the next renewal is overdue.")
-                ),
-                "ends_in_s": or_null(
-                    number("The longest that the lease of a silent leader still lasts.")
-                ),
-                "until": or_null(number("When it was seen to have ended; null: it has not.")),
-            },
-        ),
         "Managers": object_of(
             "The managers, as the one that was asked sees them.",
             {
