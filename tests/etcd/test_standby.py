@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -266,10 +266,13 @@ async def test_an_expired_leadership_is_taken_as_soon_as_etcd_removes_it(store: 
 async def test_a_manager_that_only_observes_leads_when_none_acts(store: Store) -> None:
     """If it led, nobody would start, fence or move anything."""
     lease_s = 3
-    async with standing_by(store, 1, lease_s, observes=True) as observing:
-        async with leading(store, 2, 10) as second, standing_by(store, 3, 10) as third:
+    async with AsyncExitStack() as stack:
+        async with leading(store, 2) as second, standing_by(store, 3) as third:
             await third.stands_by()
+            only = standing_by(store, 1, lease_s, observes=True)
+            observing = await stack.enter_async_context(only)
             await until(lambda: "standing by; 2 on mgmt2 leads" in observing.told, "it is seen")
+            await until(lambda: "1" in third.managers, "it is registered")
             assert third.managers["1"].observes
             assert not third.managers["2"].observes
             await second.medium.close()
