@@ -463,7 +463,8 @@ def groups_give_way_before_there_is_proof() -> list[Patch]:
         seen = state.candidates_of(group)
         able = [each.host for each in seen if candidates.out_of_service(state, each) is None]
         making = state.groups[group.id].makes_room
-        return making or (preempting.plan(state, group, able, now) if group.preempt else None)
+        is_lost = group.preempt and all(each.at.lost_at is not None for each in lacking)
+        return making or (preempting.plan(state, group, able, now) if is_lost else None)
 
     return [
         (giving_way, "kept_up", kept_up),
@@ -835,7 +836,9 @@ def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     ]
 
 
-def _giving_way(priority: int, *further: GroupPlan, stop_at_s: float = 0.0) -> Scenario:
+def _giving_way(
+    priority: int, *further: GroupPlan, home: tuple[str, ...] = ("a", "b"), stop_at_s: float = 0.0
+) -> Scenario:
     """b dies, where the group p was at home. a has room for p only if v gives way."""
     stop = Action(stop_at_s, "command", {"name": "stop", "object": "p", "force": False})
     return Scenario(
@@ -843,7 +846,7 @@ def _giving_way(priority: int, *further: GroupPlan, stop_at_s: float = 0.0) -> S
         hosts={"a": {"capacity": 1}, "b": {"capacity": 1}},
         groups=(
             GroupPlan(("b", "a"), (("p", ""),), needs=1, priority=priority, preempt=True),
-            GroupPlan(("a",), (("v", ""),), needs=1),
+            GroupPlan(home, (("v", ""),), needs=1),
             *further,
         ),
         settings={},
@@ -860,9 +863,11 @@ NEEDS_NOTHING = GroupPlan(("b", "a"), (("n", ""),))
 """b is fenced for this group, so p is proven stopped."""
 
 DIRECTED = {
-    "groups_give_way_before_there_is_proof": _giving_way(1),
+    "groups_give_way_before_there_is_proof": _giving_way(1, home=("a",)),
     "groups_of_equal_priority_give_way": _giving_way(0, NEEDS_NOTHING),
-    "a_group_gives_way_for_ever": _giving_way(1, NEEDS_NOTHING, stop_at_s=50.0),
+    "a_group_gives_way_for_ever": _giving_way(
+        1, NEEDS_NOTHING, home=("a",), stop_at_s=50.0
+    ),
     # The group that another one belongs to is moved.
     "a_group_does_not_follow_its_company": Scenario(
         seed=1,

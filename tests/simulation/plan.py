@@ -70,6 +70,9 @@ PLACING_SHARE = 0.3
 PREEMPT_SHARE = 0.5
 """Of the groups with needs and a priority, so many have groups of a lower one give way to them."""
 
+TIGHT_SHARE = 0.7
+"""Of the sites with limited room, and without wishes, so many have just enough of it."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -291,6 +294,8 @@ class _Planner:
                 self._limit(members, numbers)
             if kind == "apart" or (kind == "room" and self.placing.random() < 0.5):
                 self._wish(one, "apart_from", other)
+            elif kind == "room" and self.preempting.random() < TIGHT_SHARE:
+                self._tighten(members, numbers)
             if kind == "together":  # an order points to earlier groups, too: no circle
                 self._wish(max(one, other), "together_with", min(one, other))
 
@@ -306,6 +311,12 @@ class _Planner:
             self.groups[number] = replace(
                 self.groups[number], needs=1, priority=priority, preempt=preempt
             )
+
+    def _tighten(self, members: frozenset[str], numbers: list[int]) -> None:
+        """Just enough room when all hosts are up, so that groups have to give way without one."""
+        for host in members:
+            if "capacity" in self.hosts[host]:
+                self.hosts[host]["capacity"] = -(-len(numbers) // len(members))
 
     def _wish(self, one: int, key: str, other: int) -> None:
         company = {key: [self.groups[other].tree[0][0]]}

@@ -202,11 +202,11 @@ def test_a_group_gives_way_and_runs_again_when_its_room_is_free() -> None:
     with quiet():
         result = run(DIRECTED["a_group_gives_way_for_ever"], timeline=True)
     assert (result.violations, result.counts["groups that gave way"]) == ([], 1)
-    done = [line.split() for line in result.timeline if line.split()[1:2] == ["manager"]]
-    told = [(float(at), f"{what} {who}") for at, _, what, who, *_ in done if who in ("p", "v")]
-    assert [what for at, what in told if 20.0 < at < 80.0] == [
-        *("stop v", "start p"),  # b is lost, and fenced
-        *("stop p", "start v"),  # p is stopped by the operator
+    told = [line.split("  manager    ") for line in result.timeline if " manager  " in line]
+    sent = [(float(at), what) for at, what in told if what[-5:] in (" on a", " on b")]
+    assert [what for at, what in sent if 24.0 < at < 80.0 and what[-6] in "pv"] == [
+        *("stop v on a", "start p on a"),  # b was lost, and fenced
+        *("stop p on a", "start v on a"),  # p is stopped by the operator
     ]
 
 

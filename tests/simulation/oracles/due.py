@@ -196,7 +196,8 @@ class DueOracle:
 
     # --- facts -------------------------------------------------------------------------------
 
-    def _is_up(self, host: str) -> bool:
+    def is_up(self, host: str) -> bool:
+        """Is it connected for a while, and was it heard?"""
         watch = self.oracle.hosts[host]
         return (
             watch.connection is not None
