@@ -313,10 +313,20 @@ class _Planner:
             )
 
     def _tighten(self, members: frozenset[str], numbers: list[int]) -> None:
-        """Just enough room when all hosts are up, so that groups have to give way without one."""
+        """Just enough room when all hosts are up, so that groups have to give way without one. If
+        several groups are at home on a host, one of them needs nothing: a host whose groups have no
+        room elsewhere is not fenced, and then nothing proves that they are stopped."""
+        needy: dict[str, list[int]] = {}
+        for number in numbers:
+            needy.setdefault(self.groups[number].candidates[0], []).append(number)
+        for at_home in needy.values():
+            if len(at_home) > 1:
+                first = at_home.pop(0)
+                self.groups[first] = replace(self.groups[first], needs=0, priority=0, preempt=False)
+        count = sum(map(len, needy.values()))
         for host in members:
             if "capacity" in self.hosts[host]:
-                self.hosts[host]["capacity"] = -(-len(numbers) // len(members))
+                self.hosts[host]["capacity"] = -(-count // len(members))
 
     def _wish(self, one: int, key: str, other: int) -> None:
         company = {key: [self.groups[other].tree[0][0]]}
