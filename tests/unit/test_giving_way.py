@@ -62,6 +62,7 @@ async def test_a_group_gives_way_and_says_to_which() -> None:
     assert "; low gives way to it on h1" in told(bench, "high")
     row = next(g for g in bench.manager.operations.status()["groups"] if g["id"] == "low")
     assert row["gives_way_to"] == "high"
+    await bench.until(lambda: bench.state.groups["low"].stop_begun, 0.1)
     await never_beside(bench, lambda: bench.agents["h1"].up == {"high"})
     await bench.until(lambda: "it gave way to high" in told(bench, "low"), 5.0)
     assert "h1 has 0 of 1 room free, and low needs 1" in told(bench, "low")

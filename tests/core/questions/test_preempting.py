@@ -274,7 +274,7 @@ def test_those_that_give_way_are_lower_and_enough_and_none_is_needless(
 def test_if_a_host_has_room_that_is_kept_for_another_group_it_waits_for_that() -> None:
     world = World(
         needy("g", priority=20, preempt=True),
-        needy("first", priority=30),
+        needy("first", priority=30, hosts=("h1",)),
         needy("low", hosts=("h2",), priority=10),
         capacity={"h1": GB, "h2": GB},
     )
