@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import GroupState, MakingRoom, Placings, RoomTaken
 from halo.core.cluster.host_state import FencePhase, HostState, PowerProof
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
@@ -28,51 +29,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
-from halo.core.reasons import Reason, Waiting
 from halo.core.tokens import TokenLedger
-
-
-@dataclass(frozen=True, slots=True)
-class MakingRoom:
-    """Groups of a lower priority are stopped on `host` for a group that lacks only room there."""
-
-    host: HostId
-    givers: tuple[GroupId, ...]  # the groups that give way
-    since: float  # monotonic seconds
-
-
-@dataclass
-class GroupState:
-    """What one manager knows of one group at run time."""
-
-    id: GroupId
-    managed_on: HostId | None = None  # the host whose task holds the token
-    managed_since: float = float("-inf")  # when that task got the token
-    placed_on: HostId | None = None  # the host that was given the token, and has not returned it
-    comment: str = ""  # why the group waits, or what is wrong
-    failed: bool = False  # the comment describes a failure
-    waiting: Waiting | None = None  # why the placer does not start it, though it should run
-    departing: bool = False  # it is being stopped where it ran, to be started on another host
-    stop_begun: bool = False  # a resource was stopped because the group has to leave its host
-    moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
-    makes_room: MakingRoom | None = None  # other groups give way to it now
-    made_room_at: float = float(
-        "-inf"
-    )  # when they last began to, and it was not seen running since
-    resisted: GroupId | None = None  # the group that could not be stopped then
-    gives_way_to: GroupId | None = None  # the group that makes room where this one is, or was
-    gave_way_to: GroupId | None = None  # it was stopped for that one, and not seen running since
-
-    def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
-        """Note what was decided on the group while no host manages it."""
-        self.comment, self.failed = text, failed
-        before = self.waiting
-        if waits is None:
-            self.waiting = None
-        elif before is not None and waits.is_same_wait(before.reason):
-            self.waiting = Waiting(waits, before.since)
-        else:
-            self.waiting = Waiting(waits, now)
 
 
 @dataclass
@@ -88,6 +45,8 @@ class ClusterState:
     ledger: TokenLedger = field(default_factory=TokenLedger)
     hosts: dict[HostId, HostState] = field(default_factory=dict)
     groups: dict[GroupId, GroupState] = field(default_factory=dict)
+    placings: Placings = field(default_factory=Placings)
+    room_taken: dict[HostId, RoomTaken] = field(default_factory=dict)  # see questions.room
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
@@ -103,7 +62,7 @@ class ClusterState:
                 state.power_proof = PowerProof(float("-inf"), self._remembered_level(host))
             self.hosts[host] = state
         for group in self.cluster.groups:
-            self.groups[group] = GroupState(group)
+            self.groups[group] = GroupState(group, self.placings)
 
     def _remembered_level(self, host: HostId) -> int | None:
         """The fence level that confirmed that the host is off, if the config still has it."""

@@ -6,6 +6,7 @@ from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import candidates, company, proof, room
 from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import turn
 
 
 def departure_reason(
@@ -31,9 +32,9 @@ def departure_reason(
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
     if not state.memory_of_host(host).active:
-        for other in candidates.available(state, group, besides=host):
-            if _may_go(state, group, host, other.host, begun=begun):
-                return f"{host} is deactivated; moving to {other.host}"
+        for able in candidates.available(state, group, besides=host):
+            if _may_go(state, group, host, able.host, begun=begun):
+                return f"{host} is deactivated; moving to {able.host}"
     return None
 
 
@@ -49,6 +50,7 @@ def _may_go(
     beside = (
         room.lacking_beside_movers(state, group, target)
         or company.conflict_beside_movers(state, group, target)
+        or turn.lacking_beside_movers(state, group, target)
         or giving_way.kept(state, group, target)
     )
     return beside is None and proof.obstacle(state, group, host) is None

@@ -11,17 +11,9 @@ from halo.core.cluster.state import ClusterState
 from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.model import HostId, ResourceGroup, in_words
-from halo.core.questions import (
-    candidates,
-    departures,
-    former,
-    holds,
-    order,
-    proof,
-    room,
-    unfinished,
-)
+from halo.core.questions import candidates, departures, former, holds, proof, room, unfinished
 from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import order
 from halo.core.reasons import Kind, Reason
 from halo.core.status.groups import under_way, waiting
 from halo.core.why import facts
@@ -123,6 +115,9 @@ def _tell_wait(
         answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
         answer.you_can += _ways_to_make_room(state, group)
         answer.you_can += _ways_to_make_able(state, group)
+    elif reason.kind is Kind.TURN:
+        answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
+        answer.you_can.append("wait: each start ends, or is ended at its deadline")
 
 
 def _tell_search(

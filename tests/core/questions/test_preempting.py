@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from halo.core.cluster.state import MakingRoom
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
@@ -50,7 +50,9 @@ def full(*further: ResourceGroup, low: ResourceGroup = LOW, **options: Any) -> W
 
 def waits_for_room(world: World, *names: str, since: float = 100.0) -> None:
     for name in names:
-        world.state.groups[name].waiting = Waiting(host_capacity(name, {"h1": "none"}), since)
+        at = world.state.groups[name]
+        at.decided("", None, since, failed=False)
+        at.decided("", host_capacity(name, {"h1": "none"}), since, failed=False)
 
 
 def decided(world: World, name: str = "g", since: float | None = None) -> Decision:
@@ -406,6 +408,29 @@ def test_it_is_not_started_again_where_it_gave_way_before_the_other_one_runs() -
     waiting = world.state.groups["low"].waiting
     assert waiting is not None
     assert waiting.reason.groups == {"g": "low gave way to it"}
+
+
+def test_the_room_is_kept_while_the_other_one_waits_for_its_turn() -> None:
+    world = World(
+        needy("g", priority=20, preempt=True, hosts=("h1",)),
+        needy("low", priority=10, hosts=("h1",)),
+        make_group("starts", ["h1"]),
+        capacity={"h1": GB},
+        max_starts={"h1": 1},
+    )
+    world.up("h1")
+    placed(world, "low", "starts")
+    world.state.groups["starts"].starting = True
+    making = decided(world).makes_room
+    assert making is not None
+    gone(world, "low")
+    decision = decided(world)
+    assert decision.waits is not None
+    assert (decision.waits.kind, decision.makes_room) == (Kind.TURN, making)
+    world.state.groups["starts"].starting = False
+    assert "the room on h1 is kept for g" in decided(world, "low").text
+    assert decided(world).start_on == "h1"
+    assert world.state.groups["low"].gives_way_to is None
 
 
 def test_it_is_placed_like_others_if_the_other_one_does_not_come() -> None:

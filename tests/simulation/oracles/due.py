@@ -155,10 +155,11 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
-        if group.needs and not lacking and not group.after and not group.company.all:
+        if group.needs and not lacking and not self._waits_for_others(group):
+            has_turns = self._has_turns(group)
             is_plain = any(self.oracle.placing.has_plain_room(group, host) for host in able)
-            return "a start: there is plainly room for it" if is_plain else None
-        has_wishes = group.needs or group.company.all  # `settle` waits for such groups
+            return "a start: there is plainly room for it" if is_plain and not has_turns else None
+        has_wishes = self._has_wishes(group)  # `settle` waits for such groups
         if not able or len(lacking) > 1 or has_wishes:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
@@ -166,6 +167,18 @@ class DueOracle:
             has_its_turn = all(map(self._runs_for_sure, before))
             return "a start: it is proven stopped everywhere" if has_its_turn else None
         return self._hosts.due_fence(lacking[0]) if not running else None
+
+    def _has_wishes(self, group: ResourceGroup) -> bool:
+        """Do other groups count for when and where it is started?"""
+        return bool(group.needs or group.company.all or self._has_turns(group))
+
+    def _waits_for_others(self, group: ResourceGroup) -> bool:
+        """May it have to wait for other groups, although there is room for it?"""
+        return bool(group.after or group.company.all or self._has_turns(group))
+
+    def _has_turns(self, group: ResourceGroup) -> bool:
+        hosts = self.world.cluster.hosts
+        return any(hosts[host].max_starts for host in group.candidates)
 
     def _runs_for_sure(self, group: ResourceGroup) -> bool:
         """Does the manager know that the whole group should run, and runs?"""
@@ -183,7 +196,7 @@ class DueOracle:
         if page.target == at:
             return "its move to be noted as done" if whole else None
         active = self.oracle.orders.active
-        has_wishes = group.needs or group.company.all  # its target may not suit it any more
+        has_wishes = self._has_wishes(group)  # its target may not suit it any more
         if page.target in others and whole and not has_wishes:
             can = active[page.target].surely(True)
             return f"a stop, to move to {page.target}" if can else None

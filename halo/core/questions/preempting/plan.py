@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from halo.core.cluster.state import ClusterState, MakingRoom
+from halo.core.cluster.group_state import MakingRoom
+from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, company, holds, order, proof, room
+from halo.core.questions import candidates, company, holds, proof, room
 from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import order
 
 PAUSE_S = 60.0
 """If groups gave way in vain, no group gives way again before this time is over."""
