@@ -39,6 +39,7 @@ from halo.manager.hosts.watcher import Watcher
 from halo.manager.placement import placer as placer_module
 from halo.manager.placement.whereabouts import Whereabouts
 from tests.simulation.model import Action, GroupPlan, Scenario
+from tests.simulation.plan import CROWD
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
 
@@ -466,7 +467,7 @@ def a_start_that_is_over_keeps_its_turn() -> list[Patch]:
     return [(GroupTask, "_note_start", lambda self: None)]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def groups_give_way_before_there_is_proof() -> list[Patch]:
     """With the second look before the first stop gone too, as one mistake in the same line of
     thought."""
@@ -484,7 +485,7 @@ def groups_give_way_before_there_is_proof() -> list[Patch]:
     ]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def groups_of_equal_priority_give_way() -> list[Patch]:
     original = preempting._may_give_way
 
@@ -494,7 +495,7 @@ def groups_of_equal_priority_give_way() -> list[Patch]:
     return [(preempting, "_may_give_way", may_give_way)]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def a_group_gives_way_for_ever() -> list[Patch]:
     original = ClusterState.make_room
 

@@ -75,6 +75,9 @@ PREEMPT_SHARE = 0.5
 TIGHT_SHARE = 0.7
 """Of the sites with limited room, and without wishes, so many have just enough of it."""
 
+CROWD = "crowd"
+"""With this word in the focus, each site has just enough room."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -290,6 +293,10 @@ class _Planner:
         for number, plan in enumerate(self.groups):
             sites.setdefault(frozenset(plan.candidates), []).append(number)
         for members, numbers in sites.items():
+            if len(members) > 1 and len(numbers) > 1 and CROWD in self.focus:
+                self._limit(members, numbers)
+                self._tighten(members, numbers)
+                continue
             if self.placing.random() >= PLACING_SHARE or len(members) < 2 or len(numbers) < 2:
                 continue
             one, other = self.placing.sample(numbers, 2)

@@ -16,6 +16,7 @@ import pytest
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.mutants import DIRECTED, MUTANTS, applied, hunt
 from tests.simulation.oracles.all import SWITCH
+from tests.simulation.plan import CROWD
 from tests.simulation.plan import scenario as planned
 from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
 from tests.simulation.results import NOT_SIMULATED
@@ -196,6 +197,12 @@ def test_what_was_started_by_hand_and_seen_is_remembered_after_a_change_of_the_c
     starts = [float(line.split()[0]) for line in result.timeline if "manager    start g" in line]
     assert [at for at in starts if 30.0 < at < 60.0] == []
     assert any("b, which is no candidate of g any more" in line for line in result.timeline)
+
+
+def test_groups_give_way_among_all_that_happens_in_crowded_sites() -> None:
+    focus = (CROWD, "power_off", "stop", "start")
+    runs = [checked(planned(seed, focus=focus)) for seed in (15, 147, 157, 162, 168)]
+    assert sum(result.counts["groups that gave way"] for result in runs) > 0
 
 
 def test_a_group_gives_way_and_runs_again_when_its_room_is_free() -> None:
