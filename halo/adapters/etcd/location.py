@@ -16,6 +16,7 @@ from pathlib import Path
 
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.core.errors import AdministratorError
+from halo.error_words import words_of
 
 SCHEME = "etcd://"
 DEFAULT_PORT = 2379
@@ -184,8 +185,8 @@ def _tls(files: StoreFiles) -> ssl.SSLContext | None:
         context.load_verify_locations(files.ca)
     except (ssl.SSLError, OSError) as error:
         raise StoreError(
-            f"cannot use the CA certificate {files.ca} of --store-ca: {error}; it must be a PEM "
-            "file"
+            f"cannot use the CA certificate {files.ca} of --store-ca: {words_of(error)}; it must "
+            "be a PEM file"
         ) from error
     if files.certificate is not None:
         try:
@@ -193,7 +194,7 @@ def _tls(files: StoreFiles) -> ssl.SSLContext | None:
         except (ssl.SSLError, OSError, StoreError) as error:
             raise StoreError(
                 f"cannot use the certificate {files.certificate} with the key {files.key}: "
-                f"{error}; both must be unencrypted PEM files that belong together"
+                f"{words_of(error)}; both must be unencrypted PEM files that belong together"
             ) from error
     return context
 

@@ -17,6 +17,7 @@ from halo.adapters.peers.identity import PeerIdentity
 from halo.adapters.peers.port import GREETING, TURNED_AWAY
 from halo.adapters.tls.certificates import normal_name
 from halo.core.errors import PeerSilent, PeerUnreachable
+from halo.error_words import words_of
 from halo.ports import PeerAnswer, PeerRequest
 
 CONNECT_DEADLINE_S = 5.0
@@ -81,7 +82,7 @@ class PeerCalls:
         except ssl.SSLCertVerificationError as error:
             raise PeerUnreachable(f"its certificate is refused: {error.verify_message}") from None
         except (OSError, ValueError, EOFError) as error:  # ValueError: a name that is no text
-            raise PeerUnreachable(_words_of(error)) from None
+            raise PeerUnreachable(words_of(error)) from None
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if (reason := self._identity.refusal_of(shown)) is not None:
             writer.transport.abort()
@@ -148,7 +149,7 @@ def _lost_is_silent(deadline_s: float) -> Iterator[None]:
             raise PeerSilent("its answer is cut off") from None
         raise PeerSilent("it ended the connection without an answer") from None
     except (OSError, ValueError) as error:
-        raise PeerSilent(_words_of(error)) from None
+        raise PeerSilent(words_of(error)) from None
 
 
 def mistake_in_url(url: str) -> str | None:
@@ -203,13 +204,6 @@ def _length_of(fields: dict[str, str], limit: int) -> int:
 
 def _is_number(text: str, digits: int) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= digits
-
-
-def _words_of(error: BaseException) -> str:
-    strerror = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return _clean(str(strerror or error) or type(error).__name__)
 
 
 def _clean(text: str) -> str:

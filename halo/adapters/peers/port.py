@@ -7,6 +7,7 @@ import ssl
 
 from halo.adapters.tls.listener import reason_of
 from halo.core.errors import AdministratorError
+from halo.error_words import words_of
 
 BACKLOG = 64
 GREETING = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -39,13 +40,13 @@ def bind(where: str) -> socket.socket:
         )[0]
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise PeerPortError(f"--peer-listen {where}: {error}") from error
+        raise PeerPortError(f"--peer-listen {where}: {words_of(error)}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(target)
     except OSError as error:
         sock.close()
-        raise PeerPortError(f"--peer-listen {where}: {error.strerror}") from error
+        raise PeerPortError(f"--peer-listen {where}: {words_of(error)}") from error
     return sock
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from halo.adapters.tls.certificates import normal_name
 from halo.core.errors import AdministratorError
 from halo.core.peers.certificates import Certificate
+from halo.error_words import words_of
 
 DEFAULT_DIRECTORY = Path("/etc/halo")
 
@@ -117,8 +118,8 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
         )
     except (ValueError, OSError) as error:
         raise TlsNameError(
-            f"HALO_SERVER_DOMAIN_NAME={given!r} is not a name for a certificate: {error}; "
-            "set it to the name in the agents' certificates, or unset it"
+            f"HALO_SERVER_DOMAIN_NAME={given!r} is not a name for a certificate: "
+            f"{words_of(error)}; set it to the name in the agents' certificates, or unset it"
         ) from error
     return name
 
@@ -186,13 +187,13 @@ def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
     except (ssl.SSLError, OSError, TlsFileError) as error:
         raise TlsFileError(
             f"cannot use the certificate {files.certificate} with the private key {files.key}: "
-            f"{error}; both must be unencrypted PEM files that belong together"
+            f"{words_of(error)}; both must be unencrypted PEM files that belong together"
         ) from error
     try:
         context.load_verify_locations(files.ca)
     except (ssl.SSLError, OSError) as error:
         raise TlsFileError(
-            f"cannot use the CA certificate {files.ca}: {error}; it must be a PEM file"
+            f"cannot use the CA certificate {files.ca}: {words_of(error)}; it must be a PEM file"
         ) from error
     return context
 
