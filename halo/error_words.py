@@ -13,7 +13,7 @@ import errno
 import os
 import re
 
-LENGTH_LIMIT = 300
+LENGTH_LIMIT = 500
 """Characters that are shown. The other end may have chosen the words."""
 
 _OF_NETWORK = {

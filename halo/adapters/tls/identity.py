@@ -186,7 +186,7 @@ class TlsIdentity:
         except TlsFileError as error:
             return error
         except Exception as error:  # in any case, keep the certificate in use
-            return TlsFileError(f"{type(error).__name__}: {error}")
+            return TlsFileError(f"{type(error).__name__}: {words_of(error)}")
 
     def _load(self) -> _Loaded:
         context = self._make_context(self._files)
