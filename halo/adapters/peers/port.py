@@ -19,6 +19,7 @@ TURNED_AWAY = "X-Halo-Turned-Away"
 """The header of the answer that comes instead of the greeting. It has the reason."""
 
 _WORDS_AT_MOST = 500
+_COMMAND = "`halo tls peer NAME`, with the name of its machine"
 
 
 class PeerPortError(AdministratorError):
@@ -57,12 +58,20 @@ def turned_away(reason: str) -> bytes:
     return f"{head}Content-Type: text/plain\r\nContent-Length: {len(line)}\r\n\r\n{line}".encode()
 
 
+def certificate_refused(reason: str) -> bytes:
+    """The answer for a manager that is turned away because of its certificate. It reads this as
+    what is said of its own one."""
+    return turned_away(f"this manager's certificate is refused: {reason}")
+
+
 def why_not(error: OSError | ValueError) -> str:
     """Why a handshake failed, from a manager's side, in words."""
     words = reason_of(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{words}; a manager's must be valid, and of the CA that this one knows: {_COMMAND}"
     if isinstance(error, ssl.SSLError):
         if words.startswith("it does not speak TLS"):
             return "it does not speak TLS, which managers require of each other"
         if words.startswith("it has no certificate"):
-            return "it has no certificate, and managers require one of each other"
+            return f"it has no certificate, and managers require one of each other: {_COMMAND}"
     return words

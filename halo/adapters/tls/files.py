@@ -161,6 +161,15 @@ def manager_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def looking_context(files: TlsFiles) -> ssl.SSLContext:
+    """Like :func:`manager_context`, but for whatever certificate is there. With it, a refused
+    certificate is read for a message. Say nothing over such a connection, and believe nothing."""
+    context = manager_context(files)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def speaks_no_tls(error: BaseException) -> bool:
     """Did the other end of a handshake send something that is not TLS?"""
     return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
