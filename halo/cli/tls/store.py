@@ -63,8 +63,8 @@ class Store:
     def load_ca(self) -> Pair:
         if not self.ca_key.exists():
             raise CliError(
-                f"There is no CA in {self.folder}: make one with `halo tls init`, or give its "
-                "folder with --dir."
+                f"There is no CA in {self.folder}: make one with `halo tls init {self.folder}`, or "
+                "name the folder of the site's CA with --dir or HALO_TLS_DIR."
             )
         return self._load(self.ca_certificate, self.ca_key)
 
