@@ -24,6 +24,7 @@ from halo.adapters.usage import DaemonCommand
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.core.peers.certificates import ROLES
+from halo.core.secrets import for_a_program
 from halo.remote import listen
 from halo.remote.descriptors import keep_descriptors, raise_descriptor_limit
 from halo.remote.protection import Protection
@@ -254,7 +255,7 @@ async def _serve(
         runner = ScriptRunner(protection, records)
         test_id = options.test_id or str(os.getpid())
         own = {*NOTIFY_VARIABLES, "STATE_DIRECTORY"}  # of this unit, and not of what scripts start
-        inherited = {k: v for k, v in os.environ.items() if k not in own}
+        inherited = for_a_program(os.environ, own)
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)
         await operations.resume()
         features = [ROLES] if gate is not None and options.managers else []

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.core.errors import AdministratorError
+from halo.core.secrets import STORE_PASSWORD
 from halo.error_words import words_of
 
 SCHEME = "etcd://"
@@ -23,7 +24,6 @@ DEFAULT_PORT = 2379
 MEMBERS_LIMIT = 16
 PREFIX_LIMIT = 200  # characters
 PASSWORD_LIMIT_BYTES = 4096
-PASSWORD_VARIABLE = "HALO_STORE_PASSWORD"
 
 _CREDENTIALS = {
     "ca": "store-ca",
@@ -92,11 +92,11 @@ def store_at(
     Raises StoreError."""
     members, prefix = _parsed(text)
     files = _with_credentials(files, environment)
-    password = _password(files, environment.pop(PASSWORD_VARIABLE, None))
+    password = _password(files, environment.pop(STORE_PASSWORD, None))
     if (files.user is None) != (password is None):
         raise StoreError(
             f"{text}: a user needs a password, and a password a user: give both, --store-user and "
-            f"--store-password-file (or the credential store-password, or {PASSWORD_VARIABLE})"
+            f"--store-password-file (or the credential store-password, or {STORE_PASSWORD})"
         )
     return Store(members, prefix, files.user, password, _tls(files))
 

@@ -20,6 +20,7 @@ from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.adapters.systemd import Notifier
 from halo.core.errors import AdministratorError, LeadershipError, StateError
+from halo.core.secrets import STORE_PASSWORD
 from halo.manager.leadership.standing import StoreStanding
 from halo.ports import ManagerSeen, WallClock
 from halo.telling import PeerLog
@@ -79,8 +80,9 @@ EXIT_NOT_LEADING = 75
 def store_of(text: str | None, files: StoreFiles) -> Store | None:
     """The store that the options name; None: the journal is an embedded file.
 
-    Reads files. Raises AdministratorError."""
+    Reads files. In any case, no password stays in the environment. Raises AdministratorError."""
     if text is None:
+        os.environ.pop(STORE_PASSWORD, None)
         if files != NO_FILES:
             raise AdministratorError("--store-... options need --store, which is not given")
         return None
