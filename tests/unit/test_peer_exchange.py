@@ -131,6 +131,8 @@ WRONG: list[tuple[str, Callable[[Authority, Authority], TlsFiles], str]] = [
 class Unchecked:
     """A caller that may show any certificate: it does not look at its own."""
 
+    own_names = frozenset(["mgmt9"])
+
     def __init__(self, files: TlsFiles) -> None:
         self.calling_context = ssl.create_default_context(cafile=str(files.ca))
         self.calling_context.load_cert_chain(files.certificate, files.key)
@@ -462,8 +464,12 @@ async def test_who_is_turned_away_in_the_handshake_is_named_with_the_command(
 ) -> None:
     files = not_yet_trusted(authority, others, "stranger")
     with capture_logs() as logged:
-        await ask(PeerCalls(Unchecked(files)), leader.url)  # type: ignore[arg-type]  # it checks nothing
+        outcome, _ = await ask(PeerCalls(Unchecked(files)), leader.url)  # type: ignore[arg-type]  # it checks nothing
         await asyncio.sleep(0.05)
+    assert "it may refuse this manager's certificate, which holds mgmt9: see its log" in str(
+        outcome
+    )
+    assert "`halo tls peer mgmt9 --force`" in str(outcome)
     (reason,) = [e["reason"] for e in logged if e["event"] == "turned a connection away"]
     assert reason.startswith("its certificate is refused: ")
     assert "`halo tls peer NAME`" in reason

@@ -18,6 +18,7 @@ from halo.adapters.peers.port import GREETING, TURNED_AWAY
 from halo.adapters.tls.certificates import normal_name, read_certificate
 from halo.adapters.tls.files import TlsFileError
 from halo.core.errors import PeerSilent, PeerUnreachable
+from halo.core.peers.certificates import perhaps_refused
 from halo.error_words import words_of
 from halo.ports import PeerAnswer, PeerRequest
 
@@ -57,7 +58,7 @@ class PeerCalls:
         ends = loop.time() + deadline_s
         reader, writer = await self._connect(host, port, min(CONNECT_DEADLINE_S, deadline_s))
         try:
-            await _greeted(reader, min(CONNECT_DEADLINE_S, deadline_s))
+            await self._greeted(reader, min(CONNECT_DEADLINE_S, deadline_s))
             with _lost_is_silent(deadline_s):
                 async with asyncio.timeout_at(ends):
                     sending()
@@ -112,6 +113,22 @@ class PeerCalls:
         except ValueError:
             return None
 
+    async def _greeted(self, reader: asyncio.StreamReader, deadline_s: float) -> None:
+        """Return when the other end has let us in. Raises PeerUnreachable: nothing was sent yet."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except TimeoutError:
+            raise PeerUnreachable(f"it did not let us in within {deadline_s:g} s") from None
+        except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, OSError) as error:
+            said = f" ({words_of(error)})" if isinstance(error, ssl.SSLError) else ""
+            perhaps = perhaps_refused(self._identity.own_names)
+            raise PeerUnreachable(f"it ended the connection{said}; {perhaps}") from None
+        if head == GREETING:
+            return
+        told = head.decode("latin-1").partition(f"{TURNED_AWAY}: ")[2].partition("\r\n")[0]
+        raise PeerUnreachable(f"it turned us away: {_clean(told)}" if told else "it is no manager")
+
     async def _answer(self, reader: asyncio.StreamReader) -> PeerAnswer:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -156,23 +173,6 @@ async def _opened(
             ssl_handshake_timeout=CONNECT_DEADLINE_S,
             limit=HEAD_LIMIT_BYTES,
         )
-
-
-async def _greeted(reader: asyncio.StreamReader, deadline_s: float) -> None:
-    """Return when the other end has let us in. Raises PeerUnreachable: nothing was sent yet."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            head = await reader.readuntil(b"\r\n\r\n")
-    except TimeoutError:
-        raise PeerUnreachable(f"it did not let us in within {deadline_s:g} s") from None
-    except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, OSError):
-        raise PeerUnreachable(
-            "it ended the connection; it may refuse our certificate, see its log"
-        ) from None
-    if head == GREETING:
-        return
-    told = head.decode("latin-1").partition(f"{TURNED_AWAY}: ")[2].partition("\r\n")[0]
-    raise PeerUnreachable(f"it turned us away: {_clean(told)}" if told else "it is no manager")
 
 
 @contextlib.contextmanager

@@ -59,6 +59,11 @@ class PeerIdentity:
         return self._calling.context
 
     @property
+    def own_names(self) -> frozenset[str]:
+        """The names in the certificate that this manager shows."""
+        return self._calling.own.names
+
+    @property
     def ca(self) -> Path:
         """The file with the CA of the other managers."""
         return self._files.ca

@@ -148,6 +148,15 @@ def refusal_of_name(shown: frozenset[str] | None, asked: str, managers: frozense
     )
 
 
+def perhaps_refused(own: frozenset[str]) -> str:
+    """What to do if another manager ends the connection without a word. `own` are the names in this
+    manager's certificate."""
+    return (
+        f"it may refuse this manager's certificate, which holds {_names(own)}: see its log; "
+        f"another one is made with {_peer_command(own)}"
+    )
+
+
 def _peer_command(machines: Iterable[str], also: Iterable[str] = ()) -> str:
     """The command for the certificate of a manager's machine. Without a name, NAME stands for it.
     It replaces the files of an earlier one."""
