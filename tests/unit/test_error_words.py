@@ -138,6 +138,16 @@ def test_no_message_shows_an_error_of_the_system_as_python_writes_it() -> None:
     assert found == []
 
 
+def test_nobody_else_takes_the_words_out_of_an_error() -> None:
+    taking = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if "share" not in path.relative_to(ROOT).parts and ".strerror" in path.read_text()
+    }
+    # A plain `halo status` loads as little as possible, and it only meets errors of its own output.
+    assert taking == {"error_words.py", "cli/entry.py"}
+
+
 def test_such_a_message_would_be_found() -> None:
     text = "try:\n  f()\nexcept (OSError, ValueError) as e:\n  g(f'{e}')\n  h(str(e))\n"
     assert list(shown_raw(ast.parse(text))) == [4, 5]

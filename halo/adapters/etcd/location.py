@@ -156,7 +156,7 @@ def _password(files: StoreFiles, from_environment: str | None) -> str | None:
         password = content.decode().rstrip("\r\n")
     except OSError as error:
         raise StoreError(
-            f"the password file {path} cannot be read: {error.strerror}; make it readable for the "
+            f"the password file {path} cannot be read: {words_of(error)}; make it readable for the "
             "manager's user, or name another one with --store-password-file"
         ) from error
     except UnicodeDecodeError as error:

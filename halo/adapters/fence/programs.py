@@ -23,6 +23,7 @@ from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult
 from halo.core.secrets import for_a_program
+from halo.error_words import words_of
 
 _FIRST_PAGE = 4096
 
@@ -183,4 +184,4 @@ def _cannot_start(program: str, error: OSError) -> str:
         return f"there is no program {program}; install it, or correct fence_agent in the config"
     if isinstance(error, PermissionError):
         return f"{program} is not executable; chmod +x it, or correct fence_agent in the config"
-    return f"{program} cannot be started: {error.strerror}"
+    return f"{program} cannot be started: {words_of(error)}"

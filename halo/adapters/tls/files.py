@@ -217,6 +217,6 @@ def _require_readable(files: TlsFiles, path: Path, what: str) -> None:
             pass
     except OSError as error:
         raise TlsFileError(
-            f"{files.needed_by} needs the {what} {path}: {error.strerror}; "
+            f"{files.needed_by} needs the {what} {path}: {words_of(error)}; "
             f"put it there or name another file with {files.named_by}"
         ) from error

@@ -143,7 +143,7 @@ class TlsListener:
             try:
                 accepted, address = await self._loop.sock_accept(self._sock)
             except OSError as error:
-                log.warning("cannot accept a connection", error=error.strerror)
+                log.warning("cannot accept a connection", error=words_of(error))
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             peer = str(address[0])

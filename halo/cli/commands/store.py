@@ -16,6 +16,7 @@ import click
 from halo.adapters.usage import store_files, store_options
 from halo.cli.errors import CliError
 from halo.core.errors import LeadershipError, RecordError, StateError
+from halo.error_words import words_of
 
 if TYPE_CHECKING:
     from halo.adapters.etcd.location import Store
@@ -215,7 +216,7 @@ def _records(source: str) -> list[JournalRecord]:
         with path.open("rb") as file:
             beginning = file.read(len(_SQLITE))
     except OSError as error:
-        raise CliError(f"{path} cannot be read: {error.strerror}. {_NAMES}") from error
+        raise CliError(f"{path} cannot be read: {words_of(error)}. {_NAMES}") from error
     if not beginning:  # a copy onto a full disk leaves such a file
         raise CliError(
             f"{path} is empty, so it is neither a journal nor a copy of one. Use another copy."
@@ -323,7 +324,7 @@ def _write(path: Path, content: bytes, force: bool) -> None:
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}.") from error
+        raise CliError(f"{path} cannot be written: {words_of(error)}.") from error
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ class RunDirectory:
                 "cannot record a running script: if this agent crashes, the next agent will not "
                 "wait for the script; free space in the folder or repair it",
                 folder=str(self._path),
-                error=error.strerror,
+                error=words_of(error),
             )
 
     def remove(self, id: str) -> None:
