@@ -80,10 +80,10 @@ async def test_members_that_nobody_runs_are_named_with_the_words_of_the_system()
             await client.range("/x/leader", deadline_s=0.5)
     finally:
         await client.close()
-    assert str(raised.value) == (
-        f"127.0.0.1:{first}: no connection: connection refused; "
-        f"localhost:{second}: no connection: connection refused"
-    )
+    told = str(raised.value)
+    assert told.startswith(f"127.0.0.1:{first}: no connection: connection refused; ")
+    assert f"localhost:{second}: no connection: " in told  # perhaps at two addresses
+    assert "Errno" not in told
 
 
 async def test_every_way_of_asyncio_to_tell_of_a_closed_port_is_understood() -> None:
@@ -91,7 +91,8 @@ async def test_every_way_of_asyncio_to_tell_of_a_closed_port_is_understood() -> 
     for host in ("127.0.0.1", "localhost"):
         with pytest.raises(OSError) as raised:  # noqa: PT011  # its words are what is looked at
             await asyncio.open_connection(host, port)
-        assert words_of(raised.value) == "connection refused"
+        assert "connection refused" in words_of(raised.value)
+        assert "Errno" not in words_of(raised.value)
 
 
 _OF_THE_SYSTEM = {
