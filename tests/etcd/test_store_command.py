@@ -86,7 +86,6 @@ async def test_what_is_wrong_with_a_store_is_said(store: Store) -> None:
     assert done.stderr.startswith(f"{store}: there is no journal; check the prefix.")
     for command in (
         ("check", "etcd://127.0.0.1:1/x"),
-        ("export", "etcd://127.0.0.1:1/x"),
         ("raise-term", "etcd://127.0.0.1:1/x", "--above", "7", "--reason", "a test"),
     ):
         done = halo("store", *command)
