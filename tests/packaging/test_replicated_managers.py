@@ -221,7 +221,8 @@ def test_the_drill_each_part_is_lost_once(site: Site) -> None:
     assert len(re.findall(r"is unhealthy: ", shown)) == 1
     site.shell("mgmt2", 'halo unmanage disk --reason "without the third member"')
     site.run(start_etcd)
-    site.shell("mgmt1", f"until {look.commands.splitlines()[-1]}; do sleep 0.5; done")
+    *before, health = look.commands.splitlines()
+    site.look("mgmt1", "\n".join([*before, f"until {health}; do sleep 0.5; done"]))
 
 
 def test_the_drill_everything_is_lost_and_restored(site: Site) -> None:
