@@ -7,17 +7,17 @@ Tasks change it in plain synchronous steps. What decisions ask of it stands in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import GroupState, MakingRoom, Placings, RoomTaken
 from halo.core.cluster.host_state import FencePhase, HostState, PowerProof
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
 from halo.core.errors import Loss
 from halo.core.journal.remembered import Remembered, RememberedGroup, RememberedHost
 from halo.core.model import (
-    Amounts,
     Cluster,
     GroupId,
     Host,
@@ -29,72 +29,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
-from halo.core.reasons import IN_LINE, Kind, Reason, Waiting
 from halo.core.tokens import TokenLedger
-
-
-@dataclass(slots=True)
-class Placings:
-    """Counts how often the token of any group was given to a host, or came back."""
-
-    count: int = 0
-
-
-@dataclass
-class GroupState:
-    """What one manager knows of one group at run time."""
-
-    id: GroupId
-    placings: Placings = field(default_factory=Placings)  # of all groups together
-    managed_on: HostId | None = None  # the host whose task holds the token
-    managed_since: float = float("-inf")  # when that task got the token
-    comment: str = ""  # why the group waits, or what is wrong
-    failed: bool = False  # the comment describes a failure
-    waiting: Waiting | None = None  # why the placer does not start it, though it should run
-    in_line_since: float | None = None  # since when it waits for room or its turn
-    starting: bool = False  # it was placed to be started, and its start is not over yet
-    departing: bool = False  # it is being stopped where it ran, to be started on another host
-    moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
-    _placed_on: HostId | None = field(default=None, init=False)
-
-    @property
-    def placed_on(self) -> HostId | None:
-        """The host that was given the token, and has not returned it."""
-        return self._placed_on
-
-    @placed_on.setter
-    def placed_on(self, host: HostId | None) -> None:
-        self._placed_on = host
-        self.placings.count += 1
-
-    def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
-        """Note what was decided on the group while no host manages it."""
-        self.comment, self.failed = text, failed
-        before = self.waiting
-        if waits is None:
-            self.waiting = None
-        elif before is not None and waits.is_same_wait(before.reason):
-            self.waiting = Waiting(waits, before.since)
-        else:
-            self.waiting = Waiting(waits, now)
-        self._note_line(waits, now)
-
-    def _note_line(self, waits: Reason | None, now: float) -> None:
-        """A proof that became too old meanwhile, and is asked for again, costs no place in line."""
-        if waits is None or waits.kind not in (*IN_LINE, Kind.PROOF):
-            self.in_line_since = None
-        elif waits.kind in IN_LINE and self.in_line_since is None:
-            self.in_line_since = now
-
-
-@dataclass(frozen=True, slots=True)
-class RoomTaken:
-    """What takes room on one host, added up. It holds as long as its basis is the same."""
-
-    basis: tuple[int, bool, int, int]  # what stands for all that it was derived from
-    groups: Mapping[GroupId, ResourceGroup]
-    heading: frozenset[GroupId]  # those of them that only head for the host
-    sums: Amounts
 
 
 @dataclass
@@ -165,6 +100,31 @@ class ClusterState:
         """What is known now of each host where the group is looked for, though the config does not
         name it as a candidate any more."""
         return [self.candidate(group, host) for host in group.former_hosts]
+
+    # --- room that is made -------------------------------------------------------------------
+
+    def make_room(self, group: GroupId, making: MakingRoom | None) -> list[GroupId]:
+        """From now on, these groups give way to `group`, and no others; with None, no group does.
+
+        Returns the groups for which something changed. Their tasks and the placer have to know."""
+        at = self.groups[group]
+        before, at.makes_room = at.makes_room, making
+        if making == before:
+            return []
+        changed: dict[GroupId, None] = {}
+        if before is not None:
+            changed |= dict.fromkeys(before.givers)
+            for giver in before.givers:
+                if self.groups[giver].gives_way_to == group:
+                    self.groups[giver].gives_way_to = None
+            failed = (giver for giver in before.givers if self.remembered.group(giver).error)
+            at.resisted = next(failed, None)
+        if making is not None:
+            changed |= dict.fromkeys(making.givers)
+            at.made_room_at = making.since
+            for giver in making.givers:
+                self.groups[giver].gives_way_to = group
+        return list(changed)
 
     # --- knowledge ---------------------------------------------------------------------------
 
@@ -256,7 +216,8 @@ class ClusterState:
                 for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
-                self.groups[group.id].moving = False
+                at = self.groups[group.id]
+                at.moving, at.gave_way_to, at.made_room_at = False, None, float("-inf")
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)
