@@ -12,7 +12,14 @@ from aiohttp import web
 
 from halo.adapters.peers.exchange import PeerCalls
 from halo.adapters.peers.identity import PeerIdentity
-from halo.adapters.peers.port import BACKLOG, GREETING, bind, turned_away, why_not
+from halo.adapters.peers.port import (
+    BACKLOG,
+    GREETING,
+    bind,
+    certificate_refused,
+    turned_away,
+    why_not,
+)
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
 from halo.adapters.unix_socket import UnixSite
@@ -98,7 +105,7 @@ class FakeManager:
             self.connections.protocol,
             Refusals(),
             BACKLOG,
-            turned_away,
+            certificate_refused,
             why_not,
             self.connections.bounds.tls_shutdown_s,
         )

@@ -20,6 +20,8 @@ from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.adapters.systemd import Notifier
 from halo.core.errors import AdministratorError, LeadershipError, StateError
+from halo.core.secrets import STORE_PASSWORD
+from halo.error_words import words_of
 from halo.manager.leadership.standing import StoreStanding
 from halo.ports import ManagerSeen, WallClock
 from halo.telling import PeerLog
@@ -79,8 +81,9 @@ EXIT_NOT_LEADING = 75
 def store_of(text: str | None, files: StoreFiles) -> Store | None:
     """The store that the options name; None: the journal is an embedded file.
 
-    Reads files. Raises AdministratorError."""
+    Reads files. In any case, no password stays in the environment. Raises AdministratorError."""
     if text is None:
+        os.environ.pop(STORE_PASSWORD, None)
         if files != NO_FILES:
             raise AdministratorError("--store-... options need --store, which is not given")
         return None
@@ -219,7 +222,7 @@ async def _require_no_journal_in(statefile: Path, store: Store) -> None:
     if isinstance(size, OSError):
         raise StateError(
             f"{store}: the journal there is empty, and whether there is one in the state file "
-            f"{statefile} cannot be seen: {size.strerror}. Correct that, or name a file that does "
+            f"{statefile} cannot be seen: {words_of(size)}. Correct that, or name a file that does "
             "not exist with --statefile"
         )
     if size:
