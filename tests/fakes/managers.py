@@ -19,6 +19,7 @@ from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import Answer, request
 from halo.core.errors import LeadershipError
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreSeen
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.managers import Managers
 from halo.manager.peers.connections import ConnectionBounds, Connections
@@ -40,6 +41,7 @@ class FakeStanding:
         self.seen: list[ManagerSeen] = []
         self.leads: str | None = None
         self.memory = Known(Remembered(), as_of=0.0, entries=0)
+        self.etcd = StoreSeen()
         self.wrong: str | None = None
         self.stepped_down: list[str] = []
 
@@ -51,6 +53,9 @@ class FakeStanding:
 
     def known(self) -> Known:
         return self.memory
+
+    def store(self) -> StoreSeen:
+        return self.etcd
 
     def trouble(self) -> str | None:
         return self.wrong

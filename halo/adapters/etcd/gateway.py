@@ -5,7 +5,9 @@ All exceptions of aiohttp end here. What a member says is checked before it is b
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -175,7 +177,7 @@ def _failure(error: Exception, deadline_s: float) -> EtcdError:
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         text = "no connection"
         if isinstance(error, aiohttp.ClientConnectorError):
-            text = f"no connection: {_short(error.os_error)}"
+            text = f"no connection: {_system_words(error.os_error)}"
         return NoAnswer(text, unknown=False)
     if isinstance(error, aiohttp.ClientResponseError) and error.status // 100 != 5:
         return NoGateway(
@@ -209,6 +211,12 @@ def _refusal(answer: Mapping[str, Any]) -> EtcdError:
     if "authentication is not enabled" in text:
         return NoAuthentication(text)
     return Refused(text)
+
+
+def _system_words(error: OSError) -> str:
+    """Without the address: the caller names the member."""
+    known = error.errno in errno.errorcode
+    return os.strerror(error.errno or 0).lower() if known else _short(error)
 
 
 def _short(error: BaseException) -> str:

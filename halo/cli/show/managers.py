@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from halo.cli.show import view
+from halo.cli.show.store import store_lines
 from halo.cli.show.view import Item
 
 _HEADINGS = ("ID", "HOST", "ROLE", "SINCE", "VERSION", "ENTRIES", "LAG", "ADDRESS")
@@ -24,6 +25,9 @@ def table_lines(found: Item) -> Iterator[str]:
     leader = view.text(found, "leader")
     term = view.text(found, "term")
     yield f"Manager {leader} leads, in term {term}." if leader else "No manager leads."
+    if not leader and (waits := view.text(found, "waiting")):
+        yield f"Manager {view.text(found, 'own_id')} does nothing yet: {waits}"
+    yield from store_lines(found)
     notices = found.get("notices")
     for notice in notices if isinstance(notices, list) else []:
         yield f"NOTICE: {view.clean(notice)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,13 @@ from halo.ports import ManagerSeen, Standing
 @dataclass
 class Managers:
     """The managers of one cluster, for the API. `expected` has those that the config names: the
-    host of each, by id. `unreachable` says why this manager cannot send requests on, or is None."""
+    host of each, by id. `unreachable` says why this manager cannot send requests on, or is None.
+    `waits` says what it waits for, while it does not lead."""
 
     standing: Standing
     expected: Mapping[str, str] = field(default_factory=dict)
     unreachable: str | None = None
+    waits: Callable[[], str] | None = None
 
     def table(self) -> dict[str, Any]:
         """The answer of `GET /v1/managers`, the same question put to any manager."""
@@ -31,12 +33,15 @@ class Managers:
             "term": standing.term,
             "managers": [_row(seen, newest) for seen in found],
             "missing": [{"id": id, "host": host} for id, host in self._missing()],
+            "waiting": None if self.waits is None else self.waits(),
+            "store": standing.store().as_json(),
             "trouble": standing.trouble(),
             "notices": list(self.notices()),
         }
 
     def notices(self) -> Iterator[str]:
-        """What an operator should read, because fewer managers than planned could take over."""
+        """What an operator should read, because fewer managers than planned could take over, or
+        fewer members of the store than planned hold the journal."""
         missing = self._missing()
         for id, host in missing:
             there = len(self.expected) - len(missing)
@@ -44,6 +49,7 @@ class Managers:
                 f"manager {id} on {host} is missing: {there} of {len(self.expected)} managers are "
                 f"there; see `systemctl status halo` on {host}"
             )
+        yield from self.standing.store().notices()
         if (trouble := self.standing.trouble()) is not None:
             yield f"the store of the managers: {trouble}"
         several = max(len(self.expected), len(self.standing.managers())) > 1
@@ -83,6 +89,8 @@ def table_of(managers: Managers | None) -> dict[str, Any]:
         "term": 0,
         "managers": [],
         "missing": [],
+        "waiting": None,
+        "store": None,
         "trouble": None,
         "notices": [],
     }

@@ -305,10 +305,32 @@ def _managers() -> dict[str, Schema]:
                 "missing": list_of(
                     object_of("A manager that only the config names.", {"id": _ID, "host": text()})
                 ),
+                "waiting": or_null(text("What the asked one waits for before it leads.")),
+                "store": null_or("Store", "The members of etcd; null: the journal is in a file."),
                 "trouble": or_null(text("What is wrong with the store.")),
                 "notices": list_of(text(), "What an operator should read."),
             },
-        )
+        ),
+        "Store": object_of(
+            "The store of the journal, as the manager that was asked sees it.",
+            {
+                "members": list_of(object_of("One member.", _store_member()), "As in `--store`."),
+                "alarms": list_of(
+                    object_of("What etcd says is wrong.", {"member": text(), "kind": text()})
+                ),
+            },
+        ),
+    }
+
+
+def _store_member() -> dict[str, Schema]:
+    return {
+        "endpoint": _ID,
+        "answers": or_null({"type": "boolean", "description": "null: not known yet."}),
+        "reason": or_null(text("Why it does not count among those that work; null: it does.")),
+        "since": number("When this began: seconds since the epoch. 0: nothing is known."),
+        "version": or_null(text("null: not known.")),
+        "leads": flag("It leads etcd."),
     }
 
 
