@@ -39,11 +39,11 @@ class Trio(Site):
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def up(self, node: str) -> None:
+    def up(self, node: str, *flags: str) -> None:
         port = processes.free_port()
         self.running[node] = self.start_manager(
             *(*LEASE, "--peer-listen", f"127.0.0.1:{port}"),
-            *("--peer-url", f"https://localhost:{port}"),
+            *("--peer-url", f"https://localhost:{port}", *flags),
             node=node,
         )
 
