@@ -43,7 +43,7 @@ def managers(ctx: click.Context, as_json: bool) -> None:
     """Show which managers there are, and which leads.
 
     The manager that is asked answers from its own knowledge, also if no other one can be reached.
-    The exit status is 1 if one is missing, or nobody leads.
+    The exit status is 1 if one is missing, a member of etcd is lost, or nobody leads.
     """
     if ctx.invoked_subcommand is not None:
         if as_json:
