@@ -25,8 +25,6 @@ def table_lines(found: Item) -> Iterator[str]:
     leader = view.text(found, "leader")
     term = view.text(found, "term")
     yield f"Manager {leader} leads, in term {term}." if leader else "No manager leads."
-    if not leader and (waits := view.text(found, "waiting")):
-        yield f"Manager {view.text(found, 'own_id')} does nothing yet: {waits}"
     yield from store_lines(found)
     notices = found.get("notices")
     for notice in notices if isinstance(notices, list) else []:

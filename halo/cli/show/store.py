@@ -1,4 +1,4 @@
-"""The members of the store in the lines of `halo managers`."""
+"""The store in the lines of `halo managers`: what a manager waits for there, and its members."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _HEADINGS = ("ETCD MEMBER", "STATE", "SINCE", "VERSION")
 
 
 def store_lines(found: Item) -> Iterator[str]:
-    """A table of the members of etcd. Older managers tell of none."""
+    """What the manager that was asked waits for, if nobody leads, and a table of the members of
+    etcd. Older managers tell neither."""
+    if not found.get("leader") and (waits := view.text(found, "waiting")):
+        yield f"Manager {view.text(found, 'own_id')} does nothing yet: {waits}"
     store = found.get("store")
     members = view.items(store, "members") if isinstance(store, dict) else []
     if not members:

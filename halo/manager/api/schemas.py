@@ -314,23 +314,21 @@ def _managers() -> dict[str, Schema]:
         "Store": object_of(
             "The store of the journal, as the manager that was asked sees it.",
             {
-                "members": list_of(object_of("One member.", _store_member()), "As in `--store`."),
-                "alarms": list_of(
-                    object_of("What etcd says is wrong.", {"member": text(), "kind": text()})
-                ),
+                "members": list_of(ref("StoreMember"), "As in `--store`."),
+                "alarms": list_of(object_of("An alarm.", {"member": text(), "kind": text()})),
             },
         ),
-    }
-
-
-def _store_member() -> dict[str, Schema]:
-    return {
-        "endpoint": _ID,
-        "answers": or_null({"type": "boolean", "description": "null: not known yet."}),
-        "reason": or_null(text("Why it does not count among those that work; null: it does.")),
-        "since": number("When this began: seconds since the epoch. 0: nothing is known."),
-        "version": or_null(text("null: not known.")),
-        "leads": flag("It leads etcd."),
+        "StoreMember": object_of(
+            "One member of etcd.",
+            {
+                "endpoint": _ID,
+                "answers": or_null(flag("null: not known yet.")),
+                "reason": or_null(text("Why it does not count as one that works.")),
+                "since": number("When this began: seconds since the epoch. 0: not known."),
+                "version": or_null(text()),
+                "leads": flag("It leads etcd."),
+            },
+        ),
     }
 
 
