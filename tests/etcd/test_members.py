@@ -271,14 +271,14 @@ def test_an_alarm_is_told_once_although_each_member_tells_it() -> None:
                 for number, member in enumerate(HOSTS, 1):
                     scene.says[member] = said(number, errors=errors)
                 await rounds(4)
-                assert members.seen.alarms == (
+                assert list(members.seen.alarms) == [
                     StoreAlarm(H2, NO_SPACE),
                     StoreAlarm("ff", "CORRUPT"),  # as `etcdctl member list` names it
-                )
+                ]
                 scene.says = {m: said(n) for n, m in enumerate(HOSTS, 1)}
                 scene.says[H1] = said(1, errors=("the disk is slow",))
                 await rounds(4)
-                assert members.seen.alarms == (StoreAlarm(H1, "the disk is slow"),)
+                assert list(members.seen.alarms) == [StoreAlarm(H1, "the disk is slow")]
                 assert all(member.works for member in members.seen.members)
         assert Counter(line["event"] for line in logs) == {
             "etcd has an alarm": 3,

@@ -55,6 +55,7 @@ class Standing:
 def test_a_manager_that_waits_answers_soon_and_says_why(
     opens_after_s: float, tells_after_s: float, answers_after_s: float | None, said: list[str]
 ) -> None:
+    began = 0.0
     answered: list[float] = []
     reasons: list[str] = []
 
@@ -72,7 +73,6 @@ def test_a_manager_that_waits_answers_soon_and_says_why(
         store, state = cast("Any", STORE), Path("/none/halo.state")
         await stand_by(store, cast("Any", medium), standing, state, Notifier({}), answering)
 
-    began = 0.0
     with capture_logs() as logs:
         run(story())
     assert [line["reason"] for line in logs if line["event"] == "not leading"] == said

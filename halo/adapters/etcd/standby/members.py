@@ -75,15 +75,14 @@ class Members:
     async def run(self, none_works: Callable[[str], None]) -> None:
         """Ask all members again and again, until cancelled. If none of them works at first,
         `none_works` is told at once what each one said."""
-        tell: Callable[[str], None] | None = none_works
+        is_first = True
         while True:
             try:
                 answers = await self._ask_all()
                 self._take(answers)
-                if tell is not None:
-                    tell, told = None, tell
-                    if (words := _if_none_works(answers)) is not None:
-                        told(words)
+                if is_first and (words := _if_none_works(answers)) is not None:
+                    none_works(words)
+                is_first = False
             except Exception:
                 log.exception("the members of etcd are not watched as they should be")
             await asyncio.sleep(EVERY_S)
