@@ -223,7 +223,8 @@ def test_states_of_members_of_etcd_in_words() -> None:
     assert cut_off.split(maxsplit=1) == ["b", "answers, but does not count"]
     assert "does not answer" in odd
     assert all(line.isprintable() for line in (unknown, cut_off, odd))
-    for store in (None, [], {}, {"members": 3}):
+    others: list[Any] = [None, [], {}, {"members": 3}]
+    for store in others:
         assert list(store_lines({"store": store})) == []
     assert list(store_lines({})) == []  # of an older manager
 
