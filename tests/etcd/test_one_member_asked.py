@@ -1,10 +1,13 @@
-"""The question to one member, against stand-ins: versions differ in who may ask for the status."""
+"""The question to one member, against stand-ins, and against real ones: versions differ in who may
+ask for the status."""
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,9 @@ from halo.adapters.etcd.errors import EtcdError, NoAnswer, NotAllowed, Refused
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.member import ANSWER_LIMIT_BYTES, OneMember, Said
 from halo.adapters.etcd.values import Json
+from tests.etcd.members import Members
 from tests.etcd.stand_ins import Answers, error, gateway, header
+from tests.etcd.test_client_on_etcd import enable_users
 from tests.integration.processes import free_port
 
 DEADLINE_S = 2.0
@@ -216,3 +221,34 @@ async def test_a_member_that_refuses_everything_is_there_all_the_same(user: str 
         with pytest.raises(NotAllowed) as raised:
             await member.ask(DEADLINE_S)
     assert isinstance(raised.value, Refused)
+
+
+# Real members -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tells_status", [True, False])
+async def test_a_real_member_that_is_cut_off_is_seen_in_both_ways(
+    tmp_path: Path, tells_status: bool
+) -> None:
+    """With the rights of HALO's own user: its status where that may be asked for, else its keys."""
+    members = Members(tmp_path)
+    try:
+        members.start()
+        enable_users(members)
+        at = members.addresses[0]
+        member = OneMember(Store((at,), "/halo/test", "halo", "hunter2"), at)
+        try:
+            member._tells_status = tells_status
+            assert (await member.ask(DEADLINE_S)).has_leader
+            members.kill(1)
+            members.kill(2)
+            ends = time.monotonic() + 30
+            while True:
+                assert time.monotonic() < ends
+                member._tells_status = tells_status
+                if not (await member.ask(DEADLINE_S)).has_leader:
+                    break
+        finally:
+            await member.close()
+    finally:
+        members.close()
