@@ -100,6 +100,7 @@ def make_cluster(
     no_device: Iterable[str] = (),
     fence_levels: Mapping[str, tuple[tuple[FenceDevice, ...], ...]] | None = None,
     capacity: Mapping[str, Mapping[str, int]] | None = None,
+    max_starts: Mapping[str, int] | None = None,
     **settings: Any,
 ) -> Cluster:
     """A cluster of these groups on their candidates, and on the further `hosts`."""
@@ -115,6 +116,7 @@ def make_cluster(
                 else (fence_levels or {}).get(name, ((DEVICE,),)),
                 on_loss=(on_loss or {}).get(name, LossPolicy.FENCE),
                 capacity=amounts((capacity or {}).get(name, {})),
+                max_starts=(max_starts or {}).get(name),
             )
             for name in names
         },

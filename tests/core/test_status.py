@@ -12,11 +12,11 @@ from halo.core.cluster.host_state import FencePhase, PowerProof
 from halo.core.errors import Loss, LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import ErrorKind
-from halo.core.model import Operation
+from halo.core.model import Operation, ResourceGroup
 from halo.core.outcomes import AgentIdentity
 from halo.core.status.ours import event, snapshot
 
-from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
+from .builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 
 PAIR = {"g": ["x"], "x": []}
 
@@ -391,6 +391,38 @@ def test_a_group_that_was_removed_while_it_may_run_is_named() -> None:
     assert told["notices"][0].startswith("old0 was removed from the config and may still run on h1")
     assert "`halo cleanup old0`" in told["notices"][0]
     assert told["notices"][-1].startswith("2 more were removed from the config")
+
+
+def test_it_says_which_loss_would_leave_groups_down() -> None:
+    def needy(name: str, *hosts: str, need: int) -> ResourceGroup:
+        return make_group(name, hosts, needs=amounts({"gb": need}))
+
+    world = World(
+        needy("a", "h1", "h2", need=6),
+        needy("b", "h2", "h1", need=5),
+        capacity={"h1": {"gb": 10}, "h2": {"gb": 10}},
+    )
+    world.up("h1", running=["a"])
+    world.up("h2", running=["b"])
+    told = status(world)["manager"]
+    assert told["survival"] == {
+        "host": "h1",
+        "groups": 1,
+        "reasons": {"a": "h2 would have 5 of 10 gb free, and a needs 6"},
+        "further_hosts": 1,
+    }
+    assert told["notices"][0].startswith("the loss of h1 would leave 1 group down: a (h2 would ")
+    world.see("b", "h2", STOPPED)
+    told = status(world)["manager"]
+    assert told["survival"] == {"host": None, "groups": 0, "reasons": {}, "further_hosts": 0}
+    assert told["notices"] == []
+
+
+def test_where_groups_need_no_room_nothing_is_said_of_a_loss() -> None:
+    world = World(make_group("g", ["h1", "h2"]), capacity={"h1": {"gb": 1}, "h2": {"gb": 1}})
+    world.up("h1", running=["g"])  # nothing could take it: that is seen at the host
+    told = status(world)["manager"]
+    assert (told["survival"], told["notices"]) == (None, [])
 
 
 def test_what_was_stopped_everywhere_is_stopped_and_no_unknown() -> None:

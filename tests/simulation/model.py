@@ -218,4 +218,5 @@ class Scenario:
             fence_levels=levels,
             on_loss=LossPolicy(options.get("on_loss", "fence")),
             capacity={"memory": Decimal(options["capacity"])} if "capacity" in options else {},
+            max_starts=options.get("max_starts"),
         )

@@ -25,10 +25,11 @@ from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import company, former, holds, order, proof, room, suspicion, takers
+from halo.core.questions import company, former, holds, order, proof, room, suspicion, takers, turn
 from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
+from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
 from halo.manager.placement import placer as placer_module
@@ -416,6 +417,16 @@ def a_group_takes_room_only_once_it_is_seen_running() -> list[Patch]:
 
 
 @mutant_of("power_off", "move", "stop", "start")
+def what_takes_room_is_added_up_only_once() -> list[Patch]:
+    taken = room._taken
+
+    def kept(state: Any, host: str) -> Any:
+        return state.room_taken.get(host) or taken(state, host)
+
+    return [(room, "_taken", kept)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
 def any_company_is_good_enough() -> list[Patch]:
     return [(company, "conflict", lambda state, group, host: None)]
 
@@ -439,6 +450,16 @@ def nobody_is_told_when_company_leaves() -> list[Patch]:
         (placer_module.Placer, "room_changed", lambda self, group: None),
         (placer_module.Placer, "followed", lambda self, group: None),
     ]
+
+
+@mutant_of("power_off", "move", "stop", "start", "script")
+def all_groups_have_their_turn_at_once() -> list[Patch]:
+    return [(turn, "lacking", lambda state, group, host, now: None)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def a_start_that_is_over_keeps_its_turn() -> list[Patch]:
+    return [(GroupTask, "_note_start", lambda self: None)]
 
 
 # --- hands off (S4) ----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""No group is started where there is no room for it, or where its company does not suit it.
+"""No group is started where there is no room for it, where its company does not suit it, or out of
+turn.
 
 What counts is what the manager must know: a group is on a host from the start of its root there
 until the root is stopped, a start of it fails, it is found stopped, or the connection ends.
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.hosts import SimCall
     from tests.simulation.oracle import Oracle
 
-ROOM, COMPANY = "room", "company"
+ROOM, COMPANY, TURN = "room", "company", "turn"
 
 
 class PlacingOracle:
@@ -27,18 +28,24 @@ class PlacingOracle:
         self.oracle = oracle
         self.on: dict[str, str] = {}  # where the root of a group was started
         self._started_at: dict[str, float] = {}  # when that was answered
+        self._under_way: dict[str, tuple[str, set[str]]] = {}  # host, and starts in flight
 
     def begin(self) -> None:
         """A new life of the manager."""
         self.on.clear()
+        self._under_way.clear()
 
     def link_changed(self, host: str) -> None:
         """A connection begins or ends."""
         self.on = {group: where for group, where in self.on.items() if where != host}
+        under_way = self._under_way.items()
+        self._under_way = {group: found for group, found in under_way if found[0] != host}
 
     def sent(self, call: SimCall) -> None:
         """A start or stop leaves the manager."""
         group = self.oracle.groups_with[call.resource.id][0]
+        if call.operation is Operation.START and group.id in self._under_way:
+            self._under_way[group.id][1].add(call.resource.id)
         if call.resource.id != group.root or call.operation is not Operation.START:
             return
         host, known = call.connection.host.id, self.on.get(group.id)
@@ -49,10 +56,16 @@ class PlacingOracle:
             return
         self._check_room(group, host)
         self._check_company(group, host)
+        self._check_turn(group, host)
 
     def answered(self, call: SimCall, result: OperationResult | None) -> None:
         """A root was stopped, or could not be started. Without a result, no answer came in time."""
         group = self.oracle.groups_with[call.resource.id][0]
+        if call.operation is Operation.START and group.id in self._under_way:
+            in_flight = self._under_way[group.id][1]
+            in_flight.discard(call.resource.id)
+            if not in_flight:  # for a moment, at least
+                del self._under_way[group.id]
         if call.resource.id != group.root or call.operation is Operation.MONITOR:
             return
         is_up = call.operation is Operation.START and result is not None and result.code == 0
@@ -71,6 +84,19 @@ class PlacingOracle:
             if taken > total:
                 names = ", ".join(other.id for other in there)
                 self.world.violated(ROOM, f"{host} has {total} {name}, and {names} are there")
+
+    def _check_turn(self, group: ResourceGroup, host: str) -> None:
+        if not self.oracle.manager.state.groups[group.id].starting:
+            return  # a part of it was found running here: the rest is started in place
+        most = self.world.cluster.hosts[host].max_starts
+        others = [name for name, (where, _) in self._under_way.items() if where == host]
+        self._under_way[group.id] = (host, {group.root})
+        if most is None:
+            return
+        self.world.counts["starts in turn"] += 1
+        if len(others) >= most:
+            text = f"{group.id} is started on {host}, which starts {', '.join(others)} already"
+            self.world.violated(TURN, text)
 
     def _check_company(self, group: ResourceGroup, host: str) -> None:
         for other in self._on(host):

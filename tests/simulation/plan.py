@@ -67,6 +67,9 @@ COMMANDS = {
 PLACING_SHARE = 0.3
 """In so many sites, hosts have limited room, or groups wishes about their company."""
 
+TURNS_SHARE = 0.15
+"""In so many seeds, hosts start one or two groups at a time."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -113,12 +116,14 @@ class _Planner:
         self.shares_all = self.sharing.random() < 0.2
         self.order = Random(f"{seed}, order")
         self.placing = Random(f"{seed}, placing")
+        self.turns = Random(f"{seed}, turns")
 
     def make(self) -> Scenario:
         random = self.random
         self._cluster()
         self._order()
         self._placing()
+        self._turns()
         settings: dict[str, Any] = {
             "monitor_interval_s": random.choice([2.0, 5.0, 5.0, 10.0]),
             "loss_budget_s": random.choice([0.5, 1.0, 3.0, 3.0, 3.0]),
@@ -289,6 +294,12 @@ class _Planner:
                 self._wish(one, "apart_from", other)
             if kind == "together":  # an order points to earlier groups, too: no circle
                 self._wish(max(one, other), "together_with", min(one, other))
+
+    def _turns(self) -> None:
+        """In some clusters, each host starts one or two groups at a time."""
+        if self.turns.random() < TURNS_SHARE:
+            for options in self.hosts.values():
+                options["max_starts"] = self.turns.choice([1, 1, 2])
 
     def _limit(self, members: frozenset[str], numbers: list[int]) -> None:
         here = [plan for plan in self.groups if not members.isdisjoint(plan.candidates)]

@@ -328,6 +328,11 @@ def test_policies_and_times_of_groups_and_resources() -> None:
     assert (r.start_timeout_s, r.stop_timeout_s) == (300.0, 3600.0)
 
 
+def test_a_host_may_limit_how_many_groups_it_starts_at_a_time() -> None:
+    hosts = cluster_of("hosts: [{hostname: a, max_starts: 2}, {hostname: b}]").hosts
+    assert [host.max_starts for host in hosts.values()] == [2, None]
+
+
 def test_every_setting_can_be_given_and_arguments_override_the_file() -> None:
     text = "hosts: [{hostname: a}]\nsettings: {monitor_interval: 2s, storm_fraction: 0.5}\n"
     assert cluster_of(text).settings == Settings(monitor_interval_s=2.0, storm_fraction=0.5)

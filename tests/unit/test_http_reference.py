@@ -17,7 +17,7 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status.ours import snapshot
-from tests.core.builders import Step, World, make_group
+from tests.core.builders import Step, World, amounts, make_group
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "http_api.md"
 PLACES = ("resources", "resources.candidates.*", "groups", "hosts", "hosts.lifecycle", "events")
@@ -113,6 +113,18 @@ def test_the_documented_values_are_of_the_kind_that_is_given(place: str) -> None
     for key, told in kinds(part(documented(), place)).items():
         if told and given[key]:  # else null alone is known
             assert told <= given[key], f"{place}: {key} is {given[key]}, documented as {told}"
+
+
+def test_what_is_said_of_the_loss_of_a_host_is_documented_as_it_is() -> None:
+    needy = make_group("pool", ["h1", "h2"], needs=amounts({"gb": 9}))
+    world = World(needy, capacity={"h2": {"gb": 1}})
+    world.state.ledger.mint("pool", "desk")
+    world.up("h1", running=["pool"])
+    world.up("h2")
+    [given], [told] = (part(s, "manager.survival") for s in (answer(world), documented()))
+    assert not differences(set(told), set(given))
+    assert kinds([told]) == kinds([given])
+    assert kinds([told["reasons"]]).keys() == {"mds00e0"}
 
 
 def test_what_is_known_of_a_groups_candidates_is_documented_as_it_is() -> None:

@@ -180,6 +180,14 @@ def test_the_api_stands_on_top_of_the_manager() -> None:
     assert outside == {"halo.manager.serving", "halo.manager.answering"}
 
 
+def test_no_decision_asks_for_a_forecast() -> None:
+    """It is for operators. In a large cluster it takes long, and no group may wait for it."""
+    room = "halo.core.survival"
+    asks = {name for name in modules() if any(is_within(i, room) for i in imports(name))}
+    outside = {name for name in asks if not is_within(name, room)}
+    assert outside == {"halo.core.status.ours", "halo.config.checks"}
+
+
 def test_no_modules_import_each_other() -> None:
     assert cycle_in({name: sorted(imports_of_ours(name)) for name in modules()}) == []
 

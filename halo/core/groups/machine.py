@@ -210,6 +210,15 @@ class GroupMachine:
         return self._revoked is not None
 
     @property
+    def is_starting(self) -> bool:
+        """Is an operation in flight that its start, or the look before it, consists of?"""
+        return any(
+            state.busy in (Operation.START, Operation.STOP)
+            or (state.busy is Operation.MONITOR and state.presence is not Presence.RUNNING)
+            for state in self.resources.values()
+        )
+
+    @property
     def in_flight(self) -> list[str]:
         """The starts and stops that run now, in words."""
         return [

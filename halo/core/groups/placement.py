@@ -20,7 +20,7 @@ from halo.core.cluster.candidate import Candidate
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, company, former, holds, order, proof, room
+from halo.core.questions import candidates, company, former, holds, order, proof, room, turn
 from halo.core.reasons import Reason
 
 FIRST_LOOK_S = 3.0
@@ -47,7 +47,7 @@ class Decision:
     recheck_s: float | None = None
     failed: bool = False
     at_rest: bool = False  # it should stay stopped, and is stopped on every candidate
-    crowded: bool = False  # another group that leaves a host may end the wait
+    crowded: bool = False  # another group that leaves a host, or was started, may end the wait
 
 
 def decide(
@@ -126,6 +126,10 @@ def _choose(
     if able:
         first = company.preferred(state, group, able)[0]
         target = memory.move_target if memory.move_target in able else first
+        others_first = turn.lacking(state, group, target, now)
+        if others_first is not None:
+            reason = reasons.turn(group.id, target, others_first)
+            return _wait(reason, crowded=True, recheck_s=RECHECK_S)
         return Decision(f"starting on {target}", start_on=target)
     unable = {host: why for host, why in {**why_not, **lacks}.items() if why is not None}
     if in_service:

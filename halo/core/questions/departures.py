@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, company, proof, room
+from halo.core.questions import candidates, company, proof, room, turn
 
 
 def departure_reason(
@@ -42,7 +42,9 @@ def _may_go(
         return False
     if begun:
         return True
-    beside = room.lacking_beside_movers(state, group, target) or company.conflict_beside_movers(
-        state, group, target
+    beside = (
+        room.lacking_beside_movers(state, group, target)
+        or company.conflict_beside_movers(state, group, target)
+        or turn.lacking_beside_movers(state, group, target)
     )
     return beside is None and proof.obstacle(state, group, host) is None

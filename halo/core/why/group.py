@@ -118,6 +118,9 @@ def _tell_wait(
         answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
         answer.you_can += _ways_to_make_room(state, group)
         answer.you_can += _ways_to_make_able(state, group)
+    elif reason.kind is Kind.TURN:
+        answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
+        answer.you_can.append("wait: each start ends, or is ended at its deadline")
 
 
 def _tell_search(

@@ -77,6 +77,7 @@ def schemas() -> dict[str, Schema]:
             },
         ),
         "Manager": _manager(),
+        "Survival": _survival(),
         "Message": object_of(
             "What was done and what still runs, in one sentence.", {"message": text(minLength=1)}
         ),
@@ -224,6 +225,7 @@ def _host() -> Schema:
                 object_of("One amount.", {"total": number(), "used": number()}),
                 "What the host has, and what the groups that may be there need of it.",
             ),
+            "max_starts": or_null({"type": "integer", "minimum": 1}),
             "fence_agents": list_of(text()),
         },
     )
@@ -245,7 +247,24 @@ def _manager() -> Schema:
                 "to be stopped: where each may run.",
                 "additionalProperties": list_of(_ID),
             },
+            "survival": null_or(
+                "Survival", "Null: no group needs room or has a wish about its company."
+            ),
             "notices": list_of(text(), "What an operator should read."),
+        },
+    )
+
+
+def _survival() -> Schema:
+    return object_of(
+        "What the loss of one more host would do.",
+        {
+            "host": or_null(text("The host whose loss would be the worst. Null: none is bad.")),
+            "groups": count("How many groups that loss would leave down."),
+            "reasons": by_name(
+                text(minLength=1), "Why a group would stay down, by group: at most 20 of them."
+            ),
+            "further_hosts": count("How many other hosts have the same problem."),
         },
     )
 

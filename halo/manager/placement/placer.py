@@ -78,7 +78,7 @@ class Placer:
         self._recheck: dict[GroupId, float] = {}
         self._rechecks: list[tuple[float, GroupId]] = []  # a heap; some of them hold no more
         self._pinged: dict[HostId, float] = {}
-        self._crowded: set[GroupId] = set()  # they wait for another group to leave a host
+        self._crowded: dict[GroupId, None] = {}  # they wait for what other groups do on a host
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
         self._wake = Wakeup()
@@ -99,8 +99,8 @@ class Placer:
         group = token.group
         if why is Left.MOVING:
             self._state.groups[group].moving = True
-        self._state.groups[group].placed_on = None
-        self._state.groups[group].departing = False
+        at = self._state.groups[group]
+        at.placed_on, at.departing, at.starting = None, False, False
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
         self.room_changed(group)
@@ -137,7 +137,8 @@ class Placer:
         return group in self._state.cluster.groups[follower].company.together_with
 
     def room_changed(self, group: GroupId) -> None:
-        """A group came to a host, or left one: decide on those that wait for that."""
+        """A group came to a host, left one, or was started there: decide on those that wait for
+        that."""
         groups = self._state.cluster.groups
         if not self._state.cluster.places_matter:
             return  # ten thousand groups that are handed out need not ask each time
@@ -246,13 +247,14 @@ class Placer:
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
-        self._crowded.discard(group)
+        self._crowded.pop(group, None)
         if decision.crowded:
-            self._crowded.add(group)
+            self._crowded[group] = None
         if target is not None:
             if decision.start_on is not None:
                 self._whereabouts.note_proven(self._state.cluster.groups[group], target)
             self._release_needs_elsewhere(group, target)
+            self._state.groups[group].starting = decision.start_on is not None
             self._hand_out(group, target)
             return
         if decision.second_copy:

@@ -155,7 +155,7 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
-        has_wishes = group.needs or group.company.all  # `settle` waits for such groups
+        has_wishes = self._has_wishes(group)  # `settle` waits for such groups
         if not able or len(lacking) > 1 or has_wishes:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
@@ -163,6 +163,12 @@ class DueOracle:
             has_its_turn = all(map(self._runs_for_sure, before))
             return "a start: it is proven stopped everywhere" if has_its_turn else None
         return self._hosts.due_fence(lacking[0]) if not running else None
+
+    def _has_wishes(self, group: ResourceGroup) -> bool:
+        """Do other groups count for when and where it is started?"""
+        hosts = self.world.cluster.hosts
+        has_turns = any(hosts[host].max_starts for host in group.candidates)
+        return bool(group.needs or group.company.all or has_turns)
 
     def _runs_for_sure(self, group: ResourceGroup) -> bool:
         """Does the manager know that the whole group should run, and runs?"""
@@ -180,7 +186,7 @@ class DueOracle:
         if page.target == at:
             return "its move to be noted as done" if whole else None
         active = self.oracle.orders.active
-        has_wishes = group.needs or group.company.all  # its target may not suit it any more
+        has_wishes = self._has_wishes(group)  # its target may not suit it any more
         if page.target in others and whole and not has_wishes:
             can = active[page.target].surely(True)
             return f"a stop, to move to {page.target}" if can else None
