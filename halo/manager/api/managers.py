@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from halo.core.errors import CommandRefused
+from halo.manager.api.schema_words import (
+    Schema,
+    flag,
+    list_of,
+    number,
+    object_of,
+    or_null,
+    ref,
+    text,
+)
 from halo.ports import ManagerSeen, Standing
 
 
@@ -116,4 +126,28 @@ def _row(seen: ManagerSeen, newest: int) -> dict[str, Any]:
         "entries": seen.entries,
         "lag": newest - seen.entries,
         "leads": seen.leads,
+    }
+
+
+def store_schemas() -> dict[str, Schema]:
+    """What `store` holds, for the OpenAPI document."""
+    return {
+        "Store": object_of(
+            "The store of the journal, as the manager that was asked sees it.",
+            {
+                "members": list_of(ref("StoreMember"), "As in `--store`."),
+                "alarms": list_of(object_of("An alarm.", {"member": text(), "kind": text()})),
+            },
+        ),
+        "StoreMember": object_of(
+            "One member of etcd.",
+            {
+                "endpoint": text(minLength=1),
+                "answers": or_null(flag("null: not known yet.")),
+                "reason": or_null(text("Why it does not count as one that works.")),
+                "since": number("When this began: seconds since the epoch. 0: not known."),
+                "version": or_null(text()),
+                "leads": flag("It leads etcd."),
+            },
+        ),
     }

@@ -10,6 +10,7 @@ from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.model import Company
 from halo.core.reasons import Kind
 from halo.core.status import words
+from halo.manager.api.managers import store_schemas
 from halo.manager.api.schema_words import (
     Schema,
     by_name,
@@ -90,6 +91,7 @@ def schemas() -> dict[str, Schema]:
         },
         **_known(),
         **_managers(),
+        **store_schemas(),
         **_debug(),
         **_validation(),
     }
@@ -328,24 +330,6 @@ def _managers() -> dict[str, Schema]:
                 "store": null_or("Store", "The members of etcd; null: the journal is in a file."),
                 "trouble": or_null(text("What is wrong with the store.")),
                 "notices": list_of(text(), "What an operator should read."),
-            },
-        ),
-        "Store": object_of(
-            "The store of the journal, as the manager that was asked sees it.",
-            {
-                "members": list_of(ref("StoreMember"), "As in `--store`."),
-                "alarms": list_of(object_of("An alarm.", {"member": text(), "kind": text()})),
-            },
-        ),
-        "StoreMember": object_of(
-            "One member of etcd.",
-            {
-                "endpoint": _ID,
-                "answers": or_null(flag("null: not known yet.")),
-                "reason": or_null(text("Why it does not count as one that works.")),
-                "since": number("When this began: seconds since the epoch. 0: not known."),
-                "version": or_null(text()),
-                "leads": flag("It leads etcd."),
             },
         ),
     }
