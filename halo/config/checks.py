@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from halo.config.nodesets.folding import fold
+from halo.config.placing.preempt import preempt_in_vain
 from halo.core.model import Cluster, FenceDevice, Host, HostId
 from halo.core.survival.configured import best_case
 from halo.core.survival.forecast import groups_in_words, in_words
@@ -34,6 +35,7 @@ def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
         *_without_failover(cluster),
         *_shared_by_place(cluster),
         *_no_room_for_a_loss(cluster),
+        *preempt_in_vain(cluster),
     ]
 
 

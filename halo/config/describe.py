@@ -100,6 +100,7 @@ def _policies(group: ResourceGroup) -> str:
         words += f", {key} {', '.join(names)}" if names else ""
     words += f", needs {in_words(group.needs)}" if group.needs else ""
     words += f", priority {group.priority}" if group.priority else ""
+    words += ", preempt" if group.preempt else ""
     return words
 
 

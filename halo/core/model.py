@@ -140,6 +140,7 @@ class ResourceGroup:
     company: Company = ALONE
     needs: Amounts = field(default_factory=dict)  # of the capacity of its host
     priority: int = 0  # the group with the higher one starts, if there is not room for both
+    preempt: bool = False  # groups of a lower priority give way to it: they are stopped for it
 
     @property
     def root(self) -> ResourceId:
@@ -300,6 +301,11 @@ class Cluster:
         return any(group.needs or group.company.all for group in self.groups.values()) or any(
             host.max_starts is not None for host in self.hosts.values()
         )
+
+    @cached_property
+    def preempting(self) -> tuple[ResourceGroup, ...]:
+        """The groups to which others give way."""
+        return tuple(group for group in self.groups.values() if group.preempt)
 
     @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:

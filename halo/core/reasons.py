@@ -109,10 +109,13 @@ def company(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
     return Reason(Kind.DEPENDENCY, text, ends_when, groups=groups)
 
 
-def host_capacity(group: GroupId, hosts: Mapping[HostId, str]) -> Reason:
-    """Candidates could take the group, and none of them has room for it."""
+def host_capacity(
+    group: GroupId, hosts: Mapping[HostId, str], groups: Mapping[GroupId, str] | None = None
+) -> Reason:
+    """Candidates could take the group, and none of them has room for it. `groups` give way to it,
+    or have its room."""
     text = f"no host has room for {group}: {'; '.join(hosts.values())}"
-    return Reason(Kind.HOST_CAPACITY, text, f"a host has room for {group}", hosts)
+    return Reason(Kind.HOST_CAPACITY, text, f"a host has room for {group}", hosts, groups or {})
 
 
 def turn(group: GroupId, host: HostId, text: str) -> Reason:

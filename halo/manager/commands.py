@@ -20,7 +20,8 @@ from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordEr
 from halo.core.fencing import rules
 from halo.core.journal.records import Event, Record
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, holds, order
+from halo.core.questions import candidates, holds
+from halo.core.questions.starts import order
 from halo.manager.common.context import Context
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask

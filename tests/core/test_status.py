@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from halo.core.cluster.host_state import FencePhase, PowerProof
+from halo.core.cluster.state import MakingRoom
 from halo.core.errors import Loss, LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import ErrorKind
@@ -255,6 +256,22 @@ def test_a_group_says_what_was_commanded_and_who_holds_its_token() -> None:
     found = row(world, "g", "groups")
     assert (found["wanted"], found["move_target"], found["managed"]) == ("stopped", None, False)
     assert found["candidates"] == {"h1": "Stopped", "h2": "Stopped", "h3": "Stopped"}
+
+
+def test_a_managed_group_says_to_which_other_it_gives_way() -> None:
+    other = make_group("other", ["h1"], priority=7, preempt=True)
+    world = World(make_group("g", ["h1", "h2"]), other)
+    world.up("h1", running=["g"])
+    world.up("h2")
+    at = world.state.groups["g"]
+    at.managed_on = at.placed_on = "h1"
+    assert row(world, "g", "groups")["gives_way_to"] is None
+    world.state.make_room("other", MakingRoom("h1", ("g",), world.now))
+    found = row(world, "g", "groups")
+    assert found["comment"] == "gives way to other, which has priority 7"
+    assert (found["gives_way_to"], found["preempt"]) == ("other", False)
+    world.journal(Event.FREEZE, "test", "x")
+    assert "gives way" not in (row(world, "g", "groups")["comment"] or "")
 
 
 def test_a_managed_group_says_why_it_is_held_and_what_does_not_run() -> None:

@@ -190,3 +190,32 @@ async def test_moves_to_such_a_host_follow_one_another(make_cluster: MakeCluster
         f"stop {second} on h2",
         f"start {second} on h1",
     ]
+
+
+async def test_a_group_gives_way_to_one_of_a_higher_priority(make_cluster: MakeCluster) -> None:
+    """h2 is fenced, because small can go to h1. high lacks only room there then."""
+    cluster = make_cluster(
+        groups=[
+            group("low", "h1", needs={"memory_gb": 60}, priority=10),
+            group("small", "h2", ["h1"], needs={"memory_gb": 10}),
+            group("high", "h2", ["h1"], needs={"memory_gb": 60}, priority=20, preempt=True),
+        ],
+        host_options=ROOM,
+        flags=QUICK_MONITORS,
+    )
+    await cluster.start()
+    await cluster.until(low="Running on h1", small="Running on h2", high="Running on h2")
+    cluster.kill("h2")
+    await cluster.until(high="Running (Failed Over) on h1", small="Running (Failed Over) on h1")
+    told = await until_says(cluster, "low", "it gave way to high, which has priority 20")
+    assert "h1 has 30 of 100 memory_gb free, and low needs 60" in told
+    waiting = (await cluster.group("low"))["waiting"]
+    assert waiting["reason"] == "HostCapacity"
+    assert waiting["data"]["groups"] == {"high": "low gave way to it"}
+    why = (await cluster.halo("why", "low")).stdout
+    assert "it gave way to high, which has priority 20" in why
+    why = (await cluster.halo("why", "high")).stdout
+    assert "(priority 20); groups of a lower priority give way to it" in why
+
+    await ask(cluster, "stop", "high")
+    await cluster.until(low="Running on h1", high="Stopped")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from halo.core.cluster.candidate import Candidate
@@ -25,7 +26,10 @@ from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import company, former, holds, order, proof, room, suspicion, takers, turn
+from halo.core.questions import candidates, company, former, holds, proof, room, suspicion, takers
+from halo.core.questions.preempting import giving_way
+from halo.core.questions.preempting import plan as preempting
+from halo.core.questions.starts import order, turn
 from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
@@ -462,6 +466,43 @@ def a_start_that_is_over_keeps_its_turn() -> list[Patch]:
     return [(GroupTask, "_note_start", lambda self: None)]
 
 
+@mutant_of("power_off", "stop", "start")
+def groups_give_way_before_there_is_proof() -> list[Patch]:
+    """With the second look before the first stop gone too, as one mistake in the same line of
+    thought."""
+
+    def kept_up(state: Any, group: Any, lacking: Any, now: float) -> Any:
+        seen = state.candidates_of(group)
+        able = [each.host for each in seen if candidates.out_of_service(state, each) is None]
+        making = state.groups[group.id].makes_room
+        return making or (preempting.plan(state, group, able, now) if group.preempt else None)
+
+    return [
+        (giving_way, "kept_up", kept_up),
+        (giving_way, "may_begin", lambda state, group, other, host: True),
+    ]
+
+
+@mutant_of("power_off", "stop", "start")
+def groups_of_equal_priority_give_way() -> list[Patch]:
+    original = preempting._may_give_way
+
+    def may_give_way(state: Any, other: Any, group: Any, host: str) -> bool:
+        return original(state, other, replace(group, priority=group.priority + 1), host)
+
+    return [(preempting, "_may_give_way", may_give_way)]
+
+
+@mutant_of("power_off", "stop", "start")
+def a_group_gives_way_for_ever() -> list[Patch]:
+    original = ClusterState.make_room
+
+    def make_room(self: Any, group: str, making: Any) -> Any:
+        return [] if making is None else original(self, group, making)
+
+    return [(ClusterState, "make_room", make_room)]
+
+
 # --- hands off (S4) ----------------------------------------------------------------------------
 
 
@@ -806,7 +847,34 @@ def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     ]
 
 
+def _giving_way(priority: int, *further: GroupPlan, stop_at_s: float = 0.0) -> Scenario:
+    """b dies, where the group p was at home. a has room for p only if v gives way."""
+    stop = Action(stop_at_s, "command", {"name": "stop", "object": "p", "force": False})
+    return Scenario(
+        seed=1,
+        hosts={"a": {"capacity": 1}, "b": {"capacity": 1}},
+        groups=(
+            GroupPlan(("b", "a"), (("p", ""),), needs=1, priority=priority, preempt=True),
+            GroupPlan(("a",), (("v", ""),), needs=1),
+            *further,
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "power_off", {"host": "b", "back_s": 0.0}),
+            *((stop,) if stop_at_s else ()),
+        ),
+        duration_s=80.0,
+        options={"leave_off": True},
+    )
+
+
+NEEDS_NOTHING = GroupPlan(("b", "a"), (("n", ""),))
+"""b is fenced for this group, so p is proven stopped."""
+
 DIRECTED = {
+    "groups_give_way_before_there_is_proof": _giving_way(1),
+    "groups_of_equal_priority_give_way": _giving_way(0, NEEDS_NOTHING),
+    "a_group_gives_way_for_ever": _giving_way(1, NEEDS_NOTHING, stop_at_s=50.0),
     # The group that another one belongs to is moved.
     "a_group_does_not_follow_its_company": Scenario(
         seed=1,

@@ -1,5 +1,5 @@
 """No group is started where there is no room for it, where its company does not suit it, or out of
-turn.
+turn. And no group has to give way without need.
 
 What counts is what the manager must know: a group is on a host from the start of its root there
 until the root is stopped, a start of it fails, it is found stopped, or the connection ends.
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 ROOM, COMPANY, TURN = "room", "company", "turn"
+
+KNOWN_S = 0.1
+"""What was decided before something was learnt is sent within this."""
+
+SHOWN_OFF_S = 12.0
+"""A host was shown to be off so lately when a group began to give way: ten seconds before the last
+decision on the other group, which is taken each second."""
+
+LOOKED_AT_S = 60.0
+"""A group has another one give way only if it was just proven stopped, and these looks at it are no
+older: 20 s, twice that if a look takes so long, and then a stop may wait for a monitor."""
 
 
 class PlacingOracle:
@@ -111,6 +122,86 @@ class PlacingOracle:
             if not self.oracle.order.may_run_on(other, host):
                 text = f"{group.id} is started on {host}, and {name} does not run there"
                 self.world.violated(COMPANY, text)
+
+    # --- giving way --------------------------------------------------------------------------
+
+    def may_give_way(self, group: ResourceGroup, host: str) -> bool:
+        """Is there a group of a higher priority that should run, is proven stopped, and lacks only
+        the room that this one takes here?"""
+        return any(
+            other.preempt
+            and other.priority > group.priority
+            and host in other.candidates
+            and not other.needs.keys().isdisjoint(group.needs)
+            and self._is_due(other)
+            and not any(self._could_go(other, each) for each in other.candidates)
+            for other in self.world.cluster.groups.values()
+        )
+
+    def _is_due(self, group: ResourceGroup) -> bool:
+        orders, proven = self.oracle.orders, self._is_proven_stopped
+        return (
+            orders.wanted[group.id].may_be(True)
+            and orders.managed[group.id].may_be(True)
+            and all(proven(group, host) for host in group.candidates)
+        )
+
+    def _is_proven_stopped(self, group: ResourceGroup, host: str) -> bool:
+        watch, now = self.oracle.hosts[host], self.world.clock.now
+        if self.oracle.just_woke or now - watch.ended_at < KNOWN_S:
+            return True  # nobody can tell what was known in the moment of the decision
+        if watch.connection is None:
+            return not self.oracle.fences.lacks_power_proof(host, SHOWN_OFF_S)
+        return all(
+            now - watch.changed_at.get(each.id, float("-inf")) < KNOWN_S
+            or self._was_seen_stopped(each.id, host)
+            for each in group.exclusive
+        )
+
+    def _was_seen_stopped(self, resource: str, host: str) -> bool:
+        watch = self.oracle.hosts[host]
+        word = watch.words.get(resource)
+        return (
+            word is not None
+            and word.connection is watch.connection
+            and word.code == 7
+            and self.world.clock.now - max(word.sent_at, self.oracle.fresh_at) < LOOKED_AT_S
+        )
+
+    def _could_go(self, group: ResourceGroup, host: str) -> bool:
+        """Is it plain that the host could take the group without that?"""
+        page = self.world.oracles.memory.book.group(group.id)
+        return (
+            self.world.oracles.due.is_up(host)
+            and self.oracle.orders.active[host].surely(True)
+            and host not in page.start_failures
+            and not group.company.apart_from
+            and self.has_plain_room(group, host)
+        )
+
+    def has_plain_room(self, group: ResourceGroup, host: str) -> bool:
+        """Is there room for the group, also for all that may be there, or may come, besides?"""
+        groups = self.world.cluster.groups_of_host[host]
+        others = [other for other in groups if other is not group and self._may_come(other, host)]
+        return all(
+            group.needs[name]
+            + sum((each.needs.get(name, Decimal(0)) for each in others), Decimal(0))
+            <= total
+            for name, total in self.world.cluster.hosts[host].capacity.items()
+            if name in group.needs
+        )
+
+    def _may_come(self, group: ResourceGroup, host: str) -> bool:
+        """May it be there, or be started there? Not if it is plain that it is to stay elsewhere, or
+        is to be stopped."""
+        due, state = self.world.oracles.due, self.oracle.manager.state
+        if not due.is_stopped(group, host):
+            return True
+        if self.oracle.orders.wanted[group.id].surely(False):
+            return False
+        elsewhere = [other for other in group.candidates if other != host]
+        stays = state.memory_of(group).move_target is None
+        return not (stays and any(due.runs(group, other) for other in elsewhere))
 
     def _on(self, host: str) -> list[ResourceGroup]:
         groups = self.world.cluster.groups

@@ -69,6 +69,8 @@ PLACING_SHARE = 0.3
 
 TURNS_SHARE = 0.15
 """In so many seeds, hosts start one or two groups at a time."""
+PREEMPT_SHARE = 0.5
+"""Of the groups with needs and a priority, so many have groups of a lower one give way to them."""
 
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
@@ -117,6 +119,7 @@ class _Planner:
         self.order = Random(f"{seed}, order")
         self.placing = Random(f"{seed}, placing")
         self.turns = Random(f"{seed}, turns")
+        self.preempting = Random(f"{seed}, preempting")
 
     def make(self) -> Scenario:
         random = self.random
@@ -309,7 +312,10 @@ class _Planner:
             self.hosts[host]["capacity"] = len(numbers) - 1
         for number in numbers:
             priority = self.placing.choice([0, 0, 1, 2])
-            self.groups[number] = replace(self.groups[number], needs=1, priority=priority)
+            preempt = priority > 0 and self.preempting.random() < PREEMPT_SHARE
+            self.groups[number] = replace(
+                self.groups[number], needs=1, priority=priority, preempt=preempt
+            )
 
     def _wish(self, one: int, key: str, other: int) -> None:
         company = {key: [self.groups[other].tree[0][0]]}

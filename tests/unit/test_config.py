@@ -315,6 +315,7 @@ def test_policies_and_times_of_groups_and_resources() -> None:
           prefer_together_with: [mgs]
           needs: {memory_gb: 0.5, cores: 4}
           priority: 7
+          preempt: true
         - {root: mgs, home_host: a, apart_from: [r]}
         """).groups["r"]
     assert group.failover_hosts == ("oss02", "oss03", "oss01")
@@ -323,6 +324,7 @@ def test_policies_and_times_of_groups_and_resources() -> None:
     assert group.after == ("mgs",)
     assert group.company == Company(apart_from=("mgs",), prefer_together_with=("mgs",))
     assert (group.needs, group.priority) == ({"memory_gb": Decimal("0.5"), "cores": 4}, 7)
+    assert group.preempt
     (r,) = group.resources
     assert (r.monitor_interval_s, r.monitor_timeout_s) == (0.5, 3.0)
     assert (r.start_timeout_s, r.stop_timeout_s) == (300.0, 3600.0)

@@ -148,6 +148,39 @@ def test_company_is_honoured_when_a_config_is_looked_ahead(tmp_path: Path) -> No
     assert warning.endswith("; the loss of 1 other host would leave groups down, too")
 
 
+PREEMPTS = """
+    hosts:
+    - {hostname: a, fence_agent: powerman, capacity: {gb: 1}}
+    - {hostname: b, fence_agent: powerman, capacity: {cores: 1}}
+    resources: [{name: r, kind: x/y}, {name: s, kind: x/y}]
+    resource_groups:
+    - {root: r, home_host: a, failover_hosts: [b], preempt: true, MORE}
+    - {root: s, home_host: a, failover_hosts: [b], needs: {gb: 1}, priority: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "warns"),
+    [
+        ("priority: 2", True),  # it needs nothing
+        ("needs: {gb: 1}", True),  # its priority is lower
+        ("needs: {gb: 1}, priority: 1", True),  # and equal
+        ("needs: {cores: 1}, priority: 2", True),  # the other one needs something else
+        ("needs: {gb: 1}, priority: 2", False),
+    ],
+)
+def test_a_group_to_which_no_other_can_give_way(tmp_path: Path, more: str, warns: bool) -> None:
+    found = warnings_of(tmp_path, PREEMPTS.replace("MORE", more))
+    assert [("with preempt: true, but no group can give way to it: r;" in w) for w in found] == (
+        [True] if warns else []
+    )
+
+
+def test_a_group_that_preempts_is_shown_so_in_the_summary(tmp_path: Path) -> None:
+    text = PREEMPTS.replace("MORE", "needs: {gb: 1}, priority: 2")
+    assert ", needs 1 gb, priority 2, preempt\n" in summary(written(tmp_path, text)[0])
+
+
 def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
     cluster, _ = written(
         tmp_path,

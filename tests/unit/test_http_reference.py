@@ -60,6 +60,7 @@ def answers() -> Iterator[dict[str, Any]]:
     world.state.journal_trouble = "no space left"
     world.lose("h1")
     world.state.hosts["h1"].fence_held = "frozen"
+    world.state.groups["pool"].gives_way_to = "pool"
     yield answer(world)
 
 

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from halo.cli.client import Answer, request
 from halo.core.cluster.host_state import FencePhase
+from halo.core.cluster.state import MakingRoom
 from halo.core.errors import CommandRefused, UnknownObject
 from halo.core.groups.placement import decide
 from halo.core.journal.records import Event
@@ -94,6 +95,7 @@ STORIES: list[Step] = [
     then(lambda world: world.unmanage("g"), lambda world: waits(world, "g")),
     then(lambda world: world.lose("h1"), lambda world: waits(world, "g")),
     then(AT_HOME, lambda world: world.unmanage("g"), lambda world: half_runs(world)),
+    lambda world: world.state.make_room("f", MakingRoom("h2", ("g",), world.now)),
 ]
 
 

@@ -40,6 +40,15 @@ class Placings:
     count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MakingRoom:
+    """Groups of a lower priority are stopped on `host` for a group that lacks only room there."""
+
+    host: HostId
+    givers: tuple[GroupId, ...]  # the groups that give way
+    since: float  # monotonic seconds
+
+
 @dataclass
 class GroupState:
     """What one manager knows of one group at run time."""
@@ -54,7 +63,13 @@ class GroupState:
     in_line_since: float | None = None  # since when it waits for room or its turn
     starting: bool = False  # it was placed to be started, and its start is not over yet
     departing: bool = False  # it is being stopped where it ran, to be started on another host
+    stop_begun: bool = False  # a resource was stopped because the group has to leave its host
     moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
+    makes_room: MakingRoom | None = None  # other groups give way to it now
+    made_room_at: float = float("-inf")  # when they began to, and it did not run since
+    resisted: GroupId | None = None  # the group that could not be stopped then
+    gives_way_to: GroupId | None = None  # the group that makes room where this one is, or was
+    gave_way_to: GroupId | None = None  # it was stopped for that one, and not seen running since
     _placed_on: HostId | None = field(default=None, init=False)
 
     @property
@@ -166,6 +181,31 @@ class ClusterState:
         name it as a candidate any more."""
         return [self.candidate(group, host) for host in group.former_hosts]
 
+    # --- room that is made -------------------------------------------------------------------
+
+    def make_room(self, group: GroupId, making: MakingRoom | None) -> list[GroupId]:
+        """From now on, these groups give way to `group`, and no others; with None, no group does.
+
+        Returns the groups for which something changed. Their tasks and the placer have to know."""
+        at = self.groups[group]
+        before, at.makes_room = at.makes_room, making
+        if making == before:
+            return []
+        changed: dict[GroupId, None] = {}
+        if before is not None:
+            changed |= dict.fromkeys(before.givers)
+            for giver in before.givers:
+                if self.groups[giver].gives_way_to == group:
+                    self.groups[giver].gives_way_to = None
+            failed = (giver for giver in before.givers if self.remembered.group(giver).error)
+            at.resisted = next(failed, None)
+        if making is not None:
+            changed |= dict.fromkeys(making.givers)
+            at.made_room_at = making.since
+            for giver in making.givers:
+                self.groups[giver].gives_way_to = group
+        return list(changed)
+
     # --- knowledge ---------------------------------------------------------------------------
 
     def observe(
@@ -246,7 +286,8 @@ class ClusterState:
                 for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
-                self.groups[group.id].moving = False
+                at = self.groups[group.id]
+                at.moving, at.gave_way_to, at.made_room_at = False, None, float("-inf")
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)

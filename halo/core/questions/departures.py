@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import candidates, company, proof, room, turn
+from halo.core.questions import candidates, company, proof, room
+from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import turn
 
 
 def departure_reason(
@@ -23,6 +25,9 @@ def departure_reason(
     is_target = target is not None and target in group.candidates and target != host
     if target is not None and is_target and _may_go(state, group, host, target, begun=begun):
         return f"moving to {target}"
+    other = giving_way.gives_way_to(state, group, host)
+    if other is not None and (begun or giving_way.may_begin(state, group, other, host)):
+        return giving_way.in_words(other)
     followed = company.host_to_follow(state, group, host)
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
@@ -46,5 +51,6 @@ def _may_go(
         room.lacking_beside_movers(state, group, target)
         or company.conflict_beside_movers(state, group, target)
         or turn.lacking_beside_movers(state, group, target)
+        or giving_way.kept(state, group, target)
     )
     return beside is None and proof.obstacle(state, group, host) is None

@@ -12,7 +12,8 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import company, former, holds, order
+from halo.core.questions import company, former, holds
+from halo.core.questions.starts import order
 
 SLOW_DEVICE_S = 5.0
 """If a fence device took longer than this to answer, the reason for the wait says so."""

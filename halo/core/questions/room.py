@@ -15,7 +15,7 @@ from decimal import Decimal
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState, RoomTaken
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import urgency
+from halo.core.questions.starts import urgency
 from halo.core.reasons import Kind
 
 KEPT_S = 10.0

@@ -149,6 +149,8 @@ def _group() -> Schema:
             "company": by_name(list_of(_ID), f"Other groups, by key: {', '.join(_COMPANY)}."),
             "needs": by_name(number(), "What it takes of the capacity of its host."),
             "priority": count("The higher one starts, if there is no room for both."),
+            "preempt": flag("Groups of a lower priority give way to it."),
+            "gives_way_to": or_null(text("The group that just now needs the room that it leaves.")),
             "candidates": by_name(one_of(Presence), "By host that may run it."),
             "former_hosts": by_name(
                 one_of(Presence), "By host that is no candidate any more, and where it may run."

@@ -25,13 +25,15 @@ from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import departures, order, urgency
+from halo.core.questions import departures
+from halo.core.questions.starts import order, urgency
 from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.decision_queue import DecisionQueue
+from halo.manager.placement.giving_way import GivingWay
 from halo.manager.placement.second_copy import SecondCopies
 from halo.manager.placement.whereabouts import Verifying, Whereabouts
 from halo.telling import PeerLog
@@ -81,6 +83,7 @@ class Placer:
         self._crowded: dict[GroupId, None] = {}  # they wait for what other groups do on a host
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
+        self._giving_way = GivingWay(context, hosts, self._mark)
         self._wake = Wakeup()
         self._state.tell_followers = self.followed
 
@@ -100,7 +103,9 @@ class Placer:
         if why is Left.MOVING:
             self._state.groups[group].moving = True
         at = self._state.groups[group]
-        at.placed_on, at.departing, at.starting = None, False, False
+        at.placed_on, at.departing, at.stop_begun, at.starting = None, False, False, False
+        if why is Left.STOPPED:
+            self._giving_way.came_home(group)
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
         self.room_changed(group)
@@ -222,7 +227,8 @@ class Placer:
         """Decide on a group, and carry the decision out."""
         now, seen = self._loop.time(), self._state.candidates_of(group)
         if not self._state.memory_of(group).wanted:
-            self._state.groups[group.id].moving = False  # a later start is no move any more
+            at = self._state.groups[group.id]
+            at.moving, at.gave_way_to = False, None  # a later start is no move any more
         decision = self._decide(group, seen, now)
         found = search(self._state, group, seen, decision.unproven, now)
         self._carry_out(group.id, decision, found)
@@ -231,7 +237,8 @@ class Placer:
         since = self._since.setdefault(group.id, now)
         decision = decide(self._state, group, seen, since, now)
         holds_s = self._holds_s.get(group.id, DECISION_HOLDS_S)
-        if decision.start_on is None or now - since <= holds_s:
+        begins = decision.start_on is not None or self._giving_way.is_news(group.id, decision)
+        if not begins or now - since <= holds_s:
             return decision
         # Probe once more. If the probe itself took so long, more time is allowed.
         self._since[group.id], self._holds_s[group.id] = now, 2 * holds_s
@@ -241,6 +248,8 @@ class Placer:
         target = decision.manage_on or decision.start_on
         if target is not None and not self._whereabouts.are_known(group, [target]):
             decision, target = self._record_first(group, target), None
+        if self._giving_way.follow(group, decision):
+            self._holds_s.pop(group, None)  # its proof is young now
         waits = decision.waits.with_words(found.words) if decision.waits is not None else None
         failed = decision.failed or found.failed
         self._say(group, decision.text + found.words, waits, failed=failed)
@@ -267,7 +276,7 @@ class Placer:
             heappush(self._rechecks, (due, group))
         for host in decision.probe:
             self._hosts[host].probe(group)
-        if found.ping or found.fence:  # it will start elsewhere: record that meanwhile
+        if found.ping or found.fence or decision.makes_room:  # it will start: record that meanwhile
             self._whereabouts.are_known(group, self._state.cluster.groups[group].candidates)
         for host in found.ping:
             self._ping(host, now)
@@ -281,7 +290,8 @@ class Placer:
         """The journal has to learn first that the group may run there. Then it is decided again."""
         reason = reasons.not_recorded(group, target)
         wanted = self._state.memory_of(self._state.cluster.groups[group]).wanted
-        return Decision(reason.text, reason if wanted else None)
+        making = self._state.groups[group].makes_room  # the others go on to give way
+        return Decision(reason.text, reason if wanted else None, makes_room=making)
 
     def _note_rest(self, group: GroupId, decision: Decision) -> None:
         """Record whether a group that should stay stopped is known to be stopped. If a group is

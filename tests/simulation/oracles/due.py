@@ -138,14 +138,14 @@ class DueOracle:
     def _due_of_stopped(self, group: ResourceGroup, at: str | None) -> str | None:
         if at is None:
             page = self.world.oracles.memory.book.group(group.id)
-            is_stopped = all(self._is_stopped(group, host) for host in group.candidates)
+            is_stopped = all(self.is_stopped(group, host) for host in group.candidates)
             return "to be noted as at rest" if is_stopped and not page.at_rest else None
-        return "a stop, as ordered" if self._some_run(group, at) and self._is_up(at) else None
+        return "a stop, as ordered" if self._some_run(group, at) and self.is_up(at) else None
 
     def _due_at_desk(self, group: ResourceGroup) -> str | None:
         hosts = group.candidates
         running = [host for host in hosts if self.runs(group, host)]
-        stopped = [host for host in hosts if self._is_stopped(group, host)]
+        stopped = [host for host in hosts if self.is_stopped(group, host)]
         if len(running) == 1 and len(stopped) == len(hosts) - 1:
             return f"to be managed on {running[0]}"
         lacking = [host for host in hosts if host not in stopped]
@@ -155,6 +155,10 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
+        if group.needs and not lacking and not group.after and not group.company.all:
+            has_turns = self._has_turns(group)
+            is_plain = any(self.oracle.placing.has_plain_room(group, host) for host in able)
+            return "a start: there is plainly room for it" if is_plain and not has_turns else None
         has_wishes = self._has_wishes(group)  # `settle` waits for such groups
         if not able or len(lacking) > 1 or has_wishes:
             return None
@@ -166,9 +170,11 @@ class DueOracle:
 
     def _has_wishes(self, group: ResourceGroup) -> bool:
         """Do other groups count for when and where it is started?"""
+        return bool(group.needs or group.company.all or self._has_turns(group))
+
+    def _has_turns(self, group: ResourceGroup) -> bool:
         hosts = self.world.cluster.hosts
-        has_turns = any(hosts[host].max_starts for host in group.candidates)
-        return bool(group.needs or group.company.all or has_turns)
+        return any(hosts[host].max_starts for host in group.candidates)
 
     def _runs_for_sure(self, group: ResourceGroup) -> bool:
         """Does the manager know that the whole group should run, and runs?"""
@@ -180,7 +186,7 @@ class DueOracle:
 
     def _due_where_it_is(self, group: ResourceGroup, at: str, page: Any) -> str | None:
         others = [host for host in group.candidates if host != at]
-        if not self._is_up(at) or not all(self._is_stopped(group, host) for host in others):
+        if not self.is_up(at) or not all(self.is_stopped(group, host) for host in others):
             return None
         whole = self.runs(group, at)
         if page.target == at:
@@ -218,11 +224,12 @@ class DueOracle:
 
     def _all_said(self, group: ResourceGroup, host: str, code: int) -> bool:
         watch = self.oracle.hosts[host]
-        return self._is_up(host) and all(
+        return self.is_up(host) and all(
             self._said(watch, name) == code for name in self._mine[group.id]
         )
 
-    def _is_stopped(self, group: ResourceGroup, host: str) -> bool:
+    def is_stopped(self, group: ResourceGroup, host: str) -> bool:
+        """Is the whole group plainly seen stopped there?"""
         return self._all_said(group, host, 7)
 
     def runs(self, group: ResourceGroup, host: str) -> bool:
