@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import MakingRoom
 from halo.core.groups.actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind

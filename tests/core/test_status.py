@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase, PowerProof
-from halo.core.cluster.state import MakingRoom
 from halo.core.errors import Loss, LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import ErrorKind

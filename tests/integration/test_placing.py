@@ -161,7 +161,8 @@ async def test_a_host_that_starts_one_group_at_a_time_takes_them_over_in_turn(
     assert (waiting["reason"], waiting["ends_when"]) == ("Turn", "it is the turn of low on h2")
     why = (await cluster.halo("why", "low")).stdout
     assert "when it is the turn of low on h2, HALO starts the group there at once" in why
-    await cluster.until(**dict.fromkeys(names, "Running (Failed Over) on h2"))
+    away = "Running (Failed Over) on h2"
+    await cluster.until(low=away, middle=away, high=away)
     started = [line.removeprefix("start ") for line in story_of(cluster, "h2")]
     assert started == ["high", "high_mnt0", "middle", "middle_mnt0", "low", "low_mnt0"]
 

@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from halo.cli.client import Answer, request
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase
-from halo.core.cluster.state import MakingRoom
 from halo.core.errors import CommandRefused, UnknownObject
 from halo.core.groups.placement import decide
 from halo.core.journal.records import Event

@@ -17,8 +17,9 @@ from typing import Any
 
 from halo.core import reasons
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, MakingRoom
+from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
 from halo.core.questions import candidates, company, former, holds, proof, room
 from halo.core.questions.preempting import giving_way, plan

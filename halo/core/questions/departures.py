@@ -32,9 +32,9 @@ def departure_reason(
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
     if not state.memory_of_host(host).active:
-        for other in candidates.available(state, group, besides=host):
-            if _may_go(state, group, host, other.host, begun=begun):
-                return f"{host} is deactivated; moving to {other.host}"
+        for able in candidates.available(state, group, besides=host):
+            if _may_go(state, group, host, able.host, begun=begun):
+                return f"{host} is deactivated; moving to {able.host}"
     return None
 
 

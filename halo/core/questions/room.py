@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from halo.core.cluster.group_state import RoomTaken
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, RoomTaken
+from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions.starts import urgency
 from halo.core.reasons import Kind

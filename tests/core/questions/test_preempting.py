@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from halo.core.cluster.state import MakingRoom
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
@@ -50,7 +50,9 @@ def full(*further: ResourceGroup, low: ResourceGroup = LOW, **options: Any) -> W
 
 def waits_for_room(world: World, *names: str, since: float = 100.0) -> None:
     for name in names:
-        world.state.groups[name].waiting = Waiting(host_capacity(name, {"h1": "none"}), since)
+        at = world.state.groups[name]
+        at.decided("", None, since, failed=False)
+        at.decided("", host_capacity(name, {"h1": "none"}), since, failed=False)
 
 
 def decided(world: World, name: str = "g", since: float | None = None) -> Decision:

@@ -205,7 +205,7 @@ class DueOracle:
 
     # --- facts -------------------------------------------------------------------------------
 
-    def _is_up(self, host: str) -> bool:
+    def is_up(self, host: str) -> bool:
         watch = self.oracle.hosts[host]
         return (
             watch.connection is not None

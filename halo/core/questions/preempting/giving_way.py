@@ -1,8 +1,8 @@
 """What follows while groups give way: they stop, and the room that they leave is kept.
 
 The marks are `makes_room` of the group that needs the room, and `gives_way_to` of the others
-(:class:`halo.core.cluster.state.GroupState`). Each decision on the group that needs the room sets
-or ends them. Nothing else does. So they last no longer than its wait for room.
+(:class:`halo.core.cluster.group_state.GroupState`). Each decision on the group that needs the room
+sets or ends them. Nothing else does. So they last no longer than its wait for room.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.knowledge import Presence
-from halo.core.cluster.state import ClusterState, MakingRoom
+from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import holds, proof, room
 from halo.core.reasons import Kind

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from halo.core.cluster.state import ClusterState, MakingRoom
+from halo.core.cluster.group_state import MakingRoom
+from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
 from halo.core.questions import candidates, company, holds, proof, room
 from halo.core.questions.preempting import giving_way
