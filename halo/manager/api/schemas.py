@@ -338,8 +338,7 @@ def _managers() -> dict[str, Schema]:
 
 
 def _debug() -> dict[str, Schema]:
-    milliseconds = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
-    whole = count()
+    times = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
     return {
         "Debug": object_of(
             "How the manager itself fares.",
@@ -348,14 +347,12 @@ def _debug() -> dict[str, Schema]:
                 "loop_lag_5s": ref("Lag"),
                 "collector": object_of(
                     "Python's garbage collector, by generation.",
-                    {"passes": list_of(whole), "longest_ms": list_of(number())},
+                    {"passes": list_of(count()), "longest_ms": list_of(number())},
                 ),
-                "tasks": whole,
+                "tasks": count(),
             },
         ),
-        "Lag": object_of(
-            "How late the event loop ran timers.", {**milliseconds, "samples": dict(whole)}
-        ),
+        "Lag": object_of("How late the event loop ran timers.", {**times, "samples": count()}),
     }
 
 
