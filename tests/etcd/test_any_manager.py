@@ -116,6 +116,8 @@ def test_every_manager_answers_and_commands_work_everywhere_before_and_after_a_c
     third = trio.lead(second)
     assert third != second
     until(lambda: "Running on 127.0.0.1" in (trio.same_status() or ""), "and again")
+    said = f'event=step-down object={second} comment="manager {second} gives the leadership back'
+    assert f'{said} by command: new kernel"' in trio.halo("events", "show", node=first)
     assert "Traceback" not in trio.log("halo_manager")
 
 
@@ -141,6 +143,10 @@ def test_without_etcd_a_manager_says_what_it_knows_and_how_old_it_is(tmp_path: P
         done = trio.run(*words)
         assert "OLD: group web: should run, unmanaged" in done.stdout
         assert "s ago" in done.stderr
+        until(lambda: "OLD: the managers as of" in trio.halo("managers", node=standby), "it is old")
+        lines = trio.run("halo", "managers", *words[2:]).stdout.splitlines()
+        assert all(line.startswith(("OLD: ", "NOTICE: ")) for line in lines), lines
+        assert f"OLD: Manager {first} was the last one that was seen to lead." in lines
         assert "Running" not in done.stdout
         assert trio.managers(standby)["own_id"] == standby
         assert "Could not" in trio.halo("manage", "web", node=standby)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -25,7 +27,7 @@ from halo.manager.api.managers import Managers
 from halo.manager.peers.connections import ConnectionBounds, Connections
 from halo.manager.peers.forwarding import Forwarder
 from halo.manager.peers.standby import make_not_leading_app, make_standby_app
-from halo.ports import Known, ManagerSeen
+from halo.ports import Known, Lead, ManagerSeen
 from tests.certificates import BOTH, Authority
 from tests.fakes.http_operations import FakeOperations
 
@@ -43,13 +45,15 @@ class FakeStanding:
         self.memory = Known(Remembered(), as_of=0.0, entries=0)
         self.etcd = StoreSeen()
         self.wrong: str | None = None
+        self.lead: Lead | None = None
+        self.age_s: float | None = 0.5
         self.stepped_down: list[str] = []
 
     def leader(self) -> ManagerSeen | None:
         return next((seen for seen in self.managers() if seen.id == self.leads), None)
 
     def managers(self) -> Sequence[ManagerSeen]:
-        return [manager(s.id, s.url, leads=s.id == self.leads, host=s.host) for s in self.seen]
+        return [replace(seen, **_reading(seen.id == self.leads)) for seen in self.seen]
 
     def known(self) -> Known:
         return self.memory
@@ -60,14 +64,25 @@ class FakeStanding:
     def trouble(self) -> str | None:
         return self.wrong
 
+    def last_lead(self) -> Lead | None:
+        return self.lead
+
+    def seen_s_ago(self) -> float | None:
+        return self.age_s
+
     async def step_down(self, why: str) -> None:
         self.stepped_down.append(why)
 
 
+def _reading(leads: bool) -> dict[str, Any]:
+    """How far a manager has read."""
+    return {"entries": 12 if leads else 10, "leads": leads}
+
+
 def manager(
-    id: str, url: str | None = None, *, leads: bool = False, host: str = "localhost"
+    id: str, url: str | None = None, *, host: str = "localhost", observes: bool = False
 ) -> ManagerSeen:
-    return ManagerSeen(id, host, 100, url, "1", 1000.0, 12 if leads else 10, leads)
+    return ManagerSeen(id, host, 100, url, "1", 1000.0, 10, False, observes)
 
 
 class FakeManager:

@@ -123,11 +123,19 @@ class EtcdClient:
 
     async def granted_s(self, lease: int, *, deadline_s: float = DEADLINE_S) -> int:
         """For how long a lease lasts after each renewal, in seconds. Raises LeaseGone."""
-        body = {"ID": str(lease)}
-        left_s, granted = await self._call("lease/timetolive", body, _time_to_live, deadline_s)
+        left_s, granted_s = await self.time_to_live(lease, deadline_s=deadline_s)
         if left_s <= 0:
             raise LeaseGone("the lease has expired")
-        return granted
+        return granted_s
+
+    async def time_to_live(self, lease: int, *, deadline_s: float = DEADLINE_S) -> tuple[int, int]:
+        """How long a lease still lasts, rounded down, and how long after each renewal, in seconds.
+        Raises LeaseGone."""
+        body = {"ID": str(lease)}
+        left_s, granted_s = await self._call("lease/timetolive", body, _time_to_live, deadline_s)
+        if left_s < 0:
+            raise LeaseGone("the lease has expired")
+        return left_s, granted_s
 
     async def revoke(self, lease: int, *, deadline_s: float = DEADLINE_S) -> None:
         """End a lease, and remove the keys that are bound to it."""

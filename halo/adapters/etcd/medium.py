@@ -20,7 +20,7 @@ from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
-from halo.adapters.etcd.standby.holder import in_use
+from halo.adapters.etcd.standby.holder import Holder, in_use
 from halo.adapters.etcd.standby.means import REAL, Means
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
@@ -278,7 +278,7 @@ class EtcdMedium:
         answered, warned = False, None
         while True:
             try:
-                holder = await self._leadership.take()
+                holder = await self._take()
             except EtcdError as error:
                 if isinstance(error, NotAllowed | NoGateway) and not answered:
                     raise StateError(f"{self._store}: {error}") from error
@@ -298,6 +298,11 @@ class EtcdMedium:
                 log.warning("nobody can lead", problem=warned)
             client = self._client if self._beside is None else self._beside.client
             await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
+
+    async def _take(self) -> Holder | None:
+        """Take the leadership, unless this manager leaves it to another one."""
+        other = None if self._beside is None else await self._beside.before_this_one()
+        return other or await self._leadership.take()
 
     async def _begin(self) -> None:
         """As the manager that leads: read the rest of the journal, and open it for writing."""

@@ -313,8 +313,23 @@ def _managers() -> dict[str, Schema]:
         "entries": count("How many entries of the journal it has read."),
         "lag": count("How many fewer these are than those of the manager that has read most."),
         "leads": flag(),
+        "observes": flag("It starts, fences and moves nothing, also when it leads."),
     }
     return {
+        "Lead": object_of(
+            "A leadership. Its times are seconds since the epoch.",
+            {
+                "id": text("The manager that leads or led."),
+                "since": or_null(number("When it began; null: not known.")),
+                "silent_since": or_null(
+                    number("When its lease was renewed last, if the next renewal is overdue.")
+                ),
+                "ends_in_s": or_null(
+                    number("The longest that the lease of a silent leader still lasts.")
+                ),
+                "until": or_null(number("When it was seen to have ended; null: it has not.")),
+            },
+        ),
         "Managers": object_of(
             "The managers, as the one that was asked sees them.",
             {
@@ -322,6 +337,9 @@ def _managers() -> dict[str, Schema]:
                 "own_id": or_null(text("The manager that was asked.")),
                 "leader": or_null(text("The manager that leads, if one is known.")),
                 "term": count("The term of the leader; 0 if it is not known."),
+                "lead": null_or("Lead", "The leadership that was seen last."),
+                "as_of": or_null(number("When etcd said last who is there: since the epoch.")),
+                "old": flag("That is too long ago to be believed."),
                 "managers": list_of(
                     object_of("One manager.", row), "Those that are registered now."
                 ),

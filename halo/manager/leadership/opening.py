@@ -94,11 +94,13 @@ def store_of(text: str | None, files: StoreFiles) -> Store | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """This manager, as the others see it. `lease_s`: for how long it leads without renewal."""
+    """This manager, as the others see it. `lease_s`: for how long it leads without renewal.
+    `observes`: it acts on nothing, also when it leads."""
 
     id: str
     lease_s: int
     url: str | None = None
+    observes: bool = False
 
 
 def open_store(store: Store, node: Node, clock: WallClock) -> tuple[EtcdMedium, StoreStanding]:
@@ -114,6 +116,7 @@ def open_store(store: Store, node: Node, clock: WallClock) -> tuple[EtcdMedium, 
         since=clock.now(),
         entries=0,
         leads=False,
+        observes=node.observes,
     )
     medium = EtcdMedium(store, node.lease_s, own)
     assert medium.beside is not None

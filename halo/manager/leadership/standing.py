@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from halo.core.errors import CommandRefused, LeadershipError
+from halo.core.errors import CommandRefused, LeadershipError, SteppedDown
 from halo.core.journal import fold
 from halo.core.journal.records import Record
 from halo.core.journal.remembered import Remembered
 from halo.core.status.store import StoreSeen
-from halo.ports import JournalRecord, Known, ManagerSeen, Standing, WallClock
+from halo.ports import JournalRecord, Known, Lead, ManagerSeen, Standing, WallClock
 
 __all__ = ["Known", "ManagerSeen", "Standing", "StoreStanding"]
 
@@ -42,6 +42,12 @@ class Sighted(Protocol):
 
     @property
     def confirmed_at(self) -> float: ...
+
+    @property
+    def lead(self) -> Lead | None: ...
+
+    @property
+    def seen_s_ago(self) -> float | None: ...
 
 
 class StoreStanding:
@@ -106,8 +112,16 @@ class StoreStanding:
         """What is wrong with the store."""
         return self._sighted.trouble
 
+    def last_lead(self) -> Lead | None:
+        """The leadership that was seen last."""
+        return self._sighted.lead
+
+    def seen_s_ago(self) -> float | None:
+        """How old is what is known of the managers; None: nothing is."""
+        return self._sighted.seen_s_ago
+
     async def step_down(self, why: str) -> None:
         """End the leadership of this manager. Raises CommandRefused if it does not lead."""
         if self._end is None:
             raise CommandRefused("this manager does not lead, so it cannot step down")
-        self._end(LeadershipError(f"it was told to step down: {why}"))
+        self._end(SteppedDown(why))

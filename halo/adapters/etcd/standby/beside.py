@@ -19,14 +19,16 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.location import Store
-from halo.adapters.etcd.standby.holder import manager_that_leads
+from halo.adapters.etcd.standby.holder import Holder, holder_of, manager_that_leads
+from halo.adapters.etcd.standby.lead import LeadWatch
 from halo.adapters.etcd.standby.members import Members
 from halo.adapters.etcd.standby.reader import EtcdReader
 from halo.adapters.etcd.standby.registry import Registry, Tell
 from halo.adapters.etcd.standby.seen import is_same_process
+from halo.adapters.etcd.values import Found
 from halo.core.errors import InvariantError, StateError
 from halo.core.status.store import StoreSeen
-from halo.ports import JournalRecord, ManagerSeen
+from halo.ports import JournalRecord, Lead, ManagerSeen
 
 LOOK_S = 1.0
 """How often is read what a watch would have told. A watch alone proves nothing."""
@@ -68,7 +70,9 @@ class Beside:
         self._caught_up = False
         self._seen: tuple[ManagerSeen, ...] = ()
         self._leader: ManagerSeen | None = None
-        self._looked_at = 0.0
+        self._lead = LeadWatch(client)
+        self._looked_at: float | None = None
+        self._acting_at = time.monotonic()  # when another one that acts was registered last
         self.term = 0
         """The term of the present leader; 0 if it is not known."""
         self.confirmed_at = 0.0
@@ -89,7 +93,8 @@ class Beside:
         found = self._leader
         if found is None or is_same_process(found, self.registry.own):
             return None if found is None else self.registry.own
-        if time.monotonic() - self._looked_at > self._lease_s:
+        age_s = self.seen_s_ago
+        if age_s is None or age_s > self._lease_s:
             return None
         registered = next((seen for seen in self._seen if is_same_process(found, seen)), found)
         return replace(registered, leads=True)
@@ -98,6 +103,16 @@ class Beside:
     def store(self) -> StoreSeen:
         """The members of etcd, one by one."""
         return StoreSeen() if self._members is None else self._members.seen
+
+    @property
+    def lead(self) -> Lead | None:
+        """The leadership that was seen last."""
+        return self._lead.lead
+
+    @property
+    def seen_s_ago(self) -> float | None:
+        """How long ago the last look began that etcd answered; None: there was none."""
+        return None if self._looked_at is None else time.monotonic() - self._looked_at
 
     @property
     def trouble(self) -> str | None:
@@ -174,8 +189,34 @@ class Beside:
             self._seen, self.term = sight.managers, sight.term
             key = sight.leader
             self._leader = None if key is None else manager_that_leads(key.value)
+            is_own = is_same_process(self.registry.own, self._leader)
+            await self._lead.saw(key, is_own=is_own)
             await asyncio.sleep(PACE_S)
             await self.client.wait_for_change(self._store.key("leader"), sight.revision, LOOK_S)
+
+    async def before_this_one(self) -> Holder | None:
+        """None: this manager may try to lead. Otherwise who leads, or whom it leaves that to.
+
+        A manager that only observes leaves it to any other one that acts. It also waits for the
+        time of a lease after it saw the last of these, which may have been restarted. A manager of
+        an older version does not say whether it acts, and counts as one that does. Raises
+        EtcdError."""
+        own = self.registry.own
+        if not own.observes:
+            return None
+        sight = await self.registry.look()
+        acts = next((m for m in sight.managers if m.id != own.id and not m.observes), None)
+        now = time.monotonic()
+        if acts is not None:
+            self._acting_at = now
+        elif now - self._acting_at >= self._lease_s:
+            return None
+        if sight.leader is not None:
+            return holder_of(sight.leader.value, Found((sight.leader,), sight.revision, False, 0))
+        words = "one that acts, if it comes soon"
+        if acts is not None:
+            words = f"{acts.id} on {acts.host}"
+        return Holder(words, sight.revision, 0, None, acts=True)
 
     async def _follow(self) -> None:
         while not self._caught_up:
@@ -228,6 +269,7 @@ class Beside:
         self._records, self.term = [], term
         self.registry.change(leads=True)
         self._leader = self.registry.own
+        self._lead.begins(self.registry.own.id)
 
     def wrote(self, head: Head | None) -> None:
         """This much of the journal is known here."""
