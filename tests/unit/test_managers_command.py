@@ -186,6 +186,7 @@ def a_store(*lost: str) -> StoreSeen:
 
 async def test_the_members_of_etcd_are_a_table_below(three: list[FakeManager]) -> None:
     third = three[2]
+    third.managers.expected = {id: f"mgmt{id}" for id in "123"}
     third.standing.etcd = a_store()
     whole = await halo(third, "managers")
     assert whole.exit_code == 0
