@@ -151,10 +151,12 @@ class Answering:
             _running(make_standby_app(self.managers, forwarder)) as for_clients,
         ):
             self.connections.serve(for_managers)
+            self.managers.waits = reason
             try:
                 await self._site.serve(for_clients)
                 yield
             finally:
+                self.managers.waits = None
                 self.connections.serve(None)
                 await self._site.pause()
 

@@ -362,6 +362,14 @@ def test_events_are_told_oldest_first_with_their_words() -> None:
     ]
 
 
+def test_a_manager_that_stepped_down_had_no_defect() -> None:
+    """The record has a name that older versions know."""
+    world = a_world()
+    world.journal(Event.DEFECT, "1", "manager 1 gives the leadership back", step_down="1")
+    world.journal(Event.DEFECT, "halo", "the manager ended itself")
+    assert [line["event"] for line in status(world)["events"]] == ["step-down", "defect"]
+
+
 def test_an_events_time_is_readable() -> None:
     line = event(Record(86400.25 * 365, Event.FENCE, "h1", "why"))
     assert line["timestamp"].startswith("197")

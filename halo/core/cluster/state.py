@@ -50,7 +50,7 @@ class ClusterState:
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
-    redundancy: list[str] = field(default_factory=list)  # what is wrong with the other managers
+    redundancy: list[str] = field(default_factory=list)  # wrong with other managers, or the store
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
     # Told of each group that others are started after, when something of it is seen otherwise.
     tell_followers: Callable[[GroupId], None] = lambda _: None

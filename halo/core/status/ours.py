@@ -10,7 +10,7 @@ from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence, Sighting
 from halo.core.cluster.state import ClusterState
 from halo.core.journal import removed
-from halo.core.journal.records import Event, Record
+from halo.core.journal.records import Event, Record, is_step_down
 from halo.core.model import Host, HostId, Resource, ResourceGroup, as_number
 from halo.core.peers import certificates
 from halo.core.questions import former, room
@@ -72,10 +72,16 @@ def event(record: Record) -> dict[str, str]:
     """One event as the operator reads it; times in the manager's time zone."""
     return {
         "timestamp": datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        "event": "clear" if record.event is Event.CLEAR_EVENTS else record.event.value,
+        "event": _name(record),
         "obj_id": record.object,
         "comment": record.comment,
     }
+
+
+def _name(record: Record) -> str:
+    if record.event is Event.CLEAR_EVENTS:
+        return "clear"
+    return "step-down" if is_step_down(record) else record.event.value
 
 
 def on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
