@@ -97,13 +97,15 @@ class OneMember:
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._ask(deadline_s)
-        except (TimeoutError, Malformed, NoAnswer) as error:
+        except TimeoutError as error:
             self._tells_status = True  # it may come back with another version
-            if isinstance(error, NoAnswer):
-                raise
-            late = f"no answer within {deadline_s:.1f} s"
-            words = late if isinstance(error, TimeoutError) else str(error)
-            raise NoAnswer(words, unknown=False) from error
+            raise NoAnswer(f"no answer within {deadline_s:.1f} s", unknown=False) from error
+        except NoAnswer:
+            self._tells_status = True
+            raise
+        except Malformed as error:
+            self._tells_status = True
+            raise NoAnswer(str(error), unknown=False) from error
 
     async def _ask(self, deadline_s: float) -> Said:
         if self._tells_status:
