@@ -23,6 +23,7 @@ from halo.core.outcomes import (
     ReportBatch,
     WatchItem,
 )
+from halo.core.status.store import StoreSeen
 
 JournalRecord: TypeAlias = dict[str, Any]
 """One journal record as JSON-ready data."""
@@ -212,6 +213,10 @@ class Standing(Protocol):
 
     def known(self) -> Known:
         """What is known of the cluster, from the journal alone."""
+        ...
+
+    def store(self) -> StoreSeen:
+        """The members of the store, as this manager sees each of them."""
         ...
 
     def trouble(self) -> str | None:

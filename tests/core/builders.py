@@ -213,6 +213,7 @@ class World:
         only: Iterable[str] | None = None,
         epoch: int | None = None,
         reason: str = "",
+        of_setup: bool = False,
     ) -> None:
         """A monitor of the group's resources (or `only` these), sent `at`, told this."""
         found = self.cluster.groups[group]
@@ -226,6 +227,7 @@ class World:
                     epoch=self.state.hosts[host].epoch if epoch is None else epoch,
                     begun_at=self.now if at is None else at,
                     reason=reason,
+                    of_setup=of_setup,
                 )
 
     def group(self, name: str = "g") -> ResourceGroup:

@@ -16,6 +16,7 @@ import pytest
 from halo.adapters.etcd.leadership import LEASE_S
 from halo.adapters.etcd.location import Store
 from tests.etcd.members import Members
+from tests.fence_helpers import make_program
 from tests.integration import processes
 from tests.integration.test_flags import Daemons, until
 
@@ -303,8 +304,14 @@ def test_a_manager_with_a_file_loads_nothing_of_etcd() -> None:
 
 
 def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Site) -> None:
+    env = site.folder / "env"
+    dump = f"env > {env}.new && mv {env}.new {env}; cat > /dev/null"
+    program = make_program(site.folder / "fence_dump", dump)
+    config = site.config.read_text()
+    site.config.write_text(config.replace("fence_agent: null", f"fence_agent: {program}"))
+    site.start_agent()
     manager = site.start(
-        *("halo_manager", *site.paths()),
+        *("halo_manager", *site.paths(), "--manage-resources"),
         HALO_STORE=str(site.store),
         HALO_NODE_ID="a",
         HALO_STORE_USER="halo",
@@ -315,5 +322,8 @@ def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Si
     assert "hunter2" not in site.log("halo_manager")
     command = Path(f"/proc/{manager.pid}/cmdline").read_bytes()
     assert b"hunter2" not in command
+    until(env.exists, "a fence program is asked for the status")
+    assert "HALO_STORE_USER=halo\n" in env.read_text()
+    assert "hunter2" not in env.read_text()
     manager.terminate()
     assert manager.wait(20) == 0

@@ -14,13 +14,21 @@ from aiohttp import web
 
 from halo.adapters.peers.exchange import PeerCalls
 from halo.adapters.peers.identity import PeerIdentity
-from halo.adapters.peers.port import BACKLOG, GREETING, bind, turned_away, why_not
+from halo.adapters.peers.port import (
+    BACKLOG,
+    GREETING,
+    bind,
+    certificate_refused,
+    turned_away,
+    why_not,
+)
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
 from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import Answer, request
 from halo.core.errors import LeadershipError
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreSeen
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.managers import Managers
 from halo.manager.peers.connections import ConnectionBounds, Connections
@@ -42,6 +50,7 @@ class FakeStanding:
         self.seen: list[ManagerSeen] = []
         self.leads: str | None = None
         self.memory = Known(Remembered(), as_of=0.0, entries=0)
+        self.etcd = StoreSeen()
         self.wrong: str | None = None
         self.lead: Lead | None = None
         self.age_s: float | None = 0.5
@@ -55,6 +64,9 @@ class FakeStanding:
 
     def known(self) -> Known:
         return self.memory
+
+    def store(self) -> StoreSeen:
+        return self.etcd
 
     def trouble(self) -> str | None:
         return self.wrong
@@ -113,7 +125,7 @@ class FakeManager:
             self.connections.protocol,
             Refusals(),
             BACKLOG,
-            turned_away,
+            certificate_refused,
             why_not,
             self.connections.bounds.tls_shutdown_s,
         )

@@ -39,6 +39,7 @@ from halo.manager.hosts.watcher import Watcher
 from halo.manager.placement import placer as placer_module
 from halo.manager.placement.whereabouts import Whereabouts
 from tests.simulation.model import Action, GroupPlan, Scenario
+from tests.simulation.plan import CROWD
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
 
@@ -466,7 +467,7 @@ def a_start_that_is_over_keeps_its_turn() -> list[Patch]:
     return [(GroupTask, "_note_start", lambda self: None)]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def groups_give_way_before_there_is_proof() -> list[Patch]:
     """With the second look before the first stop gone too, as one mistake in the same line of
     thought."""
@@ -475,7 +476,8 @@ def groups_give_way_before_there_is_proof() -> list[Patch]:
         seen = state.candidates_of(group)
         able = [each.host for each in seen if candidates.out_of_service(state, each) is None]
         making = state.groups[group.id].makes_room
-        return making or (preempting.plan(state, group, able, now) if group.preempt else None)
+        is_lost = group.preempt and all(each.at.lost_at is not None for each in lacking)
+        return making or (preempting.plan(state, group, able, now) if is_lost else None)
 
     return [
         (giving_way, "kept_up", kept_up),
@@ -483,7 +485,7 @@ def groups_give_way_before_there_is_proof() -> list[Patch]:
     ]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def groups_of_equal_priority_give_way() -> list[Patch]:
     original = preempting._may_give_way
 
@@ -493,7 +495,7 @@ def groups_of_equal_priority_give_way() -> list[Patch]:
     return [(preempting, "_may_give_way", may_give_way)]
 
 
-@mutant_of("power_off", "stop", "start")
+@mutant_of(CROWD, "power_off", "stop", "start")
 def a_group_gives_way_for_ever() -> list[Patch]:
     original = ClusterState.make_room
 
@@ -847,7 +849,9 @@ def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     ]
 
 
-def _giving_way(priority: int, *further: GroupPlan, stop_at_s: float = 0.0) -> Scenario:
+def _giving_way(
+    priority: int, *further: GroupPlan, home: tuple[str, ...] = ("a", "b"), stop_at_s: float = 0.0
+) -> Scenario:
     """b dies, where the group p was at home. a has room for p only if v gives way."""
     stop = Action(stop_at_s, "command", {"name": "stop", "object": "p", "force": False})
     return Scenario(
@@ -855,7 +859,7 @@ def _giving_way(priority: int, *further: GroupPlan, stop_at_s: float = 0.0) -> S
         hosts={"a": {"capacity": 1}, "b": {"capacity": 1}},
         groups=(
             GroupPlan(("b", "a"), (("p", ""),), needs=1, priority=priority, preempt=True),
-            GroupPlan(("a",), (("v", ""),), needs=1),
+            GroupPlan(home, (("v", ""),), needs=1),
             *further,
         ),
         settings={},
@@ -872,9 +876,11 @@ NEEDS_NOTHING = GroupPlan(("b", "a"), (("n", ""),))
 """b is fenced for this group, so p is proven stopped."""
 
 DIRECTED = {
-    "groups_give_way_before_there_is_proof": _giving_way(1),
+    "groups_give_way_before_there_is_proof": _giving_way(1, home=("a",)),
     "groups_of_equal_priority_give_way": _giving_way(0, NEEDS_NOTHING),
-    "a_group_gives_way_for_ever": _giving_way(1, NEEDS_NOTHING, stop_at_s=50.0),
+    "a_group_gives_way_for_ever": _giving_way(
+        1, NEEDS_NOTHING, home=("a",), stop_at_s=50.0
+    ),
     # The group that another one belongs to is moved.
     "a_group_does_not_follow_its_company": Scenario(
         seed=1,

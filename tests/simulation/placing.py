@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 ROOM, COMPANY, TURN = "room", "company", "turn"
 
-KNOWN_S = 0.1
-"""What was decided before something was learnt is sent within this."""
+KNOWN_S = 0.01
+"""What was decided before something was learnt is sent within this. A stop that has to wait for a
+monitor is looked at again before it is sent."""
 
 SHOWN_OFF_S = 12.0
 """A host was shown to be off so lately when a group began to give way: ten seconds before the last

@@ -19,6 +19,7 @@ from halo.core.errors import CommandFailed, CommandRefused, PeerSilent, PeerUnre
 from halo.core.journal.fold import apply
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreAlarm, StoreMember, StoreSeen
 from halo.manager.api.headers import LEADER
 from halo.manager.peers import forwarding
 from halo.manager.peers.forwarding import Forwarder, NoLeaderError, UnclearError
@@ -478,6 +479,40 @@ async def test_without_a_leader_the_managers_are_shown_all_the_same(
     assert (told["leader"], told["missing"]) == (None, [{"id": "1", "host": "mgmt1"}])
     assert "manager 1 on mgmt1 is missing: 1 of 2 managers are there" in told["notices"][0]
     assert "no member answers" in told["notices"][1]
+
+
+async def test_the_members_of_the_store_are_told_as_each_manager_sees_them(
+    pair: list[FakeManager],
+) -> None:
+    """A manager may fail to reach a member that the leader reaches."""
+    first, second = pair
+    second.standing.etcd = StoreSeen(
+        (
+            StoreMember("h1:2379", True, None, 1000.5, "3.5.16", leads=True),
+            StoreMember("h2:2379", False, "connection refused", 1001.5, None),
+            StoreMember("h3:2379"),
+        ),
+        (StoreAlarm("h1:2379", "NOSPACE"),),
+    )
+    second.managers.waits = lambda: "standing by; 1 on mgmt1 leads"
+    told = (await second.ask("GET", "/v1/managers")).content
+    assert answer_faults("GET", "/v1/managers", 200, told) == []
+    assert told["waiting"] == "standing by; 1 on mgmt1 leads"
+    assert told["store"]["alarms"] == [{"member": "h1:2379", "kind": "NOSPACE"}]
+    assert told["store"]["members"][1] == {
+        "endpoint": "h2:2379",
+        "answers": False,
+        "reason": "connection refused",
+        "since": 1001.5,
+        "version": None,
+        "leads": False,
+    }
+    assert [notice.partition(" has ")[0].partition(" does ")[0] for notice in told["notices"]] == [
+        "etcd member h2:2379",
+        "etcd",
+    ]
+    led = (await first.ask("GET", "/v1/managers")).content
+    assert (led["store"], led["notices"]) == ({"members": [], "alarms": []}, [])
 
 
 async def test_how_old_the_answer_is_and_what_is_known_of_the_leadership_is_told(

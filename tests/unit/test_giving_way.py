@@ -20,9 +20,9 @@ def high(name: str = "high", priority: int = 20) -> Any:
     return make_group(name, ("h2", "h1"), needs=ONE, priority=priority, preempt=True)
 
 
-async def full(*groups: Any, room: int = 1) -> Bench:
+async def full(*groups: Any, room: int = 1, **settings: Any) -> Bench:
     """low runs on h1, which has no more room. high is stopped, and h2 takes nothing."""
-    bench = Bench(groups=[LOW, high(), *groups], capacity={"room": room})
+    bench = Bench(groups=[LOW, high(), *groups], capacity={"room": room}, **settings)
     await bench.until(lambda: bench.agents["h1"].up == {"low", "x", *(g.id for g in groups)})
     await bench.until(lambda: "high" in bench.agents["h2"].up)
     await of(bench, "high", "stop")
@@ -62,6 +62,7 @@ async def test_a_group_gives_way_and_says_to_which() -> None:
     assert "; low gives way to it on h1" in told(bench, "high")
     row = next(g for g in bench.manager.operations.status()["groups"] if g["id"] == "low")
     assert row["gives_way_to"] == "high"
+    await bench.until(lambda: bench.state.groups["low"].stop_begun, 0.1)
     await never_beside(bench, lambda: bench.agents["h1"].up == {"high"})
     await bench.until(lambda: "it gave way to high" in told(bench, "low"), 5.0)
     assert "h1 has 0 of 1 room free, and low needs 1" in told(bench, "low")
@@ -81,6 +82,23 @@ async def test_it_is_completed_in_place_if_the_other_one_is_not_to_run_any_more(
     await bench.until(lambda: bench.agents["h1"].up == {"low", "x"})
     assert bench.state.groups["low"].managed_since == since
     assert bench.state.groups["low"].gives_way_to is None
+
+
+@virtual
+async def test_no_group_gives_way_before_the_other_one_was_looked_at_once_more() -> None:
+    """high waits for long. Then somebody starts it by hand, and low may give way."""
+    bench = await full(survey_interval_s=3600.0)
+    operations = bench.manager.operations
+    await operations.set_managed("low", managed=False, comment="x")
+    await of(bench, "high", "start")
+    await asyncio.sleep(60.0)
+    assert "no group of a lower priority can give way to it now" in told(bench, "high")
+    bench.agents["h2"].up.add("high")
+    await operations.set_managed("low", managed=True, comment="x")
+    for _ in range(300):
+        await asyncio.sleep(0.1)
+        assert bench.agents["h1"].up == {"low", "x"}
+    assert bench.state.groups["high"].managed_on == "h2"
 
 
 @virtual

@@ -19,16 +19,20 @@ import halo
 
 ROOT = Path(halo.__file__).parent
 
+# What stands beside the layers: words for people, for everything that meets the outside.
+BESIDE = ("halo.telling", "halo.error_words")
+
 # What each layer may import of ours. An entry may be a layer or a single module.
 MAY_IMPORT: dict[str, set[str]] = {
     "halo.core": {"halo.core"},
     "halo.ports": {"halo.core"},
     "halo.telling": set(),
-    "halo.config": {"halo.config", "halo.core", "halo.ports"},
-    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports", "halo.telling"},
-    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports", "halo.telling"},
-    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports", "halo.telling"},
-    "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports"},
+    "halo.error_words": set(),
+    "halo.config": {"halo.config", "halo.core", "halo.ports", "halo.error_words"},
+    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports", *BESIDE},
+    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports", *BESIDE},
+    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports", *BESIDE},
+    "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports", "halo.error_words"},
     "halo": set(),
 }
 

@@ -19,10 +19,12 @@ from halo.cli.errors import EXIT_REFUSED, EXIT_UNREACHABLE
 from halo.cli.main import cli
 from halo.cli.show.managers import table_lines
 from halo.cli.show.old import MARK, old_lines
+from halo.cli.show.store import store_lines
 from halo.core.journal.fold import apply
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
 from halo.core.status.ours import snapshot
+from halo.core.status.store import StoreMember, StoreSeen
 from halo.manager.peers.redundancy import keep_looking
 from halo.ports import Known, Lead
 from tests.certificates import Authority
@@ -176,6 +178,76 @@ async def test_the_managers_are_a_table(three: list[FakeManager]) -> None:
     assert told["own_id"] == "3"
 
 
+def a_store(*lost: str) -> StoreSeen:
+    """Three members, the first of which leads."""
+    return StoreSeen(
+        tuple(
+            StoreMember(at, False, "connection refused", 1000.0, "3.5.16")
+            if at in lost
+            else StoreMember(at, True, None, 1000.0, "3.5.16", at.startswith("h1"))
+            for at in ("h1:2379", "h2:2379", "h3:2379")
+        )
+    )
+
+
+async def test_the_members_of_etcd_are_a_table_below(three: list[FakeManager]) -> None:
+    third = three[2]
+    third.managers.expected = {id: f"mgmt{id}" for id in "123"}
+    third.standing.etcd = a_store()
+    whole = await halo(third, "managers")
+    assert whole.exit_code == 0
+    head, *members = whole.output.splitlines()[-4:]
+    assert head.split() == ["ETCD", "MEMBER", "STATE", "SINCE", "VERSION"]
+    assert [line.split()[:2] for line in members] == [
+        ["h1:2379", "leads"],
+        ["h2:2379", "works"],
+        ["h3:2379", "works"],
+    ]
+    assert all(line.endswith("  3.5.16") for line in members)
+
+    third.standing.etcd = a_store("h2:2379")
+    done = await halo(third, "managers")
+    assert done.exit_code == 1
+    *_, second, _third, notice = done.output.splitlines()
+    assert second.startswith("h2:2379      does not answer  ")
+    assert notice == (
+        "NOTICE: etcd member h2:2379 does not answer (connection refused): 2 of 3 members work. "
+        "One more lost, and no manager can lead; see `systemctl status etcd` on h2"
+    )
+    told = json.loads((await halo(third, "managers", "--json")).output)
+    assert [member["answers"] for member in told["store"]["members"]] == [True, False, True]
+
+
+def test_states_of_members_of_etcd_in_words() -> None:
+    members = [
+        {"endpoint": "a", "answers": None, "since": 0.0},
+        {"endpoint": "b", "answers": True, "reason": "has no leader", "since": "x"},
+        {"endpoint": "c\x1b[2J", "answers": "no", "since": 1e300},
+        7,
+    ]
+    _, unknown, cut_off, odd = store_lines({"store": {"members": members}})
+    assert unknown.split(maxsplit=1) == ["a", "not known yet"]
+    assert cut_off.split(maxsplit=1) == ["b", "answers, but does not count"]
+    assert "does not answer" in odd
+    assert all(line.isprintable() for line in (unknown, cut_off, odd))
+    others: list[Any] = [None, [], {}, {"members": 3}]
+    for store in others:
+        assert list(store_lines({"store": store})) == []
+    assert list(store_lines({})) == []  # of an older manager
+
+
+async def test_a_manager_that_waits_says_for_what(three: list[FakeManager]) -> None:
+    second = three[1]
+    second.managers.waits = lambda: "waiting for etcd (etcd://h1:2379/halo): no connection"
+    shown = (await halo(second, "managers")).output
+    assert "does nothing yet" not in shown  # another manager leads
+    second.standing.leads = None
+    done = await halo(second, "managers")
+    assert done.exit_code == 1
+    words = "Manager 2 does nothing yet: waiting for etcd (etcd://h1:2379/halo): no connection"
+    assert words in done.output.splitlines()
+
+
 async def test_all_managers_there_is_exit_status_0(three: list[FakeManager]) -> None:
     three[1].managers.expected = {id: f"mgmt{id}" for id in "123"}
     assert (await halo(three[1], "managers")).exit_code == 0
@@ -312,7 +384,8 @@ async def test_a_missing_manager_is_a_notice_until_it_is_back(three: list[FakeMa
     world.state.ledger.mint("g", "desk")
     whole = first.standing.seen[:2]
     first.standing.seen = whole[:1]
-    first.standing.wrong = "1 of 3 members does not answer"
+    first.standing.wrong = "etcd does not answer"
+    first.standing.etcd = a_store("h3:2379")
     looking = asyncio.create_task(keep_looking(world.state, first.managers, every_s=0.01))
     await asyncio.sleep(0.05)
 
@@ -322,10 +395,12 @@ async def test_a_missing_manager_is_a_notice_until_it_is_back(three: list[FakeMa
 
     assert [notice.split(":")[0] for notice in notices()] == [
         "manager 2 on mgmt2 is missing",
+        "etcd member h3",
         "the store of the managers",
     ]
     first.standing.seen = [replace(whole[0], observes=True), whole[1], manager("7")]
     first.standing.wrong = None
+    first.standing.etcd = a_store()
     await asyncio.sleep(0.05)
     assert [notice.partition(":")[0] for notice in notices()] == [
         "manager 7 on localhost is not in the config's list of managers (1, 2); add it to "

@@ -230,11 +230,8 @@ class EtcdClient:
             return None
         except NoAnswer as error:  # the request itself was not sent yet
             raise NoAnswer(str(error), unknown=False) from error
-        token = answer.get("token")
-        if type(token) is not str or not 0 < len(token) <= TOKEN_LIMIT or not _plain(token):
-            raise NoAnswer("etcd gave no token for the password", unknown=False)
-        self._token = token
-        return token
+        self._token = token_in(answer)
+        return self._token
 
     def _not_allowed(self, error: EtcdError) -> str:
         if str(error) == COMMON_NAME:
@@ -263,6 +260,14 @@ def _kept(answer: Json) -> tuple[int, int]:
     if not isinstance(result, dict):
         raise Malformed("etcd says nothing about the lease")
     return integer(result, "TTL"), term_of(result)
+
+
+def token_in(answer: Json) -> str:
+    """The token that was given for a password. It goes into a header. Raises NoAnswer."""
+    token = answer.get("token")
+    if type(token) is not str or not 0 < len(token) <= TOKEN_LIMIT or not _plain(token):
+        raise NoAnswer("etcd gave no token for the password", unknown=False)
+    return token
 
 
 def _plain(token: str) -> bool:

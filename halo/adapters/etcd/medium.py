@@ -221,7 +221,8 @@ class EtcdMedium:
         key, manager = self._store.key("leader"), None
         if self._own is not None:
             client = self._means.client(self._store, ATTEMPT_S)
-            self._beside = Beside(client, self._store, self._own, lease_s)
+            members = self._means.members(self._store) if self._means.members else None
+            self._beside = Beside(client, self._store, self._own, lease_s, members)
             manager = as_value(self._own)
         self._leadership = Leadership(
             self._client, key, lease_s=lease_s, clock=self._means.clock, manager=manager

@@ -9,6 +9,7 @@ from typing import Any
 
 from halo.cli.show import view
 from halo.cli.show.old import MARK, age_words
+from halo.cli.show.store import store_lines
 from halo.cli.show.view import Item
 
 _WHO = ("ID", "HOST", "ROLE", "STARTED", "LEADS SINCE")
@@ -40,6 +41,7 @@ def table_lines(found: Item, wall_now: float) -> Iterator[str]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield mark + "  ".join(cells).rstrip()
     yield mark + _leadership(found)
+    yield from store_lines(found)
     notices = found.get("notices")
     for notice in notices if isinstance(notices, list) else []:
         yield f"NOTICE: {view.clean(notice)}"

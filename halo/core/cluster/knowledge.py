@@ -37,6 +37,7 @@ class Sighting:
     failure: str | None = None  # a failed start or stop, until cleanup
     reports: int = 0  # how many reports of watching agents were taken in
     void_before: float = float("-inf")  # answers to questions sent before this do not count
+    of_setup: bool = False  # an ERROR whose cause must be corrected on the host or in the config
 
 
 NO_SIGHTING = Sighting()
@@ -104,6 +105,7 @@ class Knowledge:
         epoch: int,
         begun_at: float,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Note what a monitor, start or stop showed. Returns True if the presence changed."""
         if self.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
@@ -114,6 +116,7 @@ class Knowledge:
             self._changed(host)
         entry.presence = presence
         entry.reason = reason
+        entry.of_setup = of_setup
         entry.begun_at = begun_at
         entry.epoch = epoch
         if presence in (Presence.RUNNING, Presence.STOPPED):
@@ -121,7 +124,14 @@ class Knowledge:
         return changed
 
     def report(
-        self, resource: Resource, host: HostId, presence: Presence, *, epoch: int, reason: str
+        self,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        *,
+        epoch: int,
+        reason: str,
+        of_setup: bool = False,
     ) -> bool:
         """Note what a watching agent reported. Returns True if the presence changed.
 
@@ -135,6 +145,7 @@ class Knowledge:
             entry.begun_at = float("-inf")
         entry.presence = presence
         entry.reason = reason
+        entry.of_setup = of_setup
         entry.epoch = epoch
         if presence in (Presence.RUNNING, Presence.STOPPED):
             entry.last_seen = presence

@@ -50,7 +50,7 @@ class ClusterState:
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
-    redundancy: list[str] = field(default_factory=list)  # what is wrong with the other managers
+    redundancy: list[str] = field(default_factory=list)  # wrong with other managers, or the store
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
     # Told of each group that others are started after, when something of it is seen otherwise.
     tell_followers: Callable[[GroupId], None] = lambda _: None
@@ -138,6 +138,7 @@ class ClusterState:
         epoch: int,
         begun_at: float,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Take in what was learnt over connection `epoch`. Outdated answers are dropped.
 
@@ -148,7 +149,13 @@ class ClusterState:
         if self.knowledge.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
             return False  # an outdated answer gives no right to restart the root here either
         changed = self.knowledge.observe(
-            resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
+            resource,
+            host,
+            presence,
+            epoch=epoch,
+            begun_at=begun_at,
+            reason=reason,
+            of_setup=of_setup,
         )
         self._note_where(group, resource, host, presence, epoch)
         if changed and self.cluster.followers:
@@ -164,12 +171,15 @@ class ClusterState:
         *,
         epoch: int,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Take in a watching agent's report. It is never proof. True if the presence changed."""
         at = self.hosts[host]
         if not at.ready or at.epoch != epoch:
             return False
-        changed = self.knowledge.report(resource, host, presence, epoch=epoch, reason=reason)
+        changed = self.knowledge.report(
+            resource, host, presence, epoch=epoch, reason=reason, of_setup=of_setup
+        )
         if changed:
             self._note_where(group, resource, host, presence, epoch)
             if self.cluster.followers:

@@ -137,7 +137,8 @@ def _choose(
         others_first = turn.lacking(state, group, target, now)
         if others_first is not None:
             reason = reasons.turn(group.id, target, others_first)
-            return _wait(reason, crowded=True, recheck_s=RECHECK_S)
+            making = giving_way.kept_for_turn(state, group, target)
+            return _wait(reason, crowded=True, recheck_s=RECHECK_S, makes_room=making)
         return Decision(f"starting on {target}", start_on=target)
     unable = {host: why for host, why in {**why_not, **lacks}.items() if why is not None}
     if in_service:

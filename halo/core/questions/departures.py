@@ -25,9 +25,9 @@ def departure_reason(
     is_target = target is not None and target in group.candidates and target != host
     if target is not None and is_target and _may_go(state, group, host, target, begun=begun):
         return f"moving to {target}"
-    other = giving_way.gives_way_to(state, group, host)
-    if other is not None and (begun or giving_way.may_begin(state, group, other, host)):
-        return giving_way.in_words(other)
+    needing = giving_way.gives_way_to(state, group, host)
+    if needing is not None and (begun or giving_way.may_begin(state, group, needing, host)):
+        return giving_way.in_words(needing)
     followed = company.host_to_follow(state, group, host)
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"

@@ -101,6 +101,9 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
     if candidate.presence is Presence.RUNNING:
         return f"the group is seen running on {host}"
     error = candidate.error
+    if error is not None and candidate.error_is_of_setup:
+        # A fence would take the other groups of a healthy host away, and mend nothing.
+        return f"{error}; remove the cause, and HALO goes on by itself"
     if error is not None:
         return f"{error}; remove the cause there, or run `halo fence {host}`"
     return candidate.unknown or f"{host} has to be probed again"

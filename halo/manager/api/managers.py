@@ -8,7 +8,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from halo.core.errors import CommandRefused
-from halo.manager.api.schema_words import Schema, number, object_of, or_null, text
+from halo.manager.api.schema_words import (
+    Schema,
+    flag,
+    list_of,
+    number,
+    object_of,
+    or_null,
+    ref,
+    text,
+)
 from halo.ports import ManagerSeen, Standing
 
 OLD_AFTER_S = 5.0
@@ -21,11 +30,13 @@ RecordStepDown: TypeAlias = Callable[[str, str | None], Awaitable[None]]
 @dataclass
 class Managers:
     """The managers of one cluster, for the API. `expected` has those that the config names: the
-    host of each, by id. `unreachable` says why this manager cannot send requests on, or is None."""
+    host of each, by id. `unreachable` says why this manager cannot send requests on, or is None.
+    `waits` says what it waits for, while it does not lead."""
 
     standing: Standing
     expected: Mapping[str, str] = field(default_factory=dict)
     unreachable: str | None = None
+    waits: Callable[[], str] | None = None
 
     def table(self) -> dict[str, Any]:
         """The answer of `GET /v1/managers`, the same question put to any manager."""
@@ -43,13 +54,15 @@ class Managers:
             "old": age_s is None or age_s > OLD_AFTER_S,
             "managers": [_row(seen, newest) for seen in found],
             "missing": [{"id": id, "host": host} for id, host in self._missing()],
+            "waiting": None if self.waits is None else self.waits(),
+            "store": standing.store().as_json(),
             "trouble": standing.trouble(),
             "notices": list(self.notices()),
         }
 
     def notices(self) -> Iterator[str]:
         """What an operator should read, because fewer managers than planned could take over, or
-        nothing acts."""
+        fewer members of the store than planned hold the journal, or nothing acts."""
         missing = self._missing()
         for id, host in missing:
             there = len(self.expected) - len(missing)
@@ -57,6 +70,7 @@ class Managers:
                 f"manager {id} on {host} is missing: {there} of {len(self.expected)} managers are "
                 f"there; see `systemctl status halo` on {host}"
             )
+        yield from self.standing.store().notices()
         if (trouble := self.standing.trouble()) is not None:
             yield f"the store of the managers: {trouble}"
         several = max(len(self.expected), len(self.standing.managers())) > 1
@@ -144,6 +158,8 @@ def table_of(managers: Managers | None) -> dict[str, Any]:
         "old": False,
         "managers": [],
         "missing": [],
+        "waiting": None,
+        "store": None,
         "trouble": None,
         "notices": [],
     }
@@ -173,19 +189,25 @@ def _row(seen: ManagerSeen, newest: int) -> dict[str, Any]:
     }
 
 
-def lead_schema() -> Schema:
-    """What `lead` holds, for the OpenAPI document."""
-    return object_of(
-        "A leadership. Its times are seconds since the epoch.",
-        {
-            "id": text("The manager that leads or led."),
-            "since": or_null(number("When it began; null: not known.")),
-            "silent_since": or_null(
-                number("When its lease was renewed last, if the next renewal is overdue.")
-            ),
-            "ends_in_s": or_null(
-                number("The longest that the lease of a silent leader still lasts.")
-            ),
-            "until": or_null(number("When it was seen to have ended; null: it has not.")),
-        },
-    )
+def store_schemas() -> dict[str, Schema]:
+    """What `store` holds, for the OpenAPI document."""
+    return {
+        "Store": object_of(
+            "The store of the journal, as the manager that was asked sees it.",
+            {
+                "members": list_of(ref("StoreMember"), "As in `--store`."),
+                "alarms": list_of(object_of("An alarm.", {"member": text(), "kind": text()})),
+            },
+        ),
+        "StoreMember": object_of(
+            "One member of etcd.",
+            {
+                "endpoint": text(minLength=1),
+                "answers": or_null(flag("null: not known yet.")),
+                "reason": or_null(text("Why it does not count as one that works.")),
+                "since": number("When this began: seconds since the epoch. 0: not known."),
+                "version": or_null(text()),
+                "leads": flag("It leads etcd."),
+            },
+        ),
+    }

@@ -10,7 +10,7 @@ from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.model import Company
 from halo.core.reasons import Kind
 from halo.core.status import words
-from halo.manager.api.managers import lead_schema
+from halo.manager.api.managers import store_schemas
 from halo.manager.api.schema_words import (
     Schema,
     by_name,
@@ -91,7 +91,7 @@ def schemas() -> dict[str, Schema]:
         },
         **_known(),
         **_managers(),
-        "Lead": lead_schema(),
+        **store_schemas(),
         **_debug(),
         **_validation(),
     }
@@ -316,6 +316,20 @@ def _managers() -> dict[str, Schema]:
         "observes": flag("It starts, fences and moves nothing, also when it leads."),
     }
     return {
+        "Lead": object_of(
+            "A leadership. Its times are seconds since the epoch.",
+            {
+                "id": text("The manager that leads or led."),
+                "since": or_null(number("When it began; null: not known.")),
+                "silent_since": or_null(
+                    number("When its lease was renewed last, if the next renewal is overdue.")
+                ),
+                "ends_in_s": or_null(
+                    number("The longest that the lease of a silent leader still lasts.")
+                ),
+                "until": or_null(number("When it was seen to have ended; null: it has not.")),
+            },
+        ),
         "Managers": object_of(
             "The managers, as the one that was asked sees them.",
             {
@@ -332,6 +346,8 @@ def _managers() -> dict[str, Schema]:
                 "missing": list_of(
                     object_of("A manager that only the config names.", {"id": _ID, "host": text()})
                 ),
+                "waiting": or_null(text("What the asked one waits for before it leads.")),
+                "store": null_or("Store", "The members of etcd; null: the journal is in a file."),
                 "trouble": or_null(text("What is wrong with the store.")),
                 "notices": list_of(text(), "What an operator should read."),
             },
@@ -340,8 +356,7 @@ def _managers() -> dict[str, Schema]:
 
 
 def _debug() -> dict[str, Schema]:
-    milliseconds = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
-    whole = count()
+    times = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
     return {
         "Debug": object_of(
             "How the manager itself fares.",
@@ -350,14 +365,12 @@ def _debug() -> dict[str, Schema]:
                 "loop_lag_5s": ref("Lag"),
                 "collector": object_of(
                     "Python's garbage collector, by generation.",
-                    {"passes": list_of(whole), "longest_ms": list_of(number())},
+                    {"passes": list_of(count()), "longest_ms": list_of(number())},
                 ),
-                "tasks": whole,
+                "tasks": count(),
             },
         ),
-        "Lag": object_of(
-            "How late the event loop ran timers.", {**milliseconds, "samples": dict(whole)}
-        ),
+        "Lag": object_of("How late the event loop ran timers.", {**times, "samples": count()}),
     }
 
 

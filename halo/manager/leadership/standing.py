@@ -14,6 +14,7 @@ from halo.core.errors import CommandRefused, LeadershipError, SteppedDown
 from halo.core.journal import fold
 from halo.core.journal.records import Record
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreSeen
 from halo.ports import JournalRecord, Known, Lead, ManagerSeen, Standing, WallClock
 
 __all__ = ["Known", "ManagerSeen", "Standing", "StoreStanding"]
@@ -32,6 +33,9 @@ class Sighted(Protocol):
 
     @property
     def term(self) -> int: ...
+
+    @property
+    def store(self) -> StoreSeen: ...
 
     @property
     def trouble(self) -> str | None: ...
@@ -99,6 +103,10 @@ class StoreStanding:
             entries = self._entries if own is None else own.entries
             return Known(self._folded, self._clock.now(), entries)
         return Known(self._folded, self._sighted.confirmed_at, self._entries)
+
+    def store(self) -> StoreSeen:
+        """The members of the store."""
+        return self._sighted.store
 
     def trouble(self) -> str | None:
         """What is wrong with the store."""

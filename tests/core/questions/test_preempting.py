@@ -276,7 +276,7 @@ def test_those_that_give_way_are_lower_and_enough_and_none_is_needless(
 def test_if_a_host_has_room_that_is_kept_for_another_group_it_waits_for_that() -> None:
     world = World(
         needy("g", priority=20, preempt=True),
-        needy("first", priority=30),
+        needy("first", priority=30, hosts=("h1",)),
         needy("low", hosts=("h2",), priority=10),
         capacity={"h1": GB, "h2": GB},
     )
@@ -408,6 +408,29 @@ def test_it_is_not_started_again_where_it_gave_way_before_the_other_one_runs() -
     waiting = world.state.groups["low"].waiting
     assert waiting is not None
     assert waiting.reason.groups == {"g": "low gave way to it"}
+
+
+def test_the_room_is_kept_while_the_other_one_waits_for_its_turn() -> None:
+    world = World(
+        needy("g", priority=20, preempt=True, hosts=("h1",)),
+        needy("low", priority=10, hosts=("h1",)),
+        make_group("starts", ["h1"]),
+        capacity={"h1": GB},
+        max_starts={"h1": 1},
+    )
+    world.up("h1")
+    placed(world, "low", "starts")
+    world.state.groups["starts"].starting = True
+    making = decided(world).makes_room
+    assert making is not None
+    gone(world, "low")
+    decision = decided(world)
+    assert decision.waits is not None
+    assert (decision.waits.kind, decision.makes_room) == (Kind.TURN, making)
+    world.state.groups["starts"].starting = False
+    assert "the room on h1 is kept for g" in decided(world, "low").text
+    assert decided(world).start_on == "h1"
+    assert world.state.groups["low"].gives_way_to is None
 
 
 def test_it_is_placed_like_others_if_the_other_one_does_not_come() -> None:

@@ -58,7 +58,10 @@ class Process:
         self.loop.enter()
         try:
             means = Means(
-                lambda _name: SimThread(self.thread_loop, self.loop), self._client, node.boot_clock
+                lambda _name: SimThread(self.thread_loop, self.loop),
+                self._client,
+                node.boot_clock,
+                members=None,  # nothing is decided on what they would say
             )
             now = world.clock.now
             own = ManagerSeen(node.name, node.name, pid, None, __version__, now, 0, False)

@@ -155,7 +155,7 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
-        if group.needs and not lacking and not group.after and not group.company.all:
+        if group.needs and not lacking and not self._waits_for_others(group):
             has_turns = self._has_turns(group)
             is_plain = any(self.oracle.placing.has_plain_room(group, host) for host in able)
             return "a start: there is plainly room for it" if is_plain and not has_turns else None
@@ -171,6 +171,10 @@ class DueOracle:
     def _has_wishes(self, group: ResourceGroup) -> bool:
         """Do other groups count for when and where it is started?"""
         return bool(group.needs or group.company.all or self._has_turns(group))
+
+    def _waits_for_others(self, group: ResourceGroup) -> bool:
+        """May it have to wait for other groups, although there is room for it?"""
+        return bool(group.after or group.company.all or self._has_turns(group))
 
     def _has_turns(self, group: ResourceGroup) -> bool:
         hosts = self.world.cluster.hosts
@@ -206,6 +210,7 @@ class DueOracle:
     # --- facts -------------------------------------------------------------------------------
 
     def is_up(self, host: str) -> bool:
+        """Is it connected for a while, and was it heard?"""
         watch = self.oracle.hosts[host]
         return (
             watch.connection is not None

@@ -1,4 +1,5 @@
-"""What goes on beside the leadership: this manager is registered, sees the others, and reads on.
+"""What goes on beside the leadership: this manager is registered, sees the others and the members
+of etcd, and reads on.
 
 It uses a client of its own. A watch that stays silent moves on to the next member, and the renewal
 of the leadership must not move with it.
@@ -20,11 +21,13 @@ from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.holder import Holder, holder_of, manager_that_leads
 from halo.adapters.etcd.standby.lead import LeadWatch
+from halo.adapters.etcd.standby.members import Members
 from halo.adapters.etcd.standby.reader import EtcdReader
 from halo.adapters.etcd.standby.registry import Registry, Tell
 from halo.adapters.etcd.standby.seen import is_same_process
 from halo.adapters.etcd.values import Found
 from halo.core.errors import InvariantError, StateError
+from halo.core.status.store import StoreSeen
 from halo.ports import JournalRecord, Lead, ManagerSeen
 
 LOOK_S = 1.0
@@ -44,9 +47,18 @@ class Beside:
 
     :meth:`run` it; once this manager leads, :meth:`catch_up`, then :meth:`leads`."""
 
-    def __init__(self, client: EtcdClient, store: Store, own: ManagerSeen, lease_s: int) -> None:
+    def __init__(
+        self,
+        client: EtcdClient,
+        store: Store,
+        own: ManagerSeen,
+        lease_s: int,
+        members: Members | None = None,
+    ) -> None:
+        """`members`: who watches the members one by one; None: nobody does."""
         self._store = store
         self.client = client
+        self._members = members
         self._lease_s = lease_s
         self.registry = Registry(self.client, store, own, lease_s)
         self._reader = EtcdReader(self.client, store)
@@ -88,6 +100,11 @@ class Beside:
         return replace(registered, leads=True)
 
     @property
+    def store(self) -> StoreSeen:
+        """The members of etcd, one by one."""
+        return StoreSeen() if self._members is None else self._members.seen
+
+    @property
     def lead(self) -> Lead | None:
         """The leadership that was seen last."""
         return self._lead.lead
@@ -114,21 +131,38 @@ class Beside:
 
         Raises StateError: another manager has the id, or the journal cannot be used."""
         self._take = take
-        await self._enter(tell)
-        self.entered.set()
-        tasks = [
-            asyncio.ensure_future(work)
-            for work in (
-                self._follow(),
-                self._look(),
-                self.registry.keep(lambda trouble: self._note("registration", trouble)),
-            )
-        ]
+        tasks = self._watch_members(tell)
         try:
-            await asyncio.gather(*tasks)
+            await self._enter(tell)
+            self.entered.set()
+            working = [
+                asyncio.ensure_future(work)
+                for work in (
+                    self._follow(),
+                    self._look(),
+                    self.registry.keep(lambda trouble: self._note("registration", trouble)),
+                )
+            ]
+            tasks += working
+            await asyncio.gather(*working)
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _watch_members(self, tell: Tell) -> list[asyncio.Future[None]]:
+        """From now on, watch the members. If none of them works at first, `tell` is told sooner
+        than a request would give up."""
+        if self._members is None:
+            return []
+
+        def none_works(words: str) -> None:
+            if not self.entered.is_set():
+                tell(self._waiting_for(words))
+
+        return [asyncio.ensure_future(self._members.run(none_works))]
+
+    def _waiting_for(self, words: object) -> str:
+        return f"waiting for etcd ({self._store}): {words}"
 
     async def _enter(self, tell: Tell) -> None:
         while True:
@@ -138,7 +172,7 @@ class Beside:
             except (NotAllowed, NoGateway) as error:
                 raise StateError(f"{self._store}: {error}") from error
             except EtcdError as error:
-                tell(f"waiting for etcd ({self._store}): {error}")
+                tell(self._waiting_for(error))
                 await asyncio.sleep(RETRY_S)
 
     async def _look(self) -> None:
@@ -245,3 +279,5 @@ class Beside:
         """End the registration, if etcd answers, and close all connections."""
         await self.registry.leave()
         await self.client.close()
+        if self._members is not None:
+            await self._members.close()

@@ -82,6 +82,13 @@ def kept_up(
     return state.groups[group.id].makes_room if is_known else None
 
 
+def kept_for_turn(state: ClusterState, group: ResourceGroup, target: HostId) -> MakingRoom | None:
+    """What goes on although the group has room on `target` now: it waits for its turn there, and
+    the others must not take the room meanwhile."""
+    making = state.groups[group.id].makes_room
+    return making if making is not None and making.host == target else None
+
+
 def kept(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """For which other group the room on `host` is kept, because others give way to it there.
 
