@@ -1,14 +1,15 @@
 """Agent endpoints of many hosts in one process: the real RPC server, resources held in memory.
 
-A start makes a resource run and a stop ends it, at once and without any script, so that what a
-benchmark sees is the manager's cost and not that of forks. A watch is answered by the real rules of
+A start makes a resource run after a set time, a stop ends it at once, and no script runs. So a
+benchmark sees the manager's cost and not that of forks. A watch is answered by the real rules of
 what is reported when, without monitors: nothing changes here but by an operation.
 
 Run as a program it takes the ids of its hosts as JSON on standard input, prints
 `{"HOST": PORT, ...}`, and serves until its parent is gone. An id is the address to listen on. Every
 start and stop goes to the file named in argv[1], a line each: CLOCK_MONOTONIC, host, operation,
 resource. argv[2] says how the agents are to be looked at: `watched`, `polled` (no watch offered),
-or `single` (a call for each monitor). SIGUSR1 lets a resource of the first host crash.
+or `single` (a call for each monitor). argv[3] is how long a start takes, in seconds. SIGUSR1 lets
+a resource of the first host crash.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ FEATURES = {
 class Endpoint:
     """One host: what runs there, and its connections' :class:`AgentSession` all in one."""
 
-    def __init__(self, host: str, journal: TextIO, features: tuple[str, ...]) -> None:
+    def __init__(
+        self, host: str, journal: TextIO, features: tuple[str, ...], start_s: float
+    ) -> None:
         self._host = host
+        self._start_s = start_s
         self._journal = journal
         self._welcome = Welcome(__version__, "boot", "start", features)
         self._running: set[str] = set()
@@ -77,12 +81,14 @@ class Endpoint:
             self._note(self._items)
 
     async def run(self, request: Request, term: int) -> OperationResult:
-        """Run one operation, at once."""
+        """Run one operation."""
         name = request.instance
         if request.operation is Operation.MONITOR:
             return self._monitor(name)
         now = time.monotonic()
         self._journal.write(f"{now:.6f} {self._host} {request.operation.value} {name}\n")
+        if request.operation is Operation.START and self._start_s:
+            await asyncio.sleep(self._start_s)
         change = (
             self._running.add if request.operation is Operation.START else self._running.discard
         )
@@ -146,13 +152,15 @@ class Endpoint:
             await asyncio.sleep(GATHER_S)
 
 
-async def serve(hosts: list[str], journal: TextIO, features: tuple[str, ...]) -> None:
+async def serve(
+    hosts: list[str], journal: TextIO, features: tuple[str, ...], start_s: float
+) -> None:
     """Listen for every host, say where, and serve until the parent is gone."""
     ports: dict[str, int] = {}
     async with rpc_loop():
         for host in reversed(hosts):
             sock = socket.create_server((host, 0), backlog=16)
-            endpoint: Any = Endpoint(host, journal, features)
+            endpoint: Any = Endpoint(host, journal, features, start_s)
             await CapnpAgentServer(endpoint.open_session).serve(sock)
             ports[host] = sock.getsockname()[1]
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, endpoint.crash)
@@ -169,7 +177,7 @@ def main() -> None:
     hosts = json.loads(sys.stdin.readline())
     features = FEATURES[sys.argv[2]]
     with Path(sys.argv[1]).open("a") as journal:
-        asyncio.run(serve(hosts, journal, features))
+        asyncio.run(serve(hosts, journal, features, float(sys.argv[3])))
 
 
 if __name__ == "__main__":

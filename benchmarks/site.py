@@ -28,6 +28,7 @@ class Shape:
     hosts: int
     groups_per_host: int = 10
     resources_per_group: int = 3
+    depth: int = 1  # so many groups are started one after another
 
     @property
     def names(self) -> list[str]:
@@ -42,6 +43,13 @@ class Shape:
     def partner(self, number: int) -> int:
         """The other host of a pair."""
         return number ^ 1
+
+    def before(self, number: int, group: int) -> str | None:
+        """The group that a group of host `number` is started after. It is at home on the next host
+        that is no partner of this one."""
+        if group % self.depth == 0:
+            return None
+        return f"pool{(number + 2) % self.hosts}-{group - 1}"
 
 
 def config_text(shape: Shape, ports: dict[str, int], folder: Path, settings: dict[str, Any]) -> str:
@@ -62,6 +70,9 @@ def config_text(shape: Shape, ports: dict[str, int], folder: Path, settings: dic
             lines.append(f"- root: pool{number}-{group}")
             lines.append(f"  home_host: {host}")
             lines.append(f"  failover_hosts: [{other}]")
+            before = shape.before(number, group)
+            if before is not None:
+                lines.append(f"  after: [{before}]")
     lines.append("settings:")
     lines += [f"  {key}: {value}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
@@ -99,12 +110,14 @@ class Site:
         *,
         mode: str = "watched",
         program: str = "halo.manager.main",
+        start_s: float = 0.0,
     ) -> None:
         self.shape = shape
         self.folder = folder
         self._settings = settings or {}
         self._mode = mode
         self._program = program
+        self._start_s = start_s
         self._processes: list[subprocess.Popen[bytes]] = []
         self._journals: list[Path] = []
         self.endpoints: dict[str, subprocess.Popen[bytes]] = {}
@@ -131,7 +144,10 @@ class Site:
         self._journals.append(journal)
         journal.touch()
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.endpoints", str(journal), self._mode],
+            [
+                *(sys.executable, "-m", "benchmarks.endpoints"),
+                *(str(journal), self._mode, str(self._start_s)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / f"{journal.name}.err").open("wb"),

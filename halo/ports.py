@@ -23,6 +23,7 @@ from halo.core.outcomes import (
     ReportBatch,
     WatchItem,
 )
+from halo.core.status.store import StoreSeen
 
 JournalRecord: TypeAlias = dict[str, Any]
 """One journal record as JSON-ready data."""
@@ -167,6 +168,18 @@ class ManagerSeen:
     since: float  # seconds since the epoch
     entries: int  # records of the journal that it has read
     leads: bool
+    observes: bool = False  # it acts on nothing, also when it leads; older versions do not say so
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The leadership that was seen last. Times are seconds since the epoch."""
+
+    id: str
+    since: float | None  # as its leader wrote it
+    silent_since: float | None = None  # the renewal of its lease is overdue: the time of the last
+    ends_in_s: float | None = None  # the longest that the lease of a silent leader still lasts
+    until: float | None = None  # it has ended; None: it has not
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +215,21 @@ class Standing(Protocol):
         """What is known of the cluster, from the journal alone."""
         ...
 
+    def store(self) -> StoreSeen:
+        """The members of the store, as this manager sees each of them."""
+        ...
+
     def trouble(self) -> str | None:
         """What is wrong with the store, in words; None if nothing is."""
+        ...
+
+    def last_lead(self) -> Lead | None:
+        """The leadership that was seen last; None if none was."""
+        ...
+
+    def seen_s_ago(self) -> float | None:
+        """How old the answers of :meth:`leader` and :meth:`managers` are; None: there was no look
+        yet."""
         ...
 
     async def step_down(self, why: str) -> None:
@@ -292,4 +318,8 @@ class Operations(Protocol):
 
     async def cluster_command(self, command: str, *, comment: str | None) -> str:
         """A command on the cluster, by its name in the API, or `clear_events`."""
+        ...
+
+    async def record_step_down(self, manager: str, comment: str | None) -> None:
+        """Record that this manager gives its leadership back. The caller makes it do so."""
         ...

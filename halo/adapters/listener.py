@@ -11,6 +11,7 @@ import errno
 import socket
 from collections.abc import Callable
 
+from halo.error_words import words_of
 from halo.telling import PeerLog
 
 log = PeerLog()
@@ -71,7 +72,7 @@ class PlainListener:
             except OSError as error:
                 if error.errno in OF_ONE_CONNECTION:
                     continue
-                log.warning("cannot accept a connection", error=error.strerror)
+                log.warning("cannot accept a connection", error=words_of(error))
                 self._loop.remove_reader(self._sock)
                 self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._go_on)
                 return

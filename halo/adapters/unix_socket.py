@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from halo.core.errors import SocketError
+from halo.error_words import words_of
 
 PATH_LIMIT_BYTES = 107
 """Longest path of a Unix socket on Linux (unix(7)): 108 bytes with the closing zero."""
@@ -108,7 +109,7 @@ def _bind(path: str, group: str | None, lock_deadline_s: float = LOCK_DEADLINE_S
             _make_room(path)
             return _listen(path, gid)
     except OSError as error:
-        raise SocketError(f"Cannot make the socket {path}: {error.strerror}.") from error
+        raise SocketError(f"Cannot make the socket {path}: {words_of(error)}.") from error
 
 
 def _group_id(group: str | None) -> int | None:
@@ -132,7 +133,7 @@ def _folder_locked(path: str, deadline_s: float = LOCK_DEADLINE_S) -> Iterator[N
     except OSError as error:
         raise SocketError(
             f"Cannot make the socket {path}: its folder {folder} cannot be opened"
-            f" ({error.strerror}). Create it, or choose another path with --socket."
+            f" ({words_of(error)}). Create it, or choose another path with --socket."
         ) from error
     try:
         _lock(descriptor, path, deadline_s)

@@ -222,7 +222,9 @@ def _not_connected(path: str, error: OSError) -> ManagerUnreachable:
         said = f"The socket {path} exists, but nothing listens on it: the manager that made it"
         said += f" has ended. Start it (systemctl start halo). {elsewhere}"
     else:
-        said = f"Cannot connect to the manager's socket {path}: {error}. {elsewhere}"
+        from halo.error_words import words_of
+
+        said = f"Cannot connect to the manager's socket {path}: {words_of(error)}. {elsewhere}"
         return ManagerUnreachable(said, absent=False)
     return ManagerUnreachable(said, absent=True)
 

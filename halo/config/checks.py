@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from halo.config.nodesets.folding import fold
+from halo.config.placing.preempt import preempt_in_vain
 from halo.core.model import Cluster, FenceDevice, Host, HostId
+from halo.core.survival.configured import best_case
+from halo.core.survival.forecast import groups_in_words, in_words
 
 _SECRET = re.compile(r"pass(?:word|wd|phrase)|secret|token|kg|community", re.IGNORECASE)
 _NAMES_A_FILE = re.compile(r"_(?:script|file|path)$")
@@ -31,6 +34,8 @@ def check_warnings(cluster: Cluster, path: str | Path) -> list[str]:
         *_without_fencing(cluster),
         *_without_failover(cluster),
         *_shared_by_place(cluster),
+        *_no_room_for_a_loss(cluster),
+        *preempt_in_vain(cluster),
     ]
 
 
@@ -130,6 +135,17 @@ def _shared_by_place(cluster: Cluster) -> Iterator[str]:
             f"{resource} is in the groups {shown} without the key shared: HALO treats it as shared,"
             ' so it may run on several hosts at once; write "shared: true", or keep it in one group'
         )
+
+
+def _no_room_for_a_loss(cluster: Cluster) -> Iterator[str]:
+    if not cluster.places_are_short:
+        return
+    best = best_case(cluster)
+    if best.no_place:
+        yield f"even with all hosts up, HALO would leave {groups_in_words(best.no_place)}"
+    loss = in_words(best.forecast)
+    if loss is not None:
+        yield f"even with all hosts up, {loss}"
 
 
 def _readable_by_others(path: Path) -> bool:

@@ -55,6 +55,8 @@ def _host(host: Host) -> Iterator[str]:
     yield f"  {host.id} ({address}:{host.port}{policy})"
     if host.capacity:
         yield f"    capacity: {in_words(host.capacity)}"
+    if host.max_starts is not None:
+        yield f"    starts {_count(host.max_starts, 'group')} at a time"
     if not host.fence_levels:
         yield "    fencing: none"
     for number, level in enumerate(host.fence_levels, 1):
@@ -98,6 +100,7 @@ def _policies(group: ResourceGroup) -> str:
         words += f", {key} {', '.join(names)}" if names else ""
     words += f", needs {in_words(group.needs)}" if group.needs else ""
     words += f", priority {group.priority}" if group.priority else ""
+    words += ", preempt" if group.preempt else ""
     return words
 
 

@@ -10,7 +10,7 @@ from halo.config.placing.company import COMPANY_KEYS, NamedCompany, company_of, 
 from halo.config.placing.names import KnownNames, Named, read_names
 from halo.config.placing.order import check_circles, order_of
 from halo.config.resources import ResourceEntry, Resources
-from halo.config.values import choice, whole_number
+from halo.config.values import choice, flag, whole_number
 from halo.config.yaml.document import MistakeList, Section, place, shortened, text_of
 from halo.config.yaml.nodes import Node, ScalarNode, SequenceNode
 from halo.core.model import (
@@ -26,7 +26,7 @@ from halo.core.model import (
 
 GROUP_KEYS = (
     "root", "home_host", "failover_hosts", "on_start_failure", "second_copy",
-    "after", *COMPANY_KEYS, "needs", "priority",
+    "after", *COMPANY_KEYS, "needs", "priority", "preempt",
 )  # fmt: skip
 MAX_PRIORITY = 1_000_000
 
@@ -46,6 +46,7 @@ class _Group:
     needs: Amounts
     needs_node: Node | None
     priority: int
+    preempt: bool
 
     @property
     def candidates(self) -> tuple[HostId, ...]:
@@ -97,6 +98,7 @@ class Groups:
             read_amounts(section, "needs", self._mistakes),
             section.get("needs"),
             self._priority(section),
+            self._preempt(section),
         )
 
     def _priority(self, section: Section) -> int:
@@ -105,6 +107,10 @@ class Groups:
         if number is not None and number > MAX_PRIORITY:
             self._mistakes.add(node, f"priority: expected at most {MAX_PRIORITY}")
         return min(number or 0, MAX_PRIORITY)
+
+    def _preempt(self, section: Section) -> bool:
+        node = section.get("preempt")
+        return node is not None and flag(node, "preempt", self._mistakes) is True
 
     def finish(self) -> dict[GroupId, ResourceGroup]:
         """All groups with their trees. Call it when everything was read."""
@@ -144,6 +150,7 @@ class Groups:
                 company=company[group.root],
                 needs=group.needs,
                 priority=group.priority,
+                preempt=group.preempt,
             )
             for group in self._entries.values()
         }

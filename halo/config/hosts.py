@@ -5,12 +5,19 @@ from __future__ import annotations
 from halo.config.fencing import DEVICE_KEYS, Fencing, FencingReader
 from halo.config.nodesets.nodeset import expand, is_nodeset
 from halo.config.placing.amounts import read_amounts
-from halo.config.values import address, choice, is_plain_component, normal_address, split_port
+from halo.config.values import (
+    address,
+    choice,
+    is_plain_component,
+    normal_address,
+    split_port,
+    whole_number,
+)
 from halo.config.yaml.document import MistakeList, Section, found, place, shortened, text_of
 from halo.config.yaml.nodes import Node, ScalarNode
 from halo.core.model import Host, HostId, LossPolicy
 
-HOST_KEYS = ("hostname", *DEVICE_KEYS, "fence_levels", "on_loss", "capacity")
+HOST_KEYS = ("hostname", *DEVICE_KEYS, "fence_levels", "on_loss", "capacity", "max_starts")
 
 
 class Hosts:
@@ -35,13 +42,16 @@ class Hosts:
         fencing = self._fencing.read(section, endpoint[0] if endpoint else None)
         on_loss = self._on_loss(section)
         capacity = read_amounts(section, "capacity", self._mistakes)
+        max_starts = self._max_starts(section)
         if endpoint is None or hostname is None:
             self._broken.update((written, split_port(written)[0]))
             return
         host_id = self._id(fencing, written, endpoint[0], hostname)
         if self._is_new(host_id, endpoint, hostname):
             self._fencing.claim(host_id, fencing)
-            self.by_id[host_id] = Host(host_id, *endpoint, fencing.devices, on_loss, capacity)
+            self.by_id[host_id] = Host(
+                host_id, *endpoint, fencing.devices, on_loss, capacity, max_starts
+            )
             for name in (written, endpoint[0]):
                 self._by_name.setdefault(name, {})[host_id] = None
 
@@ -123,6 +133,10 @@ class Hosts:
                 f" {first}",
             )
         return True
+
+    def _max_starts(self, section: Section) -> int | None:
+        node = section.get("max_starts")
+        return None if node is None else whole_number(node, "max_starts", 1, self._mistakes)
 
     def _on_loss(self, section: Section) -> LossPolicy:
         node = section.get("on_loss")

@@ -22,6 +22,7 @@ from halo.config.yaml.nodes import Node, SequenceNode
 from halo.core.errors import ConfigError, Mistake
 from halo.core.model import Cluster
 from halo.core.peers.bounds import NAME_LIMIT
+from halo.error_words import words_of
 
 TOP_KEYS = ("name", "settings", "hosts", "resources", "resource_groups", "managers")
 IGNORED_PREFIX = "x-"
@@ -48,7 +49,7 @@ def load(
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = words_of(error)
         if isinstance(error, FileNotFoundError):
             reason += "; give the config with --config or HALO_CONFIG"
         raise ConfigError(str(path), [Mistake(0, 0, f"cannot be read: {reason}")]) from error

@@ -11,6 +11,7 @@
      ├─ FenceError             a fence device did not do what it was told
      ├─ RecordError            the journal could not be written: nothing was changed
      ├─ LeadershipError        this manager cannot prove that it still leads: it ends at once
+     │   └─ SteppedDown        an administrator told it to give the leadership back
      ├─ PeerError              another manager gave no answer
      │   ├─ PeerUnreachable    it certainly did not take the request
      │   └─ PeerSilent         it may have carried out the request
@@ -144,6 +145,10 @@ class RecordError(HaloError):
 
 class LeadershipError(HaloError):
     """This manager cannot prove any more that it leads. It must end at once. A restart is safe."""
+
+
+class SteppedDown(LeadershipError):
+    """An administrator told this manager to give the leadership back. The text is the reason."""
 
 
 class PeerError(HaloError):

@@ -140,6 +140,7 @@ class ResourceGroup:
     company: Company = ALONE
     needs: Amounts = field(default_factory=dict)  # of the capacity of its host
     priority: int = 0  # the group with the higher one starts, if there is not room for both
+    preempt: bool = False  # groups of a lower priority give way to it: they are stopped for it
 
     @property
     def root(self) -> ResourceId:
@@ -213,6 +214,7 @@ class Host:
     fence_levels: tuple[tuple[FenceDevice, ...], ...] = ()
     on_loss: LossPolicy = LossPolicy.FENCE
     capacity: Amounts = field(default_factory=dict)  # what is not named has no limit
+    max_starts: int | None = None  # so many groups are started at a time; None: no limit
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,12 @@ class Cluster:
         return {resource: tuple(groups) for resource, groups in found.items()}
 
     @cached_property
+    def places_are_short(self) -> bool:
+        """Does any group need room, or have a wish about its company? Then a candidate that serves
+        may still have no place for it."""
+        return any(group.needs or group.company.all for group in self.groups.values())
+
+    @cached_property
     def followers(self) -> Mapping[GroupId, tuple[GroupId, ...]]:
         """Every group whose place or start depends on a group, by that group: it is started after
         it, or together with it, or apart from it. Others have no entry."""
@@ -288,9 +296,16 @@ class Cluster:
 
     @cached_property
     def places_matter(self) -> bool:
-        """Does any group need room, or have a wish about its company? Then a group that leaves a
-        host, or comes to one, may concern others."""
-        return any(group.needs or group.company.all for group in self.groups.values())
+        """Does any group need room, or have a wish about its company, or is a host limited in its
+        starts? Then a group that comes to a host, leaves one, or was started may concern others."""
+        return any(group.needs or group.company.all for group in self.groups.values()) or any(
+            host.max_starts is not None for host in self.hosts.values()
+        )
+
+    @cached_property
+    def preempting(self) -> tuple[ResourceGroup, ...]:
+        """The groups to which others give way."""
+        return tuple(group for group in self.groups.values() if group.preempt)
 
     @cached_property
     def groups_of_host(self) -> Mapping[HostId, tuple[ResourceGroup, ...]]:

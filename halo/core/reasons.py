@@ -22,6 +22,11 @@ class Kind(StrEnum):
     DEPENDENCY = "Dependency"  # a group that it is started after does not run
     NO_ELIGIBLE_HOST = "NoEligibleHost"  # no candidate can take it
     HOST_CAPACITY = "HostCapacity"  # a candidate could take it, and none has room for it
+    TURN = "Turn"  # its host starts other groups first
+
+
+IN_LINE = (Kind.HOST_CAPACITY, Kind.TURN)
+"""The group could be started, and waits behind others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,18 @@ def company(group: GroupId, groups: Mapping[GroupId, str]) -> Reason:
     return Reason(Kind.DEPENDENCY, text, ends_when, groups=groups)
 
 
-def host_capacity(group: GroupId, hosts: Mapping[HostId, str]) -> Reason:
-    """Candidates could take the group, and none of them has room for it."""
+def host_capacity(
+    group: GroupId, hosts: Mapping[HostId, str], groups: Mapping[GroupId, str] | None = None
+) -> Reason:
+    """Candidates could take the group, and none of them has room for it. `groups` give way to it,
+    or have its room."""
     text = f"no host has room for {group}: {'; '.join(hosts.values())}"
-    return Reason(Kind.HOST_CAPACITY, text, f"a host has room for {group}", hosts)
+    return Reason(Kind.HOST_CAPACITY, text, f"a host has room for {group}", hosts, groups or {})
+
+
+def turn(group: GroupId, host: HostId, text: str) -> Reason:
+    """The host would start the group, and starts others first."""
+    return Reason(Kind.TURN, text, f"it is the turn of {group} on {host}", {host: text})
 
 
 def no_eligible_host(text: str, hosts: Mapping[HostId, str]) -> Reason:

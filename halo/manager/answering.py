@@ -17,7 +17,15 @@ from aiohttp import web
 
 from halo.adapters.peers.exchange import PeerCalls, mistake_in_url
 from halo.adapters.peers.identity import PeerIdentity
-from halo.adapters.peers.port import BACKLOG, GREETING, PeerPortError, bind, turned_away, why_not
+from halo.adapters.peers.port import (
+    BACKLOG,
+    GREETING,
+    PeerPortError,
+    bind,
+    certificate_refused,
+    turned_away,
+    why_not,
+)
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
 from halo.adapters.unix_socket import UnixSite
@@ -55,7 +63,11 @@ def open_peer_port(listen: str | None, url: str | None, cluster: Cluster) -> Pee
             raise PeerPortError(f"--peer-url: {mistake}; write it like https://mgmt1:8443")
     files = TlsFiles.of_peer()
     if listen is None and not files.certificate.exists():
-        return PeerPort(None, None, None, f"it has no certificate {files.certificate}")
+        lacks = (
+            f"this manager has no certificate {files.certificate}; make one with `halo tls peer "
+            f"{socket.gethostname()}`"
+        )
+        return PeerPort(None, None, None, lacks)
     hosts = cluster.hosts.values()
     identity = PeerIdentity(files, frozenset(host.address for host in hosts))
     if listen is None:
@@ -109,7 +121,7 @@ class Answering:
                 protocol,
                 refusals,
                 BACKLOG,
-                turned_away,
+                certificate_refused,
                 why_not,
                 self.connections.bounds.tls_shutdown_s,
             )
@@ -139,10 +151,12 @@ class Answering:
             _running(make_standby_app(self.managers, forwarder)) as for_clients,
         ):
             self.connections.serve(for_managers)
+            self.managers.waits = reason
             try:
                 await self._site.serve(for_clients)
                 yield
             finally:
+                self.managers.waits = None
                 self.connections.serve(None)
                 await self._site.pause()
 

@@ -16,11 +16,12 @@ import structlog
 from halo.core import admin
 from halo.core.admin import FROZEN_NOW
 from halo.core.cluster.host_state import FencePhase
-from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError
+from halo.core.errors import BadRequest, CommandFailed, CommandRefused, RecordError, SteppedDown
 from halo.core.fencing import rules
-from halo.core.journal.records import Event, Record
+from halo.core.journal.records import Event, Record, is_step_down
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import candidates, holds, order
+from halo.core.questions import candidates, holds
+from halo.core.questions.starts import order
 from halo.manager.common.context import Context
 from halo.manager.fencing.fence_runner import FenceRunner
 from halo.manager.hosts.host_task import HostTask
@@ -302,12 +303,24 @@ class Commands(Views):
         ]
         return f"; still running: {', '.join(in_flight)}" if in_flight else ""
 
+    async def record_step_down(self, manager: str, comment: str | None) -> None:
+        """Record that this manager gives its leadership back. Raises CommandFailed: then it has to
+        keep it."""
+        said = f"manager {manager} gives the leadership back by command"
+        said += f": {comment}" if comment else ""
+        await self._record(
+            lambda: None,
+            lambda: [self._make(Event.DEFECT, manager, said, step_down=manager)],
+        )
+
     def took_effect(self, records: tuple[Record, ...]) -> None:
         """The disk was so slow that a command was given up. It is carried out now.
 
         The command may have ended a hold. So every group is probed again, whatever it was."""
         forgiven = {record.object for record in records if record.event is Event.CLEANUP}
         log.warning("a slow command took effect", events=[r.event.value for r in records])
+        for record in filter(is_step_down, records):
+            self._context.fatal(SteppedDown(record.comment))
         for group in self._state.cluster.groups.values():
             self._look_afresh(group, forgive=group.id in forgiven)
 

@@ -23,6 +23,7 @@ from halo.core.errors import (
     AdministratorError,
     InvariantError,
     LeadershipError,
+    SteppedDown,
 )
 from halo.core.model import DEFAULT_AGENT_PORT, Cluster
 from halo.manager.answering import PeerPort, open_peer_port
@@ -209,6 +210,9 @@ def run(options: Options) -> int:
             asyncio.run(service.among_others(cluster, options.store, node, port, config))
     except AdministratorError as error:
         return _told(error)
+    except SteppedDown as error:
+        log.info("gave the leadership back by command: ending, to stand by", reason=str(error))
+        return EXIT_NOT_LEADING
     except LeadershipError as error:
         log.critical("not leading any more: ending, a restart is safe", problem=str(error))
         return EXIT_NOT_LEADING
@@ -225,7 +229,10 @@ def _node(options: Options, cluster: Cluster, port: PeerPort) -> Node:
     """This manager among those that share the store. Raises AdministratorError."""
     own = ids.node_id(options.node_id, cluster.managers, socket.gethostname())
     ids.remember_id(options.statefile, own)
-    return Node(own, options.lease_s, port.url)
+    named = [manager.id for manager in cluster.managers]
+    if named and own not in named:
+        log.warning("this manager is not in the config's list of managers", id=own, named=named)
+    return Node(own, options.lease_s, port.url, observes=not options.manage_resources)
 
 
 def _told(error: AdministratorError) -> int:

@@ -18,7 +18,8 @@ from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
 from halo.core.journal.removed import notices as removed_notices
 from halo.core.model import Cluster
-from halo.core.questions import candidates, holds, order, proof
+from halo.core.questions import candidates, holds, proof
+from halo.core.questions.starts import order
 from halo.manager.commands import Commands
 from halo.manager.common.context import Context
 from halo.manager.common.journal import Journal

@@ -8,6 +8,7 @@ import socket
 from typing import TypeAlias
 
 from halo.core.errors import AdministratorError
+from halo.error_words import words_of
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -74,7 +75,7 @@ def why_not(address: str, port: int, error: OSError) -> str:
         return f"cannot listen on {where}: another program does; stop it, or use another --port"
     if error.errno == errno.EACCES:
         return f"cannot listen on {where}: ports below 1024 need root; use another --port"
-    return f"cannot listen on {where}: {error.strerror}"
+    return f"cannot listen on {where}: {words_of(error)}"
 
 
 def _own_addresses() -> list[Address]:

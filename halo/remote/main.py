@@ -24,6 +24,8 @@ from halo.adapters.usage import DaemonCommand
 from halo.core.errors import EXIT_ADMINISTRATOR, AdministratorError
 from halo.core.model import DEFAULT_AGENT_PORT
 from halo.core.peers.certificates import ROLES
+from halo.core.secrets import for_a_program
+from halo.error_words import words_of
 from halo.remote import listen
 from halo.remote.descriptors import keep_descriptors, raise_descriptor_limit
 from halo.remote.protection import Protection
@@ -215,7 +217,7 @@ def _open_records(records: RunDirectory) -> None:
     except OSError as error:
         raise AdministratorError(
             f"cannot create the folder {error.filename} for records of running scripts: "
-            f"{error.strerror}; create it, or name another folder with HALO_RUN_DIR"
+            f"{words_of(error)}; create it, or name another folder with HALO_RUN_DIR"
         ) from error
 
 
@@ -232,7 +234,7 @@ def _write_pid_file(options: Options) -> None:
         os.replace(draft, target)
     except OSError as error:
         raise AdministratorError(
-            f"cannot write the PID file {target}: {error.strerror}; "
+            f"cannot write the PID file {target}: {words_of(error)}; "
             "HALO_TEST_DIRECTORY must name a writable folder"
         ) from error
 
@@ -254,7 +256,7 @@ async def _serve(
         runner = ScriptRunner(protection, records)
         test_id = options.test_id or str(os.getpid())
         own = {*NOTIFY_VARIABLES, "STATE_DIRECTORY"}  # of this unit, and not of what scripts start
-        inherited = {k: v for k, v in os.environ.items() if k not in own}
+        inherited = for_a_program(os.environ, own)
         operations = Operations(runner, records, options.ocf_root, test_id, inherited)
         await operations.resume()
         features = [ROLES] if gate is not None and options.managers else []

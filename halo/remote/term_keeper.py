@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from halo.core.peers.calls import NotRecorded
+from halo.error_words import words_of
 from halo.remote.terms import InUse, TermFile, Terms
 from halo.telling import PeerLog
 
@@ -88,7 +89,7 @@ class TermKeeper:
             try:
                 file.write(terms)
             except (OSError, InUse) as error:
-                return getattr(error, "strerror", None) or str(error)
+                return words_of(error)
             return ""
 
         try:

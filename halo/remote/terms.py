@@ -21,6 +21,7 @@ import structlog
 
 from halo.core.errors import AdministratorError
 from halo.core.peers.bounds import MANAGER_NAME_LIMIT, NAME_LIMIT, TERM_LIMIT
+from halo.error_words import words_of
 
 FORMAT = 1
 CLUSTERS = 16
@@ -170,11 +171,11 @@ def open_terms(folder: Path, agent: str) -> tuple[TermFile | None, Terms]:
     except OSError as error:
         if not _is_absent(file.path):  # what it holds is not known, so nothing may be assumed
             raise AdministratorError(
-                f"{file.path} cannot be read: {error.strerror}. It holds the terms of the leaders "
+                f"{file.path} cannot be read: {words_of(error)}. It holds the terms of the leaders "
                 "that this agent served. Correct that, or name another folder with "
                 "--state-directory"
             ) from error
-        problem = error.strerror or "unknown"
+        problem = words_of(error)
     log.warning(
         "the terms of leaders are kept in memory only: after a restart of this agent, a leader "
         "that was replaced could be served again",
@@ -205,7 +206,7 @@ def forget(folder: Path, cluster: str) -> list[str]:
                 "systemctl stop halo-remote"
             ) from error
         except OSError as error:
-            raise AdministratorError(f"{path}: {error.strerror}") from error
+            raise AdministratorError(f"{path}: {words_of(error)}") from error
         finally:
             file.release()
         done.append(

@@ -100,6 +100,7 @@ def make_cluster(
     no_device: Iterable[str] = (),
     fence_levels: Mapping[str, tuple[tuple[FenceDevice, ...], ...]] | None = None,
     capacity: Mapping[str, Mapping[str, int]] | None = None,
+    max_starts: Mapping[str, int] | None = None,
     **settings: Any,
 ) -> Cluster:
     """A cluster of these groups on their candidates, and on the further `hosts`."""
@@ -115,6 +116,7 @@ def make_cluster(
                 else (fence_levels or {}).get(name, ((DEVICE,),)),
                 on_loss=(on_loss or {}).get(name, LossPolicy.FENCE),
                 capacity=amounts((capacity or {}).get(name, {})),
+                max_starts=(max_starts or {}).get(name),
             )
             for name in names
         },
@@ -211,6 +213,7 @@ class World:
         only: Iterable[str] | None = None,
         epoch: int | None = None,
         reason: str = "",
+        of_setup: bool = False,
     ) -> None:
         """A monitor of the group's resources (or `only` these), sent `at`, told this."""
         found = self.cluster.groups[group]
@@ -224,6 +227,7 @@ class World:
                     epoch=self.state.hosts[host].epoch if epoch is None else epoch,
                     begun_at=self.now if at is None else at,
                     reason=reason,
+                    of_setup=of_setup,
                 )
 
     def group(self, name: str = "g") -> ResourceGroup:

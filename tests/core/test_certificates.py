@@ -16,6 +16,8 @@ from halo.core.peers.certificates import (
     mistake_of_manager,
     notices,
     refusal_of_manager,
+    refusal_of_name,
+    refusal_of_peer,
 )
 
 DAY = 86400.0
@@ -170,3 +172,73 @@ def test_an_end_is_announced_thirty_days_before(days: float, words: str | None) 
 def test_renewed_files_that_cannot_be_used_are_told() -> None:
     own = OwnCertificates(trouble="the key does not fit")
     assert notices(own, {}, NOW) == ["renewed certificates are not taken up: the key does not fit"]
+
+
+HOSTS = frozenset(["oss00"])
+THREE = frozenset(["mgmt1.example", "mgmt1", "mgmt2", "mgmt3"])
+
+
+@pytest.mark.parametrize(
+    ("names", "usages", "managers", "words"),
+    [
+        ("mgmt2", BOTH, THREE, None),
+        (
+            "mgmt2",
+            CALLS,
+            THREE,
+            "it holds mgmt2, but is not for servers and clients, so it is no manager's peer "
+            "certificate; make one with `halo tls peer mgmt2 --force`",
+        ),
+        (
+            "oss00",
+            BOTH,
+            THREE,
+            "it holds oss00, the name of a cluster host, so it could be that host's; if it is a "
+            "manager's, make one without this name: `halo tls peer NAME --force`",
+        ),
+        (
+            "web1",
+            BOTH,
+            THREE,
+            "it holds web1, but none of the names of managers' machines (mgmt1, mgmt1.example, "
+            "mgmt2, mgmt3); if it is the certificate of one of them, make it with the name of that "
+            "machine: `halo tls peer NAME --also web1 --force`",
+        ),
+        (
+            "web1",
+            BOTH,
+            UNSET,
+            "it holds web1, but none of the names of managers' machines (none is known); name them "
+            "in `managers` of the config",
+        ),
+    ],
+)
+def test_a_manager_that_is_refused_is_told_its_names_and_the_command(
+    names: str, usages: frozenset[str] | None, managers: frozenset[str], words: str | None
+) -> None:
+    assert refusal_of_peer(certificate(names, usages), managers, HOSTS) == words
+
+
+@pytest.mark.parametrize(
+    ("shown", "asked", "words", "command"),
+    [
+        # The certificate of another machine was copied there.
+        ("mgmt1", "mgmt2", "it holds mgmt1, but not mgmt2,", "`halo tls peer mgmt2 --force`"),
+        # It is that of the machine, which is asked at an address.
+        (
+            "mgmt1.example mgmt1",
+            "10.0.0.1",
+            "it holds mgmt1, mgmt1.example, but not 10.0.0.1,",
+            "`halo tls peer mgmt1 --also 10.0.0.1 --force`",
+        ),
+        ("web1", "10.0.0.1", "it holds web1,", "`halo tls peer NAME --also 10.0.0.1 --force`"),
+        (None, "mgmt2", "it does not hold mgmt2,", "`halo tls peer mgmt2 --force`"),
+    ],
+)
+def test_a_certificate_of_another_name_is_told_with_both_names_and_the_command(
+    shown: str | None, asked: str, words: str, command: str
+) -> None:
+    names = None if shown is None else frozenset(shown.split())
+    said = refusal_of_name(names, asked, THREE)
+    assert said.startswith(words)
+    assert said.endswith(f"at which this manager asks; make it with this name: {command}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups.actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
@@ -13,6 +14,7 @@ from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
 from halo.core.model import ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
+from halo.core.reasons import Reason, host_capacity, unproven
 
 from .builders import (
     ERROR,
@@ -555,6 +557,77 @@ def test_a_move_whose_target_is_gone_is_turned_around() -> None:
     assert driver.settle() == ["start x"]
     assert driver.left is None
     assert not driver.world.state.groups["g"].departing
+
+
+def gives_way() -> Driver:
+    """g runs on h1, and has to make room there for another group."""
+    other = make_group("other", ["h1"], priority=2, preempt=True)
+    world = World(make_group("g", ("h1", "h2"), PAIR), other)
+    world.up("h1", "h2")
+    world.see("g", "h1", RUNNING)
+    driver = Driver(world)
+    driver.is_up("g", "x")
+    assert driver.step() == []
+    waits_for(world, "other", host_capacity("other", {"h1": "it is full"}))
+    world.state.make_room("other", MakingRoom("h1", ("g",), world.now))
+    return driver
+
+
+def waits_for(world: World, name: str, reason: Reason) -> None:
+    world.state.groups[name].decided(reason.text, reason, world.now, failed=False)
+
+
+def test_a_group_that_gives_way_stops_and_is_not_on_its_way_to_another_host() -> None:
+    driver = gives_way()
+    assert driver.step() == ["stop x"]
+    at = driver.world.state.groups["g"]
+    assert (at.departing, at.stop_begun) == (False, True)
+    driver.answer("stop x")
+    assert driver.settle(lambda what: NOT_RUNNING if "monitor" in what else OK) == ["stop g"]
+    assert driver.left is not None
+    assert driver.left.detail == "gives way to other, which has priority 2"
+    assert driver.left.why is Left.STOPPED
+
+
+def test_a_group_that_need_not_give_way_any_more_is_completed_in_place() -> None:
+    driver = gives_way()
+    assert driver.step() == ["stop x"]
+    driver.is_up("x", up=False)
+    driver.world.state.make_room("other", None)
+    driver.answer("stop x")
+    assert driver.settle() == ["start x"]
+    assert driver.left is None
+    assert not driver.world.state.groups["g"].stop_begun
+
+
+def test_a_group_does_not_begin_to_give_way_while_the_other_one_lacks_proof() -> None:
+    driver = gives_way()
+    waits_for(driver.world, "other", unproven("other", "no proof", {"h2": "no proof"}))
+    assert driver.step() == []
+    waits_for(driver.world, "other", host_capacity("other", {"h1": "it is full"}))
+    assert driver.step() == ["stop x"]
+    waits_for(driver.world, "other", unproven("other", "no proof", {"h2": "no proof"}))
+    driver.is_up("x", up=False)
+    driver.answer("stop x")
+    assert driver.settle() == ["stop g"]
+
+
+def test_a_group_that_need_not_give_way_before_it_has_begun_to_is_left_alone() -> None:
+    driver = gives_way()
+    driver.world.state.make_room("other", None)
+    assert driver.settle() == []
+    assert driver.left is None
+
+
+def test_a_group_whose_stop_fails_does_not_give_way() -> None:
+    driver = gives_way()
+    driver.step()
+    driver.answer("stop x", GENERIC_ERROR)
+    assert driver.settle() == []
+    assert driver.left is None
+    assert driver.words == "stop of x on h1: generic error (exit 1): it does not work"
+    driver.world.state.make_room("other", None)
+    assert driver.world.state.groups["other"].resisted == "g"
 
 
 def test_the_target_says_when_everything_runs() -> None:

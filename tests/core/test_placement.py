@@ -520,7 +520,7 @@ def test_a_wait_has_the_first_kind_that_holds(name: str, kind: Kind, ends_when: 
 
 
 def test_every_kind_of_reason_has_an_example_here() -> None:
-    elsewhere = {Kind.HOST_CAPACITY}  # tests/core/questions/test_room.py
+    elsewhere = {Kind.HOST_CAPACITY, Kind.TURN}  # tests/core/questions/test_room.py, test_turn.py
     assert {kind for _, kind, _ in KINDS} | elsewhere == set(Kind)
 
 

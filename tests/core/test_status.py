@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase, PowerProof
 from halo.core.errors import Loss, LossKind
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import ErrorKind
-from halo.core.model import Operation
+from halo.core.model import Operation, ResourceGroup
 from halo.core.outcomes import AgentIdentity
 from halo.core.status.ours import event, snapshot
 
-from .builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
+from .builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 
 PAIR = {"g": ["x"], "x": []}
 
@@ -257,6 +258,22 @@ def test_a_group_says_what_was_commanded_and_who_holds_its_token() -> None:
     assert found["candidates"] == {"h1": "Stopped", "h2": "Stopped", "h3": "Stopped"}
 
 
+def test_a_managed_group_says_to_which_other_it_gives_way() -> None:
+    other = make_group("other", ["h1"], priority=7, preempt=True)
+    world = World(make_group("g", ["h1", "h2"]), other)
+    world.up("h1", running=["g"])
+    world.up("h2")
+    at = world.state.groups["g"]
+    at.managed_on = at.placed_on = "h1"
+    assert row(world, "g", "groups")["gives_way_to"] is None
+    world.state.make_room("other", MakingRoom("h1", ("g",), world.now))
+    found = row(world, "g", "groups")
+    assert found["comment"] == "gives way to other, which has priority 7"
+    assert (found["gives_way_to"], found["preempt"]) == ("other", False)
+    world.journal(Event.FREEZE, "test", "x")
+    assert "gives way" not in (row(world, "g", "groups")["comment"] or "")
+
+
 def test_a_managed_group_says_why_it_is_held_and_what_does_not_run() -> None:
     world = a_world()
     world.see("g", "h1", RUNNING, only=["g"])
@@ -345,6 +362,14 @@ def test_events_are_told_oldest_first_with_their_words() -> None:
     ]
 
 
+def test_a_manager_that_stepped_down_had_no_defect() -> None:
+    """The record has a name that older versions know."""
+    world = a_world()
+    world.journal(Event.DEFECT, "1", "manager 1 gives the leadership back", step_down="1")
+    world.journal(Event.DEFECT, "halo", "the manager ended itself")
+    assert [line["event"] for line in status(world)["events"]] == ["step-down", "defect"]
+
+
 def test_an_events_time_is_readable() -> None:
     line = event(Record(86400.25 * 365, Event.FENCE, "h1", "why"))
     assert line["timestamp"].startswith("197")
@@ -391,6 +416,38 @@ def test_a_group_that_was_removed_while_it_may_run_is_named() -> None:
     assert told["notices"][0].startswith("old0 was removed from the config and may still run on h1")
     assert "`halo cleanup old0`" in told["notices"][0]
     assert told["notices"][-1].startswith("2 more were removed from the config")
+
+
+def test_it_says_which_loss_would_leave_groups_down() -> None:
+    def needy(name: str, *hosts: str, need: int) -> ResourceGroup:
+        return make_group(name, hosts, needs=amounts({"gb": need}))
+
+    world = World(
+        needy("a", "h1", "h2", need=6),
+        needy("b", "h2", "h1", need=5),
+        capacity={"h1": {"gb": 10}, "h2": {"gb": 10}},
+    )
+    world.up("h1", running=["a"])
+    world.up("h2", running=["b"])
+    told = status(world)["manager"]
+    assert told["survival"] == {
+        "host": "h1",
+        "groups": 1,
+        "reasons": {"a": "h2 would have 5 of 10 gb free, and a needs 6"},
+        "further_hosts": 1,
+    }
+    assert told["notices"][0].startswith("the loss of h1 would leave 1 group down: a (h2 would ")
+    world.see("b", "h2", STOPPED)
+    told = status(world)["manager"]
+    assert told["survival"] == {"host": None, "groups": 0, "reasons": {}, "further_hosts": 0}
+    assert told["notices"] == []
+
+
+def test_where_groups_need_no_room_nothing_is_said_of_a_loss() -> None:
+    world = World(make_group("g", ["h1", "h2"]), capacity={"h1": {"gb": 1}, "h2": {"gb": 1}})
+    world.up("h1", running=["g"])  # nothing could take it: that is seen at the host
+    told = status(world)["manager"]
+    assert (told["survival"], told["notices"]) == (None, [])
 
 
 def test_what_was_stopped_everywhere_is_stopped_and_no_unknown() -> None:

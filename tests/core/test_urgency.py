@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from halo.core.journal.records import Event
-from halo.core.questions.urgency import is_down
+from halo.core.questions.starts.urgency import is_down
 
 from .test_placement import arrange
 

@@ -13,7 +13,7 @@ from halo.core.journal.records import Event
 from halo.core.why.group import why_group
 from halo.core.why.host import why_host
 
-from .builders import PAIR, RUNNING, STOPPED, Step, World, make_group, then
+from .builders import PAIR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 from .test_placement import SCENARIOS, Scenario, arrange_with_unmanaged
 
 WALL = 1000.0
@@ -66,6 +66,34 @@ def test_each_fact_says_how_and_when_it_was_learnt() -> None:
     assert off == ("a confirmed fence", WALL - 13.0)
     unknown = facts["h3", "it is not known whether g runs; it was last seen stopped"]
     assert unknown == ("not known", None)
+
+
+def test_a_group_that_gives_way_and_the_one_that_needs_its_room() -> None:
+    needs = amounts({"gb": 1})
+    world = World(
+        make_group("g", ["h1", "h2"], needs=needs, priority=10),
+        make_group("high", ["h1"], needs=needs, priority=20, preempt=True),
+        capacity={"h1": {"gb": 1}},
+    )
+    world.up("h1", running=["g"])
+    world.up("h2")
+    at = world.state.groups["g"]
+    at.managed_on = at.placed_on = "h1"
+    needing = world.group("high")
+    decision = decide(world.state, needing, world.state.candidates_of(needing), 100.0, world.now)
+    world.state.make_room("high", decision.makes_room)
+
+    answer = why(world)
+    assert answer["text"] == "g leaves h1: gives way to high, which has priority 20"
+    assert answer["halo_does"] == [
+        "HALO stops it on h1, and starts it again as soon as a host has room for it"
+    ]
+    answer = why(world, "high")
+    assert "; g gives way to it on h1" in answer["text"]
+    assert answer["halo_does"][0] == "HALO stops g to make room for it"
+    assert "it needs 1 gb (priority 20); groups of a lower priority give way to it" in facts_of(
+        answer, "high"
+    )
 
 
 HELP: list[tuple[str, Step, str, str]] = [

@@ -135,6 +135,11 @@ class Members:
         process = self.processes[number]
         assert process is not None
         process.send_signal(what)
+        if what is signal.SIGSTOP:  # on a busy machine, it goes on for a moment
+            end = time.monotonic() + 10
+            while not _stands_still(process.pid):
+                assert time.monotonic() < end, f"member {number} does not stop"
+                time.sleep(0.001)
 
     def kill(self, number: int) -> None:
         """Kill one member, as a power cut does."""
@@ -160,3 +165,12 @@ class Members:
         """End all members."""
         for number in range(len(self.processes)):
             self.kill(number)
+
+
+def _stands_still(pid: int) -> bool:
+    """Have all threads of a process stopped?"""
+    states = [
+        (task / "stat").read_text().rpartition(")")[2].split()[0]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return set(states) == {"T"}

@@ -172,6 +172,18 @@ class Managers(ClusterHarness):
         self.look_at(found[0])
         return found[0]
 
+    async def until_answered(self, node: str) -> None:
+        """Look at this manager, and wait until it gives a status. While one leader follows another,
+        nobody can."""
+        self.look_at(node)
+        ends = time.monotonic() + DEADLINE_S
+        code: int | None = None
+        while code != 200:
+            assert time.monotonic() < ends, f"manager {node} gives no status: {code}"
+            with contextlib.suppress(aiohttp.ClientError):  # it may be about to listen
+                code, _ = await self.api("GET", "/v1/status")
+            await asyncio.sleep(0.05)
+
     async def until_refused(self, words: str) -> None:
         """Wait until the manager that is looked at gives no status, and says why."""
         ends = time.monotonic() + DEADLINE_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,11 +40,11 @@ class Trio(Site):
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def up(self, node: str) -> None:
+    def up(self, node: str, *flags: str) -> None:
         port = processes.free_port()
         self.running[node] = self.start_manager(
             *(*LEASE, "--peer-listen", f"127.0.0.1:{port}"),
-            *("--peer-url", f"https://localhost:{port}"),
+            *("--peer-url", f"https://localhost:{port}", *flags),
             node=node,
         )
 
@@ -116,6 +117,8 @@ def test_every_manager_answers_and_commands_work_everywhere_before_and_after_a_c
     third = trio.lead(second)
     assert third != second
     until(lambda: "Running on 127.0.0.1" in (trio.same_status() or ""), "and again")
+    said = f'event=step-down object={second} comment="manager {second} gives the leadership back'
+    assert f'{said} by command: new kernel"' in trio.halo("events", "show", node=first)
     assert "Traceback" not in trio.log("halo_manager")
 
 
@@ -141,6 +144,14 @@ def test_without_etcd_a_manager_says_what_it_knows_and_how_old_it_is(tmp_path: P
         done = trio.run(*words)
         assert "OLD: group web: should run, unmanaged" in done.stdout
         assert "s ago" in done.stderr
+        until(lambda: "OLD: the managers as of" in trio.halo("managers", node=standby), "it is old")
+        lines = trio.run("halo", "managers", *words[2:]).stdout.splitlines()
+        # What it waits for, and the members of etcd, it knows as they are now.
+        now = [line for line in lines if re.search(r"does nothing yet|ETCD MEMBER|^127", line)]
+        assert len(now) == 5, lines
+        old = [line for line in lines if line not in now]
+        assert all(line.startswith(("OLD: ", "NOTICE: ")) for line in old), lines
+        assert f"OLD: Manager {first} was the last one that was seen to lead." in lines
         assert "Running" not in done.stdout
         assert trio.managers(standby)["own_id"] == standby
         assert "Could not" in trio.halo("manage", "web", node=standby)

@@ -55,6 +55,11 @@ def events(status: Status) -> list[tuple[object, ...]]:
     return [tuple(event.values()) for event in status["events"]]
 
 
+def alarms(cluster: Managers, node: str) -> list[str]:
+    """What a manager logged as critical."""
+    return [line["event"] for line in cluster.log(node) if line["level"] == "critical"]
+
+
 def _until(holds: Callable[[], bool]) -> None:
     while not holds():
         pass
@@ -165,6 +170,7 @@ async def test_fence_programs_are_dead_before_another_manager_may_lead(
     cluster.thaw_process("h1")
     (cluster.folder / "hold.before-off").unlink()
     assert await cluster.until_ended("1") == 0
+    assert alarms(cluster, "1") == []
     await cluster.until_leads("2", deadline=8)  # the lease was not waited for
     await cluster.until(g2="Running on h2", deadline=60)
 
@@ -184,6 +190,10 @@ async def test_a_leader_that_steps_down_ends_and_the_next_one_leads_at_once(
     status = await cluster.until(g1="Running on h1", g2="Running on h2")
     assert [group["managed"] for group in status["groups"]] == [False, True]
     assert story(cluster) == begun
+    assert events(status)[-1][1:] == (
+        *("step-down", "1", "manager 1 gives the leadership back by command: for the night"),
+    )
+    assert alarms(cluster, "1") == []
 
 
 # The leader stands still for longer than its lease ---------------------------------------------

@@ -15,6 +15,7 @@ from halo.adapters.etcd.errors import EtcdError
 from halo.adapters.etcd.gateway import Gateway
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.holder import holder_of
+from halo.adapters.etcd.standby.member import said_in
 from halo.adapters.etcd.values import Found, Malformed, encoded, found_in, integer, outcome_of
 
 _NAMES = st.sampled_from(
@@ -23,6 +24,7 @@ _NAMES = st.sampled_from(
         *("result", "response_range", "succeeded", "more", "error", "code", "message", "ID"),
         *("cluster_id", "TTL", "format", "generation", "entries", "records", "id", "first"),
         *("count", "size", "checksum", "parts", "host", "pid", "since"),
+        *("member_id", "leader", "errors", "version", "isLearner"),
     ]
 )
 _LEAVES = (
@@ -44,7 +46,7 @@ OBJECTS = st.dictionaries(_NAMES, JSON, max_size=6)
 
 @given(OBJECTS)
 def test_an_answer_is_a_value_or_malformed(answer: dict[str, Any]) -> None:
-    for read in (found_in, outcome_of, lambda found: integer(found, "TTL")):
+    for read in (found_in, outcome_of, said_in, lambda found: integer(found, "TTL")):
         with contextlib.suppress(Malformed):
             read(answer)
 

@@ -16,6 +16,7 @@ import pytest
 from halo.adapters.etcd.leadership import LEASE_S
 from halo.adapters.etcd.location import Store
 from tests.etcd.members import Members
+from tests.fence_helpers import make_program
 from tests.integration import processes
 from tests.integration.test_flags import Daemons, until
 
@@ -30,13 +31,14 @@ class Site(Daemons):
         self.store = store
 
     def start_manager(
-        self, *flags: str, node: str = "1", **changed: str | Path
+        self, *flags: str, node: str = "1", observes: bool = False, **changed: str | Path
     ) -> subprocess.Popen[bytes]:
         """Start one manager. Each id has its own socket and state file, as on its own machine."""
+        acts = () if observes else ("--manage-resources",)
         own = {} if node == "1" else {"socket": self.socket(node), "statefile": self.folder / node}
         return self.start(
             *("halo_manager", *self.paths(**(own | changed)), "--store", str(self.store)),
-            *("--manage-resources", "--node-id", node, *flags),
+            *(*acts, "--node-id", node, *flags),
         )
 
     def socket(self, node: str = "1") -> Path:
@@ -118,14 +120,20 @@ def test_etcd_that_is_not_there_is_waited_for_and_nothing_is_done(
 
 def test_a_second_manager_names_the_first_and_does_nothing(site: Site) -> None:
     site.start_agent()
-    site.start_manager()
+    first = site.start_manager()
     until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
-    second = site.start_manager(node="2")
+    second = site.start_manager("--lease", "2", node="2", observes=True)
     words = f"Manager 1 on {socket.gethostname()}, which leads, cannot be asked"
     until(lambda: words in site.status("2"), "it names the leader")
+    assert "stands by, only observes (asked)" in site.halo("managers", node="2")
+    until(lambda: "only observes: if it leads, nothing is" in site.status(), "it is told")
+    assert "the only one that acts" in site.halo("managers", "step-down")
+    assert "Running on 127.0.0.1" in site.status()
+    first.terminate()
+    assert first.wait(20) == 0
+    until(lambda: "manager 2 leads and only observes" in site.status("2"), "this is told, too")
     second.terminate()
     assert second.wait(20) == 0
-    assert "Running on 127.0.0.1" in site.status()
 
 
 def test_a_given_back_leadership_is_taken_at_once(site: Site) -> None:
@@ -296,8 +304,14 @@ def test_a_manager_with_a_file_loads_nothing_of_etcd() -> None:
 
 
 def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Site) -> None:
+    env = site.folder / "env"
+    dump = f"env > {env}.new && mv {env}.new {env}; cat > /dev/null"
+    program = make_program(site.folder / "fence_dump", dump)
+    config = site.config.read_text()
+    site.config.write_text(config.replace("fence_agent: null", f"fence_agent: {program}"))
+    site.start_agent()
     manager = site.start(
-        *("halo_manager", *site.paths()),
+        *("halo_manager", *site.paths(), "--manage-resources"),
         HALO_STORE=str(site.store),
         HALO_NODE_ID="a",
         HALO_STORE_USER="halo",
@@ -308,5 +322,8 @@ def test_variables_name_the_store_too_and_the_password_is_not_handed_on(site: Si
     assert "hunter2" not in site.log("halo_manager")
     command = Path(f"/proc/{manager.pid}/cmdline").read_bytes()
     assert b"hunter2" not in command
+    until(env.exists, "a fence program is asked for the status")
+    assert "HALO_STORE_USER=halo\n" in env.read_text()
+    assert "hunter2" not in env.read_text()
     manager.terminate()
     assert manager.wait(20) == 0

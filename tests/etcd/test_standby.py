@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -23,7 +23,7 @@ from halo.adapters.etcd.standby.seen import as_value, manager_in
 from halo.adapters.etcd.terms import raise_base
 from halo.adapters.etcd.values import Json, Outcome, delete_range, put, transaction
 from halo.core.errors import StateError
-from halo.ports import JournalRecord, ManagerSeen
+from halo.ports import JournalRecord, Lead, ManagerSeen
 from tests.conformance.journal_medium import record
 from tests.etcd.members import Members
 
@@ -48,8 +48,11 @@ async def write(store: Store, *operations: Json) -> None:
 class Standby:
     """A manager that stands by, as far as its journal goes."""
 
-    def __init__(self, store: Store, number: int, lease_s: int = 10) -> None:
+    def __init__(
+        self, store: Store, number: int, lease_s: int = 10, *, observes: bool = False
+    ) -> None:
         own = replace(OWN, id=str(number), host=f"mgmt{number}", since=time.time())
+        own = replace(own, observes=observes)
         self.medium = EtcdMedium(store, lease_s, own)
         self.told: list[str] = []
         self.read: list[JournalRecord] = []
@@ -84,8 +87,10 @@ class Standby:
 
 
 @asynccontextmanager
-async def standing_by(store: Store, number: int, lease_s: int = 10) -> AsyncIterator[Standby]:
-    found = Standby(store, number, lease_s)
+async def standing_by(
+    store: Store, number: int, lease_s: int = 10, *, observes: bool = False
+) -> AsyncIterator[Standby]:
+    found = Standby(store, number, lease_s, observes=observes)
     try:
         yield found
     finally:
@@ -163,12 +168,18 @@ async def test_the_term_of_the_leader_is_known(store: Store) -> None:
         before = first.medium.term
         assert first.medium.beside.term == before > 5000
         beside = second.medium.beside
-        await until(lambda: beside.term == before, "it is seen")
+        await until(lambda: beside.term == before and beside.lead, "it is seen")
+        assert beside.lead is not None
+        assert (beside.lead.id, beside.lead.silent_since) == ("1", None)
+        assert time.time() - 60 < (beside.lead.since or 0) <= time.time()
+        assert (beside.seen_s_ago or 60) < 30
         await first.medium.close()
         await asyncio.wait_for(second.opening, 30)
         assert beside.term == second.medium.term > before
         await asyncio.sleep(1.2)  # and after another look
         assert beside.term == second.medium.term
+        assert beside.lead is not None
+        assert beside.lead.id == "2"
 
 
 async def test_records_that_came_just_before_the_end_are_read(store: Store) -> None:
@@ -221,15 +232,57 @@ async def test_of_many_that_stand_by_one_leads_and_all_see_it(store: Store) -> N
 
 
 async def test_an_expired_leadership_is_taken_as_soon_as_etcd_removes_it(store: Store) -> None:
-    async with leading(store, 1, 2) as first, standing_by(store, 2, 2) as second:
+    """Meanwhile is told how long that takes at most."""
+    lease_s = 4
+    async with leading(store, 1, lease_s) as first, standing_by(store, 2, lease_s) as second:
         await second.stands_by()
+        assert second.medium.beside
+        beside = second.medium.beside
+        await until(lambda: beside.lead, "it is seen")
         medium = first.medium
         tasks = medium._thread.submit(_stop_everything())
-        begun = time.monotonic()
+        begun, wall_begun = time.monotonic(), time.time()
         tasks.result()
+
+        def silence() -> Lead | None:
+            found = beside.lead
+            return None if found is None or found.silent_since is None else found
+
+        await until(silence, "it is told that the leader is silent")
+        told, told_at = silence(), time.monotonic()
+        assert told is not None
+        assert told.silent_since is not None
+        assert told.ends_in_s is not None
+        assert told.id == "1"
+        assert wall_begun - lease_s < told.silent_since < wall_begun + 1
         await asyncio.wait_for(second.opening, 30)
-        assert second.led_at - begun < 8
+        assert second.led_at - begun < lease_s + 6
+        assert second.led_at - told_at < told.ends_in_s + 2  # etcd's own clock, on a busy machine
+        assert beside.lead is not None
+        assert (beside.lead.id, beside.lead.silent_since, beside.lead.until) == ("2", None, None)
         await asyncio.wait_for(second.medium.append([record(1)]), 20)
+
+
+async def test_a_manager_that_only_observes_leads_when_none_acts(store: Store) -> None:
+    """If it led, nobody would start, fence or move anything."""
+    lease_s = 3
+    async with AsyncExitStack() as stack:
+        async with leading(store, 2) as second, standing_by(store, 3) as third:
+            await third.stands_by()
+            only = standing_by(store, 1, lease_s, observes=True)
+            observing = await stack.enter_async_context(only)
+            await until(lambda: "standing by; 2 on mgmt2 leads" in observing.told, "it is seen")
+            await until(lambda: "1" in third.managers, "it is registered")
+            assert third.managers["1"].observes
+            assert not third.managers["2"].observes
+            await second.medium.close()
+            await asyncio.wait_for(asyncio.shield(third.opening), 30)
+            assert not observing.opening.done()
+        begun = time.monotonic()
+        await asyncio.wait_for(observing.opening, 60)
+        assert observing.led_at - begun > lease_s - 1  # so that the others may be restarted
+        words = "standing by; it only observes, so it leaves the leadership to one that acts"
+        assert any(text.startswith(words) for text in observing.told)
 
 
 async def _stop_everything() -> None:
@@ -412,8 +465,14 @@ async def test_records_that_are_not_understood_stop_it_before_it_leads(store: St
 
 
 def test_a_registration_is_read_as_it_was_written() -> None:
-    seen = replace(OWN, url="https://mgmt1:8009", entries=7, leads=True)
+    seen = replace(OWN, url="https://mgmt1:8009", entries=7, leads=True, observes=True)
     assert manager_in(as_value(seen)) == seen
+
+
+def test_a_manager_of_an_older_version_counts_as_one_that_acts() -> None:
+    said = json.loads(as_value(replace(OWN, observes=True)))
+    del said["observes"]
+    assert manager_in(json.dumps(said).encode()) == OWN
 
 
 def test_what_no_manager_wrote_is_no_manager() -> None:

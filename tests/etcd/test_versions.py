@@ -209,7 +209,7 @@ async def test_three_managers_are_upgraded_one_after_the_other(make: Make) -> No
         upgrade(cluster, node)
         there = {f"_{n}": OLD if n in cluster.program_of else NEW for n in "123"}
         for asked in "123":
-            cluster.look_at(asked)
+            await cluster.until_answered(asked)
             await cluster.until(HOME)
             await until_there(cluster, **there)
         order = ("unmanage", "manage")[step % 2]

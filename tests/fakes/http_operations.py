@@ -89,6 +89,9 @@ class FakeOperations:
     async def cluster_command(self, command: str, *, comment: str | None) -> str:
         return await self._carry_out(command, comment)
 
+    async def record_step_down(self, manager: str, comment: str | None) -> None:
+        await self._carry_out("record_step_down", manager, comment)
+
     async def _carry_out(self, command: str, *particulars: Any) -> str:
         self.calls.append((command, *particulars))
         self.entered.set()

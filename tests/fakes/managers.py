@@ -6,25 +6,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from halo.adapters.peers.exchange import PeerCalls
 from halo.adapters.peers.identity import PeerIdentity
-from halo.adapters.peers.port import BACKLOG, GREETING, bind, turned_away, why_not
+from halo.adapters.peers.port import (
+    BACKLOG,
+    GREETING,
+    bind,
+    certificate_refused,
+    turned_away,
+    why_not,
+)
 from halo.adapters.tls.files import TlsFiles
 from halo.adapters.tls.listener import Refusals, TlsListener
 from halo.adapters.unix_socket import UnixSite
 from halo.cli.client import Answer, request
 from halo.core.errors import LeadershipError
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreSeen
 from halo.manager.api.app import make_app, make_runner
 from halo.manager.api.managers import Managers
 from halo.manager.peers.connections import ConnectionBounds, Connections
 from halo.manager.peers.forwarding import Forwarder
 from halo.manager.peers.standby import make_not_leading_app, make_standby_app
-from halo.ports import Known, ManagerSeen
+from halo.ports import Known, Lead, ManagerSeen
 from tests.certificates import BOTH, Authority
 from tests.fakes.http_operations import FakeOperations
 
@@ -40,29 +50,46 @@ class FakeStanding:
         self.seen: list[ManagerSeen] = []
         self.leads: str | None = None
         self.memory = Known(Remembered(), as_of=0.0, entries=0)
+        self.etcd = StoreSeen()
         self.wrong: str | None = None
+        self.lead: Lead | None = None
+        self.age_s: float | None = 0.5
         self.stepped_down: list[str] = []
 
     def leader(self) -> ManagerSeen | None:
         return next((seen for seen in self.managers() if seen.id == self.leads), None)
 
     def managers(self) -> Sequence[ManagerSeen]:
-        return [manager(s.id, s.url, leads=s.id == self.leads, host=s.host) for s in self.seen]
+        return [replace(seen, **_reading(seen.id == self.leads)) for seen in self.seen]
 
     def known(self) -> Known:
         return self.memory
 
+    def store(self) -> StoreSeen:
+        return self.etcd
+
     def trouble(self) -> str | None:
         return self.wrong
+
+    def last_lead(self) -> Lead | None:
+        return self.lead
+
+    def seen_s_ago(self) -> float | None:
+        return self.age_s
 
     async def step_down(self, why: str) -> None:
         self.stepped_down.append(why)
 
 
+def _reading(leads: bool) -> dict[str, Any]:
+    """How far a manager has read."""
+    return {"entries": 12 if leads else 10, "leads": leads}
+
+
 def manager(
-    id: str, url: str | None = None, *, leads: bool = False, host: str = "localhost"
+    id: str, url: str | None = None, *, host: str = "localhost", observes: bool = False
 ) -> ManagerSeen:
-    return ManagerSeen(id, host, 100, url, "1", 1000.0, 12 if leads else 10, leads)
+    return ManagerSeen(id, host, 100, url, "1", 1000.0, 10, False, observes)
 
 
 class FakeManager:
@@ -98,7 +125,7 @@ class FakeManager:
             self.connections.protocol,
             Refusals(),
             BACKLOG,
-            turned_away,
+            certificate_refused,
             why_not,
             self.connections.bounds.tls_shutdown_s,
         )

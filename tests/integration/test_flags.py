@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority, of_manager
+from tests.fence_helpers import make_program
 from tests.integration import processes
 from tests.integration.cluster import ClusterHarness
 from tests.integration.conftest import MakeCluster
@@ -135,6 +136,50 @@ def test_everything_can_be_named_by_variables_alone(daemons: Daemons) -> None:
     assert (folder / "kept").exists()
     assert "[debug" in daemons.log("halo_manager")
     assert "[debug" in daemons.log("halo_remote")
+
+
+def test_no_program_of_the_manager_gets_the_password_for_etcd(daemons: Daemons) -> None:
+    """It may be in the environment of a manager that needs none: a file of systemd is shared."""
+    folder = daemons.folder
+    dump = f"env > {folder}/env.new && mv {folder}/env.new {folder}/env; cat > /dev/null"
+    program = make_program(folder / "fence_dump", dump)
+    config = daemons.config.read_text()
+    daemons.config.write_text(config.replace("fence_agent: null", f"fence_agent: {program}"))
+    daemons.start_agent()
+    daemons.start(
+        *("halo_manager", *daemons.paths(), "--manage-resources"),
+        HALO_STORE_PASSWORD="hunter2",
+        A_PLAIN_VARIABLE="kept",
+    )
+    until((folder / "env").exists, "the device is asked for its status")
+    inherited = (folder / "env").read_text()
+    assert "A_PLAIN_VARIABLE=kept\n" in inherited
+    assert "hunter2" not in inherited
+
+
+def test_a_kind_that_no_host_has_is_named_with_its_path_and_no_host_is_to_be_fenced(
+    daemons: Daemons,
+) -> None:
+    daemons.config.write_text(
+        "hosts:\n- {hostname: 127.0.0.1, fence_agent: null}\n"
+        "- {hostname: 127.0.0.2, fence_agent: null}\n"
+        "resources:\n- {name: web, kind: test/Servise, parameters: {name: web}}\n"
+        "resource_groups:\n- {root: web, home_host: 127.0.0.1, failover_hosts: [127.0.0.2]}\n"
+    )
+    daemons.start_agent()
+    daemons.start_agent("--network", "127.0.0.2/32", "--test-id", "h2")
+    daemons.start("halo_manager", *daemons.paths(), "--manage-resources")
+
+    def told() -> str:
+        return " ".join(daemons.run("halo", "why", "web", *socket_of).stdout.split())
+
+    socket_of = ("--socket", str(daemons.folder / "socket"))
+    missing = f"cannot run {OCF_ROOT}/resource.d/test/Servise: there is no such resource agent"
+    until(lambda: told().count(missing) > 2, "both agents were asked")
+    assert "or correct `kind` in the config" in told()
+    shown = daemons.run("halo", "status", *socket_of).stdout
+    assert "test/Servise: there is no such resource agent on this host" in shown
+    assert "halo fence" not in told() + shown
 
 
 def test_a_flag_beats_its_variable(daemons: Daemons) -> None:

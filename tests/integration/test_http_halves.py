@@ -15,7 +15,7 @@ from halo.manager.api.openapi import document
 from tests.halo_decoder import decodes, one_host_status
 from tests.integration.cluster import ClusterHarness, GroupSpec, group, service
 from tests.integration.conftest import MakeCluster
-from tests.integration.telling import QUICK_MONITORS, ask
+from tests.integration.telling import QUICK_MONITORS, ask, until_reported
 
 
 def sharing(name: str, home: str, partner: str) -> GroupSpec:
@@ -74,7 +74,8 @@ async def test_the_root_shows_what_halos_own_command_decodes(sharers: ClusterHar
 async def test_the_root_carries_out_halos_commands(sharers: ClusterHarness) -> None:
     async def commanded(path: str, method: str = "POST", **body: Any) -> None:
         # Every key that it knows, as HALO's own command sends them.
-        assert await sharers.root(method, path, body or None) == (200, ""), path
+        code, text = await sharers.root(method, path, body or None)
+        assert (code, text) == (200, ""), f"{path}: {text}"
 
     def told(command: str, comment: str | None = None) -> dict[str, Any]:
         return {"command": command, "force": None, "comment": comment}
@@ -82,6 +83,7 @@ async def test_the_root_carries_out_halos_commands(sharers: ClusterHarness) -> N
     await commanded("/resources/a", "PATCH", managed=False, comment="new disks")
     assert not (await sharers.group("a"))["managed"]
     await commanded("/resources/a", "PATCH", managed=True, comment=None)
+    await until_reported(sharers, "h1", "h2")  # else h2 cannot take it yet, on a slow machine
     await commanded("/hosts/h1", **told("deactivate", "service"))
     await sharers.until(a="Running (Failed Over) on h2")
     await commanded("/hosts/h1", **told("activate"))

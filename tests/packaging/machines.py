@@ -31,7 +31,7 @@ READY_DEADLINE_S = 120.0
 SAMPLES = "/opt/halo/share/doc/halo/packaging"
 _FOLDERS = ("/etc/default", "/etc/systemd/system", "/var/lib/etcd", "/var/backups", "/root")
 _PATH = re.compile(r"(?<![\w./:$}-])(/(?:etc|var/lib|var/backups|root)/)")
-_OUTSIDE = re.compile(r"(?<![\w./:$}-])/(?:etc|var|root|opt|usr)/|tls init(?! /)")
+_OUTSIDE = re.compile(r"(?<![\w./:$}-])/(?:etc|var|root|opt|usr)/")
 _REMOTE = re.compile(r"(mgmt[123]|\$host):/")
 _ADDRESS = re.compile(r"(mgmt[123]|\$\(hostname -s\)|0\.0\.0\.0):(2379|2380|8443)\b")
 _PR_SET_PDEATHSIG = 1
@@ -180,10 +180,12 @@ class Machines:
         verb, *rest = words
         for unit in (word for word in rest if not word.startswith("-")):
             self._carry_out(machine, verb, unit, "--now" in rest)
-        known = ("start", "stop", "restart", "enable", "disable", "daemon-reload")
+        known = ("start", "stop", "restart", "enable", "disable", "daemon-reload", "kill")
         assert verb in known, f"systemctl {verb}: the test does not know this"
 
     def _carry_out(self, machine: str, verb: str, unit: str, now: bool) -> None:
+        if verb == "kill":
+            self._end((machine, unit), signal.SIGKILL)
         if verb in ("stop", "restart") or (verb == "disable" and now):
             self._end((machine, unit), signal.SIGTERM)
         if verb in ("start", "restart") or (verb == "enable" and now):

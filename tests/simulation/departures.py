@@ -39,7 +39,13 @@ class DepartureOracle:
         """A stop leaves the manager, and is not counted yet."""
         group = self.oracle.groups_with[call.resource.id][0]
         host = call.connection.host.id
-        if not call.resource.shared and self._is_planned(group, host):
+        if call.resource.shared or not self._is_first(group, host):
+            return
+        if self.oracle.manager.state.groups[group.id].gives_way_to is not None:
+            why = self._unproven(group, host)  # it may have to wait for room
+            if why:
+                self.world.violated(RULE, f"{group.id} gives way on {host}, and {why}")
+        elif self._is_planned(group, host):
             self.world.counts["planned stops"] += 1
             why = self._nowhere(group, host)
             if why:
@@ -47,12 +53,14 @@ class DepartureOracle:
                 self.world.violated(RULE, text)
 
     def _is_planned(self, group: ResourceGroup, host: str) -> bool:
-        """Is this the first stop of a group that runs well, for no other reason than a plan?"""
+        """Does it have to leave the host, for no other reason than a plan?"""
+        target = self.oracle.manager.state.memory_of(group).move_target
+        return target not in (None, host) or not self.oracle.orders.active[host].surely(True)
+
+    def _is_first(self, group: ResourceGroup, host: str) -> bool:
+        """Is this the first stop of a group that runs well?"""
         state, orders = self.oracle.manager.state, self.oracle.orders
         if state.groups[group.id].managed_on != host or not orders.wanted[group.id].surely(True):
-            return False
-        target = state.memory_of(group).move_target
-        if target in (None, host) and orders.active[host].surely(True):
             return False
         watch, names = self.oracle.hosts[host], [resource.id for resource in group.resources]
         runs_well = all(watch.shown.get(n) == 0 and self._is_old(watch, n) for n in names)
@@ -92,15 +100,19 @@ class DepartureOracle:
     def _nowhere(self, group: ResourceGroup, leaving: str) -> str:
         """Why the group could plainly start nowhere but on `leaving`; empty where it may do so."""
         others = [host for host in group.candidates if host != leaving]
+        lack = self._unproven(group, leaving)
+        if lack or self.world.disk.is_behind or self.oracle.just_woke:
+            return lack
+        unable = [why for host in others if (why := self._cannot_take(group, host))]
+        return "; ".join(unable) or "no candidate besides" if len(unable) == len(others) else ""
+
+    def _unproven(self, group: ResourceGroup, leaving: str) -> str:
+        """On which host it could plainly not be proven stopped; empty if it may be."""
         self.oracle.fences.read_disk()
         if self.world.disk.is_behind or self.oracle.just_woke:
             return ""
-        for host in others:
-            lack = self._lacks_proof(group, host)
-            if lack:
-                return lack
-        unable = [why for host in others if (why := self._cannot_take(group, host))]
-        return "; ".join(unable) or "no candidate besides" if len(unable) == len(others) else ""
+        lacks = (self._lacks_proof(group, host) for host in group.candidates if host != leaving)
+        return next(filter(None, lacks), "")
 
     def _lacks_proof(self, group: ResourceGroup, host: str) -> str:
         watch = self.oracle.hosts[host]

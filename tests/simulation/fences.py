@@ -151,8 +151,10 @@ class FenceOracle:
         self.vouched_at[host] = self.world.noticed_at(asked_at)
         self._heard_at[host] = heard_at
 
-    def lacks_power_proof(self, host: str) -> str:
-        """Why nothing proves that the host is off now; empty when something does (S1b)."""
+    def lacks_power_proof(self, host: str, age_s: float = PROOF_AGE_S) -> str:
+        """Why nothing proves that the host is off now; empty when something does (S1b).
+
+        `age_s`: how old the answer of the device may be."""
         self.read_disk()
         now, watch = self.clock.now, self.oracle.hosts[host]
         vouching = self.oracle.orders.confirming.get(host, [])
@@ -167,7 +169,7 @@ class FenceOracle:
         if not recorded:
             return f"{host} is silent, and no fence of it was confirmed"
         shown = max([vouched, *map(self._shown_off_at, self._levels(host))])
-        if now - shown > PROOF_AGE_S:
+        if now - shown > age_s:
             return f"{host} was shown to be off {now - shown:.1f} s ago"
         # The device may have looked at any moment of its run: a sign within it is not held against
         # it (something else answering at that address would keep the group down for ever). Nor is

@@ -75,6 +75,7 @@ class GroupPlan:
     needs: int = 0  # of what its hosts have of one thing
     priority: int = 0
     company: dict[str, list[str]] = field(default_factory=dict)  # roots, as disks
+    preempt: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-ready data, without an order or company if there is none."""
@@ -85,7 +86,8 @@ class GroupPlan:
             "on_start_failure": self.on_start_failure,
             "second_copy": self.second_copy,
         }
-        more = {key: getattr(self, key) for key in ("after", "needs", "priority", "company")}
+        keys = ("after", "needs", "priority", "company", "preempt")
+        more = {key: getattr(self, key) for key in keys}
         return {**found, **{key: value for key, value in more.items() if value}}
 
 
@@ -132,6 +134,7 @@ class Scenario:
                 g.get("needs", 0),
                 g.get("priority", 0),
                 g.get("company", {}),
+                g.get("preempt", False),
             )
             for g in raw["groups"]
         )
@@ -164,6 +167,7 @@ class Scenario:
                 company=self._company(plan, roots),
                 needs={"memory": Decimal(plan.needs)} if plan.needs else {},
                 priority=plan.priority,
+                preempt=plan.preempt,
             )
         hosts = {name: self._host(name, options) for name, options in self.hosts.items()}
         return Cluster("simulation", hosts, groups, Settings(**self.settings))
@@ -218,4 +222,5 @@ class Scenario:
             fence_levels=levels,
             on_loss=LossPolicy(options.get("on_loss", "fence")),
             capacity={"memory": Decimal(options["capacity"])} if "capacity" in options else {},
+            max_starts=options.get("max_starts"),
         )

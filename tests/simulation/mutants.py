@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from halo.core.cluster.candidate import Candidate
@@ -25,15 +26,20 @@ from halo.core.hosts.losing_sight import LossDetector
 from halo.core.hosts.machine import HostMachine
 from halo.core.journal import fold, places
 from halo.core.journal.records import Event
-from halo.core.questions import company, former, holds, order, proof, room, suspicion, takers
+from halo.core.questions import candidates, company, former, holds, proof, room, suspicion, takers
+from halo.core.questions.preempting import giving_way
+from halo.core.questions.preempting import plan as preempting
+from halo.core.questions.starts import order, turn
 from halo.manager import manager as manager_module
 from halo.manager.common import journal as journal_module
 from halo.manager.groups import operations
+from halo.manager.groups.group_task import GroupTask
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.hosts.watcher import Watcher
 from halo.manager.placement import placer as placer_module
 from halo.manager.placement.whereabouts import Whereabouts
 from tests.simulation.model import Action, GroupPlan, Scenario
+from tests.simulation.plan import CROWD
 from tests.simulation.plan import scenario as planned
 from tests.simulation.runner import quiet, run
 
@@ -416,6 +422,16 @@ def a_group_takes_room_only_once_it_is_seen_running() -> list[Patch]:
 
 
 @mutant_of("power_off", "move", "stop", "start")
+def what_takes_room_is_added_up_only_once() -> list[Patch]:
+    taken = room._taken
+
+    def kept(state: Any, host: str) -> Any:
+        return state.room_taken.get(host) or taken(state, host)
+
+    return [(room, "_taken", kept)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
 def any_company_is_good_enough() -> list[Patch]:
     return [(company, "conflict", lambda state, group, host: None)]
 
@@ -439,6 +455,54 @@ def nobody_is_told_when_company_leaves() -> list[Patch]:
         (placer_module.Placer, "room_changed", lambda self, group: None),
         (placer_module.Placer, "followed", lambda self, group: None),
     ]
+
+
+@mutant_of("power_off", "move", "stop", "start", "script")
+def all_groups_have_their_turn_at_once() -> list[Patch]:
+    return [(turn, "lacking", lambda state, group, host, now: None)]
+
+
+@mutant_of("power_off", "move", "stop", "start")
+def a_start_that_is_over_keeps_its_turn() -> list[Patch]:
+    return [(GroupTask, "_note_start", lambda self: None)]
+
+
+@mutant_of(CROWD, "power_off", "stop", "start")
+def groups_give_way_before_there_is_proof() -> list[Patch]:
+    """With the second look before the first stop gone too, as one mistake in the same line of
+    thought."""
+
+    def kept_up(state: Any, group: Any, lacking: Any, now: float) -> Any:
+        seen = state.candidates_of(group)
+        able = [each.host for each in seen if candidates.out_of_service(state, each) is None]
+        making = state.groups[group.id].makes_room
+        is_lost = group.preempt and all(each.at.lost_at is not None for each in lacking)
+        return making or (preempting.plan(state, group, able, now) if is_lost else None)
+
+    return [
+        (giving_way, "kept_up", kept_up),
+        (giving_way, "may_begin", lambda state, group, other, host: True),
+    ]
+
+
+@mutant_of(CROWD, "power_off", "stop", "start")
+def groups_of_equal_priority_give_way() -> list[Patch]:
+    original = preempting._may_give_way
+
+    def may_give_way(state: Any, other: Any, group: Any, host: str) -> bool:
+        return original(state, other, replace(group, priority=group.priority + 1), host)
+
+    return [(preempting, "_may_give_way", may_give_way)]
+
+
+@mutant_of(CROWD, "power_off", "stop", "start")
+def a_group_gives_way_for_ever() -> list[Patch]:
+    original = ClusterState.make_room
+
+    def make_room(self: Any, group: str, making: Any) -> Any:
+        return [] if making is None else original(self, group, making)
+
+    return [(ClusterState, "make_room", make_room)]
 
 
 # --- hands off (S4) ----------------------------------------------------------------------------
@@ -785,7 +849,38 @@ def a_former_host_in_the_config_is_asked_nothing() -> list[Patch]:
     ]
 
 
+def _giving_way(
+    priority: int, *further: GroupPlan, home: tuple[str, ...] = ("a", "b"), stop_at_s: float = 0.0
+) -> Scenario:
+    """b dies, where the group p was at home. a has room for p only if v gives way."""
+    stop = Action(stop_at_s, "command", {"name": "stop", "object": "p", "force": False})
+    return Scenario(
+        seed=1,
+        hosts={"a": {"capacity": 1}, "b": {"capacity": 1}},
+        groups=(
+            GroupPlan(("b", "a"), (("p", ""),), needs=1, priority=priority, preempt=True),
+            GroupPlan(home, (("v", ""),), needs=1),
+            *further,
+        ),
+        settings={},
+        actions=(
+            Action(20.0, "power_off", {"host": "b", "back_s": 0.0}),
+            *((stop,) if stop_at_s else ()),
+        ),
+        duration_s=80.0,
+        options={"leave_off": True},
+    )
+
+
+NEEDS_NOTHING = GroupPlan(("b", "a"), (("n", ""),))
+"""b is fenced for this group, so p is proven stopped."""
+
 DIRECTED = {
+    "groups_give_way_before_there_is_proof": _giving_way(1, home=("a",)),
+    "groups_of_equal_priority_give_way": _giving_way(0, NEEDS_NOTHING),
+    "a_group_gives_way_for_ever": _giving_way(
+        1, NEEDS_NOTHING, home=("a",), stop_at_s=50.0
+    ),
     # The group that another one belongs to is moved.
     "a_group_does_not_follow_its_company": Scenario(
         seed=1,

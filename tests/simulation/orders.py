@@ -120,7 +120,8 @@ class Orders:
         found = self.world.cluster.groups[group]
         if not (self.wanted[group].surely(True) and self.active[host].surely(True)):
             return False
-        return manager.state.memory_of(found).move_target is None
+        gives_way = manager.state.groups[group].gives_way_to is not None
+        return manager.state.memory_of(found).move_target is None and not gives_way
 
     def error_may_hold(self, group: str) -> bool:
         """Is the group kept by an error (a failed stop is followed by starts, in place)?"""

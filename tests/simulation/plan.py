@@ -67,6 +67,17 @@ COMMANDS = {
 PLACING_SHARE = 0.3
 """In so many sites, hosts have limited room, or groups wishes about their company."""
 
+TURNS_SHARE = 0.15
+"""In so many seeds, hosts start one or two groups at a time."""
+PREEMPT_SHARE = 0.5
+"""Of the groups with needs and a priority, so many have groups of a lower one give way to them."""
+
+TIGHT_SHARE = 0.7
+"""Of the sites with limited room, and without wishes, so many have just enough of it."""
+
+CROWD = "crowd"
+"""With this word in the focus, each site has just enough room."""
+
 ORDER_SHARE = 0.25
 """In so many seeds, groups are started after others."""
 
@@ -113,12 +124,15 @@ class _Planner:
         self.shares_all = self.sharing.random() < 0.2
         self.order = Random(f"{seed}, order")
         self.placing = Random(f"{seed}, placing")
+        self.turns = Random(f"{seed}, turns")
+        self.preempting = Random(f"{seed}, preempting")
 
     def make(self) -> Scenario:
         random = self.random
         self._cluster()
         self._order()
         self._placing()
+        self._turns()
         settings: dict[str, Any] = {
             "monitor_interval_s": random.choice([2.0, 5.0, 5.0, 10.0]),
             "loss_budget_s": random.choice([0.5, 1.0, 3.0, 3.0, 3.0]),
@@ -279,6 +293,10 @@ class _Planner:
         for number, plan in enumerate(self.groups):
             sites.setdefault(frozenset(plan.candidates), []).append(number)
         for members, numbers in sites.items():
+            if len(members) > 1 and len(numbers) > 1 and CROWD in self.focus:
+                self._limit(members, numbers)
+                self._tighten(members, numbers)
+                continue
             if self.placing.random() >= PLACING_SHARE or len(members) < 2 or len(numbers) < 2:
                 continue
             one, other = self.placing.sample(numbers, 2)
@@ -287,8 +305,16 @@ class _Planner:
                 self._limit(members, numbers)
             if kind == "apart" or (kind == "room" and self.placing.random() < 0.5):
                 self._wish(one, "apart_from", other)
+            elif kind == "room" and self.preempting.random() < TIGHT_SHARE:
+                self._tighten(members, numbers)
             if kind == "together":  # an order points to earlier groups, too: no circle
                 self._wish(max(one, other), "together_with", min(one, other))
+
+    def _turns(self) -> None:
+        """In some clusters, each host starts one or two groups at a time."""
+        if self.turns.random() < TURNS_SHARE:
+            for options in self.hosts.values():
+                options["max_starts"] = self.turns.choice([1, 1, 2])
 
     def _limit(self, members: frozenset[str], numbers: list[int]) -> None:
         here = [plan for plan in self.groups if not members.isdisjoint(plan.candidates)]
@@ -298,7 +324,26 @@ class _Planner:
             self.hosts[host]["capacity"] = len(numbers) - 1
         for number in numbers:
             priority = self.placing.choice([0, 0, 1, 2])
-            self.groups[number] = replace(self.groups[number], needs=1, priority=priority)
+            preempt = priority > 0 and self.preempting.random() < PREEMPT_SHARE
+            self.groups[number] = replace(
+                self.groups[number], needs=1, priority=priority, preempt=preempt
+            )
+
+    def _tighten(self, members: frozenset[str], numbers: list[int]) -> None:
+        """Just enough room when all hosts are up, so that groups have to give way without one. If
+        several groups are at home on a host, one of them needs nothing: a host whose groups have no
+        room elsewhere is not fenced, and then nothing proves that they are stopped."""
+        needy: dict[str, list[int]] = {}
+        for number in numbers:
+            needy.setdefault(self.groups[number].candidates[0], []).append(number)
+        for at_home in needy.values():
+            if len(at_home) > 1:
+                first = at_home.pop(0)
+                self.groups[first] = replace(self.groups[first], needs=0, priority=0, preempt=False)
+        count = sum(map(len, needy.values()))
+        for host in members:
+            if "capacity" in self.hosts[host]:
+                self.hosts[host]["capacity"] = -(-count // len(members))
 
     def _wish(self, one: int, key: str, other: int) -> None:
         company = {key: [self.groups[other].tree[0][0]]}

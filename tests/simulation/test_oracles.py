@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from halo.core import admin
-from halo.core.cluster.state import ClusterState, GroupState
+from halo.core.cluster.group_state import GroupState
+from halo.core.cluster.state import ClusterState
 from halo.core.fencing import rules
 from halo.core.groups import results
 from halo.core.groups.looks import Looks

@@ -16,6 +16,7 @@ import pytest
 from tests.simulation.model import Action, GroupPlan, Scenario
 from tests.simulation.mutants import DIRECTED, MUTANTS, applied, hunt
 from tests.simulation.oracles.all import SWITCH
+from tests.simulation.plan import CROWD
 from tests.simulation.plan import scenario as planned
 from tests.simulation.regressions import FOUND, WHAT_IT_FOUND, scenario_of
 from tests.simulation.results import NOT_SIMULATED
@@ -27,6 +28,7 @@ FIXED_SEEDS = range(1, 31)
 FRESH_S = 15.0
 FOUND_SOON = (
     "a_gained_service_is_started_in_place",
+    "a_group_gives_way_for_ever",
     "a_report_counts_before_the_host_is_ready",
     "a_revoked_group_keeps_its_token",
     "a_service_that_no_group_has_is_forgotten",
@@ -37,6 +39,8 @@ FOUND_SOON = (
     "every_fence_by_command_is_forced",
     "former_hosts_are_forgotten",
     "knowledge_survives_a_lost_connection",
+    "groups_give_way_before_there_is_proof",
+    "groups_of_equal_priority_give_way",
     "half_a_group_is_enough_for_the_next",
     "nobody_is_woken_when_its_turn_comes",
     "one_kind_of_record_is_forgotten",
@@ -193,6 +197,24 @@ def test_what_was_started_by_hand_and_seen_is_remembered_after_a_change_of_the_c
     starts = [float(line.split()[0]) for line in result.timeline if "manager    start g" in line]
     assert [at for at in starts if 30.0 < at < 60.0] == []
     assert any("b, which is no candidate of g any more" in line for line in result.timeline)
+
+
+def test_groups_give_way_among_all_that_happens_in_crowded_sites() -> None:
+    focus = (CROWD, "power_off", "stop", "start")
+    runs = [checked(planned(seed, focus=focus)) for seed in (15, 147, 157, 162, 168)]
+    assert sum(result.counts["groups that gave way"] for result in runs) > 0
+
+
+def test_a_group_gives_way_and_runs_again_when_its_room_is_free() -> None:
+    with quiet():
+        result = run(DIRECTED["a_group_gives_way_for_ever"], timeline=True)
+    assert (result.violations, result.counts["groups that gave way"]) == ([], 1)
+    told = [line.split("  manager    ") for line in result.timeline if " manager  " in line]
+    sent = [(float(at), what) for at, what in told if what[-5:] in (" on a", " on b")]
+    assert [what for at, what in sent if 24.0 < at < 80.0 and what[-6] in "pv"] == [
+        *("stop v on a", "start p on a"),  # b was lost, and fenced
+        *("stop p on a", "start v on a"),  # p is stopped by the operator
+    ]
 
 
 def test_a_seed_is_replayed_step_by_step() -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from halo.core.errors import CommandError
 from halo.core.journal.records import Event
-from halo.core.model import Cluster, FenceDevice, Host, LossPolicy, Settings
+from halo.core.model import (
+    Cluster,
+    FenceDevice,
+    Host,
+    LossPolicy,
+    ResourceGroup,
+    Settings,
+)
 from halo.manager.manager import Manager
-from tests.core.builders import make_group
+from tests.core.builders import amounts, make_group
 from tests.fakes.memory_medium import MemoryDisk, MemoryMedium
 
 from .fake_agents import FakeAgent, FakeConnector
@@ -30,7 +37,8 @@ def device(agent: str) -> FenceDevice:
 
 
 class Bench:
-    """Hosts h1 and h2 with a group each that is at home there; h1 has the fence `levels`."""
+    """Hosts h1 and h2 with a group each that is at home there, or with these `groups`, and the same
+    `capacity`; h1 has the fence `levels`."""
 
     def __init__(
         self,
@@ -40,6 +48,8 @@ class Bench:
         on_loss: LossPolicy = LossPolicy.FENCE,
         observe_only: bool = False,
         term: int = 0,
+        groups: Sequence[ResourceGroup] = (),
+        capacity: Mapping[str, int] | None = None,
         **settings: Any,
     ) -> None:
         self.disk = disk or MemoryDisk()
@@ -48,12 +58,14 @@ class Bench:
         self.devices = FakeDevices({name: Outlet() for name in [*names, "two-of-h2"]})
         for name in names:
             self.outlet(name).on_off = self.agents["h1"].die
-        groups = [make_group("g", ("h1", "h2")), make_group("k", ("h2", "h1"))]
+        groups = groups or [make_group("g", ("h1", "h2")), make_group("k", ("h2", "h1"))]
+        room = amounts(capacity or {})
+        h2_levels = ((device("two-of-h2"),),)
         cluster = Cluster(
             "test",
             {
-                "h1": Host("h1", "192.0.2.1", 8000, self._levels(levels), on_loss),
-                "h2": Host("h2", "192.0.2.2", 8000, ((device("two-of-h2"),),)),
+                "h1": Host("h1", "192.0.2.1", 8000, self._levels(levels), on_loss, room),
+                "h2": Host("h2", "192.0.2.2", 8000, h2_levels, capacity=room),
             },
             {group.id: group for group in groups},
             Settings(**settings),

@@ -8,20 +8,22 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from halo.core.errors import CommandRefused, PeerSilent, PeerUnreachable
+from halo.core.errors import CommandFailed, CommandRefused, PeerSilent, PeerUnreachable
 from halo.core.journal.fold import apply
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
+from halo.core.status.store import StoreAlarm, StoreMember, StoreSeen
 from halo.manager.api.headers import LEADER
 from halo.manager.peers import forwarding
 from halo.manager.peers.forwarding import Forwarder, NoLeaderError, UnclearError
-from halo.ports import Known, PeerAnswer, PeerRequest
+from halo.ports import Known, Lead, PeerAnswer, PeerRequest
 from tests.certificates import Authority
 from tests.fakes.http_operations import short_folder
 from tests.fakes.managers import FakeManager, FakeStanding, manager, managers_in
@@ -274,6 +276,20 @@ async def test_a_leader_that_is_gone_is_named_and_nothing_was_done(
     assert "may have taken effect" not in answer.sentence
 
 
+async def test_how_long_a_leader_that_is_gone_is_still_waited_for_is_said(
+    pair: list[FakeManager],
+) -> None:
+    first, second = pair
+    await first.end()
+    second.standing.lead = Lead("1", 1000.0)
+    assert "lease" not in (await second.ask("GET", "/v1/status")).sentence
+    second.standing.lead = Lead("1", 1000.0, silent_since=1005.0, ends_in_s=5.2)
+    assert (
+        "cannot be asked: connection refused. It has not renewed its lease for too long: the lease "
+        "ends in at most 6 s, then another manager leads."
+    ) in (await second.ask("GET", "/v1/status")).sentence
+
+
 async def test_a_leader_without_a_port_is_said_to_have_none(pair: list[FakeManager]) -> None:
     pair[1].standing.seen = [manager("1"), manager("2")]
     assert "--peer-listen" in (await pair[1].ask("GET", "/v1/status")).sentence
@@ -443,6 +459,7 @@ async def test_every_manager_says_which_managers_there_are(pair: list[FakeManage
     assert answer_faults("GET", "/v1/managers", 200, first) == []
     assert answer_faults("GET", "/v1/managers", 200, second) == []
     assert (first.pop("own_id"), second.pop("own_id")) == ("1", "2")
+    assert first.pop("as_of") == pytest.approx(second.pop("as_of"), abs=5)
     assert first == second
     assert (first["leader"], first["term"], first["notices"]) == ("1", 7, [])
     assert [(row["id"], row["lag"], row["leads"]) for row in first["managers"]] == [
@@ -464,7 +481,110 @@ async def test_without_a_leader_the_managers_are_shown_all_the_same(
     assert "no member answers" in told["notices"][1]
 
 
+async def test_the_members_of_the_store_are_told_as_each_manager_sees_them(
+    pair: list[FakeManager],
+) -> None:
+    """A manager may fail to reach a member that the leader reaches."""
+    first, second = pair
+    second.standing.etcd = StoreSeen(
+        (
+            StoreMember("h1:2379", True, None, 1000.5, "3.5.16", leads=True),
+            StoreMember("h2:2379", False, "connection refused", 1001.5, None),
+            StoreMember("h3:2379"),
+        ),
+        (StoreAlarm("h1:2379", "NOSPACE"),),
+    )
+    second.managers.waits = lambda: "standing by; 1 on mgmt1 leads"
+    told = (await second.ask("GET", "/v1/managers")).content
+    assert answer_faults("GET", "/v1/managers", 200, told) == []
+    assert told["waiting"] == "standing by; 1 on mgmt1 leads"
+    assert told["store"]["alarms"] == [{"member": "h1:2379", "kind": "NOSPACE"}]
+    assert told["store"]["members"][1] == {
+        "endpoint": "h2:2379",
+        "answers": False,
+        "reason": "connection refused",
+        "since": 1001.5,
+        "version": None,
+        "leads": False,
+    }
+    assert [notice.partition(" has ")[0].partition(" does ")[0] for notice in told["notices"]] == [
+        "etcd member h2:2379",
+        "etcd",
+    ]
+    led = (await first.ask("GET", "/v1/managers")).content
+    assert (led["store"], led["notices"]) == ({"members": [], "alarms": []}, [])
+
+
+async def test_how_old_the_answer_is_and_what_is_known_of_the_leadership_is_told(
+    pair: list[FakeManager],
+) -> None:
+    second = pair[1]
+    second.standing.lead = Lead("1", 1000.0, silent_since=1005.0, ends_in_s=5.5)
+    for age_s, is_old in ((4.0, False), (95.0, True)):
+        second.standing.age_s = age_s
+        told = (await second.ask("GET", "/v1/managers")).content
+        assert answer_faults("GET", "/v1/managers", 200, told) == []
+        assert told["as_of"] == pytest.approx(time.time() - age_s, abs=2)
+        assert told["old"] is is_old
+    assert told["lead"] == {
+        "id": "1",
+        "since": 1000.0,
+        "silent_since": 1005.0,
+        "ends_in_s": 5.5,
+        "until": None,
+    }
+    second.standing.lead, second.standing.age_s = None, None  # etcd has not answered yet
+    told = (await second.ask("GET", "/v1/managers")).content
+    assert answer_faults("GET", "/v1/managers", 200, told) == []
+    assert (told["lead"], told["as_of"], told["old"]) == (None, None, True)
+
+
+def observing(made: FakeManager, *ids: str) -> None:
+    """These managers only observe, as this one sees them."""
+    made.standing.seen = [replace(s, observes=s.id in ids) for s in made.standing.seen]
+
+
+async def notices(made: FakeManager) -> list[str]:
+    told = (await made.ask("GET", "/v1/managers")).content
+    assert answer_faults("GET", "/v1/managers", 200, told) == []
+    return list(told["notices"])
+
+
+async def test_a_manager_that_only_observes_is_a_notice(pair: list[FakeManager]) -> None:
+    first = pair[0]
+    observing(first, "2")
+    assert await notices(first) == [
+        "manager 2 on localhost only observes: if it leads, nothing is started, fenced or moved; "
+        "start it with --manage-resources"
+    ]
+    assert [row["observes"] for row in first.managers.table()["managers"]] == [False, True]
+    observing(first, "1")
+    assert await notices(first) == [
+        "manager 1 leads and only observes: nothing is started, fenced or moved; start it with "
+        "--manage-resources or run `halo managers step-down`"
+    ]
+    observing(first, "1", "2")
+    assert await notices(first) == [
+        "manager 1 leads and only observes: nothing is started, fenced or moved; no other one "
+        "acts; start them with --manage-resources"
+    ]
+
+
+async def test_a_manager_that_the_config_does_not_name_is_a_notice(
+    pair: list[FakeManager],
+) -> None:
+    first = pair[0]
+    first.standing.seen.append(manager("7", host="mgmt7"))
+    assert await notices(first) == [
+        "manager 7 on mgmt7 is not in the config's list of managers (1, 2); add it to `managers`, "
+        "correct its --node-id, or stop it"
+    ]
+    first.managers.expected = {}  # the config has no such list
+    assert await notices(first) == []
+
+
 async def test_the_leader_steps_down_whichever_manager_is_told(pair: list[FakeManager]) -> None:
+    """It is on disk before it happens, and before anybody is told so."""
     first, second = pair
     for each in pair:
         body = {"command": "step-down", "comment": "new kernel"}
@@ -472,8 +592,33 @@ async def test_the_leader_steps_down_whichever_manager_is_told(pair: list[FakeMa
         assert answer.sentence == (
             "Manager 1 gives the leadership back; the next leader is one of: 2."
         )
+    assert first.operations.calls == [("record_step_down", "1", "new kernel")] * 2
     assert first.standing.stepped_down == ["new kernel", "new kernel"]
     assert second.standing.stepped_down == []
+
+
+async def test_a_leader_that_cannot_record_it_goes_on_leading(pair: list[FakeManager]) -> None:
+    first = pair[0]
+    words = "the journal cannot be written, so nothing was changed: no space"
+    first.operations.errors["record_step_down"] = CommandFailed(words)
+    answer = await pair[1].ask("POST", "/v1/managers", {"command": "step-down"})
+    assert (answer.status, answer.sentence) == (500, words)
+    assert first.standing.stepped_down == []
+
+
+async def test_the_only_manager_that_acts_does_not_step_down(pair: list[FakeManager]) -> None:
+    first = pair[0]
+    observing(first, "2")
+    answer = await first.ask("POST", "/v1/managers", {"command": "step-down"})
+    assert answer.status == 409
+    assert "all others (2) only observe, and nothing would be started" in answer.sentence
+    assert (first.operations.calls, first.standing.stepped_down) == ([], [])
+    first.standing.seen.append(manager("3"))
+    answer = await first.ask("POST", "/v1/managers", {"command": "step-down"})
+    assert answer.sentence.endswith("the next leader is one of: 3.")
+    observing(first, "1", "2", "3")  # then it makes no difference who leads
+    answer = await first.ask("POST", "/v1/managers", {"command": "step-down"})
+    assert answer.sentence.endswith("the next leader is one of: 2, 3.")
 
 
 async def test_the_only_manager_does_not_step_down(pair: list[FakeManager]) -> None:

@@ -571,6 +571,12 @@ def test_events_show_prints_all_of_history(server: Server) -> None:
     ]
 
 
+def test_no_event_is_no_line_for_scripts_and_a_sentence_for_people(server: Server) -> None:
+    server.operations.current["events"] = []
+    result = run(server, "events", "show")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No events.\n")
+
+
 def test_status_as_json(server: Server) -> None:
     assert json.loads(run(server, "status", "--json").stdout) == EXAMPLE
 

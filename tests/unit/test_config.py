@@ -315,6 +315,7 @@ def test_policies_and_times_of_groups_and_resources() -> None:
           prefer_together_with: [mgs]
           needs: {memory_gb: 0.5, cores: 4}
           priority: 7
+          preempt: true
         - {root: mgs, home_host: a, apart_from: [r]}
         """).groups["r"]
     assert group.failover_hosts == ("oss02", "oss03", "oss01")
@@ -323,9 +324,15 @@ def test_policies_and_times_of_groups_and_resources() -> None:
     assert group.after == ("mgs",)
     assert group.company == Company(apart_from=("mgs",), prefer_together_with=("mgs",))
     assert (group.needs, group.priority) == ({"memory_gb": Decimal("0.5"), "cores": 4}, 7)
+    assert group.preempt
     (r,) = group.resources
     assert (r.monitor_interval_s, r.monitor_timeout_s) == (0.5, 3.0)
     assert (r.start_timeout_s, r.stop_timeout_s) == (300.0, 3600.0)
+
+
+def test_a_host_may_limit_how_many_groups_it_starts_at_a_time() -> None:
+    hosts = cluster_of("hosts: [{hostname: a, max_starts: 2}, {hostname: b}]").hosts
+    assert [host.max_starts for host in hosts.values()] == [2, None]
 
 
 def test_every_setting_can_be_given_and_arguments_override_the_file() -> None:

@@ -112,6 +112,73 @@ def test_a_group_without_failover(tmp_path: Path) -> None:
     assert warning == "without failover_hosts, and so without failover: r"
 
 
+A_FULL_PAIR = """
+    hosts:
+    - {{hostname: a, fence_agent: powerman, capacity: {{gb: 100}}}}
+    - {{hostname: b, fence_agent: powerman, capacity: {{gb: {gb}}}}}
+    resources: [{{name: r, kind: x/y}}, {{name: s, kind: x/y}}]
+    resource_groups:
+    - {{root: r, home_host: a, failover_hosts: [b], needs: {{gb: 60}}}}
+    - {{root: s, home_host: b, failover_hosts: [a], needs: {{gb: 30}}, priority: 1}}
+"""
+
+
+def test_a_cluster_that_could_not_lose_a_host_even_with_all_hosts_up(tmp_path: Path) -> None:
+    (warning,) = warnings_of(tmp_path, A_FULL_PAIR.format(gb=80))
+    assert warning == (
+        "even with all hosts up, the loss of a would leave 1 group down: r (b would have 50 of 80 "
+        "gb free, and r needs 60)"
+    )
+    assert warnings_of(tmp_path, A_FULL_PAIR.format(gb=90)) == []
+
+
+def test_a_cluster_without_a_place_for_all_its_groups(tmp_path: Path) -> None:
+    text = A_FULL_PAIR.format(gb=80).replace("home_host: a, failover_hosts: [b]", "home_host: b")
+    (warning,) = (w for w in warnings_of(tmp_path, text) if "without failover" not in w)
+    assert warning == (
+        "even with all hosts up, HALO would leave 1 group down: r (b would have 50 of 80 gb free, "
+        "and r needs 60)"
+    )
+
+
+def test_company_is_honoured_when_a_config_is_looked_ahead(tmp_path: Path) -> None:
+    text = A_FULL_PAIR.format(gb=100).replace("priority: 1", "apart_from: [r]")
+    (warning,) = warnings_of(tmp_path, text)
+    assert "r (s would be on b, and r has to be apart from it)" in warning
+    assert warning.endswith("; the loss of 1 other host would leave groups down, too")
+
+
+PREEMPTS = """
+    hosts:
+    - {hostname: a, fence_agent: powerman, capacity: {gb: 1}}
+    - {hostname: b, fence_agent: powerman, capacity: {cores: 1}}
+    resources: [{name: r, kind: x/y}, {name: s, kind: x/y}]
+    resource_groups:
+    - {root: r, home_host: a, failover_hosts: [b], preempt: true, MORE}
+    - {root: s, home_host: a, failover_hosts: [b], needs: {gb: 1}, priority: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "warns"),
+    [
+        ("priority: 2", True),  # it needs nothing
+        ("needs: {gb: 1}", True),  # its priority is lower
+        ("needs: {gb: 1}, priority: 1", True),  # and equal
+        ("needs: {cores: 1}, priority: 2", True),  # the other one needs something else
+        ("needs: {gb: 1}, priority: 2", False),
+    ],
+)
+def test_a_group_to_which_no_other_can_give_way(tmp_path: Path, more: str, warns: bool) -> None:
+    found = warnings_of(tmp_path, PREEMPTS.replace("MORE", more))
+    assert warns is any("preempt: true, but no group can give way to it: r;" in w for w in found)
+
+
+def test_a_group_that_preempts_is_shown_so_in_the_summary(tmp_path: Path) -> None:
+    text = PREEMPTS.replace("MORE", "needs: {gb: 1}, priority: 2")
+    assert ", needs 1 gb, priority 2, preempt\n" in summary(written(tmp_path, text)[0])
+
+
 def test_the_summary_shows_the_cluster_and_no_secret(tmp_path: Path) -> None:
     cluster, _ = written(
         tmp_path,

@@ -134,6 +134,12 @@ def test_absurd_nesting_is_refused_and_does_not_crash(text: str) -> None:
     assert message.endswith("nested more than 64 levels deep")
 
 
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "all", "[1]"])
+def test_a_limit_of_starts_is_a_whole_number_above_zero(given: str) -> None:
+    (message,) = mistakes_of(f"hosts: [{{hostname: a, max_starts: {given}}}]\n")
+    assert "max_starts: expected a whole number of at least 1" in message
+
+
 def test_settings_that_are_command_line_switches_are_unknown_keys() -> None:
     (message,) = mistakes_of(
         "hosts: [{hostname: a}]\nsettings: {fence_on_connection_close: true}\n"

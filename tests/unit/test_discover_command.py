@@ -70,7 +70,7 @@ class Network:
         for command, text in answers.items():
             (self.folder / f"{name}.{command}").write_text(text)
 
-    def discover(self, *hosts: str) -> subprocess.CompletedProcess[str]:
+    def discover(self, *hosts: str, **variables: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             [*HALO, "discover", *hosts],
@@ -78,7 +78,7 @@ class Network:
             text=True,
             timeout=60,
             check=False,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, **variables},
         )
 
 
@@ -102,6 +102,17 @@ def pair(network: Network) -> None:
         **{"import": IMPORT.format(name="mds00e0", guid="111")},
         mount=mount_line("mds01e0/mdt1", "/mnt/mdt1", "fs-MDT0001"),
     )
+
+
+def test_ssh_gets_the_environment_without_the_password_for_etcd(network: Network) -> None:
+    """An administrator's shell may have it, and ssh may be told to send variables on."""
+    pair(network)
+    ssh = network.folder / "bin" / "ssh"
+    ssh.write_text(ssh.read_text().replace("host=$6", f"host=$6\nenv > {network.folder}/env"))
+    network.discover("mds00", HALO_STORE_PASSWORD="hunter2", A_PLAIN_VARIABLE="kept")
+    inherited = (network.folder / "env").read_text()
+    assert "A_PLAIN_VARIABLE=kept\n" in inherited
+    assert "hunter2" not in inherited
 
 
 def test_a_failover_pair_becomes_two_groups_with_each_other_as_failover_host(

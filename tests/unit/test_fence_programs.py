@@ -187,11 +187,16 @@ async def test_the_environment_is_passed_on_but_for_the_secrets_in_it(
 ) -> None:
     monkeypatch.setenv("A_PLAIN_VARIABLE", "kept")
     monkeypatch.setenv("A_PASSWORD", "s3cret-env")
+    monkeypatch.setenv("HALO_STORE_PASSWORD", "s3cret-store")
     program = make_program(tmp_path / "agent", f"env > {tmp_path}/env; cat > {tmp_path}/input")
     await programs.run(device(program, password="env:A_PASSWORD"), OFF, 10)
     seen = (tmp_path / "env").read_text()
     assert "A_PLAIN_VARIABLE=kept\n" in seen
     assert "s3cret-env" not in seen
+    assert "s3cret-store" not in seen
+    of_watchdog = Path(f"/proc/{programs.watchdog_pid}/environ").read_bytes()
+    assert b"A_PLAIN_VARIABLE=kept" in of_watchdog
+    assert b"s3cret-store" not in of_watchdog
     assert "password=s3cret-env\n" in (tmp_path / "input").read_text()
 
 

@@ -17,7 +17,10 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.status.ours import snapshot
-from tests.core.builders import Step, World, make_group
+from halo.manager.api.managers import Managers
+from halo.ports import Lead
+from tests.core.builders import Step, World, amounts, make_group
+from tests.fakes.managers import FakeStanding, manager
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "http_api.md"
 PLACES = ("resources", "resources.candidates.*", "groups", "hosts", "hosts.lifecycle", "events")
@@ -60,7 +63,27 @@ def answers() -> Iterator[dict[str, Any]]:
     world.state.journal_trouble = "no space left"
     world.lose("h1")
     world.state.hosts["h1"].fence_held = "frozen"
+    world.state.groups["pool"].gives_way_to = "pool"
     yield answer(world)
+
+
+def the_managers() -> dict[str, Any]:
+    """The example of `GET /v1/managers`."""
+    chapter = REFERENCE.read_text().partition("\n## Several managers\n")[2].partition("\n## ")[0]
+    found = re.search(r'^    (\{"journal".*?)\n\n', chapter, re.DOTALL | re.MULTILINE)
+    assert found is not None, f"{REFERENCE} has no example of the managers"
+    return dict(json.loads(found[1]))
+
+
+def test_the_documented_managers_are_those_of_the_answer() -> None:
+    standing = FakeStanding("2")
+    standing.seen, standing.leads = [manager("1"), manager("2")], "1"
+    standing.lead = Lead("1", 1000.0)
+    given, told = Managers(standing, {"3": "mgmt3"}).table(), the_managers()
+    assert not differences(set(told), set(given))
+    for place in ("lead", "managers", "missing"):
+        for keys in map(set, part(told, place)):
+            assert not differences(keys, set(part(given, place)[0])), place
 
 
 def part(status: Mapping[str, Any], place: str) -> list[Any]:
@@ -113,6 +136,18 @@ def test_the_documented_values_are_of_the_kind_that_is_given(place: str) -> None
     for key, told in kinds(part(documented(), place)).items():
         if told and given[key]:  # else null alone is known
             assert told <= given[key], f"{place}: {key} is {given[key]}, documented as {told}"
+
+
+def test_what_is_said_of_the_loss_of_a_host_is_documented_as_it_is() -> None:
+    needy = make_group("pool", ["h1", "h2"], needs=amounts({"gb": 9}))
+    world = World(needy, capacity={"h2": {"gb": 1}})
+    world.state.ledger.mint("pool", "desk")
+    world.up("h1", running=["pool"])
+    world.up("h2")
+    [given], [told] = (part(s, "manager.survival") for s in (answer(world), documented()))
+    assert not differences(set(told), set(given))
+    assert kinds([told]) == kinds([given])
+    assert kinds([told["reasons"]]).keys() == {"mds00e0"}
 
 
 def test_what_is_known_of_a_groups_candidates_is_documented_as_it_is() -> None:

@@ -19,16 +19,20 @@ import halo
 
 ROOT = Path(halo.__file__).parent
 
+# What stands beside the layers: words for people, for everything that meets the outside.
+BESIDE = ("halo.telling", "halo.error_words")
+
 # What each layer may import of ours. An entry may be a layer or a single module.
 MAY_IMPORT: dict[str, set[str]] = {
     "halo.core": {"halo.core"},
     "halo.ports": {"halo.core"},
     "halo.telling": set(),
-    "halo.config": {"halo.config", "halo.core", "halo.ports"},
-    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports", "halo.telling"},
-    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports", "halo.telling"},
-    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports", "halo.telling"},
-    "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports"},
+    "halo.error_words": set(),
+    "halo.config": {"halo.config", "halo.core", "halo.ports", "halo.error_words"},
+    "halo.adapters": {"halo.adapters", "halo.core", "halo.ports", *BESIDE},
+    "halo.manager": {"halo", "halo.manager", "halo.core", "halo.ports", *BESIDE},
+    "halo.remote": {"halo", "halo.remote", "halo.core", "halo.ports", *BESIDE},
+    "halo.cli": {"halo", "halo.cli", "halo.core", "halo.config", "halo.ports", "halo.error_words"},
     "halo": set(),
 }
 
@@ -179,6 +183,14 @@ def test_the_api_stands_on_top_of_the_manager() -> None:
                 assert is_within(imported, room), f"{name} imports {imported}"
     outside = {name for name in outside if not is_within(name, "halo.manager.peers")}
     assert outside == {"halo.manager.serving", "halo.manager.answering"}
+
+
+def test_no_decision_asks_for_a_forecast() -> None:
+    """It is for operators. In a large cluster it takes long, and no group may wait for it."""
+    room = "halo.core.survival"
+    asks = {name for name in modules() if any(is_within(i, room) for i in imports(name))}
+    outside = {name for name in asks if not is_within(name, room)}
+    assert outside == {"halo.core.status.ours", "halo.config.checks"}
 
 
 def test_no_modules_import_each_other() -> None:

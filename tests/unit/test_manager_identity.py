@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from halo.core.errors import AdministratorError
 from halo.core.model import ConfiguredManager
+from halo.manager import main
+from halo.manager.answering import PeerPort
 from halo.manager.leadership.identity import node_id, remember_id
 
 PAIR = (ConfiguredManager("a", "mgmt-a"), ConfiguredManager("2", "mgmt-b.example.com"))
@@ -72,3 +77,17 @@ def test_a_place_where_it_cannot_be_kept_is_named(tmp_path: Path) -> None:
     (tmp_path / "halo.state.node").write_bytes(b"\xff\xfe")
     with pytest.raises(AdministratorError, match="cannot be kept there"):
         remember_id(tmp_path / "halo.state", "1")
+
+
+@pytest.mark.parametrize(("own", "is_told"), [("a", False), ("7", True)])
+def test_a_manager_that_the_config_does_not_name_says_so(
+    own: str, is_told: bool, tmp_path: Path
+) -> None:
+    given = {"node_id": own, "statefile": tmp_path / "state", "lease_s": 10}
+    options: Any = SimpleNamespace(**given, manage_resources=False)
+    cluster, port = cast("Any", SimpleNamespace(managers=PAIR)), PeerPort(None, None, None, "")
+    with capture_logs() as logs:
+        node = main._node(options, cluster, port)
+    assert (node.id, node.observes) == (own, True)
+    told = [(line["log_level"], line["id"], line["named"]) for line in logs]
+    assert told == ([("warning", own, ["a", "2"])] if is_told else [])

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from halo.cli.client import Answer, request
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.host_state import FencePhase
 from halo.core.errors import CommandRefused, UnknownObject
 from halo.core.groups.placement import decide
@@ -22,7 +23,16 @@ from halo.core.why.host import why_host
 from halo.manager.api.app import make_app
 from halo.manager.api.openapi import document
 from halo.manager.loop_lag import CollectorPauses
-from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, make_group, then
+from tests.core.builders import (
+    ERROR,
+    RUNNING,
+    STOPPED,
+    Step,
+    World,
+    amounts,
+    make_group,
+    then,
+)
 from tests.fakes.http_operations import FakeOperations, Server, serving
 from tests.openapi_contract import answer_faults, faults
 
@@ -85,6 +95,7 @@ STORIES: list[Step] = [
     then(lambda world: world.unmanage("g"), lambda world: waits(world, "g")),
     then(lambda world: world.lose("h1"), lambda world: waits(world, "g")),
     then(AT_HOME, lambda world: world.unmanage("g"), lambda world: half_runs(world)),
+    lambda world: world.state.make_room("f", MakingRoom("h2", ("g",), world.now)),
 ]
 
 
@@ -106,6 +117,17 @@ def test_every_answer_to_why_is_as_documented(arrange: Step) -> None:
     ]
     for told in json.loads(json.dumps(answers)):
         assert faults("Why", told) == [], told
+
+
+def test_what_is_said_of_the_loss_of_a_host_is_as_documented() -> None:
+    needy = make_group("g", ["h1", "h2"], needs=amounts({"gb": 9}))
+    world = World(needy, capacity={"h2": {"gb": 1}})
+    world.state.ledger.mint("g", "desk")
+    world.up("h1", running=["g"])
+    world.up("h2")
+    told = json.loads(json.dumps(snapshot(world.state, "1", now=world.now, wall_now=1000.0)))
+    assert told["manager"]["survival"]["host"] == "h1"
+    assert faults("Status", told) == []
 
 
 def test_a_key_that_is_not_documented_is_found() -> None:

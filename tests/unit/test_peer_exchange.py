@@ -115,7 +115,9 @@ WRONG: list[tuple[str, Callable[[Authority, Authority], TlsFiles], str]] = [
     (
         "another-machine",
         lambda ca, _: ca.issue("web", "web00", usages=BOTH),
-        "it holds web00, but none of the names of managers' machines (localhost)",
+        "this manager's certificate is refused: it holds web00, but none of the names of managers' "
+        "machines (localhost); if it is the certificate of one of them, make it with the name of "
+        "that machine: `halo tls peer localhost --also web00 --force`",
     ),
     ("another-CA", lambda ca, others: not_yet_trusted(ca, others, "peer"), "TLS"),
     (
@@ -128,6 +130,8 @@ WRONG: list[tuple[str, Callable[[Authority, Authority], TlsFiles], str]] = [
 
 class Unchecked:
     """A caller that may show any certificate: it does not look at its own."""
+
+    own_names = frozenset(["mgmt9"])
 
     def __init__(self, files: TlsFiles) -> None:
         self.calling_context = ssl.create_default_context(cafile=str(files.ca))
@@ -369,10 +373,21 @@ async def test_a_machine_that_does_not_answer_is_not_waited_for(
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda ca, _: ca.issue("l1", "localhost", usages=SERVE), "peer certificate"),
-        (lambda ca, _: ca.issue("l2", "localhost", "oss00", usages=BOTH), "cluster host"),
-        (lambda ca, _: ca.issue("l3", "mgmt1", usages=BOTH), "mismatch"),
-        (lambda _, others: peer_files(others, "l4"), "certificate is refused"),
+        (
+            lambda ca, _: ca.issue("l1", "localhost", usages=SERVE),
+            "it holds localhost, but is not for servers and clients, so it is no manager's peer "
+            "certificate; make one with `halo tls peer localhost --force`",
+        ),
+        (
+            lambda ca, _: ca.issue("l2", "localhost", "oss00", usages=BOTH),
+            "make one without this name: `halo tls peer localhost --force`",
+        ),
+        (
+            lambda ca, _: ca.issue("l3", "mgmt1", "mgmt1.example", usages=BOTH),
+            "its certificate is refused: it holds mgmt1, mgmt1.example, but not localhost, at "
+            "which this manager asks; make it with this name: `halo tls peer localhost --force`",
+        ),
+        (lambda _, others: peer_files(others, "l4"), "`halo tls peer localhost --force`"),
         (
             lambda ca, _: ca.issue(
                 "l5", "localhost", usages=BOTH, days=1, late=timedelta(hours=36)
@@ -403,6 +418,61 @@ async def test_nothing_is_told_to_one_that_is_no_manager(
     assert why in str(outcome)
     assert not sent
     assert not any(heard)
+
+
+async def test_a_machine_that_is_asked_at_another_name_is_told_how_to_get_it(
+    authority: Authority,
+) -> None:
+    """Its certificate has the name that the config gives it, but not that of its --peer-url."""
+    files = authority.issue("other", "mgmt1", usages=BOTH)
+    async with a_leader(files, says()) as url:
+        outcome, sent = await ask(calls_with(peer_files(authority), managers="mgmt1.example"), url)
+    assert isinstance(outcome, PeerUnreachable)
+    assert "it holds mgmt1, but not localhost" in str(outcome)
+    assert "`halo tls peer mgmt1 --also localhost --force`" in str(outcome)
+    assert not sent
+
+
+async def test_a_certificate_that_cannot_be_looked_at_is_refused_all_the_same(
+    authority: Authority,
+) -> None:
+    """The second look, for the names, meets a port that ends each further connection."""
+    files = authority.issue("once", "mgmt1", usages=BOTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    came: list[asyncio.StreamWriter] = []
+
+    async def only_the_first(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        if len(came) == 1:
+            with contextlib.suppress(OSError):
+                await writer.start_tls(context)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(only_the_first, "127.0.0.1", 0)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    outcome, sent = await ask(calls_with(peer_files(authority)), url)
+    server.close()
+    assert isinstance(outcome, PeerUnreachable)
+    assert "its certificate is refused: it does not hold localhost, at which" in str(outcome)
+    assert len(came) == 2
+    assert not sent
+
+
+async def test_who_is_turned_away_in_the_handshake_is_named_with_the_command(
+    leader: FakeManager, authority: Authority, others: Authority
+) -> None:
+    files = not_yet_trusted(authority, others, "stranger")
+    with capture_logs() as logged:
+        outcome, _ = await ask(PeerCalls(Unchecked(files)), leader.url)  # type: ignore[arg-type]  # it checks nothing
+        await asyncio.sleep(0.05)
+    assert "it may refuse this manager's certificate, which holds mgmt9: see its log" in str(
+        outcome
+    )
+    assert "`halo tls peer mgmt9 --force`" in str(outcome)
+    (reason,) = [e["reason"] for e in logged if e["event"] == "turned a connection away"]
+    assert reason.startswith("its certificate is refused: ")
+    assert "`halo tls peer NAME`" in reason
 
 
 async def test_an_answer_larger_than_the_limit_is_not_read(authority: Authority) -> None:

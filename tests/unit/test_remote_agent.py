@@ -68,7 +68,12 @@ async def test_an_operation_answers_the_scripts_exit_status_and_error_output(
 
 async def test_scripts_see_the_ocf_environment(agent: AgentProcess) -> None:
     agent.script("env -0 > $OUT/env")
-    await agent.start(EXTRA="kept", OCF_RESKEY_stale="x", NOTIFY_SOCKET="/nowhere")
+    await agent.start(
+        EXTRA="kept",
+        OCF_RESKEY_stale="x",
+        NOTIFY_SOCKET="/nowhere",
+        HALO_STORE_PASSWORD="hunter2",  # in a file that the manager on this host reads, too
+    )
     async with connected(agent) as connection:
         parameters = {"pool": "tank one", "empty": ""}
         assert (await run(connection, parameters, id="root/leaf", timeout_s=2.5)).code == 0
@@ -85,6 +90,7 @@ async def test_scripts_see_the_ocf_environment(agent: AgentProcess) -> None:
     assert seen["EXTRA"] == "kept"
     assert "OCF_RESKEY_stale" not in seen
     assert "NOTIFY_SOCKET" not in seen
+    assert "hunter2" not in seen.values()
 
 
 async def test_a_script_that_cannot_be_run_is_named_with_the_reason(agent: AgentProcess) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from halo.adapters.journal.export import exported
 from halo.adapters.journal.sqlite import SqliteMedium
 from halo.cli.main import cli
 from halo.core.journal.records import Event, Record
@@ -74,10 +77,10 @@ def test_stdout_holds_the_copy_alone(journal: Path, tmp_path: Path) -> None:
 
 def test_what_a_journal_holds_is_said(journal: Path, tmp_path: Path) -> None:
     said = "4 records: 2 hosts (0 fenced, 1 deactivated), 2 groups (1 unmanaged, 1 stopped).\n"
-    assert halo("check", journal).output == said
+    assert halo("check", journal).output == f"{journal} holds {said}"
     copy = tmp_path / "copy"
     halo("export", journal, copy)
-    assert halo("check", copy).output == said
+    assert halo("check", copy).output == f"{copy} holds {said}"
 
 
 def test_a_state_file_of_halo_in_rust_is_read_and_left(tmp_path: Path) -> None:
@@ -136,8 +139,50 @@ def test_a_journal_in_use_or_missing_is_named(journal: Path, tmp_path: Path) -> 
     missing = tmp_path / "missing"
     done = halo("export", missing)
     assert done.exit_code == 1
-    assert "cannot be read: No such file" in done.output
+    assert done.output == (
+        f"{missing} cannot be read: No such file or directory. Name a state file, a file of "
+        "`halo store export`, or a journal in etcd: etcd://HOST:PORT,HOST:PORT/PREFIX.\n"
+    )
     assert not missing.exists()
+    assert "The name of the journal is empty. Name a state file" in halo("check", "").output
+
+
+def test_a_file_of_something_else_is_named_as_what_it_was_taken_for(tmp_path: Path) -> None:
+    path, new = tmp_path / "notes", tmp_path / "new"
+    path.write_text("some notes\n")
+    for command in (("check", path), ("import", path, new)):
+        done = halo(*command)
+        assert done.exit_code == 64
+        assert f"{path} is neither a state file nor a file of `halo store export`" in done.output
+        assert f"{path}:1: not a record" in done.output
+    assert not new.exists()
+
+
+def test_a_journal_that_cannot_be_written_is_as_before(tmp_path: Path) -> None:
+    """The limit stands for a disk that is full after the first pages."""
+    copy, target = tmp_path / "copy", tmp_path / "new.state"
+    many = [Record(float(n), Event.STOP, f"g{n}", "x" * 500).to_json() for n in range(2000)]
+    copy.write_bytes(exported(many))
+    done = subprocess.run(
+        [sys.executable, "-c", f"{_LIMITED}main()", "store", "import", str(copy), str(target)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"Nothing of {copy} was imported, and {target} is as before: {target}: could not be" in (
+        done.stderr
+    )
+    assert "run the command again" in done.stderr
+    assert kept(target) == []
+
+
+_LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+from halo.cli.entry import main
+"""
 
 
 def test_records_of_a_later_version_are_not_carried_over(tmp_path: Path) -> None:
@@ -150,7 +195,7 @@ def test_records_of_a_later_version_are_not_carried_over(tmp_path: Path) -> None
     asyncio.run(keep_unknown(later))
     done = halo("import", later, new)
     assert done.exit_code == 64
-    assert "does not understand" in done.output
+    assert f"{later}: the journal holds a record that this version does not" in done.output
     assert not new.exists()
 
 
@@ -161,5 +206,5 @@ def test_an_empty_file_is_no_journal(tmp_path: Path) -> None:
     for command in (("check", empty), ("export", empty), ("import", empty, target)):
         done = halo(*command)
         assert done.exit_code == 1
-        assert "is empty, so it is neither a journal nor a copy of one" in done.output
+        assert f"{empty} is empty, so it is neither a journal nor a copy of one" in done.output
     assert not target.exists()

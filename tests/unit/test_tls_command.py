@@ -193,10 +193,36 @@ def test_a_dot_at_the_end_is_no_part_of_a_name(ca: Path) -> None:
 
 
 def test_without_a_ca_it_says_how_to_begin(tmp_path: Path) -> None:
-    for command in (("host", "a"), ("manager", "m"), ("renew",)):
-        result = run(*command, "--dir", tmp_path / "none")
+    none = tmp_path / "none"
+    for command in (("host", "a"), ("manager", "m"), ("peer", "m"), ("renew",), ("list",)):
+        result = run(*command, "--dir", none)
         assert result.exit_code == 1
-        assert "make one with `halo tls init`" in result.output
+        assert f"There is no CA in {none}: make one with `halo tls init {none}`" in result.output
+        assert "with --dir or HALO_TLS_DIR" in result.output
+
+
+def test_all_commands_take_the_folder_from_the_same_places(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    usual = {"HALO_TLS_DIR": str(first)}
+    told = ok("init", **usual)
+    assert "Next: halo tls host --from-config, and halo tls manager NAME\n" in told
+    for command in (("manager", "mgmt"), ("host", "oss00"), ("peer", "mgmt1"), ("renew",)):
+        ok(*command, **usual)
+    assert {"managers/mgmt/client.crt", "hosts/oss00/server.crt", "peers/mgmt1/peer.crt"} <= set(
+        files_below(first)
+    )
+    assert str(first / "ca.crt") in ok("list", **usual)
+    # What the command line says counts more than the variable.
+    assert f"halo tls manager --dir {second} NAME" in ok("init", "--dir", second, **usual)
+    assert f"halo tls manager --dir {third} NAME" in ok("init", third, **usual)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["first", "second", "third"]
+
+
+def test_a_new_ca_has_one_folder(tmp_path: Path) -> None:
+    result = run("init", tmp_path / "a", "--dir", tmp_path / "b")
+    assert result.exit_code == 2
+    assert "Give the folder once" in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_ends_soon_is_renewed_and_nothing_else(ca: Path) -> None:

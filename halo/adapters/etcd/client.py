@@ -123,11 +123,19 @@ class EtcdClient:
 
     async def granted_s(self, lease: int, *, deadline_s: float = DEADLINE_S) -> int:
         """For how long a lease lasts after each renewal, in seconds. Raises LeaseGone."""
-        body = {"ID": str(lease)}
-        left_s, granted = await self._call("lease/timetolive", body, _time_to_live, deadline_s)
+        left_s, granted_s = await self.time_to_live(lease, deadline_s=deadline_s)
         if left_s <= 0:
             raise LeaseGone("the lease has expired")
-        return granted
+        return granted_s
+
+    async def time_to_live(self, lease: int, *, deadline_s: float = DEADLINE_S) -> tuple[int, int]:
+        """How long a lease still lasts, rounded down, and how long after each renewal, in seconds.
+        Raises LeaseGone."""
+        body = {"ID": str(lease)}
+        left_s, granted_s = await self._call("lease/timetolive", body, _time_to_live, deadline_s)
+        if left_s < 0:
+            raise LeaseGone("the lease has expired")
+        return left_s, granted_s
 
     async def revoke(self, lease: int, *, deadline_s: float = DEADLINE_S) -> None:
         """End a lease, and remove the keys that are bound to it."""
@@ -222,11 +230,8 @@ class EtcdClient:
             return None
         except NoAnswer as error:  # the request itself was not sent yet
             raise NoAnswer(str(error), unknown=False) from error
-        token = answer.get("token")
-        if type(token) is not str or not 0 < len(token) <= TOKEN_LIMIT or not _plain(token):
-            raise NoAnswer("etcd gave no token for the password", unknown=False)
-        self._token = token
-        return token
+        self._token = token_in(answer)
+        return self._token
 
     def _not_allowed(self, error: EtcdError) -> str:
         if str(error) == COMMON_NAME:
@@ -255,6 +260,14 @@ def _kept(answer: Json) -> tuple[int, int]:
     if not isinstance(result, dict):
         raise Malformed("etcd says nothing about the lease")
     return integer(result, "TTL"), term_of(result)
+
+
+def token_in(answer: Json) -> str:
+    """The token that was given for a password. It goes into a header. Raises NoAnswer."""
+    token = answer.get("token")
+    if type(token) is not str or not 0 < len(token) <= TOKEN_LIMIT or not _plain(token):
+        raise NoAnswer("etcd gave no token for the password", unknown=False)
+    return token
 
 
 def _plain(token: str) -> bool:

@@ -24,6 +24,7 @@ from halo.adapters.etcd.errors import (
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.resolver import Resolver
 from halo.adapters.etcd.values import Json, Malformed, parsed
+from halo.error_words import words_of
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
 CONNECT_DEADLINE_S = 1.0
@@ -171,11 +172,11 @@ class Gateway:
 def _failure(error: Exception, deadline_s: float) -> EtcdError:
     """What an exception of aiohttp means."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return NoAnswer(f"TLS failed: {_short(error)}", unknown=False)
+        return NoAnswer(f"TLS failed: {words_of(error)}", unknown=False)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         text = "no connection"
         if isinstance(error, aiohttp.ClientConnectorError):
-            text = f"no connection: {_short(error.os_error)}"
+            text = f"no connection: {words_of(error)}"
         return NoAnswer(text, unknown=False)
     if isinstance(error, aiohttp.ClientResponseError) and error.status // 100 != 5:
         return NoGateway(
@@ -184,7 +185,7 @@ def _failure(error: Exception, deadline_s: float) -> EtcdError:
         )
     if isinstance(error, TimeoutError):
         return NoAnswer(f"no answer within {deadline_s:.1f} s", unknown=True)
-    return NoAnswer(f"the connection ended without an answer ({_short(error)})", unknown=True)
+    return NoAnswer(f"the connection ended without an answer ({words_of(error)})", unknown=True)
 
 
 def _refusal(answer: Mapping[str, Any]) -> EtcdError:
@@ -209,7 +210,3 @@ def _refusal(answer: Mapping[str, Any]) -> EtcdError:
     if "authentication is not enabled" in text:
         return NoAuthentication(text)
     return Refused(text)
-
-
-def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:TEXT_LIMIT]

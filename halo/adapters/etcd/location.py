@@ -16,13 +16,14 @@ from pathlib import Path
 
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.core.errors import AdministratorError
+from halo.core.secrets import STORE_PASSWORD
+from halo.error_words import words_of
 
 SCHEME = "etcd://"
 DEFAULT_PORT = 2379
 MEMBERS_LIMIT = 16
 PREFIX_LIMIT = 200  # characters
 PASSWORD_LIMIT_BYTES = 4096
-PASSWORD_VARIABLE = "HALO_STORE_PASSWORD"
 
 _CREDENTIALS = {
     "ca": "store-ca",
@@ -91,11 +92,11 @@ def store_at(
     Raises StoreError."""
     members, prefix = _parsed(text)
     files = _with_credentials(files, environment)
-    password = _password(files, environment.pop(PASSWORD_VARIABLE, None))
+    password = _password(files, environment.pop(STORE_PASSWORD, None))
     if (files.user is None) != (password is None):
         raise StoreError(
             f"{text}: a user needs a password, and a password a user: give both, --store-user and "
-            f"--store-password-file (or the credential store-password, or {PASSWORD_VARIABLE})"
+            f"--store-password-file (or the credential store-password, or {STORE_PASSWORD})"
         )
     return Store(members, prefix, files.user, password, _tls(files))
 
@@ -155,7 +156,7 @@ def _password(files: StoreFiles, from_environment: str | None) -> str | None:
         password = content.decode().rstrip("\r\n")
     except OSError as error:
         raise StoreError(
-            f"the password file {path} cannot be read: {error.strerror}; make it readable for the "
+            f"the password file {path} cannot be read: {words_of(error)}; make it readable for the "
             "manager's user, or name another one with --store-password-file"
         ) from error
     except UnicodeDecodeError as error:
@@ -184,8 +185,8 @@ def _tls(files: StoreFiles) -> ssl.SSLContext | None:
         context.load_verify_locations(files.ca)
     except (ssl.SSLError, OSError) as error:
         raise StoreError(
-            f"cannot use the CA certificate {files.ca} of --store-ca: {error}; it must be a PEM "
-            "file"
+            f"cannot use the CA certificate {files.ca} of --store-ca: {words_of(error)}; it must "
+            "be a PEM file"
         ) from error
     if files.certificate is not None:
         try:
@@ -193,7 +194,7 @@ def _tls(files: StoreFiles) -> ssl.SSLContext | None:
         except (ssl.SSLError, OSError, StoreError) as error:
             raise StoreError(
                 f"cannot use the certificate {files.certificate} with the key {files.key}: "
-                f"{error}; both must be unencrypted PEM files that belong together"
+                f"{words_of(error)}; both must be unencrypted PEM files that belong together"
             ) from error
     return context
 

@@ -20,7 +20,7 @@ from halo.adapters.etcd.leadership import LEASE_S, Leadership
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.log import EtcdLog
 from halo.adapters.etcd.standby.beside import Beside, Take
-from halo.adapters.etcd.standby.holder import in_use
+from halo.adapters.etcd.standby.holder import Holder, in_use
 from halo.adapters.etcd.standby.means import REAL, Means
 from halo.adapters.etcd.standby.seen import as_value
 from halo.adapters.journal.encoding import encoded
@@ -221,7 +221,8 @@ class EtcdMedium:
         key, manager = self._store.key("leader"), None
         if self._own is not None:
             client = self._means.client(self._store, ATTEMPT_S)
-            self._beside = Beside(client, self._store, self._own, lease_s)
+            members = self._means.members(self._store) if self._means.members else None
+            self._beside = Beside(client, self._store, self._own, lease_s, members)
             manager = as_value(self._own)
         self._leadership = Leadership(
             self._client, key, lease_s=lease_s, clock=self._means.clock, manager=manager
@@ -277,7 +278,7 @@ class EtcdMedium:
         answered, warned = False, None
         while True:
             try:
-                holder = await self._leadership.take()
+                holder = await self._take()
             except EtcdError as error:
                 if isinstance(error, NotAllowed | NoGateway) and not answered:
                     raise StateError(f"{self._store}: {error}") from error
@@ -297,6 +298,11 @@ class EtcdMedium:
                 log.warning("nobody can lead", problem=warned)
             client = self._client if self._beside is None else self._beside.client
             await client.wait_for_change(self._leadership.key, holder.revision, LOOK_S)
+
+    async def _take(self) -> Holder | None:
+        """Take the leadership, unless this manager leaves it to another one."""
+        other = None if self._beside is None else await self._beside.before_this_one()
+        return other or await self._leadership.take()
 
     async def _begin(self) -> None:
         """As the manager that leads: read the rest of the journal, and open it for writing."""

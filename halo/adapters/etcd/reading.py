@@ -24,5 +24,8 @@ async def records_in(store: Store) -> list[JournalRecord]:
     finally:
         await client.close()
     if found is None:
-        raise StateError(f"{store}: there is no journal; check the prefix")
+        raise StateError(
+            f"{store}: there is no journal; check the prefix. A manager that leads makes a new "
+            "journal, and `halo store import FROM JOURNAL` one with records"
+        )
     return found.records

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from halo.adapters.slow_files import in_daemon_thread
+from halo.error_words import words_of
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
 
@@ -37,7 +38,7 @@ class Resolver(AbstractResolver):
 
         found = await in_daemon_thread(look_up, f"look up {host}")
         if isinstance(found, Exception):
-            raise OSError(f"{host} was not found: {found}") from found
+            raise OSError(f"{host} was not found: {words_of(found)}") from found
         return [
             ResolveResult(
                 hostname=host,

@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_plus
 from halo.adapters.slow_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.secrets import is_secret_name
+from halo.error_words import words_of
 
 FILE_PREFIX = "file:"
 ENV_PREFIX = "env:"
@@ -63,8 +64,9 @@ async def _from_file(key: str, path: str, files: PatientFiles) -> str:
             "keep it on a local disk"
         ) from None
     except OSError as error:
-        why = error.strerror or error
-        raise FenceError(f'fence parameter "{key}": cannot read {path}: {why}') from None
+        raise FenceError(
+            f'fence parameter "{key}": cannot read {path}: {words_of(error)}'
+        ) from None
     if len(data) > _MAX_SECRET_FILE:
         raise FenceError(f'fence parameter "{key}": {path} is too long for a secret')
     try:

@@ -22,6 +22,7 @@ from typing import IO
 from halo.adapters.fence import watchdog
 from halo.adapters.fence.watchdog import MARK, Process
 from halo.adapters.slow_files import in_daemon_thread
+from halo.core.secrets import for_a_program
 
 KEEP_BYTES = 16384
 _READ_BYTES = 65536
@@ -65,6 +66,7 @@ class Watchdog:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C at the terminal must not reach it
             cwd="/",
+            env=for_a_program(os.environ),
         )
 
     def close(self) -> None:

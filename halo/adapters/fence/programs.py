@@ -22,6 +22,8 @@ from halo.adapters.slow_files import PatientFiles
 from halo.core.errors import FenceError
 from halo.core.model import FenceDevice
 from halo.core.outcomes import FenceAction, FenceResult
+from halo.core.secrets import for_a_program
+from halo.error_words import words_of
 
 _FIRST_PAGE = 4096
 
@@ -90,8 +92,7 @@ class FencePrograms:
         deadline_s: float,
         expired: Callable[[], str | None],
     ) -> FenceResult:
-        hidden = environment_names(device.parameters)
-        environment = {key: value for key, value in os.environ.items() if key not in hidden}
+        environment = for_a_program(os.environ, environment_names(device.parameters))
         loop = asyncio.get_running_loop()
         started = loop.time()
         problem = await self._file_system_problem(device.program, deadline_s)
@@ -183,4 +184,4 @@ def _cannot_start(program: str, error: OSError) -> str:
         return f"there is no program {program}; install it, or correct fence_agent in the config"
     if isinstance(error, PermissionError):
         return f"{program} is not executable; chmod +x it, or correct fence_agent in the config"
-    return f"{program} cannot be started: {error.strerror}"
+    return f"{program} cannot be started: {words_of(error)}"

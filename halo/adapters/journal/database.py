@@ -32,6 +32,7 @@ from halo.adapters.journal import write_ahead_log
 from halo.adapters.journal.encoding import encoded
 from halo.adapters.journal.files import LockedFile
 from halo.core.errors import RecordError, StateError
+from halo.error_words import words_of
 from halo.ports import JournalRecord
 
 log = structlog.get_logger(__name__)
@@ -112,7 +113,9 @@ class Database:
         try:
             write_ahead_log.check(self._path)
         except OSError as error:
-            raise StateError(f"{self._path}: the state file cannot be read: {error}") from error
+            raise StateError(
+                f"{self._path}: the state file cannot be read: {words_of(error)}"
+            ) from error
 
     def _require_the_sealed_end(self) -> None:
         """Check the end: records may be missing there without a gap in their numbers."""
@@ -287,7 +290,7 @@ class Database:
                 error
             )
         except OSError as error:
-            raise RecordError(f"{self._path}: could not be written: {error}") from error
+            raise RecordError(f"{self._path}: could not be written: {words_of(error)}") from error
 
     def _in_transaction(self, work: Callable[[], None]) -> None:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from halo.adapters.journal.encoding import encoded
 from halo.core.errors import StateError
+from halo.error_words import words_of
 from halo.ports import JournalRecord
 
 _NAME = "halo-journal"
@@ -33,7 +34,7 @@ def records_in_export(path: Path) -> list[JournalRecord]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StateError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StateError(f"{path}: cannot be read: {words_of(error)}") from error
     head, _, lines = content.partition(b"\n")
     try:
         said = json.loads(head)

@@ -18,6 +18,7 @@ import structlog
 
 from halo.adapters.journal.text_import import import_halo_state
 from halo.core.errors import StateError
+from halo.error_words import words_of
 from halo.ports import JournalRecord
 
 log = structlog.get_logger(__name__)
@@ -279,5 +280,5 @@ def _unusable(path: Path, error: OSError) -> StateError:
         errno.EPERM: ("not permitted", "make the file and its folder writable"),
         errno.EROFS: ("its file system is read-only", "mount it read-write"),
         errno.ENOSPC: ("no space left on its disk", "free some space"),
-    }.get(error.errno or 0, (error.strerror or str(error), "check the disk"))
+    }.get(error.errno or 0, (words_of(error), "check the disk"))
     return StateError(f"{path}: the state file cannot be used: {what}; {remedy}")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from halo.core.errors import StateError
+from halo.error_words import words_of
 from halo.ports import JournalRecord
 
 _EVENTS = {
@@ -34,7 +35,7 @@ def import_halo_state(path: Path) -> list[JournalRecord]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StateError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StateError(f"{path}: cannot be read: {words_of(error)}") from error
     lines = content.split(b"\n")
     if lines[-1] == b"":
         lines.pop()

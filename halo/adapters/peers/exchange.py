@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 
 from halo.adapters.peers.identity import PeerIdentity
 from halo.adapters.peers.port import GREETING, TURNED_AWAY
-from halo.adapters.tls.certificates import normal_name
+from halo.adapters.tls.certificates import normal_name, read_certificate
+from halo.adapters.tls.files import TlsFileError
 from halo.core.errors import PeerSilent, PeerUnreachable
+from halo.core.peers.certificates import perhaps_refused
+from halo.error_words import words_of
 from halo.ports import PeerAnswer, PeerRequest
 
 CONNECT_DEADLINE_S = 5.0
@@ -26,7 +29,9 @@ HELD_LIMIT_BYTES = 128 * 1024 * 1024
 """Most bytes of all answers together that are under way."""
 
 _PIECE_BYTES = 256 * 1024
-_SHOWN_CHARACTERS = 300
+_SHOWN_CHARACTERS = 500
+_OTHER_NAME = (62, 64)
+"""OpenSSL's codes for a certificate of another host name, and of another address."""
 
 
 class PeerCalls:
@@ -53,7 +58,7 @@ class PeerCalls:
         ends = loop.time() + deadline_s
         reader, writer = await self._connect(host, port, min(CONNECT_DEADLINE_S, deadline_s))
         try:
-            await _greeted(reader, min(CONNECT_DEADLINE_S, deadline_s))
+            await self._greeted(reader, min(CONNECT_DEADLINE_S, deadline_s))
             with _lost_is_silent(deadline_s):
                 async with asyncio.timeout_at(ends):
                     sending()
@@ -66,27 +71,63 @@ class PeerCalls:
     async def _connect(
         self, host: str, port: int, deadline_s: float
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        ends = asyncio.get_running_loop().time() + deadline_s
         try:
-            async with asyncio.timeout(deadline_s):
-                reader, writer = await asyncio.open_connection(
-                    host,
-                    port,
-                    ssl=self._identity.calling_context,
-                    server_hostname=host,
-                    ssl_handshake_timeout=CONNECT_DEADLINE_S,
-                    limit=HEAD_LIMIT_BYTES,
-                )
+            reader, writer = await _opened(host, port, self._identity.calling_context, ends)
         except TimeoutError:
             raise PeerUnreachable(f"no connection within {deadline_s:g} s") from None
         except ssl.SSLCertVerificationError as error:
-            raise PeerUnreachable(f"its certificate is refused: {error.verify_message}") from None
+            why = await self._why_not_trusted(host, port, error, ends)
+            raise PeerUnreachable(f"its certificate is refused: {why}") from None
         except (OSError, ValueError, EOFError) as error:  # ValueError: a name that is no text
-            raise PeerUnreachable(_words_of(error)) from None
+            raise PeerUnreachable(words_of(error)) from None
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if (reason := self._identity.refusal_of(shown)) is not None:
             writer.transport.abort()
             raise PeerUnreachable(f"its certificate is refused: {reason}")
         return reader, writer
+
+    async def _why_not_trusted(
+        self, host: str, port: int, error: ssl.SSLCertVerificationError, ends: float
+    ) -> str:
+        if error.verify_code not in _OTHER_NAME:
+            return (
+                f"{error.verify_message}; it must be valid, and of the CA in {self._identity.ca}: "
+                f"`halo tls peer {_clean(host)} --force`"
+            )
+        return self._identity.refusal_of_name(await self._names_at(host, port, ends), host)
+
+    async def _names_at(self, host: str, port: int, ends: float) -> frozenset[str] | None:
+        """The names in the certificate that is shown there; None if they cannot be read. This looks
+        once more, because a failed handshake keeps nothing of it. Nothing is sent."""
+        try:
+            async with asyncio.timeout_at(ends):
+                context = await self._identity.looking_context()
+            _, writer = await _opened(host, port, context, ends)
+        except (OSError, ValueError, EOFError, TlsFileError):
+            return None
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.transport.abort()
+        try:
+            return read_certificate(shown or b"").names
+        except ValueError:
+            return None
+
+    async def _greeted(self, reader: asyncio.StreamReader, deadline_s: float) -> None:
+        """Return when the other end has let us in. Raises PeerUnreachable: nothing was sent yet."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except TimeoutError:
+            raise PeerUnreachable(f"it did not let us in within {deadline_s:g} s") from None
+        except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, OSError) as error:
+            said = f" ({words_of(error)})" if isinstance(error, ssl.SSLError) else ""
+            perhaps = perhaps_refused(self._identity.own_names)
+            raise PeerUnreachable(f"it ended the connection{said}; {perhaps}") from None
+        if head == GREETING:
+            return
+        told = head.decode("latin-1").partition(f"{TURNED_AWAY}: ")[2].partition("\r\n")[0]
+        raise PeerUnreachable(f"it turned us away: {_clean(told)}" if told else "it is no manager")
 
     async def _answer(self, reader: asyncio.StreamReader) -> PeerAnswer:
         try:
@@ -119,21 +160,19 @@ class PeerCalls:
             self._held -= len(body)
 
 
-async def _greeted(reader: asyncio.StreamReader, deadline_s: float) -> None:
-    """Return when the other end has let us in. Raises PeerUnreachable: nothing was sent yet."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            head = await reader.readuntil(b"\r\n\r\n")
-    except TimeoutError:
-        raise PeerUnreachable(f"it did not let us in within {deadline_s:g} s") from None
-    except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, OSError):
-        raise PeerUnreachable(
-            "it ended the connection; it may refuse our certificate, see its log"
-        ) from None
-    if head == GREETING:
-        return
-    told = head.decode("latin-1").partition(f"{TURNED_AWAY}: ")[2].partition("\r\n")[0]
-    raise PeerUnreachable(f"it turned us away: {_clean(told)}" if told else "it is no manager")
+async def _opened(
+    host: str, port: int, context: ssl.SSLContext, ends: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with TLS. Raises TimeoutError if it does not stand at `ends`."""
+    async with asyncio.timeout_at(ends):
+        return await asyncio.open_connection(
+            host,
+            port,
+            ssl=context,
+            server_hostname=host,
+            ssl_handshake_timeout=CONNECT_DEADLINE_S,
+            limit=HEAD_LIMIT_BYTES,
+        )
 
 
 @contextlib.contextmanager
@@ -148,7 +187,7 @@ def _lost_is_silent(deadline_s: float) -> Iterator[None]:
             raise PeerSilent("its answer is cut off") from None
         raise PeerSilent("it ended the connection without an answer") from None
     except (OSError, ValueError) as error:
-        raise PeerSilent(_words_of(error)) from None
+        raise PeerSilent(words_of(error)) from None
 
 
 def mistake_in_url(url: str) -> str | None:
@@ -203,13 +242,6 @@ def _length_of(fields: dict[str, str], limit: int) -> int:
 
 def _is_number(text: str, digits: int) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= digits
-
-
-def _words_of(error: BaseException) -> str:
-    strerror = getattr(error, "reason", None) or getattr(error, "strerror", None)
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return _clean(str(strerror or error) or type(error).__name__)
 
 
 def _clean(text: str) -> str:

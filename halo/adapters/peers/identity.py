@@ -14,14 +14,23 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.tls.certificates import normal_name, read_certificate
-from halo.adapters.tls.files import TlsFiles, agent_context, manager_context
+from halo.adapters.tls.files import (
+    TlsFileError,
+    TlsFiles,
+    agent_context,
+    looking_context,
+    manager_context,
+)
 from halo.adapters.tls.identity import LOOK_EVERY_S, TlsIdentity
 from halo.core.peers.certificates import (
     OwnCertificates,
     mistake_of_peer,
     refusal_of_ended,
+    refusal_of_name,
     refusal_of_peer,
 )
 
@@ -34,6 +43,7 @@ class PeerIdentity:
         TlsFileError."""
         self._answering = TlsIdentity(files, agent_context, mistake_of_peer)
         self._calling = TlsIdentity(files, manager_context, mistake_of_peer)
+        self._files = files
         self._hosts = frozenset(map(normal_name, hosts))
         self.managers: Callable[[], frozenset[str]] = frozenset
         """The names of the managers' machines, as far as they are known now."""
@@ -47,6 +57,31 @@ class PeerIdentity:
     def calling_context(self) -> ssl.SSLContext:
         """The context to call with, for the next handshake."""
         return self._calling.context
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The names in the certificate that this manager shows."""
+        return self._calling.own.names
+
+    @property
+    def ca(self) -> Path:
+        """The file with the CA of the other managers."""
+        return self._files.ca
+
+    async def looking_context(self) -> ssl.SSLContext:
+        """A context to read a refused certificate with: see :func:`looking_context`. It is made of
+        the files as they are now, which may take time. Raises TlsFileError."""
+
+        def read() -> ssl.SSLContext | TlsFileError:
+            try:
+                return looking_context(self._files)
+            except TlsFileError as error:
+                return error
+
+        found = await in_daemon_thread(read, "read certificates")
+        if isinstance(found, TlsFileError):
+            raise found
+        return found
 
     @property
     def known(self) -> OwnCertificates:
@@ -64,6 +99,10 @@ class PeerIdentity:
             return ended
         managers = _with_short_forms(self.managers())
         return refusal_of_peer(shown, managers, _with_short_forms(self._hosts) - managers)
+
+    def refusal_of_name(self, shown: frozenset[str] | None, asked: str) -> str:
+        """Why a certificate with the names `shown` (None: not known) is refused at this name."""
+        return refusal_of_name(shown, normal_name(asked), _with_short_forms(self.managers()))
 
     async def watch(self, every_s: float = LOOK_EVERY_S) -> None:
         """Use renewed files, until cancelled."""

@@ -7,6 +7,7 @@ import ssl
 
 from halo.adapters.tls.listener import reason_of
 from halo.core.errors import AdministratorError
+from halo.error_words import words_of
 
 BACKLOG = 64
 GREETING = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -18,6 +19,7 @@ TURNED_AWAY = "X-Halo-Turned-Away"
 """The header of the answer that comes instead of the greeting. It has the reason."""
 
 _WORDS_AT_MOST = 500
+_COMMAND = "`halo tls peer NAME`, with the name of its machine"
 
 
 class PeerPortError(AdministratorError):
@@ -39,13 +41,13 @@ def bind(where: str) -> socket.socket:
         )[0]
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise PeerPortError(f"--peer-listen {where}: {error}") from error
+        raise PeerPortError(f"--peer-listen {where}: {words_of(error)}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(target)
     except OSError as error:
         sock.close()
-        raise PeerPortError(f"--peer-listen {where}: {error.strerror}") from error
+        raise PeerPortError(f"--peer-listen {where}: {words_of(error)}") from error
     return sock
 
 
@@ -56,12 +58,20 @@ def turned_away(reason: str) -> bytes:
     return f"{head}Content-Type: text/plain\r\nContent-Length: {len(line)}\r\n\r\n{line}".encode()
 
 
+def certificate_refused(reason: str) -> bytes:
+    """The answer for a manager that is turned away because of its certificate. It reads this as
+    what is said of its own one."""
+    return turned_away(f"this manager's certificate is refused: {reason}")
+
+
 def why_not(error: OSError | ValueError) -> str:
     """Why a handshake failed, from a manager's side, in words."""
     words = reason_of(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{words}; a manager's must be valid, and of the CA that this one knows: {_COMMAND}"
     if isinstance(error, ssl.SSLError):
         if words.startswith("it does not speak TLS"):
             return "it does not speak TLS, which managers require of each other"
         if words.startswith("it has no certificate"):
-            return "it has no certificate, and managers require one of each other"
+            return f"it has no certificate, and managers require one of each other: {_COMMAND}"
     return words

@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from halo.adapters.rpc.connection import CapnpConnection
-from halo.adapters.rpc.losses import loss_of, words_of
+from halo.adapters.rpc.losses import loss_of
 from halo.adapters.rpc.wire import set_socket_options
 from halo.adapters.tls.certificates import normal_name, read_certificate
 from halo.adapters.tls.files import speaks_no_tls
 from halo.adapters.tls.identity import TlsIdentity
 from halo.core.errors import LinkError, Loss, LossKind
 from halo.core.model import Host
+from halo.error_words import words_of
 from halo.ports import GreetingTurn
 
 _NO_TLS_THERE = (

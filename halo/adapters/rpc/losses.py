@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from halo.core.errors import Loss, LossKind
+from halo.error_words import words_of
 
 _KIND_OF_ERRNO = {
     errno.ECONNREFUSED: LossKind.REFUSED,
@@ -37,16 +38,12 @@ def loss_of(error: BaseException | None) -> Loss:
         kind = _KIND_OF_ERRNO.get(error.errno or 0)
         if kind is None and isinstance(error, ConnectionError):
             kind = LossKind.RESET
-        return Loss(kind or LossKind.LOCAL, words_of(error))
+        return _lost(kind or LossKind.LOCAL, error)
     if isinstance(error, MemoryError):
         return Loss(LossKind.LOCAL, "out of memory")
     return Loss(LossKind.PROTOCOL, words_of(error))
 
 
-def words_of(error: BaseException) -> str:
-    """An error in words for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
-    return str(error) or type(error).__name__
+def _lost(kind: LossKind, error: OSError) -> Loss:
+    words = words_of(error)
+    return Loss(kind, "" if words == kind.value else words)

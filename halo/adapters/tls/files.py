@@ -19,6 +19,7 @@ from typing import Any
 from halo.adapters.tls.certificates import normal_name
 from halo.core.errors import AdministratorError
 from halo.core.peers.certificates import Certificate
+from halo.error_words import words_of
 
 DEFAULT_DIRECTORY = Path("/etc/halo")
 
@@ -117,8 +118,8 @@ def expected_name(environment: Mapping[str, str] = os.environ) -> str | None:
         )
     except (ValueError, OSError) as error:
         raise TlsNameError(
-            f"HALO_SERVER_DOMAIN_NAME={given!r} is not a name for a certificate: {error}; "
-            "set it to the name in the agents' certificates, or unset it"
+            f"HALO_SERVER_DOMAIN_NAME={given!r} is not a name for a certificate: "
+            f"{words_of(error)}; set it to the name in the agents' certificates, or unset it"
         ) from error
     return name
 
@@ -160,6 +161,15 @@ def manager_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def looking_context(files: TlsFiles) -> ssl.SSLContext:
+    """Like :func:`manager_context`, but for whatever certificate is there. With it, a refused
+    certificate is read for a message. Say nothing over such a connection, and believe nothing."""
+    context = manager_context(files)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def speaks_no_tls(error: BaseException) -> bool:
     """Did the other end of a handshake send something that is not TLS?"""
     return isinstance(error, ssl.SSLError) and error.reason in _NO_TLS
@@ -186,13 +196,13 @@ def _context(side: int, files: TlsFiles) -> ssl.SSLContext:
     except (ssl.SSLError, OSError, TlsFileError) as error:
         raise TlsFileError(
             f"cannot use the certificate {files.certificate} with the private key {files.key}: "
-            f"{error}; both must be unencrypted PEM files that belong together"
+            f"{words_of(error)}; both must be unencrypted PEM files that belong together"
         ) from error
     try:
         context.load_verify_locations(files.ca)
     except (ssl.SSLError, OSError) as error:
         raise TlsFileError(
-            f"cannot use the CA certificate {files.ca}: {error}; it must be a PEM file"
+            f"cannot use the CA certificate {files.ca}: {words_of(error)}; it must be a PEM file"
         ) from error
     return context
 
@@ -207,6 +217,6 @@ def _require_readable(files: TlsFiles, path: Path, what: str) -> None:
             pass
     except OSError as error:
         raise TlsFileError(
-            f"{files.needed_by} needs the {what} {path}: {error.strerror}; "
+            f"{files.needed_by} needs the {what} {path}: {words_of(error)}; "
             f"put it there or name another file with {files.named_by}"
         ) from error

@@ -42,6 +42,7 @@ from halo.core.peers.certificates import (
     refusal_of_ended,
     refusal_of_manager,
 )
+from halo.error_words import words_of
 
 log = structlog.get_logger()
 
@@ -122,7 +123,7 @@ class TlsIdentity:
             try:
                 await self._look(retry_s)
             except Exception as error:  # such as no free thread
-                self._tell(stuck=f"cannot read the files: {error}")
+                self._tell(stuck=f"cannot read the files: {words_of(error)}")
             else:
                 self._tell(stuck=None)
 
@@ -185,7 +186,7 @@ class TlsIdentity:
         except TlsFileError as error:
             return error
         except Exception as error:  # in any case, keep the certificate in use
-            return TlsFileError(f"{type(error).__name__}: {error}")
+            return TlsFileError(f"{type(error).__name__}: {words_of(error)}")
 
     def _load(self) -> _Loaded:
         context = self._make_context(self._files)
@@ -248,4 +249,4 @@ def _read(path: Path) -> list[tuple[Certificate, bytes]]:
     try:
         return [(read_certificate(der), der) for der in ders_in(path)]
     except (OSError, ValueError) as error:
-        raise TlsFileError(f"cannot use the certificate {path}: {error}") from error
+        raise TlsFileError(f"cannot use the certificate {path}: {words_of(error)}") from error

@@ -18,6 +18,7 @@ import structlog
 from halo.adapters.tls.farewell import farewell
 from halo.adapters.tls.files import speaks_no_tls
 from halo.core.peers.crowd import Crowd
+from halo.error_words import words_of
 
 log = structlog.get_logger()
 
@@ -142,7 +143,7 @@ class TlsListener:
             try:
                 accepted, address = await self._loop.sock_accept(self._sock)
             except OSError as error:
-                log.warning("cannot accept a connection", error=error.strerror)
+                log.warning("cannot accept a connection", error=words_of(error))
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             peer = str(address[0])
@@ -212,14 +213,10 @@ def reason_of(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        name = error.reason or ""
         if speaks_no_tls(error):
             return "it does not speak TLS, which this agent requires; start its manager with --mtls"
-        if name == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return "it has no certificate, and this agent requires one"
-        words = name.replace("_", " ").lower() or str(error)
-        return f"the TLS handshake failed: {words}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "it ended the connection during the TLS handshake"
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return f"the TLS handshake failed: {strerror or error}"
+    return f"the TLS handshake failed: {words_of(error)}"

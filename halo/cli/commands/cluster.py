@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import click
 
@@ -12,7 +13,7 @@ from halo.cli.errors import CliError, ManagerUnreachable
 from halo.cli.options import reason_option
 from halo.cli.send import Command, body_of, send_all
 from halo.cli.show import view
-from halo.cli.show.managers import table_lines
+from halo.cli.show.managers import is_old, is_silent, table_lines
 from halo.cli.show.view import Item
 
 
@@ -43,7 +44,8 @@ def managers(ctx: click.Context, as_json: bool) -> None:
     """Show which managers there are, and which leads.
 
     The manager that is asked answers from its own knowledge, also if no other one can be reached.
-    The exit status is 1 if one is missing, or nobody leads.
+    The exit status is 1 if there is a notice, if nobody leads, if the leader is late to renew its
+    lease, or if the answer is old, because etcd gives none.
     """
     if ctx.invoked_subcommand is not None:
         if as_json:
@@ -51,9 +53,13 @@ def managers(ctx: click.Context, as_json: bool) -> None:
         return
     context: Context = ctx.obj
     found = _asked(context.socket)
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(table_lines(found)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n".join(table_lines(found, time.time())))
     has_leader = view.text(found, "journal") == "file" or bool(view.text(found, "leader"))
-    ctx.exit(0 if has_leader and not found.get("notices") else 1)
+    is_well = has_leader and not (is_old(found) or is_silent(found) or found.get("notices"))
+    ctx.exit(0 if is_well else 1)
 
 
 @managers.command(name="step-down")
@@ -62,8 +68,9 @@ def managers(ctx: click.Context, as_json: bool) -> None:
 def step_down(ctx: click.Context, reason: str | None) -> None:
     """Let another manager lead.
 
-    The leader ends its work, and its process ends with exit status 75 and is started again. No
-    group is stopped. The next leader first finds out what runs.
+    The leader records this with the reason, as an event `step-down`. It ends its work, and its
+    process ends with exit status 75 and is started again. No group is stopped. The next leader
+    first finds out what runs.
     """
     body = body_of("step-down", comment=reason)
     sent = send_all(

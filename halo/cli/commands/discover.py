@@ -7,6 +7,7 @@ are its failover hosts.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import click
 from halo.cli.context import Context
 from halo.cli.errors import CliError
 from halo.cli.options import hosts_argument
+from halo.core.secrets import for_a_program
 
 Parsed = TypeVar("Parsed")
 
@@ -123,6 +125,7 @@ def _ask(
         done = subprocess.run(
             [*ssh, "--", host, command],
             stdin=subprocess.DEVNULL,
+            env=for_a_program(os.environ),
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -36,8 +36,11 @@ def events() -> None:
 @click.pass_obj
 def show(context: Context) -> None:
     """Print the last 1,000 events, oldest first, including cleared events."""
-    for event in view.events(get_status(context.socket)):
+    found = view.events(get_status(context.socket))
+    for event in found:
         click.echo(event_line(event))
+    if not found:
+        click.echo("No events.", err=True)  # a script that reads events finds none
 
 
 @events.command()

@@ -15,6 +15,8 @@ import click
 
 from halo.adapters.usage import store_files, store_options
 from halo.cli.errors import CliError
+from halo.core.errors import LeadershipError, RecordError, StateError
+from halo.error_words import words_of
 
 if TYPE_CHECKING:
     from halo.adapters.etcd.location import Store
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from halo.ports import JournalMedium, JournalRecord
 
 _SQLITE = b"SQLite format 3\0"
+_NAMES = (
+    "Name a state file, a file of `halo store export`, or a journal in etcd: "
+    "etcd://HOST:PORT,HOST:PORT/PREFIX."
+)
 
 
 @click.group()
@@ -47,7 +53,7 @@ def export(source: str, file: str, force: bool) -> None:
     from halo.adapters.journal.export import exported
 
     records = _records(source)
-    _folded(records)
+    _folded(records, source)
     content = exported(records)
     if file == "-":
         sys.stdout.flush()
@@ -70,7 +76,7 @@ def import_(source: str, target: str, replace: bool) -> None:
     term will be above all terms in the records.
     """
     records = _records(source)
-    highest = _folded(records).term
+    highest = _folded(records, source).term
     medium = _opened(target)
     try:
         there = len(list(medium.read()))
@@ -79,7 +85,8 @@ def import_(source: str, target: str, replace: bool) -> None:
                 f"{target} has {there} records already; nothing was changed. Give an empty "
                 "journal, or --replace to forget what is there."
             )
-        asyncio.run(medium.compact(records) if there else medium.append(records))
+        with _telling_of_writes(source, target):
+            asyncio.run(medium.compact(records) if there else medium.append(records))
     finally:
         asyncio.run(medium.close())
     click.echo(f"{len(records)} records written to {target}.")
@@ -131,8 +138,14 @@ def _raised(target: str, above: int, reason: str) -> str:
     from halo.adapters.etcd.reading import holder_in
     from halo.adapters.etcd.terms import SomebodyLeads
 
+    at = store_at(target, store_files())
     try:
-        return _told(asyncio.run(_raise(store_at(target, store_files()), above, reason)), above)
+        with _telling_of(
+            at,
+            "the term was not raised",
+            "it is not known whether the term was raised; to raise it again is harmless",
+        ):
+            return _told(asyncio.run(_raise(at, above, reason)), above)
     except SomebodyLeads as error:
         raise CliError(
             f"{target} is led by {holder_in(error.leader)}. The term was not raised. Stop all "
@@ -173,15 +186,15 @@ def check(source: str) -> None:
     Nothing is changed. The exit status is 64 if it is damaged.
     """
     records = _records(source)
-    found = _folded(records)
+    found = _folded(records, source)
     unmanaged = sum(not group.managed for group in found.groups.values())
     stopped = sum(not group.wanted for group in found.groups.values())
     fenced = sum(host.fenced for host in found.hosts.values())
     inactive = sum(not host.active for host in found.hosts.values())
     click.echo(
-        f"{len(records)} records: {len(found.hosts)} hosts ({fenced} fenced, {inactive} "
-        f"deactivated), {len(found.groups)} groups ({unmanaged} unmanaged, {stopped} stopped)"
-        + (", frozen." if found.frozen else ".")
+        f"{source} holds {len(records)} records: {len(found.hosts)} hosts ({fenced} fenced, "
+        f"{inactive} deactivated), {len(found.groups)} groups ({unmanaged} unmanaged, {stopped} "
+        "stopped)" + (", frozen." if found.frozen else ".")
     )
 
 
@@ -190,18 +203,24 @@ def _records(source: str) -> list[JournalRecord]:
     from halo.adapters.etcd.location import is_store, store_at
 
     click.get_current_context().with_resource(_warnings_on_stderr())
+    if not source:
+        raise CliError(f"The name of the journal is empty. {_NAMES}")
     if is_store(source):
         from halo.adapters.etcd.reading import records_in
 
-        return asyncio.run(records_in(store_at(source, store_files())))
+        at = store_at(source, store_files())
+        with _telling_of(at, "the journal cannot be read"):
+            return asyncio.run(records_in(at))
     path = Path(source)
     try:
         with path.open("rb") as file:
             beginning = file.read(len(_SQLITE))
     except OSError as error:
-        raise CliError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CliError(f"{path} cannot be read: {words_of(error)}. {_NAMES}") from error
     if not beginning:  # a copy onto a full disk leaves such a file
-        raise CliError(f"{path} is empty, so it is neither a journal nor a copy of one.")
+        raise CliError(
+            f"{path} is empty, so it is neither a journal nor a copy of one. Use another copy."
+        )
     if beginning == _SQLITE:
         return _read_and_close(_opened(source))
     from halo.adapters.journal.export import BEGINNING, records_in_export
@@ -210,7 +229,13 @@ def _records(source: str) -> list[JournalRecord]:
         return records_in_export(path)
     from halo.adapters.journal.text_import import import_halo_state
 
-    return import_halo_state(path)
+    try:
+        return import_halo_state(path)
+    except StateError as error:
+        raise StateError(
+            f"{path} is neither a state file nor a file of `halo store export`, so it was read as "
+            f"a text state file of HALO (Rust), and is none: {error}"
+        ) from error
 
 
 def _read_and_close(medium: JournalMedium) -> list[JournalRecord]:
@@ -227,21 +252,61 @@ def _opened(target: str) -> JournalMedium:
     if is_store(target):
         from halo.adapters.etcd.medium import EtcdMedium
 
-        return EtcdMedium.open(store_at(target, store_files()))
+        at = store_at(target, store_files())
+        with _telling_of(at, "the journal cannot be opened"):
+            return EtcdMedium.open(at)
     from halo.adapters.journal.sqlite import SqliteMedium
 
     return SqliteMedium.open(Path(target))
 
 
-def _folded(records: list[JournalRecord]) -> Remembered:
+def _folded(records: list[JournalRecord], source: str) -> Remembered:
     """What a manager would remember. Raises StateError for records of another version."""
     from halo.core.journal import fold
     from halo.core.journal.records import Record
     from halo.core.journal.remembered import Remembered
 
     remembered = Remembered()
-    fold.apply_all(remembered, map(Record.from_json, records))
+    try:
+        fold.apply_all(remembered, map(Record.from_json, records))
+    except StateError as error:
+        raise StateError(f"{source}: {error}") from error
     return remembered
+
+
+@contextlib.contextmanager
+def _telling_of(at: Store, what: str, unknown: str | None = None) -> Iterator[None]:
+    """Say of an error of etcd which store it is about, and what to do next. `unknown` stands for
+    `what` if the request may have been carried out."""
+    from halo.adapters.etcd.errors import EtcdError, NoAnswer
+
+    try:
+        yield
+    except NoAnswer as error:
+        said = unknown if unknown is not None and error.unknown else what
+        raise CliError(
+            f"{at}: {said}: {error}. If these are the members of your etcd, see on their machines "
+            "why they do not answer: `systemctl status etcd`."
+        ) from error
+    except EtcdError as error:  # it says itself what to correct
+        raise CliError(f"{at}: {what}: {error}.") from error
+
+
+@contextlib.contextmanager
+def _telling_of_writes(source: str, target: str) -> Iterator[None]:
+    """Say of an error whether the records were written, and what to do next."""
+    try:
+        yield
+    except RecordError as error:
+        raise CliError(
+            f"Nothing of {source} was imported, and {target} is as before: {error}. Correct that, "
+            "and run the command again."
+        ) from error
+    except LeadershipError as error:
+        raise CliError(
+            f"It is not known whether {source} was imported into {target}: {error}. See what is "
+            f"there: `halo store check {target}`."
+        ) from error
 
 
 def _write(path: Path, content: bytes, force: bool) -> None:
@@ -259,7 +324,7 @@ def _write(path: Path, content: bytes, force: bool) -> None:
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}.") from error
+        raise CliError(f"{path} cannot be written: {words_of(error)}.") from error
 
 
 @contextlib.contextmanager

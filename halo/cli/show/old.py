@@ -17,7 +17,8 @@ def old_lines(known: Any, wall_now: float) -> Iterator[str]:
     """The lines. `known` comes from the manager, and may lack anything."""
     if not isinstance(known, dict):
         return
-    yield f"{MARK}: from the journal{_age(known.get('as_of'), wall_now)}. It says what was ordered,"
+    age = age_words(known.get("as_of"), wall_now)
+    yield f"{MARK}: from the journal{age}. It says what was ordered,"
     yield f"{MARK}: not what runs now. Nothing below is a status."
     for name, group in _items(known, "groups"):
         wanted = "should be stopped" if group.get("wanted") is False else "should run"
@@ -38,7 +39,8 @@ def old_lines(known: Any, wall_now: float) -> Iterator[str]:
         yield f"{MARK}: {event_line(event)}"
 
 
-def _age(as_of: Any, wall_now: float) -> str:
+def age_words(as_of: Any, wall_now: float) -> str:
+    """How old something is, as the end of a sentence. `as_of` may be anything."""
     if not isinstance(as_of, int | float) or isinstance(as_of, bool):
         return ", of unknown age"
     try:

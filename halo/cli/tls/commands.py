@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from halo.cli.context import Context
 from halo.cli.errors import CliError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from halo.cli.tls.store import Place
 
 DEFAULT_FOLDER = "/etc/halo/tls"
+FOLDER_VARIABLE = "HALO_TLS_DIR"
 CA_DAYS = 3650
 DAYS = 730
 RENEW_WITHIN_DAYS = 60
@@ -29,7 +32,7 @@ def _folder_option(command: Decorated) -> Decorated:
     return click.option(
         "--dir",
         "folder",
-        envvar="HALO_TLS_DIR",
+        envvar=FOLDER_VARIABLE,
         default=DEFAULT_FOLDER,
         show_default=True,
         show_envvar=True,
@@ -71,23 +74,31 @@ def tls() -> None:
 
 
 @tls.command()
-@click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
+@click.argument("given", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--name", default="HALO CA", show_default=True, help="Name of the CA.")
 @_days_option(CA_DAYS)
+@_folder_option
 @_force_option
-def init(folder: Path, name: str, days: int, force: bool) -> None:
-    """Make a CA in DIR (default: /etc/halo/tls).
+@click.pass_context
+def init(
+    ctx: click.Context, given: Path | None, name: str, days: int, folder: Path, force: bool
+) -> None:
+    """Make a CA in DIR, which may also be named as for the other commands: with --dir.
 
     Keep its key, ca.key, in this folder. Anyone who has the key can make a manager's certificate.
     """
     from halo.cli.tls.authority import make_ca
     from halo.cli.tls.store import Store
 
+    if given is not None and ctx.get_parameter_source("folder") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("Give the folder once: as DIR, or with --dir.")
+    folder = given or folder
     store = Store(folder)
     _refuse_to_replace([store.ca_key, store.ca_certificate], force)
     ca = make_ca(name, days, _now())
     store.save_ca(ca)
-    here = "" if str(folder) == DEFAULT_FOLDER else f" --dir {folder}"
+    usual = Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER)
+    here = "" if folder == usual else f" --dir {folder}"
     click.echo(f'Made the CA "{name}" in {folder}; it expires on {ca.expires_at:%Y-%m-%d}.')
     click.echo(f"Keep {store.ca_key} on this machine: with it, anyone can make certificates.")
     click.echo(f"Next: halo tls host{here} --from-config, and halo tls manager{here} NAME")

@@ -16,6 +16,7 @@ from halo.adapters.tls.files import TlsFiles
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import belong_together, load_key
 from halo.core.peers.certificates import WARN_BEFORE_S, mistake_of_peer
+from halo.error_words import words_of
 
 _SUFFIXES = (".crt", ".pem", ".key")
 _LARGEST = 1 << 20
@@ -95,7 +96,7 @@ def _read(path: Path) -> _File:
         with path.open("rb") as opened:
             content = opened.read(_LARGEST)
     except OSError as error:
-        return _File(path, trouble=f"cannot be read: {error.strerror}")
+        return _File(path, trouble=f"cannot be read: {words_of(error)}")
     try:
         certificates = (
             x509.load_pem_x509_certificates(content) if b"BEGIN CERTIFICATE" in content else []

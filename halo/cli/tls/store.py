@@ -20,6 +20,7 @@ from pathlib import Path
 from halo.adapters.tls.certificates import normal_name
 from halo.cli.errors import CliError
 from halo.cli.tls.authority import Pair, Role, belong_together
+from halo.error_words import words_of
 
 KEY_MODE = 0o600
 CERTIFICATE_MODE = 0o644
@@ -63,8 +64,8 @@ class Store:
     def load_ca(self) -> Pair:
         if not self.ca_key.exists():
             raise CliError(
-                f"There is no CA in {self.folder}: make one with `halo tls init`, or give its "
-                "folder with --dir."
+                f"There is no CA in {self.folder}: make one with `halo tls init {self.folder}`, or "
+                "name the folder of the site's CA with --dir or HALO_TLS_DIR."
             )
         return self._load(self.ca_certificate, self.ca_key)
 
@@ -107,7 +108,7 @@ class Store:
             pair = Pair(certificate.read_bytes(), key.read_bytes())
             fits = belong_together(pair.certificate, pair.key)
         except OSError as error:
-            raise CliError(f"Cannot read {error.filename}: {error.strerror}.") from error
+            raise CliError(f"Cannot read {error.filename}: {words_of(error)}.") from error
         except ValueError as error:
             raise CliError(f"{certificate} or {key} cannot be used: {error}.") from error
         if not fits:
@@ -118,7 +119,7 @@ class Store:
         try:
             folder.mkdir(mode=0o700, parents=folder == self.folder, exist_ok=True)
         except OSError as error:
-            raise CliError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+            raise CliError(f"Cannot make the folder {folder}: {words_of(error)}.") from error
 
 
 def as_stored(name: str) -> str:
@@ -149,4 +150,4 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise CliError(f"Cannot write {path}: {error.strerror}.") from error
+        raise CliError(f"Cannot write {path}: {words_of(error)}.") from error

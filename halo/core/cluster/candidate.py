@@ -79,15 +79,25 @@ class Candidate:
         return self._first(Presence.ERROR)
 
     @property
+    def error_is_of_setup(self) -> bool:
+        """Must the cause of :attr:`error` be corrected on the host, or in the config?"""
+        found = self._sighting(Presence.ERROR)
+        return found is not None and found[1].of_setup
+
+    @property
     def unknown(self) -> str | None:
         """The first resource of which nothing is known, and why; None if there is none."""
         return self._first(Presence.UNKNOWN)
 
     def _first(self, presence: Presence) -> str | None:
+        found = self._sighting(presence)
+        return None if found is None else f"{found[0]} on {self.host}: {found[1].reason}"
+
+    def _sighting(self, presence: Presence) -> tuple[ResourceId, Sighting] | None:
         for resource in self.group.exclusive:
             sighting = self.sightings.get(resource.id, NO_SIGHTING)
             if sighting.presence is presence:
-                return f"{resource.id} on {self.host}: {sighting.reason}"
+                return resource.id, sighting
         return None
 
     def _exclusive(self) -> list[Sighting]:

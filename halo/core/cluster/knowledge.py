@@ -37,6 +37,7 @@ class Sighting:
     failure: str | None = None  # a failed start or stop, until cleanup
     reports: int = 0  # how many reports of watching agents were taken in
     void_before: float = float("-inf")  # answers to questions sent before this do not count
+    of_setup: bool = False  # an ERROR whose cause must be corrected on the host or in the config
 
 
 NO_SIGHTING = Sighting()
@@ -64,6 +65,15 @@ class Knowledge:
     def __init__(self) -> None:
         self._sightings: dict[HostId, dict[ResourceId, Sighting]] = {}
         self._root_seen: dict[HostId, dict[GroupId, int]] = {}  # with the epoch of the host
+        self._changes: dict[HostId, int] = {}
+
+    def changes_on(self, host: HostId) -> int:
+        """A number that grows with every change of what is known to run on the host. As long as it
+        is the same, the presence of every resource there is the same."""
+        return self._changes.get(host, 0)
+
+    def _changed(self, host: HostId) -> None:
+        self._changes[host] = self._changes.get(host, 0) + 1
 
     def of(self, resource: ResourceId, host: HostId) -> Sighting:
         """What is known of one resource on one host. Do not change it."""
@@ -95,14 +105,18 @@ class Knowledge:
         epoch: int,
         begun_at: float,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Note what a monitor, start or stop showed. Returns True if the presence changed."""
         if self.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
             return False
         entry = self._entry(resource.id, host)
         changed = entry.presence is not presence
+        if changed:
+            self._changed(host)
         entry.presence = presence
         entry.reason = reason
+        entry.of_setup = of_setup
         entry.begun_at = begun_at
         entry.epoch = epoch
         if presence in (Presence.RUNNING, Presence.STOPPED):
@@ -110,7 +124,14 @@ class Knowledge:
         return changed
 
     def report(
-        self, resource: Resource, host: HostId, presence: Presence, *, epoch: int, reason: str
+        self,
+        resource: Resource,
+        host: HostId,
+        presence: Presence,
+        *,
+        epoch: int,
+        reason: str,
+        of_setup: bool = False,
     ) -> bool:
         """Note what a watching agent reported. Returns True if the presence changed.
 
@@ -120,9 +141,11 @@ class Knowledge:
         changed = entry.presence is not presence or entry.epoch != epoch
         entry.reports += 1
         if changed:
+            self._changed(host)
             entry.begun_at = float("-inf")
         entry.presence = presence
         entry.reason = reason
+        entry.of_setup = of_setup
         entry.epoch = epoch
         if presence in (Presence.RUNNING, Presence.STOPPED):
             entry.last_seen = presence
@@ -132,6 +155,7 @@ class Knowledge:
         self, resource: Resource, host: HostId, *, epoch: int, begun_at: float
     ) -> None:
         """A start was sent: until the answer comes, it is unknown whether the resource runs."""
+        self._changed(host)
         entry = self._entry(resource.id, host)
         entry.presence = Presence.UNKNOWN
         entry.reason = "starting"
@@ -171,6 +195,7 @@ class Knowledge:
 
     def drop_host(self, host: HostId, reason: str) -> None:
         """The connection ended, or a new one began: nothing is known of this host."""
+        self._changed(host)
         for entry in self._sightings.get(host, {}).values():
             entry.presence = Presence.UNKNOWN
             entry.reason = reason
@@ -185,6 +210,7 @@ class Knowledge:
 
         `forgive`: forget the group's failures, too."""
         for host in group.hosts:
+            self._changed(host)
             for resource in group.resources:
                 entry = self._entry(resource.id, host)
                 entry.presence = Presence.UNKNOWN
@@ -197,7 +223,7 @@ class Knowledge:
 
     def host_fenced(self, host: HostId, resources: list[Resource]) -> None:
         """A fence of this host was confirmed: nothing runs there."""
-        self.drop_host(host, "fenced")
+        self.drop_host(host, "fenced")  # notes the change, too
         for resource in resources:
             entry = self._entry(resource.id, host)
             entry.presence = entry.last_seen = Presence.STOPPED

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import GroupState, MakingRoom, Placings, RoomTaken
 from halo.core.cluster.host_state import FencePhase, HostState, PowerProof
 from halo.core.cluster.knowledge import Knowledge, Presence
 from halo.core.cluster.shared import SharedNeeds
@@ -28,34 +29,7 @@ from halo.core.model import (
 )
 from halo.core.outcomes import AgentIdentity
 from halo.core.peers.certificates import OwnCertificates
-from halo.core.reasons import Reason, Waiting
 from halo.core.tokens import TokenLedger
-
-
-@dataclass
-class GroupState:
-    """What one manager knows of one group at run time."""
-
-    id: GroupId
-    managed_on: HostId | None = None  # the host whose task holds the token
-    managed_since: float = float("-inf")  # when that task got the token
-    placed_on: HostId | None = None  # the host that was given the token, and has not returned it
-    comment: str = ""  # why the group waits, or what is wrong
-    failed: bool = False  # the comment describes a failure
-    waiting: Waiting | None = None  # why the placer does not start it, though it should run
-    departing: bool = False  # it is being stopped where it ran, to be started on another host
-    moving: bool = False  # it ran, was stopped for a planned move, and was not seen running since
-
-    def decided(self, text: str, waits: Reason | None, now: float, *, failed: bool) -> None:
-        """Note what was decided on the group while no host manages it."""
-        self.comment, self.failed = text, failed
-        before = self.waiting
-        if waits is None:
-            self.waiting = None
-        elif before is not None and waits.is_same_wait(before.reason):
-            self.waiting = Waiting(waits, before.since)
-        else:
-            self.waiting = Waiting(waits, now)
 
 
 @dataclass
@@ -71,10 +45,12 @@ class ClusterState:
     ledger: TokenLedger = field(default_factory=TokenLedger)
     hosts: dict[HostId, HostState] = field(default_factory=dict)
     groups: dict[GroupId, GroupState] = field(default_factory=dict)
+    placings: Placings = field(default_factory=Placings)
+    room_taken: dict[HostId, RoomTaken] = field(default_factory=dict)  # see questions.room
     automatic_fences: deque[float] = field(default_factory=deque)
     journal_trouble: str | None = None
     own_certificates: OwnCertificates = field(default_factory=OwnCertificates)
-    redundancy: list[str] = field(default_factory=list)  # what is wrong with the other managers
+    redundancy: list[str] = field(default_factory=list)  # wrong with other managers, or the store
     last_verdict_at: float = float("-inf")  # when a host was last declared lost
     # Told of each group that others are started after, when something of it is seen otherwise.
     tell_followers: Callable[[GroupId], None] = lambda _: None
@@ -86,7 +62,7 @@ class ClusterState:
                 state.power_proof = PowerProof(float("-inf"), self._remembered_level(host))
             self.hosts[host] = state
         for group in self.cluster.groups:
-            self.groups[group] = GroupState(group)
+            self.groups[group] = GroupState(group, self.placings)
 
     def _remembered_level(self, host: HostId) -> int | None:
         """The fence level that confirmed that the host is off, if the config still has it."""
@@ -125,6 +101,31 @@ class ClusterState:
         name it as a candidate any more."""
         return [self.candidate(group, host) for host in group.former_hosts]
 
+    # --- room that is made -------------------------------------------------------------------
+
+    def make_room(self, group: GroupId, making: MakingRoom | None) -> list[GroupId]:
+        """From now on, these groups give way to `group`, and no others; with None, no group does.
+
+        Returns the groups for which something changed. Their tasks and the placer have to know."""
+        at = self.groups[group]
+        before, at.makes_room = at.makes_room, making
+        if making == before:
+            return []
+        changed: dict[GroupId, None] = {}
+        if before is not None:
+            changed |= dict.fromkeys(before.givers)
+            for giver in before.givers:
+                if self.groups[giver].gives_way_to == group:
+                    self.groups[giver].gives_way_to = None
+            failed = (giver for giver in before.givers if self.remembered.group(giver).error)
+            at.resisted = next(failed, None)
+        if making is not None:
+            changed |= dict.fromkeys(making.givers)
+            at.made_room_at = making.since
+            for giver in making.givers:
+                self.groups[giver].gives_way_to = group
+        return list(changed)
+
     # --- knowledge ---------------------------------------------------------------------------
 
     def observe(
@@ -137,6 +138,7 @@ class ClusterState:
         epoch: int,
         begun_at: float,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Take in what was learnt over connection `epoch`. Outdated answers are dropped.
 
@@ -147,7 +149,13 @@ class ClusterState:
         if self.knowledge.is_outdated(resource, host, epoch=epoch, begun_at=begun_at):
             return False  # an outdated answer gives no right to restart the root here either
         changed = self.knowledge.observe(
-            resource, host, presence, epoch=epoch, begun_at=begun_at, reason=reason
+            resource,
+            host,
+            presence,
+            epoch=epoch,
+            begun_at=begun_at,
+            reason=reason,
+            of_setup=of_setup,
         )
         self._note_where(group, resource, host, presence, epoch)
         if changed and self.cluster.followers:
@@ -163,12 +171,15 @@ class ClusterState:
         *,
         epoch: int,
         reason: str = "",
+        of_setup: bool = False,
     ) -> bool:
         """Take in a watching agent's report. It is never proof. True if the presence changed."""
         at = self.hosts[host]
         if not at.ready or at.epoch != epoch:
             return False
-        changed = self.knowledge.report(resource, host, presence, epoch=epoch, reason=reason)
+        changed = self.knowledge.report(
+            resource, host, presence, epoch=epoch, reason=reason, of_setup=of_setup
+        )
         if changed:
             self._note_where(group, resource, host, presence, epoch)
             if self.cluster.followers:
@@ -205,7 +216,8 @@ class ClusterState:
                 for other in group.hosts:
                     self.knowledge.forget_root(group, other)
             elif resource.id == group.root:
-                self.groups[group.id].moving = False
+                at = self.groups[group.id]
+                at.moving, at.gave_way_to, at.made_room_at = False, None, float("-inf")
                 self.knowledge.note_root_running(group, host, epoch)
             else:
                 self.knowledge.note_seen_elsewhere(group, host)

@@ -62,6 +62,7 @@ from halo.core.journal.remembered import ErrorKind
 from halo.core.model import Operation, Resource, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
 from halo.core.questions import candidates, departures, holds
+from halo.core.questions.preempting import giving_way
 
 
 class GroupMachine:
@@ -78,7 +79,6 @@ class GroupMachine:
         self._leaving: tuple[Left, str] | None = None
         self._needs_proof = False
         self._left = False
-        self._departure_begun = False  # a resource was stopped for the departure
         self._held_back = False  # an operation was in flight when the last plan was made
         self._sharing = Sharing(state, group, host)
         self._looks = Looks(state, group, host, epoch)
@@ -210,6 +210,15 @@ class GroupMachine:
         return self._revoked is not None
 
     @property
+    def is_starting(self) -> bool:
+        """Is an operation in flight that its start, or the look before it, consists of?"""
+        return any(
+            state.busy in (Operation.START, Operation.STOP)
+            or (state.busy is Operation.MONITOR and state.presence is not Presence.RUNNING)
+            for state in self.resources.values()
+        )
+
+    @property
     def in_flight(self) -> list[str]:
         """The starts and stops that run now, in words."""
         return [
@@ -280,7 +289,7 @@ class GroupMachine:
         at.departing = departure is not None and departure[0] is Left.MOVING
         if departure is not None:
             return self._plan_stop(departure, now)
-        self._departure_begun = False
+        at.stop_begun = False
         return self._planner.to_run(now) or self._rest()
 
     @property
@@ -289,7 +298,7 @@ class GroupMachine:
         return self._departure_reason() is not None
 
     def _departure_reason(self) -> str | None:
-        begun = self._departure_begun
+        begun = self._state.groups[self._group.id].stop_begun
         return departures.departure_reason(self._state, self._group, self._host, begun=begun)
 
     def _departure(self) -> tuple[Left, str] | None:
@@ -302,14 +311,16 @@ class GroupMachine:
         return self._leaving
 
     def _is_moving(self) -> bool:
-        """Is this a group that ran here, and is to run elsewhere?"""
+        """Is this a group that ran here, and is to run elsewhere? One that gives way to another may
+        have to wait, and no room is kept for it."""
         ran_here = self._state.knowledge.root_seen(self._group, self._host, self._epoch)
-        return ran_here and self._state.memory_of(self._group).wanted
+        gives_way = giving_way.gives_way_to(self._state, self._group, self._host) is not None
+        return ran_here and self._state.memory_of(self._group).wanted and not gives_way
 
     def _plan_stop(self, departure: tuple[Left, str], now: float) -> list[Action]:
         actions = self._planner.to_stop(now)
         if any(isinstance(a, Run) and a.operation is Operation.STOP for a in actions):
-            self._departure_begun = True
+            self._state.groups[self._group.id].stop_begun = True
         if actions:
             return actions
         if all(

@@ -17,10 +17,13 @@ from typing import Any
 
 from halo.core import reasons
 from halo.core.cluster.candidate import Candidate
+from halo.core.cluster.group_state import MakingRoom
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, StartFailurePolicy
-from halo.core.questions import candidates, company, former, holds, order, proof, room
+from halo.core.questions import candidates, company, former, holds, proof, room
+from halo.core.questions.preempting import giving_way, plan
+from halo.core.questions.starts import order, turn
 from halo.core.reasons import Reason
 
 FIRST_LOOK_S = 3.0
@@ -47,7 +50,8 @@ class Decision:
     recheck_s: float | None = None
     failed: bool = False
     at_rest: bool = False  # it should stay stopped, and is stopped on every candidate
-    crowded: bool = False  # another group that leaves a host may end the wait
+    crowded: bool = False  # another group that leaves a host, or was started, may end the wait
+    makes_room: MakingRoom | None = None  # these groups give way to it, and no others
 
 
 def decide(
@@ -97,12 +101,14 @@ def _decide(
         gone = dict.fromkeys(former.gone(state, group), "it is not in the config any more")
         return _wait(reasons.unproven(group.id, beyond_reach, gone))
     if lacks:
-        in_sight = [each for each in to_prove if each.host in lacks and each.at.ready]
+        lacking = [each for each in to_prove if each.host in lacks]
+        in_sight = [each for each in lacking if each.at.ready]
         return _wait(
             reasons.unproven(group.id, "; ".join(lacks.values()), lacks),
             probe=tuple([each.host for each in in_sight if each.answered_since < since]),
             unproven=tuple(lacks),
             recheck_s=RECHECK_S,
+            makes_room=giving_way.kept_up(state, group, lacking, now),
         )
 
     too_early = order.lacking(state, group) or company.lacking(state, group)
@@ -119,18 +125,26 @@ def _choose(
     why_not = {each.host: candidates.out_of_service(state, each) for each in seen}
     in_service = [host for host, reason in why_not.items() if reason is None]
     lacks = {
-        host: room.lacking(state, group, host) or room.kept(state, group, host, now)
+        host: room.lacking(state, group, host)
+        or giving_way.kept(state, group, host)
+        or room.kept(state, group, host, now)
         for host in in_service
     }
     able = [host for host in in_service if lacks[host] is None]
     if able:
         first = company.preferred(state, group, able)[0]
         target = memory.move_target if memory.move_target in able else first
+        others_first = turn.lacking(state, group, target, now)
+        if others_first is not None:
+            reason = reasons.turn(group.id, target, others_first)
+            making = giving_way.kept_for_turn(state, group, target)
+            return _wait(reason, crowded=True, recheck_s=RECHECK_S, makes_room=making)
         return Decision(f"starting on {target}", start_on=target)
     unable = {host: why for host, why in {**why_not, **lacks}.items() if why is not None}
     if in_service:
-        reason = reasons.host_capacity(group.id, unable)
-        return _wait(reason, crowded=True, recheck_s=RECHECK_S)
+        found = plan.answer(state, group, company.preferred(state, group, in_service), now)
+        reason = reasons.host_capacity(group.id, unable, found.groups).with_words(found.words)
+        return _wait(reason, crowded=True, recheck_s=RECHECK_S, makes_room=found.making)
     failures = memory.start_failures
     text = "no host can take it: " + "; ".join(unable.values())
     if failures:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from halo.core.cluster.knowledge import Presence
 from halo.core.groups.actions import ResourceState, describe
 from halo.core.outcomes import OperationResult, Outcome
+from halo.core.peers import ocf
 from halo.core.peers.ocf import OcfCode, is_present
 
 BAD_MONITORS_BEFORE_RESTART = 2
@@ -18,6 +19,14 @@ BAD_MONITORS_BEFORE_RESTART = 2
 def shows_present(result: OperationResult) -> bool:
     """Does a monitor, or a report, say that the resource is there?"""
     return result.outcome is Outcome.COMPLETED and is_present(result.code)
+
+
+def is_of_setup(result: OperationResult) -> bool:
+    """Does the result say that the script is missing on the host, or that something on the host or
+    in the config must be corrected before it can work? Then the host itself is not at fault."""
+    if result.outcome is Outcome.COMPLETED:
+        return ocf.is_of_setup(result.code)
+    return result.outcome is Outcome.NOT_RUN
 
 
 def is_as_before(state: ResourceState, result: OperationResult) -> bool:

@@ -58,6 +58,7 @@ def apply(remembered: Remembered, record: Record) -> None:
     a record of a leadership that had ended."""
     if 0 < record.term < remembered.term:
         raise _of_an_earlier_term(record, remembered.term)
+    remembered.changes += 1
     try:
         if record.event not in CHANGES_NOTHING:
             HANDLERS[record.event](remembered, record)

@@ -63,7 +63,7 @@ class Event(StrEnum):
     THAW = "thaw"
     CLEAR_EVENTS = "clear-events"  # earlier events are history
     SNAPSHOT = "snapshot"
-    DEFECT = "defect"  # the manager ended itself
+    DEFECT = "defect"  # the manager ended itself; by command, if the data say `step_down`
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,14 @@ class Record:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise not_understood(raw, error) from error
+
+
+def is_step_down(record: Record) -> bool:
+    """Did a manager give its leadership back by command?
+
+    A name of its own would be better. But a manager of an older version that reads a name which it
+    does not know ends before it leads, and in an upgrade it may be the one that shall lead next."""
+    return record.event is Event.DEFECT and "step_down" in record.data
 
 
 def term_in(raw: Mapping[str, Any]) -> int:

@@ -122,6 +122,7 @@ class Remembered:
         self.groups: dict[GroupId, RememberedGroup] = {}
         self.lifecycles: dict[HostId, HostTransition] = {}
         self.frozen: str | None = None
+        self.changes = 0  # grows with every change
         self.term = 0  # the highest one of all records
         self.configured: dict[GroupId, tuple[HostId, ...]] = {}  # the config's, by candidates
         self.removed: dict[GroupId, tuple[HostId, ...]] = {}  # from it, not known to be stopped
@@ -208,6 +209,7 @@ class Remembered:
         """Become equal to `other`, without sharing anything that changes. Parts that are equal
         already stay as they are. With ten thousand groups nearly all are, and the event loop waits
         meanwhile."""
+        self.changes += 1
         _adopt_all(self.hosts, other.hosts)
         _adopt_all(self.groups, other.groups)
         self._leave_alone_some = set(other._leave_alone_some)

@@ -108,20 +108,64 @@ def refusal_of_peer(
     `managers` are the names of the machines of managers, and `hosts` those of all other cluster
     hosts. A certificate of `halo tls host` only serves, and one of `halo tls manager` only calls.
     So the certificate of a host commands no manager, whatever its names. One with both usages,
-    which sites of HALO (Rust) may have, is refused by its names."""
+    which sites of HALO (Rust) may have, is refused by its names. The text continues "its
+    certificate is refused: ", and says the remedy, because the refused manager is told it, too."""
+    machines = shown.names & managers
     if not _is_for_both(shown):
         return (
-            "it is not for servers and clients, so it is no manager's peer certificate "
-            "(`halo tls peer NAME`)"
+            f"it holds {_names(shown.names)}, but is not for servers and clients, so it is no "
+            f"manager's peer certificate; make one with {_peer_command(machines)}"
         )
     if clash := shown.names & hosts:
-        return f"it holds {_names(clash)}, the name of a cluster host, so it could be that host's"
-    if shown.names.isdisjoint(managers):
         return (
-            f"it holds {_names(shown.names)}, but none of the names of managers' machines "
-            f"({_names(managers) if managers else 'none is known'})"
+            f"it holds {_names(clash)}, the name of a cluster host, so it could be that host's; "
+            f"if it is a manager's, make one without this name: {_peer_command(machines)}"
         )
-    return None
+    if machines:
+        return None
+    holds = f"it holds {_names(shown.names)}, but none of the names of managers' machines"
+    if not managers:
+        return f"{holds} (none is known); name them in `managers` of the config"
+    one: Iterable[str] = managers if len(managers) == 1 else ()
+    return (
+        f"{holds} ({_names(managers)}); if it is the certificate of one of them, make it with the "
+        f"name of that machine: {_peer_command(one, shown.names)}"
+    )
+
+
+def refusal_of_name(shown: frozenset[str] | None, asked: str, managers: frozenset[str]) -> str:
+    """Why a manager does not trust the certificate that another one showed when it was asked at the
+    name or address `asked`: it holds only the names `shown` (None: they are not known).
+
+    The text continues "its certificate is refused: "."""
+    lacks = "it does not hold" if shown is None else f"it holds {_names(shown)}, but not"
+    if asked in managers:
+        command = _peer_command([asked])
+    else:
+        command = _peer_command((shown or frozenset()) & managers, [asked])
+    return (
+        f"{lacks} {_names([asked])}, at which this manager asks; make it with this name: {command}"
+    )
+
+
+def perhaps_refused(own: frozenset[str]) -> str:
+    """What to do if another manager ends the connection without a word. `own` are the names in this
+    manager's certificate."""
+    return (
+        f"it may refuse this manager's certificate, which holds {_names(own)}: see its log; "
+        f"another one is made with {_peer_command(own)}"
+    )
+
+
+def _peer_command(machines: Iterable[str], also: Iterable[str] = ()) -> str:
+    """The command for the certificate of a manager's machine. Without a name, NAME stands for it.
+    It replaces the files of an earlier one."""
+    machine = min(
+        sorted(machines), key=len, default=""
+    )  # a short form is a name of the same machine
+    first = sorted(also)[:1]
+    further = f" --also {_names(first)}" if first else ""
+    return f"`halo tls peer {_names([machine]) if machine else 'NAME'}{further} --force`"
 
 
 def mistake_of_peer(own: Certificate) -> str | None:

@@ -53,6 +53,16 @@ _WORDS = {
     OcfCode.DEGRADED_PROMOTED: "running as promoted, degraded",
 }
 
+_OF_SETUP = frozenset(
+    {
+        OcfCode.ERR_ARGS,
+        OcfCode.ERR_UNIMPLEMENTED,
+        OcfCode.ERR_PERM,
+        OcfCode.ERR_INSTALLED,
+        OcfCode.ERR_CONFIGURED,
+    }
+)
+
 _PRESENT = frozenset(
     {
         OcfCode.SUCCESS,
@@ -61,6 +71,11 @@ _PRESENT = frozenset(
         OcfCode.DEGRADED_PROMOTED,
     }
 )
+
+
+def is_of_setup(code: int) -> bool:
+    """Does an exit code say that software, permissions or parameters must be corrected first?"""
+    return code in _OF_SETUP
 
 
 def is_present(code: int) -> bool:

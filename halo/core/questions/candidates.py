@@ -18,6 +18,11 @@ def unavailable(state: ClusterState, candidate: Candidate) -> str | None:
 
 def out_of_service(state: ClusterState, candidate: Candidate) -> str | None:
     """Why the candidate could not take its group even if it had room for it; None when it could."""
+    return not_serving(state, candidate) or company.conflict(state, candidate.group, candidate.host)
+
+
+def not_serving(state: ClusterState, candidate: Candidate) -> str | None:
+    """Why the candidate could not take its group, whatever else runs there; None when it could."""
     host, at = candidate.host, candidate.at
     if host not in candidate.group.candidates:
         return f"{host} is no candidate of {candidate.group.id}"
@@ -32,9 +37,7 @@ def out_of_service(state: ClusterState, candidate: Candidate) -> str | None:
     if not candidate.has_reported:
         return f"{host} has just connected, and HALO has not probed the group there yet"
     failure = state.memory_of(candidate.group).start_failures.get(host)
-    if failure is not None:
-        return f"the start failed on {host}: {failure}"
-    return company.conflict(state, candidate.group, host)
+    return f"the start failed on {host}: {failure}" if failure is not None else None
 
 
 def able(state: ClusterState, seen: Iterable[Candidate]) -> list[Candidate]:

@@ -12,7 +12,8 @@ from halo.core import reasons
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import holds, order, room
+from halo.core.questions import holds, room
+from halo.core.questions.starts import order
 from halo.core.reasons import Reason
 
 

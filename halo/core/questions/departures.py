@@ -5,6 +5,8 @@ from __future__ import annotations
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
 from halo.core.questions import candidates, company, proof, room
+from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import turn
 
 
 def departure_reason(
@@ -23,13 +25,16 @@ def departure_reason(
     is_target = target is not None and target in group.candidates and target != host
     if target is not None and is_target and _may_go(state, group, host, target, begun=begun):
         return f"moving to {target}"
+    needing = giving_way.gives_way_to(state, group, host)
+    if needing is not None and (begun or giving_way.may_begin(state, group, needing, host)):
+        return giving_way.in_words(needing)
     followed = company.host_to_follow(state, group, host)
     if followed is not None and _may_go(state, group, host, followed, begun=begun):
         return f"following {' and '.join(group.company.together_with)} to {followed}"
     if not state.memory_of_host(host).active:
-        for other in candidates.available(state, group, besides=host):
-            if _may_go(state, group, host, other.host, begun=begun):
-                return f"{host} is deactivated; moving to {other.host}"
+        for able in candidates.available(state, group, besides=host):
+            if _may_go(state, group, host, able.host, begun=begun):
+                return f"{host} is deactivated; moving to {able.host}"
     return None
 
 
@@ -42,7 +47,10 @@ def _may_go(
         return False
     if begun:
         return True
-    beside = room.lacking_beside_movers(state, group, target) or company.conflict_beside_movers(
-        state, group, target
+    beside = (
+        room.lacking_beside_movers(state, group, target)
+        or company.conflict_beside_movers(state, group, target)
+        or turn.lacking_beside_movers(state, group, target)
+        or giving_way.kept(state, group, target)
     )
     return beside is None and proof.obstacle(state, group, host) is None

@@ -12,7 +12,8 @@ from halo.core.cluster.host_state import FencePhase
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import company, former, holds, order
+from halo.core.questions import company, former, holds
+from halo.core.questions.starts import order
 
 SLOW_DEVICE_S = 5.0
 """If a fence device took longer than this to answer, the reason for the wait says so."""
@@ -100,6 +101,9 @@ def lacks_proof(state: ClusterState, candidate: Candidate, since: float, now: fl
     if candidate.presence is Presence.RUNNING:
         return f"the group is seen running on {host}"
     error = candidate.error
+    if error is not None and candidate.error_is_of_setup:
+        # A fence would take the other groups of a healthy host away, and mend nothing.
+        return f"{error}; remove the cause, and HALO goes on by itself"
     if error is not None:
         return f"{error}; remove the cause there, or run `halo fence {host}`"
     return candidate.unknown or f"{host} has to be probed again"

@@ -1,7 +1,10 @@
 """Is there room for a group on a host? `capacity` of hosts and `needs` of groups in the config.
 
-What is free is derived each time, and stored nowhere: the capacity, without the needs of every
-group that may be there. A group that is stopped there counts until its host has returned its token.
+What is free is derived from what is known: the capacity, without the needs of every group that may
+be there. A group that is stopped there counts until its host has returned its token.
+
+The sum for a host is kept until something changes that it depends on. Otherwise each of a hundred
+groups that wait for room there would add up all the others, again and again.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from halo.core.cluster.group_state import RoomTaken
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
-from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import urgency
+from halo.core.model import GroupId, HostId, ResourceGroup
+from halo.core.questions.starts import urgency
 from halo.core.reasons import Kind
 
 KEPT_S = 10.0
@@ -32,7 +36,9 @@ def is_there(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
     at, presence = state.groups[group.id], state.knowledge.presence(group, host)
     if at.placed_on == host or presence is Presence.RUNNING:
         return True
-    return at.placed_on is None and state.hosts[host].ready and presence is not Presence.STOPPED
+    if at.placed_on is not None or host not in group.hosts:
+        return False  # where it may not run, it is not looked for
+    return state.hosts[host].ready and presence is not Presence.STOPPED
 
 
 def heads_for(state: ClusterState, group: ResourceGroup) -> HostId | None:
@@ -51,7 +57,51 @@ def used(
     state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None = None
 ) -> Decimal:
     """How much of one capacity the groups on `host` take, without the group `besides`."""
-    return sum((group.needs[name] for group in _others(state, host, name, besides)), NOTHING)
+    taken = _taken(state, host)
+    if besides is None:
+        return taken.sums.get(name, NOTHING)
+    heads_too = bool(taken.heading) and heads_for(state, besides) == host
+    if besides.id not in taken.groups and not heads_too:
+        return taken.sums.get(name, NOTHING)
+    counted = (
+        group
+        for group in taken.groups.values()
+        if name in group.needs and group.id != besides.id
+        # Groups that move to the same host must not wait for each other.
+        if not (heads_too and group.id in taken.heading and _comes_later(besides, group))
+    )
+    return sum((group.needs[name] for group in counted), NOTHING)
+
+
+def _taken(state: ClusterState, host: HostId) -> RoomTaken:
+    """What takes room on `host` now. The basis has everything that :func:`takes_room` looks at."""
+    basis = (
+        state.knowledge.changes_on(host),
+        state.hosts[host].ready,
+        state.placings.count,
+        state.remembered.changes,
+    )
+    found = state.room_taken.get(host)
+    if found is None or found.basis != basis:
+        found = state.room_taken[host] = _add_up(state, host, basis)
+    return found
+
+
+def _add_up(state: ClusterState, host: HostId, basis: tuple[int, bool, int, int]) -> RoomTaken:
+    groups: dict[GroupId, ResourceGroup] = {}
+    heading = set()
+    sums: dict[str, Decimal] = {}
+    for group in state.groups_of(host):
+        if not group.needs:
+            continue
+        if not is_there(state, group, host):
+            if heads_for(state, group) != host:
+                continue
+            heading.add(group.id)
+        groups[group.id] = group
+        for name, need in group.needs.items():
+            sums[name] = sums.get(name, NOTHING) + need
+    return RoomTaken(basis, groups, frozenset(heading), sums)
 
 
 def lacking(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
@@ -98,7 +148,7 @@ def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) ->
     it is kept for a group of a higher priority that is down, and lacks only the proof that it is
     stopped elsewhere. This group waits for such a one no longer than some seconds."""
     at, capacity = state.groups[group.id], state.cluster.hosts[host].capacity
-    if not group.needs or not capacity or at.moving or _has_waited(state, group, now):
+    if not group.needs or not capacity or at.moving or has_waited(state, group, now):
         return None
     for name, total in capacity.items():
         need = group.needs.get(name, NOTHING)
@@ -111,41 +161,25 @@ def kept(state: ClusterState, group: ResourceGroup, host: HostId, now: float) ->
                 continue  # it counts already
             if is_on_the_move(state, other):
                 return f"the room on {host} is kept for {other.id}, which is being moved"
-            if other.priority > group.priority and _is_due(state, other):
+            if other.priority > group.priority and is_due(state, other):
                 return f"the room on {host} is kept for {other.id}, which has a higher priority"
     return None
 
 
-def _has_waited(state: ClusterState, group: ResourceGroup, now: float) -> bool:
-    waiting = state.groups[group.id].waiting
-    is_for_room = waiting is not None and waiting.reason.kind is Kind.HOST_CAPACITY
-    return is_for_room and waiting is not None and now - waiting.since >= KEPT_S
+def has_waited(state: ClusterState, group: ResourceGroup, now: float) -> bool:
+    """Has it waited long enough for groups of a higher priority that still lack proof?"""
+    since = state.groups[group.id].in_line_since
+    return since is not None and now - since >= KEPT_S
 
 
-def _is_due(state: ClusterState, group: ResourceGroup) -> bool:
-    """Is it down, and lacks nothing, or only proof?"""
+def is_due(state: ClusterState, group: ResourceGroup) -> bool:
+    """Is it down, and lacks nothing, or only proof or its turn?"""
     at = state.groups[group.id]
     if at.placed_on is not None or not urgency.is_down(state, group):
         return False
-    return at.waiting is None or at.waiting.reason.kind is Kind.PROOF
+    return at.waiting is None or at.waiting.reason.kind in (Kind.PROOF, Kind.TURN)
 
 
-def _comes_later(state: ClusterState, group: ResourceGroup, other: ResourceGroup) -> bool:
+def _comes_later(group: ResourceGroup, other: ResourceGroup) -> bool:
     """Of two groups that only head for a host: is `other` asked after `group`?"""
     return (-other.priority, other.id) > (-group.priority, group.id)
-
-
-def _others(
-    state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None
-) -> Iterator[ResourceGroup]:
-    heads_too = besides is not None and heads_for(state, besides) == host
-    for group in state.groups_of(host):
-        if name not in group.needs or group is besides:
-            continue
-        counts = is_there(state, group, host)
-        if not counts and heads_for(state, group) == host:
-            # Groups that move to the same host must not wait for each other.
-            later = besides is not None and heads_too and _comes_later(state, besides, group)
-            counts = not later
-        if counts:
-            yield group

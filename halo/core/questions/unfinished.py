@@ -5,7 +5,8 @@ from __future__ import annotations
 from halo.core import reasons
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup
-from halo.core.questions import former, holds, order
+from halo.core.questions import former, holds
+from halo.core.questions.starts import order
 from halo.core.reasons import Reason
 
 

@@ -8,6 +8,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.model import HostId, ResourceGroup, as_number
 from halo.core.questions import former, holds, proof, unfinished
+from halo.core.questions.preempting import giving_way
 from halo.core.reasons import Reason
 from halo.core.status.words import ERROR, FAILED_OVER, RUNNING, UNKNOWN, joined
 
@@ -72,6 +73,8 @@ def group_row(
         "company": {key: list(names) for key, names in vars(group.company).items() if names},
         "needs": {name: as_number(amount) for name, amount in group.needs.items()},
         "priority": group.priority,
+        "preempt": group.preempt,
+        "gives_way_to": at.gives_way_to,
         "candidates": {
             host: state.knowledge.presence(group, host).value for host in group.candidates
         },
@@ -138,7 +141,9 @@ def _group_comments(
         # If a group runs well, do not repeat a hold of the whole cluster, which is shown elsewhere.
         is_well = status in (RUNNING, FAILED_OVER)
         held = holds.hold_reason(state, group) or ""
-        comments = ["" if is_well and memory.managed else held, *failures]
+        other = giving_way.gives_way_to(state, group, at.managed_on) if not held else None
+        gives_way = giving_way.in_words(other) if other is not None else ""
+        comments = ["" if is_well and memory.managed else held, *failures, gives_way]
         comments += [row["comment"] or "" for row in rows if row["status"] == ERROR]
         down = [
             resource.id

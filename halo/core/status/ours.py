@@ -10,13 +10,16 @@ from halo.core.cluster.host_state import FencePhase, HostState
 from halo.core.cluster.knowledge import Presence, Sighting
 from halo.core.cluster.state import ClusterState
 from halo.core.journal import removed
-from halo.core.journal.records import Event, Record
+from halo.core.journal.records import Event, Record, is_step_down
 from halo.core.model import Host, HostId, Resource, ResourceGroup, as_number
 from halo.core.peers import certificates
 from halo.core.questions import former, room
 from halo.core.secrets import is_secret_name
 from halo.core.status.groups import group_row
 from halo.core.status.words import ERROR, FAILED_OVER, RUNNING, STOPPED, UNKNOWN, joined
+from halo.core.survival import forecast
+from halo.core.survival.forecast import Forecast
+from halo.core.survival.outlook import Outlook
 
 
 def snapshot(state: ClusterState, version: str, now: float, wall_now: float) -> dict[str, Any]:
@@ -35,12 +38,17 @@ def parts(
 ) -> Iterator[tuple[str, Any]]:
     """The status in parts. A part is a key with its value, or with further rows of the key's list.
 
-    The state may change between two parts. Each part shows one moment."""
+    The state may change between two parts. Each part shows one moment. A part without rows is only
+    a place where other work may be done."""
     for key in ("resources", "groups", "hosts", "events"):
         yield key, []
     listed: set[str] = set()
+    # Without needs and wishes, any candidate that serves can take a group. That is no news.
+    outlook = Outlook(state) if state.cluster.places_are_short else None
     for group in state.cluster.groups.values():
         copies = state.knowledge.running_on(group)
+        if outlook is not None:
+            outlook.note(group, copies)
         rows = [_resource(state, group, resource, copies) for resource in group.resources]
         whole_group = group_row(state, group, rows, now, wall_now)
         shown = [
@@ -54,17 +62,26 @@ def parts(
     for host in state.cluster.hosts.values():
         yield "hosts", [_host(state, host, now, wall_now)]
     yield "events", [event(record) for record in state.remembered.events]
-    yield "manager", _manager(state, version, wall_now)
+    for _ in outlook.steps() if outlook is not None else ():
+        yield "hosts", []
+    ahead = outlook.forecast if outlook is not None else None
+    yield "manager", _manager(state, version, wall_now, ahead)
 
 
 def event(record: Record) -> dict[str, str]:
     """One event as the operator reads it; times in the manager's time zone."""
     return {
         "timestamp": datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        "event": "clear" if record.event is Event.CLEAR_EVENTS else record.event.value,
+        "event": _name(record),
         "obj_id": record.object,
         "comment": record.comment,
     }
+
+
+def _name(record: Record) -> str:
+    if record.event is Event.CLEAR_EVENTS:
+        return "clear"
+    return "step-down" if is_step_down(record) else record.event.value
 
 
 def on_host(at: HostState, sighting: Sighting) -> tuple[str, str]:
@@ -210,6 +227,7 @@ def _host(state: ClusterState, config: Host, now: float, wall_now: float) -> dic
             name: {"total": as_number(total), "used": as_number(room.used(state, config.id, name))}
             for name, total in config.capacity.items()
         },
+        "max_starts": config.max_starts,
         "fence_agents": [device.agent for level in config.fence_levels for device in level],
     }
 
@@ -244,7 +262,9 @@ def _host_comment(at: HostState, distrusted: str | None) -> str | None:
     return "; ".join(parts) or None
 
 
-def _manager(state: ClusterState, version: str, wall_now: float) -> dict[str, Any]:
+def _manager(
+    state: ClusterState, version: str, wall_now: float, ahead: Forecast | None
+) -> dict[str, Any]:
     return {
         "version": version,
         "cluster": state.cluster.name,
@@ -253,11 +273,14 @@ def _manager(state: ClusterState, version: str, wall_now: float) -> dict[str, An
         "frozen_comment": state.remembered.frozen,
         "journal": state.journal_trouble or "ok",
         "removed_groups": {name: list(on) for name, on in state.remembered.removed.items()},
-        "notices": _notices(state, version, wall_now),
+        "survival": forecast.shown(ahead) if ahead is not None else None,
+        "notices": _notices(state, version, wall_now, ahead),
     }
 
 
-def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
+def _notices(
+    state: ClusterState, version: str, wall_now: float, ahead: Forecast | None
+) -> list[str]:
     notices = []
     if state.journal_trouble is not None:
         notices.append(
@@ -276,4 +299,6 @@ def _notices(state: ClusterState, version: str, wall_now: float) -> list[str]:
         )
     connected = {at.id: at.identity for at in state.hosts.values() if at.connected}
     notices += certificates.notices(state.own_certificates, connected, wall_now) + state.redundancy
-    return notices + removed.notices(state.remembered.removed) + former.notices(state)
+    notices += removed.notices(state.remembered.removed) + former.notices(state)
+    loss = forecast.in_words(ahead) if ahead is not None else None
+    return notices if loss is None else [*notices, loss]

@@ -11,16 +11,9 @@ from halo.core.cluster.state import ClusterState
 from halo.core.groups.proof_search import search
 from halo.core.journal.records import Event
 from halo.core.model import HostId, ResourceGroup, in_words
-from halo.core.questions import (
-    candidates,
-    departures,
-    former,
-    holds,
-    order,
-    proof,
-    room,
-    unfinished,
-)
+from halo.core.questions import candidates, departures, former, holds, proof, room, unfinished
+from halo.core.questions.preempting import giving_way
+from halo.core.questions.starts import order
 from halo.core.reasons import Kind, Reason
 from halo.core.status.groups import under_way, waiting
 from halo.core.why import facts
@@ -93,6 +86,7 @@ def _tell_order(answer: Answer, state: ClusterState, group: ResourceGroup) -> No
             answer.fact(group.id, text, "the config", None)
     if group.needs:
         text = f"it needs {in_words(group.needs)} (priority {group.priority})"
+        text += "; groups of a lower priority give way to it" if group.preempt else ""
         answer.fact(group.id, text, "the config", None)
 
 
@@ -115,9 +109,15 @@ def _tell_wait(
         answer.halo_does.append(able)
         answer.you_can += _ways_to_make_able(state, group)
     elif reason.kind is Kind.HOST_CAPACITY:
+        making = state.groups[group.id].makes_room
+        for giver in making.givers if making is not None else ():
+            answer.halo_does.append(f"HALO stops {giver} to make room for it")
         answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
         answer.you_can += _ways_to_make_room(state, group)
         answer.you_can += _ways_to_make_able(state, group)
+    elif reason.kind is Kind.TURN:
+        answer.halo_does.append(f"when {reason.ends_when}, HALO starts the group there at once")
+        answer.you_can.append("wait: each start ends, or is ended at its deadline")
 
 
 def _tell_search(
@@ -217,7 +217,10 @@ def _tell_on_host(answer: Answer, state: ClusterState, group: ResourceGroup, hos
     leaves = departures.departure_reason(state, group, host)
     if leaves is not None:
         answer.text = f"{group.id} leaves {host}: {leaves}"
-        answer.halo_does.append(f"HALO stops it on {host}, and then starts it on the other host")
+        then = "then starts it on the other host"
+        if giving_way.gives_way_to(state, group, host) is not None:
+            then = "starts it again as soon as a host has room for it"
+        answer.halo_does.append(f"HALO stops it on {host}, and {then}")
         return
     if not order.runs_whole(state, group, host):
         work = under_way(state, group)

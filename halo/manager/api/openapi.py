@@ -87,6 +87,10 @@ def _json(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
+_NOTHING: Schema = or_null(text(pattern=r"^[\s\x00-\x1f\x7f-\x9f]*$"))
+"""A text without visible characters counts as null (:func:`halo.manager.api.body.checked_body`)."""
+
+
 def _body(route: Route) -> Schema:
     fields = route.body or ()
     schema: Schema = {
@@ -99,11 +103,11 @@ def _body(route: Route) -> Schema:
         schema |= {
             "if": {"properties": {"command": {"const": "move"}}, "required": ["command"]},
             "then": {"properties": {"to": {"type": "string"}}, "required": ["to"]},
-            "else": {"properties": {"to": {"type": "null"}}},
+            "else": {"properties": {"to": _NOTHING}},
             "allOf": [
                 {
                     "if": {"properties": {"command": {"const": "cleanup"}}},
-                    "else": {"properties": {"stopped_on": {"type": "null"}}},
+                    "else": {"properties": {"stopped_on": _NOTHING}},
                 }
             ],
         }

@@ -157,7 +157,10 @@ class OurHalf:
     async def _managers_command(self, request: web.Request, values: Values) -> Said:
         command = Command(values["command"], "the managers")
         log_command(request, command, values["comment"])
-        return await self._commands.run(command, step_down(self._all_managers, values["comment"]))
+        record = self._operations.record_step_down
+        return await self._commands.run(
+            command, step_down(self._all_managers, record, values["comment"])
+        )
 
     async def _clear_events(self, request: web.Request, values: Values) -> Said:
         return await self._on_cluster(request, "clear_events", values)

@@ -10,6 +10,7 @@ from halo.core.journal.remembered import ErrorKind, Lifecycle
 from halo.core.model import Company
 from halo.core.reasons import Kind
 from halo.core.status import words
+from halo.manager.api.managers import store_schemas
 from halo.manager.api.schema_words import (
     Schema,
     by_name,
@@ -77,6 +78,7 @@ def schemas() -> dict[str, Schema]:
             },
         ),
         "Manager": _manager(),
+        "Survival": _survival(),
         "Message": object_of(
             "What was done and what still runs, in one sentence.", {"message": text(minLength=1)}
         ),
@@ -89,6 +91,7 @@ def schemas() -> dict[str, Schema]:
         },
         **_known(),
         **_managers(),
+        **store_schemas(),
         **_debug(),
         **_validation(),
     }
@@ -146,6 +149,8 @@ def _group() -> Schema:
             "company": by_name(list_of(_ID), f"Other groups, by key: {', '.join(_COMPANY)}."),
             "needs": by_name(number(), "What it takes of the capacity of its host."),
             "priority": count("The higher one starts, if there is no room for both."),
+            "preempt": flag("Groups of a lower priority give way to it."),
+            "gives_way_to": or_null(text("The group that just now needs the room that it leaves.")),
             "candidates": by_name(one_of(Presence), "By host that may run it."),
             "former_hosts": by_name(
                 one_of(Presence), "By host that is no candidate any more, and where it may run."
@@ -224,6 +229,7 @@ def _host() -> Schema:
                 object_of("One amount.", {"total": number(), "used": number()}),
                 "What the host has, and what the groups that may be there need of it.",
             ),
+            "max_starts": or_null({"type": "integer", "minimum": 1}),
             "fence_agents": list_of(text()),
         },
     )
@@ -245,7 +251,24 @@ def _manager() -> Schema:
                 "to be stopped: where each may run.",
                 "additionalProperties": list_of(_ID),
             },
+            "survival": null_or(
+                "Survival", "Null: no group needs room or has a wish about its company."
+            ),
             "notices": list_of(text(), "What an operator should read."),
+        },
+    )
+
+
+def _survival() -> Schema:
+    return object_of(
+        "What the loss of one more host would do.",
+        {
+            "host": or_null(text("The host whose loss would be the worst. Null: none is bad.")),
+            "groups": count("How many groups that loss would leave down."),
+            "reasons": by_name(
+                text(minLength=1), "Why a group would stay down, by group: at most 20 of them."
+            ),
+            "further_hosts": count("How many other hosts have the same problem."),
         },
     )
 
@@ -290,8 +313,23 @@ def _managers() -> dict[str, Schema]:
         "entries": count("How many entries of the journal it has read."),
         "lag": count("How many fewer these are than those of the manager that has read most."),
         "leads": flag(),
+        "observes": flag("It starts, fences and moves nothing, also when it leads."),
     }
     return {
+        "Lead": object_of(
+            "A leadership. Its times are seconds since the epoch.",
+            {
+                "id": text("The manager that leads or led."),
+                "since": or_null(number("When it began; null: not known.")),
+                "silent_since": or_null(
+                    number("When its lease was renewed last, if the next renewal is overdue.")
+                ),
+                "ends_in_s": or_null(
+                    number("The longest that the lease of a silent leader still lasts.")
+                ),
+                "until": or_null(number("When it was seen to have ended; null: it has not.")),
+            },
+        ),
         "Managers": object_of(
             "The managers, as the one that was asked sees them.",
             {
@@ -299,22 +337,26 @@ def _managers() -> dict[str, Schema]:
                 "own_id": or_null(text("The manager that was asked.")),
                 "leader": or_null(text("The manager that leads, if one is known.")),
                 "term": count("The term of the leader; 0 if it is not known."),
+                "lead": null_or("Lead", "The leadership that was seen last."),
+                "as_of": or_null(number("When etcd said last who is there: since the epoch.")),
+                "old": flag("That is too long ago to be believed."),
                 "managers": list_of(
                     object_of("One manager.", row), "Those that are registered now."
                 ),
                 "missing": list_of(
                     object_of("A manager that only the config names.", {"id": _ID, "host": text()})
                 ),
+                "waiting": or_null(text("What the asked one waits for before it leads.")),
+                "store": null_or("Store", "The members of etcd; null: the journal is in a file."),
                 "trouble": or_null(text("What is wrong with the store.")),
                 "notices": list_of(text(), "What an operator should read."),
             },
-        )
+        ),
     }
 
 
 def _debug() -> dict[str, Schema]:
-    milliseconds = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
-    whole = count()
+    times = {name: number() for name in ("p50_ms", "p99_ms", "max_ms")}
     return {
         "Debug": object_of(
             "How the manager itself fares.",
@@ -323,14 +365,12 @@ def _debug() -> dict[str, Schema]:
                 "loop_lag_5s": ref("Lag"),
                 "collector": object_of(
                     "Python's garbage collector, by generation.",
-                    {"passes": list_of(whole), "longest_ms": list_of(number())},
+                    {"passes": list_of(count()), "longest_ms": list_of(number())},
                 ),
-                "tasks": whole,
+                "tasks": count(),
             },
         ),
-        "Lag": object_of(
-            "How late the event loop ran timers.", {**milliseconds, "samples": dict(whole)}
-        ),
+        "Lag": object_of("How late the event loop ran timers.", {**times, "samples": count()}),
     }
 
 

@@ -39,6 +39,11 @@ class Placing(Protocol):
         """A group changed: decide again on those that wait to be started after it."""
         ...
 
+    def room_changed(self, group: GroupId) -> None:
+        """A group came to a host, left one, or was started there: decide on those that wait for
+        that."""
+        ...
+
     def changed(self, groups: Iterable[GroupId]) -> None:
         """Something changed for these groups: decide them again, with new proof."""
         ...

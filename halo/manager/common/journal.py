@@ -23,6 +23,7 @@ from halo.core.errors import HaloError, RecordError
 from halo.core.journal import fold
 from halo.core.journal.records import Event, Record
 from halo.core.journal.remembered import Remembered
+from halo.error_words import words_of
 from halo.ports import JournalMedium, WallClock
 
 COMMAND_DEADLINE_S = 10.0
@@ -267,7 +268,7 @@ class Journal:
                     if not await self._flush():
                         break
         except (HaloError, TimeoutError) as error:
-            log.error("journal not flushed at shutdown", problem=str(error))
+            log.error("journal not flushed at shutdown", problem=words_of(error))
         try:
             async with asyncio.timeout(RESCUE_DEADLINE_S):
                 await self._medium.close()

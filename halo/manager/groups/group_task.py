@@ -152,6 +152,14 @@ class GroupTask:
                     self._report_moved()
                 case ReportRestarted():
                     self._report_restarted(action)
+        self._note_start()
+
+    def _note_start(self) -> None:
+        """If the group's start is over, it is the turn of others."""
+        at = self._state.groups[self._group.id]
+        if at.starting and not self._machine.is_starting:
+            at.starting = False
+            self._context.placer.room_changed(self._group.id)
 
     def _note_departure(self) -> None:
         if not self._machine.is_departing:
@@ -187,7 +195,8 @@ class GroupTask:
             self._interrupted(resource.id, answer)
             return
         actions = self._machine.finished(resource.id, Operation.MONITOR, answer, self._loop.time())
-        if actions or self._departing_since is not None:
+        is_starting = self._state.groups[self._group.id].starting
+        if actions or is_starting or self._departing_since is not None:
             self._carry_out(actions)
         self._note_due()
 

@@ -13,6 +13,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import LinkError
 from halo.core.groups.actions import describe
+from halo.core.groups.results import is_of_setup
 from halo.core.model import HostId, Operation, Resource, ResourceGroup
 from halo.core.outcomes import OperationResult, Outcome
 from halo.core.peers.ocf import OcfCode, is_present
@@ -71,7 +72,16 @@ async def operate(
         finally:
             state.operation_ended(group, resource)
     presence, reason = taught(operation, result)
-    state.observe(group, resource, host, presence, epoch=epoch, begun_at=now, reason=reason)
+    state.observe(
+        group,
+        resource,
+        host,
+        presence,
+        epoch=epoch,
+        begun_at=now,
+        reason=reason,
+        of_setup=presence is Presence.ERROR and is_of_setup(result),
+    )
     return result
 
 
@@ -122,7 +132,14 @@ class _Monitor:
         is_news = knowledge.of(resource.id, host).presence is not presence
         copies_before = len(knowledge.running_on(group)) if is_news else 0
         state.observe(
-            group, resource, host, presence, epoch=self.epoch, begun_at=self.began_at, reason=reason
+            group,
+            resource,
+            host,
+            presence,
+            epoch=self.epoch,
+            begun_at=self.began_at,
+            reason=reason,
+            of_setup=presence is Presence.ERROR and is_of_setup(result),
         )
         if is_news and copies_before < 2 and len(knowledge.running_on(group)) > 1:
             self.context.placer.second_copy(group.id)

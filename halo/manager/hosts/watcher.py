@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from halo.core.cluster.knowledge import Presence
 from halo.core.cluster.state import ClusterState
 from halo.core.errors import LinkError, Loss, LossKind
+from halo.core.groups.results import is_of_setup
 from halo.core.model import HostId, Operation, Resource, ResourceGroup, ResourceId
 from halo.core.outcomes import OperationResult, ReportBatch, ReportedResult, WatchItem
 from halo.core.peers.bounds import ITEM_LIMIT, name
@@ -264,6 +265,12 @@ class Watcher:
         is_copy = presence is Presence.RUNNING  # else it reveals none: do not count the copies
         may_reveal = is_copy and len(self._state.knowledge.running_on(group)) < 2
         self._state.observe_report(
-            group, resource, self._host, presence, epoch=self._epoch, reason=reason
+            group,
+            resource,
+            self._host,
+            presence,
+            epoch=self._epoch,
+            reason=reason,
+            of_setup=presence is Presence.ERROR and is_of_setup(result),
         )
         return may_reveal and len(self._state.knowledge.running_on(group)) > 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from halo.core.errors import AdministratorError
 from halo.core.model import NODE_ID_LIMIT, ConfiguredManager
+from halo.error_words import words_of
 
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{NODE_ID_LIMIT}}}", re.ASCII)
 _NUMBER_AT_END = re.compile(r"([0-9]+)$", re.ASCII)
@@ -75,10 +76,9 @@ def remember_id(statefile: Path, own: str) -> None:
             _write(path, own)
             return
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         raise AdministratorError(
-            f"{path}: the id of this manager cannot be kept there: {reason}; correct that, or give "
-            "another path with --statefile"
+            f"{path}: the id of this manager cannot be kept there: {words_of(error)}; correct "
+            "that, or give another path with --statefile"
         ) from error
     if kept != own:
         raise AdministratorError(

@@ -20,6 +20,8 @@ from halo.adapters.slow_files import in_daemon_thread
 from halo.adapters.store_files import NO_FILES, StoreFiles
 from halo.adapters.systemd import Notifier
 from halo.core.errors import AdministratorError, LeadershipError, StateError
+from halo.core.secrets import STORE_PASSWORD
+from halo.error_words import words_of
 from halo.manager.leadership.standing import StoreStanding
 from halo.ports import ManagerSeen, WallClock
 from halo.telling import PeerLog
@@ -71,6 +73,9 @@ class Alone:
 log = PeerLog("halo.manager")
 
 LOOK_DEADLINE_S = 10.0
+SOON_S = 1.0
+"""A manager that has not opened its journal by then answers on its socket, and says what it does.
+"""
 
 EXIT_NOT_LEADING = 75
 """Exit status if the manager does not lead any more (EX_TEMPFAIL). systemd restarts it."""
@@ -79,8 +84,9 @@ EXIT_NOT_LEADING = 75
 def store_of(text: str | None, files: StoreFiles) -> Store | None:
     """The store that the options name; None: the journal is an embedded file.
 
-    Reads files. Raises AdministratorError."""
+    Reads files. In any case, no password stays in the environment. Raises AdministratorError."""
     if text is None:
+        os.environ.pop(STORE_PASSWORD, None)
         if files != NO_FILES:
             raise AdministratorError("--store-... options need --store, which is not given")
         return None
@@ -91,11 +97,13 @@ def store_of(text: str | None, files: StoreFiles) -> Store | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """This manager, as the others see it. `lease_s`: for how long it leads without renewal."""
+    """This manager, as the others see it. `lease_s`: for how long it leads without renewal.
+    `observes`: it acts on nothing, also when it leads."""
 
     id: str
     lease_s: int
     url: str | None = None
+    observes: bool = False
 
 
 def open_store(store: Store, node: Node, clock: WallClock) -> tuple[EtcdMedium, StoreStanding]:
@@ -111,6 +119,7 @@ def open_store(store: Store, node: Node, clock: WallClock) -> tuple[EtcdMedium, 
         since=clock.now(),
         entries=0,
         leads=False,
+        observes=node.observes,
     )
     medium = EtcdMedium(store, node.lease_s, own)
     assert medium.beside is not None
@@ -127,26 +136,32 @@ async def stand_by(
 ) -> None:
     """Wait for etcd and for the leadership, without limit, and open the journal.
 
-    A cancellation ends the wait. `answering` is entered if it takes time: then whoever asks is told
-    what is waited for. Raises StateError if an administrator must mend something, or if a journal
-    in a file would be forgotten; LeadershipError if the leadership was lost at once."""
+    A cancellation ends the wait. `answering` is entered as soon as something is waited for, and
+    after a second at the latest: then whoever asks is told what it is. Raises StateError if an
+    administrator must mend something, or if a journal in a file would be forgotten; LeadershipError
+    if the leadership was lost at once."""
     loop = asyncio.get_running_loop()
-    reason = f"it opens its journal in etcd ({store})"
+    reason = f"it opens its journal in etcd ({store}), and waits for etcd without limit"
     waits = asyncio.Event()
+
+    def say() -> None:
+        log.info("not leading", reason=reason)
+        notifier.status(reason)
 
     def tell(text: str) -> None:
         nonlocal reason
         if text != reason:
             reason = text
-            log.info("not leading", reason=text)
-            notifier.status(text)
+            say()
         waits.set()
 
     opening = loop.create_task(_open(store, medium, standing, statefile, tell))
     waiting = loop.create_task(waits.wait())
     try:
-        await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({opening, waiting}, timeout=SOON_S, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
+            if not waits.is_set():
+                say()
             async with answering(lambda: reason):
                 notifier.ready(reason)
                 await asyncio.wait({opening})
@@ -219,7 +234,7 @@ async def _require_no_journal_in(statefile: Path, store: Store) -> None:
     if isinstance(size, OSError):
         raise StateError(
             f"{store}: the journal there is empty, and whether there is one in the state file "
-            f"{statefile} cannot be seen: {size.strerror}. Correct that, or name a file that does "
+            f"{statefile} cannot be seen: {words_of(size)}. Correct that, or name a file that does "
             "not exist with --statefile"
         )
     if size:

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from halo.core.errors import CommandRefused, LeadershipError
+from halo.core.errors import CommandRefused, LeadershipError, SteppedDown
 from halo.core.journal import fold
 from halo.core.journal.records import Record
 from halo.core.journal.remembered import Remembered
-from halo.ports import JournalRecord, Known, ManagerSeen, Standing, WallClock
+from halo.core.status.store import StoreSeen
+from halo.ports import JournalRecord, Known, Lead, ManagerSeen, Standing, WallClock
 
 __all__ = ["Known", "ManagerSeen", "Standing", "StoreStanding"]
 
@@ -34,10 +35,19 @@ class Sighted(Protocol):
     def term(self) -> int: ...
 
     @property
+    def store(self) -> StoreSeen: ...
+
+    @property
     def trouble(self) -> str | None: ...
 
     @property
     def confirmed_at(self) -> float: ...
+
+    @property
+    def lead(self) -> Lead | None: ...
+
+    @property
+    def seen_s_ago(self) -> float | None: ...
 
 
 class StoreStanding:
@@ -94,12 +104,24 @@ class StoreStanding:
             return Known(self._folded, self._clock.now(), entries)
         return Known(self._folded, self._sighted.confirmed_at, self._entries)
 
+    def store(self) -> StoreSeen:
+        """The members of the store."""
+        return self._sighted.store
+
     def trouble(self) -> str | None:
         """What is wrong with the store."""
         return self._sighted.trouble
+
+    def last_lead(self) -> Lead | None:
+        """The leadership that was seen last."""
+        return self._sighted.lead
+
+    def seen_s_ago(self) -> float | None:
+        """How old is what is known of the managers; None: nothing is."""
+        return self._sighted.seen_s_ago
 
     async def step_down(self, why: str) -> None:
         """End the leadership of this manager. Raises CommandRefused if it does not lead."""
         if self._end is None:
             raise CommandRefused("this manager does not lead, so it cannot step down")
-        self._end(LeadershipError(f"it was told to step down: {why}"))
+        self._end(SteppedDown(why))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -84,7 +85,17 @@ class Forwarder:
             if leader.id == asked.id:
                 break
             asked = leader
-        raise NoLeaderError(failure)
+        raise NoLeaderError(failure + self._silence())
+
+    def _silence(self) -> str:
+        """How long a leader that does not renew its lease may still be waited for, in words."""
+        lead = self.standing.last_lead()
+        if lead is None or lead.ends_in_s is None:
+            return ""
+        return (
+            f" It has not renewed its lease for too long: the lease ends in at most "
+            f"{math.ceil(lead.ends_in_s)} s, then another manager leads."
+        )
 
     def _leader(self) -> ManagerSeen:
         """The leader. Raises NoLeaderError if there is none that can be asked."""

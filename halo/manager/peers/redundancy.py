@@ -1,15 +1,14 @@
-"""Keeps the status informed of what is wrong with the other managers."""
+"""Keeps the status informed of what is wrong with the other managers and with their store."""
 
 from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from halo.core.cluster.state import ClusterState
 from halo.manager.api.managers import Managers
+from halo.telling import PeerLog
 
-log = structlog.get_logger("halo.manager")
+log = PeerLog("halo.manager")
 
 LOOK_EVERY_S = 2.0
 

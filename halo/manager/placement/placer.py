@@ -25,13 +25,15 @@ from halo.core.groups.proof_search import ProofSearch, search
 from halo.core.hosts.machine import ManageOrder
 from halo.core.journal.records import Event
 from halo.core.model import GroupId, HostId, ResourceGroup
-from halo.core.questions import departures, order, urgency
+from halo.core.questions import departures
+from halo.core.questions.starts import order, urgency
 from halo.core.reasons import Reason
 from halo.core.tokens import ResourceToken
 from halo.manager.common.context import Context
 from halo.manager.common.wakeup import Wakeup
 from halo.manager.hosts.host_task import HostTask
 from halo.manager.placement.decision_queue import DecisionQueue
+from halo.manager.placement.giving_way import GivingWay
 from halo.manager.placement.second_copy import SecondCopies
 from halo.manager.placement.whereabouts import Verifying, Whereabouts
 from halo.telling import PeerLog
@@ -78,9 +80,10 @@ class Placer:
         self._recheck: dict[GroupId, float] = {}
         self._rechecks: list[tuple[float, GroupId]] = []  # a heap; some of them hold no more
         self._pinged: dict[HostId, float] = {}
-        self._crowded: set[GroupId] = set()  # they wait for another group to leave a host
+        self._crowded: dict[GroupId, None] = {}  # they wait for what other groups do on a host
         self._refused: dict[GroupId, list[HostId]] = {}  # hosts not fenced, by its last decision
         self._refusals: Counter[HostId] = Counter()  # how many of these decisions name a host
+        self._giving_way = GivingWay(context, hosts, self._mark)
         self._wake = Wakeup()
         self._state.tell_followers = self.followed
 
@@ -99,8 +102,10 @@ class Placer:
         group = token.group
         if why is Left.MOVING:
             self._state.groups[group].moving = True
-        self._state.groups[group].placed_on = None
-        self._state.groups[group].departing = False
+        at = self._state.groups[group]
+        at.placed_on, at.departing, at.stop_begun, at.starting = None, False, False, False
+        if why is Left.STOPPED:
+            self._giving_way.came_home(group)
         self._tokens[group] = token.hand_to("desk")
         self._since[group] = since
         self.room_changed(group)
@@ -137,7 +142,8 @@ class Placer:
         return group in self._state.cluster.groups[follower].company.together_with
 
     def room_changed(self, group: GroupId) -> None:
-        """A group came to a host, or left one: decide on those that wait for that."""
+        """A group came to a host, left one, or was started there: decide on those that wait for
+        that."""
         groups = self._state.cluster.groups
         if not self._state.cluster.places_matter:
             return  # ten thousand groups that are handed out need not ask each time
@@ -221,7 +227,8 @@ class Placer:
         """Decide on a group, and carry the decision out."""
         now, seen = self._loop.time(), self._state.candidates_of(group)
         if not self._state.memory_of(group).wanted:
-            self._state.groups[group.id].moving = False  # a later start is no move any more
+            at = self._state.groups[group.id]
+            at.moving, at.gave_way_to = False, None  # a later start is no move any more
         decision = self._decide(group, seen, now)
         found = search(self._state, group, seen, decision.unproven, now)
         self._carry_out(group.id, decision, found)
@@ -230,7 +237,8 @@ class Placer:
         since = self._since.setdefault(group.id, now)
         decision = decide(self._state, group, seen, since, now)
         holds_s = self._holds_s.get(group.id, DECISION_HOLDS_S)
-        if decision.start_on is None or now - since <= holds_s:
+        begins = decision.start_on is not None or self._giving_way.is_news(group.id, decision)
+        if not begins or now - since <= holds_s:
             return decision
         # Probe once more. If the probe itself took so long, more time is allowed.
         self._since[group.id], self._holds_s[group.id] = now, 2 * holds_s
@@ -240,19 +248,22 @@ class Placer:
         target = decision.manage_on or decision.start_on
         if target is not None and not self._whereabouts.are_known(group, [target]):
             decision, target = self._record_first(group, target), None
+        if self._giving_way.follow(group, decision):
+            self._holds_s.pop(group, None)  # its proof is young now
         waits = decision.waits.with_words(found.words) if decision.waits is not None else None
         failed = decision.failed or found.failed
         self._say(group, decision.text + found.words, waits, failed=failed)
         self._say_who_is_not_fenced(group, found)
         self._note_rest(group, decision)
         self._recheck.pop(group, None)
-        self._crowded.discard(group)
+        self._crowded.pop(group, None)
         if decision.crowded:
-            self._crowded.add(group)
+            self._crowded[group] = None
         if target is not None:
             if decision.start_on is not None:
                 self._whereabouts.note_proven(self._state.cluster.groups[group], target)
             self._release_needs_elsewhere(group, target)
+            self._state.groups[group].starting = decision.start_on is not None
             self._hand_out(group, target)
             return
         if decision.second_copy:
@@ -265,7 +276,7 @@ class Placer:
             heappush(self._rechecks, (due, group))
         for host in decision.probe:
             self._hosts[host].probe(group)
-        if found.ping or found.fence:  # it will start elsewhere: record that meanwhile
+        if found.ping or found.fence or decision.makes_room:  # it will start: record that meanwhile
             self._whereabouts.are_known(group, self._state.cluster.groups[group].candidates)
         for host in found.ping:
             self._ping(host, now)
@@ -279,7 +290,8 @@ class Placer:
         """The journal has to learn first that the group may run there. Then it is decided again."""
         reason = reasons.not_recorded(group, target)
         wanted = self._state.memory_of(self._state.cluster.groups[group]).wanted
-        return Decision(reason.text, reason if wanted else None)
+        making = self._state.groups[group].makes_room  # the others go on to give way
+        return Decision(reason.text, reason if wanted else None, makes_room=making)
 
     def _note_rest(self, group: GroupId, decision: Decision) -> None:
         """Record whether a group that should stay stopped is known to be stopped. If a group is

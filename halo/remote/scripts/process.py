@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
+from halo.error_words import words_of
 from halo.remote.protection import Protection
 from halo.remote.scripts import sessions
 from halo.remote.scripts.ocf import ScriptError
@@ -367,5 +368,5 @@ def _why_not_run(path: str, error: Exception) -> str:
             return f"cannot run {path}: it is not an executable file"
         if error.errno == errno.ENOEXEC:
             return f"cannot run {path}: it is not a program and has no line '#!interpreter'"
-        return f"cannot run {path}: {error.strerror}"
+        return f"cannot run {path}: {words_of(error)}"
     return f"cannot run {path}: {error}"

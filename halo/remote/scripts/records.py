@@ -23,6 +23,7 @@ from pathlib import Path
 
 import structlog
 
+from halo.error_words import words_of
 from halo.remote.scripts import sessions
 
 log = structlog.get_logger()
@@ -132,7 +133,7 @@ class RunDirectory:
                 "cannot record a running script: if this agent crashes, the next agent will not "
                 "wait for the script; free space in the folder or repair it",
                 folder=str(self._path),
-                error=error.strerror,
+                error=words_of(error),
             )
 
     def remove(self, id: str) -> None:
@@ -149,6 +150,6 @@ class RunDirectory:
             try:
                 found.append(RunningScript(**json.loads(path.read_text())))
             except (OSError, ValueError, TypeError) as error:
-                log.warning("dropped a damaged record", path=str(path), error=str(error))
+                log.warning("dropped a damaged record", path=str(path), error=words_of(error))
                 path.unlink(missing_ok=True)
         return found

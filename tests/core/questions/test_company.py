@@ -61,6 +61,16 @@ def test_it_is_never_started_where_a_group_is_that_it_has_to_be_apart_from(
     assert decided(world).start_on == ("h2" if there else "h1")
 
 
+def test_a_group_that_is_stopped_is_not_where_it_may_not_run() -> None:
+    """Nobody looks for db on h3. So nothing is known of it there, and that says nothing."""
+    world = World(
+        make_group("db", ["h1", "h2"]),
+        make_group("g", ["h3", "h1"], company=Company(apart_from=("db",))),
+    )
+    world.up("h1", "h2", "h3")
+    assert decided(world).start_on == "h3"
+
+
 def test_with_no_other_host_it_waits_and_names_the_group() -> None:
     world = beside(apart_from=("db",))
     runs_on(world, "db", "h1")

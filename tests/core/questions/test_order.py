@@ -7,7 +7,8 @@ import pytest
 from halo.core.cluster.host_state import FencePhase
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
-from halo.core.questions import order, proof
+from halo.core.questions import proof
+from halo.core.questions.starts import order
 from halo.core.reasons import Kind
 from tests.core.builders import ERROR, PAIR, RUNNING, STOPPED, Step, World, make_group
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from halo.core.cluster.host_state import FencePhase
+from halo.core.groups import results
 from halo.core.journal import fold
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind, Remembered
+from halo.core.outcomes import OperationResult, Outcome
+from halo.core.peers.ocf import OcfCode
 from halo.core.questions import proof
 from tests.core.builders import (
     ERROR,
@@ -51,6 +54,38 @@ def test_nothing_else_than_stopped_is_proof() -> None:
     assert "seen running on h2" in (lack(world) or "")
     world.see("g", "h2", ERROR, only=["x"], at=102.0, reason="monitor: timed out")
     assert "x on h2: monitor: timed out" in (lack(world) or "")
+
+
+def test_a_fence_is_advised_where_the_host_may_be_at_fault_and_not_where_a_script_is_missing() -> (
+    None
+):
+    world = world_of_three()
+    world.see("g", "h2", ERROR, only=["x"], at=102.0, reason="monitor: timed out")
+    assert lack(world) == (
+        "x on h2: monitor: timed out; remove the cause there, or run `halo fence h2`"
+    )
+    missing = "monitor: could not be run: cannot run /ocf/Y"
+    world.see("g", "h2", ERROR, only=["x"], at=103.0, reason=missing, of_setup=True)
+    assert lack(world) == f"x on h2: {missing}; remove the cause, and HALO goes on by itself"
+    world.see("g", "h2", ERROR, only=["x"], at=104.0, reason="monitor: timed out")
+    assert "halo fence h2" in (lack(world) or "")
+
+
+@pytest.mark.parametrize(
+    ("result", "is_of_setup"),
+    [
+        (OperationResult(Outcome.NOT_RUN, message="cannot run /ocf/Y"), True),
+        (OperationResult(Outcome.COMPLETED, OcfCode.ERR_INSTALLED), True),
+        (OperationResult(Outcome.COMPLETED, OcfCode.ERR_CONFIGURED), True),
+        (OperationResult(Outcome.COMPLETED, OcfCode.ERR_GENERIC), False),
+        (OperationResult(Outcome.COMPLETED, 77), False),
+        (OperationResult(Outcome.TIMED_OUT), False),
+    ],
+)
+def test_what_must_be_corrected_is_told_by_the_result(
+    result: OperationResult, is_of_setup: bool
+) -> None:
+    assert results.is_of_setup(result) is is_of_setup
 
 
 def test_a_sample_over_a_connection_that_is_gone_is_none() -> None:

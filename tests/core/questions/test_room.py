@@ -10,7 +10,7 @@ from halo.core.groups.placement import Decision, decide
 from halo.core.journal.records import Event
 from halo.core.model import Company
 from halo.core.questions import candidates, departures, room
-from halo.core.reasons import Kind, Waiting, host_capacity, unproven
+from halo.core.reasons import Kind, Waiting, held, host_capacity, unproven
 from tests.core.builders import ERROR, RUNNING, STOPPED, Step, World, amounts, make_group, then
 
 GB = {"memory_gb": 100}
@@ -155,8 +155,9 @@ def test_it_is_not_kept_for_a_group_that_does_not_come(why: str, happens: Step) 
 
 def waited(world: World, for_s: float) -> None:
     """g has waited for room so long."""
-    reason = host_capacity("g", {"h1": "none"})
-    world.state.groups["g"].waiting = Waiting(reason, world.now - for_s)
+    at = world.state.groups["g"]
+    at.decided("", None, 0.0, failed=False)
+    at.decided("", host_capacity("g", {"h1": "none"}), world.now - for_s, failed=False)
 
 
 def test_a_group_waits_for_one_of_a_higher_priority_for_some_seconds() -> None:
@@ -167,6 +168,21 @@ def test_a_group_waits_for_one_of_a_higher_priority_for_some_seconds() -> None:
     assert decided(world).start_on is None
     waited(world, room.KEPT_S)
     assert decided(world).start_on == "h1"
+
+
+def test_a_proof_that_becomes_too_old_costs_no_place_in_the_line() -> None:
+    world = both_down(priority=2)
+    reason = unproven("first", "no proof", {"h2": "no proof"})
+    world.state.groups["first"].waiting = Waiting(reason, 0.0)  # nobody can give this proof
+    waited(world, room.KEPT_S)
+    at = world.state.groups["g"]
+    at.decided("", unproven("g", "too old", {"h2": "too old"}), world.now, failed=False)
+    assert decided(world).start_on == "h1"
+    at.decided("", host_capacity("g", {"h1": "none"}), world.now, failed=False)
+    assert decided(world).start_on == "h1"
+    at.decided("", held("frozen", "thaw"), world.now, failed=False)
+    at.decided("", host_capacity("g", {"h1": "none"}), world.now, failed=False)
+    assert decided(world).start_on is None  # its wait began anew
 
 
 def test_it_is_not_kept_for_a_group_that_has_no_room_in_any_case() -> None:

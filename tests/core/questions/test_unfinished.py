@@ -6,7 +6,8 @@ import pytest
 
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
-from halo.core.questions import order, unfinished
+from halo.core.questions import unfinished
+from halo.core.questions.starts import order
 from halo.core.reasons import Kind
 from tests.core.builders import PAIR, RUNNING, STOPPED, Step, World, make_group, then
 

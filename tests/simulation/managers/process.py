@@ -15,7 +15,7 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.medium import EtcdMedium
 from halo.adapters.etcd.standby.means import Means
-from halo.core.errors import InvariantError, LeadershipError, StateError
+from halo.core.errors import CommandFailed, InvariantError, LeadershipError, StateError
 from halo.manager.leadership.standing import StoreStanding
 from halo.manager.manager import Manager
 from halo.ports import ManagerSeen
@@ -58,7 +58,10 @@ class Process:
         self.loop.enter()
         try:
             means = Means(
-                lambda _name: SimThread(self.thread_loop, self.loop), self._client, node.boot_clock
+                lambda _name: SimThread(self.thread_loop, self.loop),
+                self._client,
+                node.boot_clock,
+                members=None,  # nothing is decided on what they would say
             )
             now = world.clock.now
             own = ManagerSeen(node.name, node.name, pid, None, __version__, now, 0, False)
@@ -179,7 +182,12 @@ class Process:
     def step_down(self) -> None:
         """`halo managers step-down`, if it leads."""
         if self.manager is not None:
-            self.spawn(self.standing.step_down("simulated"))
+            self.spawn(self._step_down(self.manager))
+
+    async def _step_down(self, manager: Manager) -> None:
+        with contextlib.suppress(CommandFailed):  # it is not recorded, so it goes on leading
+            await manager.operations.record_step_down(self.node.name, "simulated")
+            await self.standing.step_down("simulated")
 
     def terminate(self) -> None:
         """SIGTERM."""

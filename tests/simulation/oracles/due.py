@@ -138,14 +138,14 @@ class DueOracle:
     def _due_of_stopped(self, group: ResourceGroup, at: str | None) -> str | None:
         if at is None:
             page = self.world.oracles.memory.book.group(group.id)
-            is_stopped = all(self._is_stopped(group, host) for host in group.candidates)
+            is_stopped = all(self.is_stopped(group, host) for host in group.candidates)
             return "to be noted as at rest" if is_stopped and not page.at_rest else None
-        return "a stop, as ordered" if self._some_run(group, at) and self._is_up(at) else None
+        return "a stop, as ordered" if self._some_run(group, at) and self.is_up(at) else None
 
     def _due_at_desk(self, group: ResourceGroup) -> str | None:
         hosts = group.candidates
         running = [host for host in hosts if self.runs(group, host)]
-        stopped = [host for host in hosts if self._is_stopped(group, host)]
+        stopped = [host for host in hosts if self.is_stopped(group, host)]
         if len(running) == 1 and len(stopped) == len(hosts) - 1:
             return f"to be managed on {running[0]}"
         lacking = [host for host in hosts if host not in stopped]
@@ -155,7 +155,11 @@ class DueOracle:
             for host in stopped
             if self.oracle.orders.active[host].surely(True) and host not in failures
         ]
-        has_wishes = group.needs or group.company.all  # `settle` waits for such groups
+        if group.needs and not lacking and not self._waits_for_others(group):
+            has_turns = self._has_turns(group)
+            is_plain = any(self.oracle.placing.has_plain_room(group, host) for host in able)
+            return "a start: there is plainly room for it" if is_plain and not has_turns else None
+        has_wishes = self._has_wishes(group)  # `settle` waits for such groups
         if not able or len(lacking) > 1 or has_wishes:
             return None
         if not lacking or self._hosts.is_proven_off(lacking[0]):
@@ -163,6 +167,18 @@ class DueOracle:
             has_its_turn = all(map(self._runs_for_sure, before))
             return "a start: it is proven stopped everywhere" if has_its_turn else None
         return self._hosts.due_fence(lacking[0]) if not running else None
+
+    def _has_wishes(self, group: ResourceGroup) -> bool:
+        """Do other groups count for when and where it is started?"""
+        return bool(group.needs or group.company.all or self._has_turns(group))
+
+    def _waits_for_others(self, group: ResourceGroup) -> bool:
+        """May it have to wait for other groups, although there is room for it?"""
+        return bool(group.after or group.company.all or self._has_turns(group))
+
+    def _has_turns(self, group: ResourceGroup) -> bool:
+        hosts = self.world.cluster.hosts
+        return any(hosts[host].max_starts for host in group.candidates)
 
     def _runs_for_sure(self, group: ResourceGroup) -> bool:
         """Does the manager know that the whole group should run, and runs?"""
@@ -174,13 +190,13 @@ class DueOracle:
 
     def _due_where_it_is(self, group: ResourceGroup, at: str, page: Any) -> str | None:
         others = [host for host in group.candidates if host != at]
-        if not self._is_up(at) or not all(self._is_stopped(group, host) for host in others):
+        if not self.is_up(at) or not all(self.is_stopped(group, host) for host in others):
             return None
         whole = self.runs(group, at)
         if page.target == at:
             return "its move to be noted as done" if whole else None
         active = self.oracle.orders.active
-        has_wishes = group.needs or group.company.all  # its target may not suit it any more
+        has_wishes = self._has_wishes(group)  # its target may not suit it any more
         if page.target in others and whole and not has_wishes:
             can = active[page.target].surely(True)
             return f"a stop, to move to {page.target}" if can else None
@@ -193,7 +209,8 @@ class DueOracle:
 
     # --- facts -------------------------------------------------------------------------------
 
-    def _is_up(self, host: str) -> bool:
+    def is_up(self, host: str) -> bool:
+        """Is it connected for a while, and was it heard?"""
         watch = self.oracle.hosts[host]
         return (
             watch.connection is not None
@@ -212,11 +229,12 @@ class DueOracle:
 
     def _all_said(self, group: ResourceGroup, host: str, code: int) -> bool:
         watch = self.oracle.hosts[host]
-        return self._is_up(host) and all(
+        return self.is_up(host) and all(
             self._said(watch, name) == code for name in self._mine[group.id]
         )
 
-    def _is_stopped(self, group: ResourceGroup, host: str) -> bool:
+    def is_stopped(self, group: ResourceGroup, host: str) -> bool:
+        """Is the whole group plainly seen stopped there?"""
         return self._all_said(group, host, 7)
 
     def runs(self, group: ResourceGroup, host: str) -> bool:

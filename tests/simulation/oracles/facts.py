@@ -139,7 +139,9 @@ class Facts:
 
     def _has_wishes(self, group: str) -> bool:
         """Do other groups count for where it may run? What they will do next is not shown."""
-        return bool(self.groups[group]["needs"] or self.groups[group]["company"])
+        hosts = self.groups[group]["candidates"]
+        has_turns = any(self.hosts[host]["max_starts"] for host in hosts)
+        return bool(self.groups[group]["needs"] or self.groups[group]["company"] or has_turns)
 
     def can_leave(self, group: str, leaving: str) -> Maybe:
         """Could the group be proven stopped on all other candidates, after it left this one?"""

@@ -83,6 +83,7 @@ GROUP_PHRASES: tuple[tuple[str, Fact], ...] = (
     ),
     (r"([\w~]+) does not run completely yet", lambda facts, group: _is_not_whole(facts, group)),
     (r"no other host can take ([\w~]+) from", lambda f, g: _cannot_go(f, g)),
+    (r"gives way to ([\w~]+), which has", lambda facts, group: facts.groups[group]["preempt"]),
 )
 
 _HOSTS = tuple((re.compile(pattern), fact) for pattern, fact in HOST_PHRASES)

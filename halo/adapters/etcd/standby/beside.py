@@ -1,4 +1,5 @@
-"""What goes on beside the leadership: this manager is registered, sees the others, and reads on.
+"""What goes on beside the leadership: this manager is registered, sees the others and the members
+of etcd, and reads on.
 
 It uses a client of its own. A watch that stays silent moves on to the next member, and the renewal
 of the leadership must not move with it.
@@ -18,12 +19,16 @@ from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.entries import Head
 from halo.adapters.etcd.errors import EtcdError, NoGateway, NotAllowed
 from halo.adapters.etcd.location import Store
-from halo.adapters.etcd.standby.holder import manager_that_leads
+from halo.adapters.etcd.standby.holder import Holder, holder_of, manager_that_leads
+from halo.adapters.etcd.standby.lead import LeadWatch
+from halo.adapters.etcd.standby.members import Members
 from halo.adapters.etcd.standby.reader import EtcdReader
 from halo.adapters.etcd.standby.registry import Registry, Tell
 from halo.adapters.etcd.standby.seen import is_same_process
+from halo.adapters.etcd.values import Found
 from halo.core.errors import InvariantError, StateError
-from halo.ports import JournalRecord, ManagerSeen
+from halo.core.status.store import StoreSeen
+from halo.ports import JournalRecord, Lead, ManagerSeen
 
 LOOK_S = 1.0
 """How often is read what a watch would have told. A watch alone proves nothing."""
@@ -42,9 +47,18 @@ class Beside:
 
     :meth:`run` it; once this manager leads, :meth:`catch_up`, then :meth:`leads`."""
 
-    def __init__(self, client: EtcdClient, store: Store, own: ManagerSeen, lease_s: int) -> None:
+    def __init__(
+        self,
+        client: EtcdClient,
+        store: Store,
+        own: ManagerSeen,
+        lease_s: int,
+        members: Members | None = None,
+    ) -> None:
+        """`members`: who watches the members one by one; None: nobody does."""
         self._store = store
         self.client = client
+        self._members = members
         self._lease_s = lease_s
         self.registry = Registry(self.client, store, own, lease_s)
         self._reader = EtcdReader(self.client, store)
@@ -56,7 +70,9 @@ class Beside:
         self._caught_up = False
         self._seen: tuple[ManagerSeen, ...] = ()
         self._leader: ManagerSeen | None = None
-        self._looked_at = 0.0
+        self._lead = LeadWatch(client)
+        self._looked_at: float | None = None
+        self._acting_at = time.monotonic()  # when another one that acts was registered last
         self.term = 0
         """The term of the present leader; 0 if it is not known."""
         self.confirmed_at = 0.0
@@ -77,10 +93,26 @@ class Beside:
         found = self._leader
         if found is None or is_same_process(found, self.registry.own):
             return None if found is None else self.registry.own
-        if time.monotonic() - self._looked_at > self._lease_s:
+        age_s = self.seen_s_ago
+        if age_s is None or age_s > self._lease_s:
             return None
         registered = next((seen for seen in self._seen if is_same_process(found, seen)), found)
         return replace(registered, leads=True)
+
+    @property
+    def store(self) -> StoreSeen:
+        """The members of etcd, one by one."""
+        return StoreSeen() if self._members is None else self._members.seen
+
+    @property
+    def lead(self) -> Lead | None:
+        """The leadership that was seen last."""
+        return self._lead.lead
+
+    @property
+    def seen_s_ago(self) -> float | None:
+        """How long ago the last look began that etcd answered; None: there was none."""
+        return None if self._looked_at is None else time.monotonic() - self._looked_at
 
     @property
     def trouble(self) -> str | None:
@@ -99,21 +131,38 @@ class Beside:
 
         Raises StateError: another manager has the id, or the journal cannot be used."""
         self._take = take
-        await self._enter(tell)
-        self.entered.set()
-        tasks = [
-            asyncio.ensure_future(work)
-            for work in (
-                self._follow(),
-                self._look(),
-                self.registry.keep(lambda trouble: self._note("registration", trouble)),
-            )
-        ]
+        tasks = self._watch_members(tell)
         try:
-            await asyncio.gather(*tasks)
+            await self._enter(tell)
+            self.entered.set()
+            working = [
+                asyncio.ensure_future(work)
+                for work in (
+                    self._follow(),
+                    self._look(),
+                    self.registry.keep(lambda trouble: self._note("registration", trouble)),
+                )
+            ]
+            tasks += working
+            await asyncio.gather(*working)
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _watch_members(self, tell: Tell) -> list[asyncio.Future[None]]:
+        """From now on, watch the members. If none of them works at first, `tell` is told sooner
+        than a request would give up."""
+        if self._members is None:
+            return []
+
+        def none_works(words: str) -> None:
+            if not self.entered.is_set():
+                tell(self._waiting_for(words))
+
+        return [asyncio.ensure_future(self._members.run(none_works))]
+
+    def _waiting_for(self, words: object) -> str:
+        return f"waiting for etcd ({self._store}): {words}"
 
     async def _enter(self, tell: Tell) -> None:
         while True:
@@ -123,7 +172,7 @@ class Beside:
             except (NotAllowed, NoGateway) as error:
                 raise StateError(f"{self._store}: {error}") from error
             except EtcdError as error:
-                tell(f"waiting for etcd ({self._store}): {error}")
+                tell(self._waiting_for(error))
                 await asyncio.sleep(RETRY_S)
 
     async def _look(self) -> None:
@@ -140,8 +189,34 @@ class Beside:
             self._seen, self.term = sight.managers, sight.term
             key = sight.leader
             self._leader = None if key is None else manager_that_leads(key.value)
+            is_own = is_same_process(self.registry.own, self._leader)
+            await self._lead.saw(key, is_own=is_own)
             await asyncio.sleep(PACE_S)
             await self.client.wait_for_change(self._store.key("leader"), sight.revision, LOOK_S)
+
+    async def before_this_one(self) -> Holder | None:
+        """None: this manager may try to lead. Otherwise who leads, or whom it leaves that to.
+
+        A manager that only observes leaves it to any other one that acts. It also waits for the
+        time of a lease after it saw the last of these, which may have been restarted. A manager of
+        an older version does not say whether it acts, and counts as one that does. Raises
+        EtcdError."""
+        own = self.registry.own
+        if not own.observes:
+            return None
+        sight = await self.registry.look()
+        acts = next((m for m in sight.managers if m.id != own.id and not m.observes), None)
+        now = time.monotonic()
+        if acts is not None:
+            self._acting_at = now
+        elif now - self._acting_at >= self._lease_s:
+            return None
+        if sight.leader is not None:
+            return holder_of(sight.leader.value, Found((sight.leader,), sight.revision, False, 0))
+        words = "one that acts, if it comes soon"
+        if acts is not None:
+            words = f"{acts.id} on {acts.host}"
+        return Holder(words, sight.revision, 0, None, acts=True)
 
     async def _follow(self) -> None:
         while not self._caught_up:
@@ -194,6 +269,7 @@ class Beside:
         self._records, self.term = [], term
         self.registry.change(leads=True)
         self._leader = self.registry.own
+        self._lead.begins(self.registry.own.id)
 
     def wrote(self, head: Head | None) -> None:
         """This much of the journal is known here."""
@@ -203,3 +279,5 @@ class Beside:
         """End the registration, if etcd answers, and close all connections."""
         await self.registry.leave()
         await self.client.close()
+        if self._members is not None:
+            await self._members.close()

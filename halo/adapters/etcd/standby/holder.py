@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
 from halo.adapters.etcd.location import Store
 from halo.adapters.etcd.standby.seen import manager_in
@@ -17,12 +18,14 @@ WORDS_LIMIT = 200
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The manager that leads, in words; the revision at which this was read, and the term of etcd's
-    leader. `remedy`: what an administrator must do, if no manager can have written this key."""
+    leader. `remedy`: what an administrator must do, if no manager can have written this key.
+    `acts`: nobody leads yet, and a manager that only observes leaves it to this one, which acts."""
 
     words: str
     revision: int
     term: int
     remedy: str | None
+    acts: bool = False
 
     def __str__(self) -> str:
         return self.words
@@ -30,6 +33,8 @@ class Holder:
     @property
     def waiting(self) -> str:
         """What a manager waits for that stands by."""
+        if self.acts:
+            return f"standing by; it only observes, so it leaves the leadership to {self.words}"
         return f"standing by; {self.remedy or f'{self.words} leads'}"
 
 
@@ -40,6 +45,16 @@ def manager_that_leads(value: bytes) -> ManagerSeen | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return manager_in(json.dumps(said).encode())
+
+
+def began_in(value: bytes) -> float | None:
+    """When the leadership began, in seconds since the epoch, as its leader wrote it into its key.
+    None if no manager did."""
+    try:
+        began = datetime.fromisoformat(json.loads(value)["since"])
+        return None if began.tzinfo is None else began.timestamp()
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
 
 
 def holder_of(value: bytes, found: Found) -> Holder:

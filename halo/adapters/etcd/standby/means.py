@@ -1,4 +1,4 @@
-"""What a medium in etcd runs on: its thread, its way to the members, and its clock.
+"""What a medium in etcd runs on: its thread, its ways to the members, and its clock.
 
 A simulation has others."""
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from halo.adapters.etcd.client import EtcdClient
 from halo.adapters.etcd.leadership import boot_time
 from halo.adapters.etcd.location import Store
+from halo.adapters.etcd.standby.members import Members
 from halo.adapters.loop_thread import LoopThread
 
 T = TypeVar("T")
@@ -35,11 +36,13 @@ def _client(store: Store, attempt_s: float) -> EtcdClient:
 
 @dataclass(frozen=True)
 class Means:
-    """How to make each of them. `client` is called in the thread."""
+    """How to make each of them. `client` and `members` are called in the thread. Without `members`,
+    nobody watches the members one by one."""
 
     thread: Callable[[str], Thread] = LoopThread
     client: Callable[[Store, float], EtcdClient] = _client
     clock: Callable[[], float] = boot_time
+    members: Callable[[Store], Members] | None = Members
 
 
 REAL = Means()

@@ -21,6 +21,7 @@ def as_value(manager: ManagerSeen) -> bytes:
             "since": manager.since,
             "entries": manager.entries,
             "leads": manager.leads,
+            "observes": manager.observes,
         }
     ).encode()
 
@@ -40,6 +41,7 @@ def manager_in(value: bytes, identity: str | None = None) -> ManagerSeen | None:
             since=float(said["since"]),
             entries=_number(said.get("entries", 0)),
             leads=said.get("leads") is True,
+            observes=said.get("observes") is True,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None

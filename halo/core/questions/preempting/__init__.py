@@ -1,0 +1,1 @@
+"""Groups of a lower priority give way to a group with `preempt: true` that lacks only room."""

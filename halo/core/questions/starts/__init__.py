@@ -1,0 +1,1 @@
+"""When a group may be started: after which groups, in whose turn, and how urgently."""
