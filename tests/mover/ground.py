@@ -121,10 +121,24 @@ class Mover:
         self.process.communicate(timeout=DEADLINE_S)
 
 
-def start(order: Outcome | bytes, stdout: int = subprocess.PIPE) -> Mover:
-    """Start the program, and give it an order."""
+BECOME = """
+import os, pkgutil, sys
+import halo.remote.mover as mover
+for found in pkgutil.walk_packages(mover.__path__, mover.__name__ + "."):
+    if not found.name.endswith("__main__"):
+        __import__(found.name)
+from halo.remote.mover.__main__ import main
+os.setgroups([]); os.setgid({user}); os.setuid({user})
+sys.exit(main())
+"""
+
+
+def start(order: Outcome | bytes, user: int | None = None, stdout: int = subprocess.PIPE) -> Mover:
+    """Start the program, and give it an order. As another `user`, it is started as root, loads all
+    its code, and becomes that user then: the interpreter may lie where nobody else can read it."""
+    program = ["-m", "halo.remote.mover"] if user is None else ["-c", BECOME.format(user=user)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "halo.remote.mover"],
+        [sys.executable, *program],
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=subprocess.PIPE,
