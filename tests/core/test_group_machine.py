@@ -12,7 +12,7 @@ from halo.core.cluster.knowledge import Presence
 from halo.core.groups.actions import Left, Report, ReportMoved, ReportRestarted, ReportStartFailure
 from halo.core.journal.records import Event
 from halo.core.journal.remembered import ErrorKind
-from halo.core.model import ResourceGroup, StartFailurePolicy
+from halo.core.model import Operation, ResourceGroup, StartFailurePolicy
 from halo.core.outcomes import OperationResult
 from halo.core.reasons import Reason, host_capacity, unproven
 
@@ -957,3 +957,25 @@ def test_while_a_fence_command_waits_for_the_disk_nothing_is_started_or_stopped(
     at.fence_phase = FencePhase.IDLE
     assert driver.step() == ["monitor x"]  # what was answered meanwhile was not written down
     assert driver.answer("monitor x", NOT_RUNNING) == ["start x"]
+
+
+# --- its start, for which others wait -------------------------------------------------------------
+
+
+def test_a_start_is_over_although_resources_in_error_are_monitored_for_ever() -> None:
+    world = World(make_group(tree=PAIR))
+    world.up("h1", "h2")
+    driver = Driver(world)
+    driver.step()
+    driver.answer("start g")
+    assert driver.machine.is_starting
+    driver.answer("start x")
+    assert not driver.machine.is_starting
+    for state in driver.machine.resources.values():
+        state.busy, state.presence = Operation.MONITOR, Presence.ERROR
+    assert not driver.machine.is_starting
+    for state in driver.machine.resources.values():
+        state.presence, state.failed = Presence.UNKNOWN, "its stop failed"
+    assert not driver.machine.is_starting
+    state.failed = None  # the first look at a resource that may be started next
+    assert driver.machine.is_starting

@@ -211,10 +211,17 @@ class GroupMachine:
 
     @property
     def is_starting(self) -> bool:
-        """Is an operation in flight that its start, or the look before it, consists of?"""
+        """Is an operation in flight that its start, or the look before it, consists of?
+
+        A resource in error is monitored for ever. That is no part of a start: other groups wait for
+        their turn until this ends."""
         return any(
             state.busy in (Operation.START, Operation.STOP)
-            or (state.busy is Operation.MONITOR and state.presence is not Presence.RUNNING)
+            or (
+                state.busy is Operation.MONITOR
+                and state.presence is Presence.UNKNOWN
+                and state.failed is None
+            )
             for state in self.resources.values()
         )
 
