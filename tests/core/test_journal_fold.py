@@ -132,16 +132,28 @@ GROUP_FOLDS: list[tuple[str, list[Record], RememberedGroup]] = [
     ),
     (
         "started by hand since",
-        [rec(Event.AT_REST, "g", known=True), rec(Event.AT_REST, "g", known=False)],
-        RememberedGroup(),
+        [
+            rec(Event.STOP, "g"),
+            rec(Event.AT_REST, "g", known=True),
+            rec(Event.AT_REST, "g", known=False),
+        ],
+        RememberedGroup(wanted=False),
     ),
     *(
         (
             f"nothing is known any more after {event}",
-            [rec(Event.AT_REST, "g", known=True), rec(event, "g")],
-            RememberedGroup(managed=event is not Event.UNMANAGE),
+            [rec(Event.STOP, "g"), rec(Event.AT_REST, "g", known=True), rec(event, "g")],
+            RememberedGroup(managed=event is not Event.UNMANAGE, wanted=event is Event.START),
         )
         for event in (Event.START, Event.MANAGE, Event.UNMANAGE, Event.CLEANUP)
+    ),
+    *(
+        (
+            f"what was decided before {event}, and recorded after it, is not known",
+            [rec(Event.STOP, "g"), rec(event, "g"), rec(Event.AT_REST, "g", known=True)],
+            RememberedGroup(managed=event is not Event.UNMANAGE, wanted=event is Event.START),
+        )
+        for event in (Event.START, Event.UNMANAGE)
     ),
 ]
 

@@ -94,6 +94,16 @@ def test_a_move_there_counts_from_its_order_on() -> None:
     assert remembered.group("g").former == {"h3": "g"}
 
 
+def test_a_group_that_was_started_before_its_rest_was_recorded_keeps_its_former_hosts() -> None:
+    """It may run there, on a host that the config does not name any more (S1)."""
+    remembered = started(config(ALL))
+    record(remembered, Event.STOP, "g")
+    record(remembered, Event.START, "g")
+    record(remembered, Event.AT_REST, "g", known=True)
+    start(remembered, config(TWO))
+    assert remembered.group("g").former == {"h3": "g"}
+
+
 def test_a_group_at_rest_has_no_former_hosts() -> None:
     remembered = started(config(ALL))
     record(remembered, Event.STOP, "g")
@@ -297,6 +307,7 @@ def test_a_group_that_was_at_rest_is_not_when_it_gained_something_that_may_run()
         make_group("g", ("h1", "h2")), make_group("k", ("h1", "h2"), {"k": ["g/fs"], "g/fs": []})
     )
     remembered = started(before)
+    record(remembered, Event.STOP, "k")
     record(remembered, Event.AT_REST, "k", known=True)
     start(remembered, after)
     assert not remembered.group("k").at_rest

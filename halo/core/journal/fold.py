@@ -202,7 +202,11 @@ def _wanted(remembered: Remembered, record: Record) -> None:
 
 
 def _at_rest(remembered: Remembered, record: Record) -> None:
-    remembered.group(record.object).at_rest = bool(record.data.get("known"))
+    """An order of before may stand between the decision and this record: the group may run since.
+    If it counted as stopped everywhere, a change of the config would forget where it runs (S1)."""
+    group = remembered.group(record.object)
+    may_run = group.wanted or not group.managed
+    group.at_rest = bool(record.data.get("known")) and not may_run
 
 
 def _move(remembered: Remembered, record: Record) -> None:

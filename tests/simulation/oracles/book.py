@@ -199,7 +199,8 @@ class Book:
     _move_failed = _moved
 
     def _at_rest(self, name: str, comment: str, data: dict[str, Any]) -> None:
-        self.group(name).at_rest = bool(data.get("known"))
+        page = self.group(name)
+        page.at_rest = bool(data.get("known")) and page.managed and not page.wanted
 
     def _error(self, name: str, comment: str, data: dict[str, Any]) -> None:
         page = self.group(name)

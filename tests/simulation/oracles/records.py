@@ -37,6 +37,7 @@ class RecordOracle:
         self.landed = Acts()  # records, by event and object
         self.offsets = world.wall.offsets  # of the time of day
         self._before = ""  # the record before this one
+        self._started: dict[str, float] = {}  # when the last order to start a group landed
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -88,6 +89,8 @@ class RecordOracle:
         before, self._before = self._before, f"{event} {name}"
         if made is not None:
             self.landed.note(made, event, name)
+        if event == "start":
+            self._started[name] = self.clock.now
         if made is None or made < self.world.oracle.started_at:
             return  # of an earlier life, or of an unknown moment
         judge = getattr(self, f"_{event.replace('-', '_')}", None)
@@ -278,7 +281,8 @@ class RecordOracle:
         known = bool(raw["data"].get("known"))
         if known == page.at_rest:
             return "it is recorded already"
-        return "it is to run" if known and page.wanted else ""
+        was_ordered = self._started.get(raw["object"], float("-inf")) <= made
+        return "it is to run" if known and page.wanted and was_ordered else ""
 
     def _config(self, raw: dict[str, Any], made: float, page: GroupPage, _: str) -> str:
         began = self.world.oracle.started_at
