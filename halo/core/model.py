@@ -298,7 +298,7 @@ class Cluster:
     def places_matter(self) -> bool:
         """Does any group need room, or have a wish about its company, or is a host limited in its
         starts? Then a group that comes to a host, leaves one, or was started may concern others."""
-        return any(group.needs or group.company.all for group in self.groups.values()) or any(
+        return self.places_are_short or any(
             host.max_starts is not None for host in self.hosts.values()
         )
 

@@ -100,7 +100,7 @@ def _was_there(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
 def conflict_beside_movers(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """The same as `conflict`, if the groups that are just being moved came to `host`, too."""
     for other in _named(state, group.company.apart_from):
-        if host in other.candidates and room.is_on_the_move(state, other):
+        if room.may_come(state, other, host):
             return f"{other.id} is being moved, and {group.id} has to be apart from it"
     return None
 

@@ -53,6 +53,13 @@ def is_on_the_move(state: ClusterState, group: ResourceGroup) -> bool:
     return at.departing or (at.moving and at.placed_on is None and state.memory_of(group).wanted)
 
 
+def may_come(state: ClusterState, group: ResourceGroup, host: HostId) -> bool:
+    """Is the group being moved, and may it be started on `host` then? Not where a start of it
+    failed already: it may wait for somebody's cleanup for days."""
+    failed_on = state.memory_of(group).start_failures
+    return host in group.candidates and host not in failed_on and is_on_the_move(state, group)
+
+
 def used(
     state: ClusterState, host: HostId, name: str, besides: ResourceGroup | None = None
 ) -> Decimal:
@@ -136,8 +143,8 @@ def lacking_beside_movers(state: ClusterState, group: ResourceGroup, host: HostI
 
 def _coming(state: ClusterState, group: ResourceGroup, host: HostId) -> Iterator[ResourceGroup]:
     for other in state.groups_of(host):
-        may_come = other is not group and host in other.candidates
-        if may_come and is_on_the_move(state, other) and not takes_room(state, other, host):
+        is_another = other is not group and not takes_room(state, other, host)
+        if is_another and may_come(state, other, host):
             yield other
 
 

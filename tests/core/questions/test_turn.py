@@ -198,3 +198,27 @@ def test_a_group_that_moves_elsewhere_holds_nobody_up() -> None:
         lambda w: setattr(w.state.groups["a"], "departing", True),
     )(world)
     assert leaves(world)
+
+
+def test_a_group_that_runs_is_not_stopped_while_others_wait_for_their_turn_there() -> None:
+    """It would stand behind them, and be down meanwhile."""
+    world = both_move()
+    at = world.state.groups["a"]
+    world.see("a", "h2", STOPPED, at=101.0)
+    world.journal(Event.MOVE_FAILED, "a")
+    at.managed_on = at.placed_on = None
+    assert leaves(world)
+    start(world, "b")
+    assert waits(world, "a") is not None
+    started(world, "b")
+    assert not leaves(world)
+
+
+def test_a_move_whose_start_failed_there_holds_up_no_other() -> None:
+    world = both_move()
+    at = world.state.groups["a"]
+    world.see("a", "h2", STOPPED, at=101.0)
+    at.moving, at.managed_on, at.placed_on = True, None, None
+    assert not leaves(world)
+    world.start_failed("a", "h1")
+    assert leaves(world)

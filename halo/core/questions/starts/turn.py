@@ -7,6 +7,7 @@ disks fully. The other groups wait for their turn there. They do not go to anoth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 from halo.core.cluster.state import ClusterState
 from halo.core.model import GroupId, HostId, ResourceGroup
@@ -28,7 +29,7 @@ def lacking(state: ClusterState, group: ResourceGroup, host: HostId, now: float)
     starting = list(_starting(state, group, host))
     if len(starting) >= most:
         return f"{host} starts {_at_once(most)}, and starts {_named(starting)} now"
-    before = list(_before(state, group, host, now))
+    before = list(islice(_before(state, group, host, now), most))
     if len(starting) + len(before) >= most:
         return f"{host} starts {_at_once(most)}, and starts {_named(before)} first"
     return None
@@ -36,11 +37,13 @@ def lacking(state: ClusterState, group: ResourceGroup, host: HostId, now: float)
 
 def lacking_beside_movers(state: ClusterState, group: ResourceGroup, host: HostId) -> str | None:
     """The same for a group that runs on another host, and is to be moved to `host`. It is not
-    stopped before it can be started there. So it waits for the groups that are moved there now."""
+    stopped before it can be started there. So it waits for the groups that are moved there now, and
+    for those that are down and wait there."""
     most = state.cluster.hosts[host].max_starts
     if most is None:
         return None
-    names = [*_starting(state, group, host), *_coming(state, group, host)]
+    first = chain(_starting(state, group, host), _coming(state, group, host))
+    names = list(islice(first, most))
     if len(names) < most:
         return None
     return f"{host} starts {_at_once(most)}, and starts {_named(names)} first"
@@ -55,12 +58,13 @@ def _starting(state: ClusterState, group: ResourceGroup, host: HostId) -> Iterat
 
 
 def _coming(state: ClusterState, group: ResourceGroup, host: HostId) -> Iterator[GroupId]:
-    """The other groups that are being moved, and may come to `host`."""
+    """The other groups that wait for their turn on `host`, or are being moved and may come."""
     for other in state.groups_of(host):
         if other is group or state.groups[other.id].placed_on == host:
             continue
-        may_come = host in other.candidates and room.heads_for(state, other) in (None, host)
-        if may_come and room.is_on_the_move(state, other):
+        is_moved_here = room.heads_for(state, other) in (None, host)
+        waits_here = _waits_on(state, other) == host
+        if waits_here or (is_moved_here and room.may_come(state, other, host)):
             yield other.id
 
 
