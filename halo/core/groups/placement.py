@@ -143,6 +143,9 @@ def _choose(
     unable = {host: why for host, why in {**why_not, **lacks}.items() if why is not None}
     if in_service:
         found = plan.answer(state, group, company.preferred(state, group, in_service), now)
+        turn_first = _turn_before_others_give_way(state, group, found.making, now)
+        if turn_first is not None:
+            return _wait(turn_first, crowded=True, recheck_s=RECHECK_S)
         reason = reasons.host_capacity(group.id, unable, found.groups).with_words(found.words)
         return _wait(reason, crowded=True, recheck_s=RECHECK_S, makes_room=found.making)
     failures = memory.start_failures
@@ -156,6 +159,17 @@ def _choose(
         crowded=crowded,
         recheck_s=RECHECK_S if crowded else None,
     )
+
+
+def _turn_before_others_give_way(
+    state: ClusterState, group: ResourceGroup, making: MakingRoom | None, now: float
+) -> Reason | None:
+    """No group is stopped for one that could not be started then, because its host starts others
+    first. It stands in the line meanwhile."""
+    if making is None or state.groups[group.id].makes_room is not None:
+        return None
+    text = turn.lacking(state, group, making.host, now)
+    return None if text is None else reasons.turn(group.id, making.host, text)
 
 
 def _remedy(group: ResourceGroup) -> str:

@@ -156,7 +156,7 @@ def test_by_the_config_it_does_not_give_way_if(
     assert decision.makes_room is None
     assert decision.waits is not None
     assert decision.waits.kind is Kind.HOST_CAPACITY
-    told = "no group of a lower priority can give way to it now" in decision.text
+    told = "no group of a lower priority gives way to it now" in decision.text
     assert told is world.group().preempt
 
 
@@ -420,10 +420,10 @@ def test_the_room_is_kept_while_the_other_one_waits_for_its_turn() -> None:
     )
     world.up("h1")
     placed(world, "low", "starts")
-    world.state.groups["starts"].starting = True
     making = decided(world).makes_room
     assert making is not None
     gone(world, "low")
+    world.state.groups["starts"].starting = True
     decision = decided(world)
     assert decision.waits is not None
     assert (decision.waits.kind, decision.makes_room) == (Kind.TURN, making)
@@ -431,6 +431,25 @@ def test_the_room_is_kept_while_the_other_one_waits_for_its_turn() -> None:
     assert "the room on h1 is kept for g" in decided(world, "low").text
     assert decided(world).start_on == "h1"
     assert world.state.groups["low"].gives_way_to is None
+
+
+def test_no_group_gives_way_before_the_other_one_could_be_started() -> None:
+    world = World(
+        needy("g", priority=20, preempt=True, hosts=("h1",)),
+        needy("low", priority=10, hosts=("h1",)),
+        make_group("starts", ["h1"]),
+        capacity={"h1": GB},
+        max_starts={"h1": 1},
+    )
+    world.up("h1")
+    placed(world, "low", "starts")
+    world.state.groups["starts"].starting = True
+    decision = decided(world)
+    assert decision.waits is not None
+    assert (decision.waits.kind, decision.makes_room) == (Kind.TURN, None)
+    assert decision.text == "h1 starts one group at a time, and starts starts now"
+    world.state.groups["starts"].starting = False
+    assert decided(world).makes_room is not None
 
 
 def test_it_is_placed_like_others_if_the_other_one_does_not_come() -> None:
@@ -502,6 +521,18 @@ def test_it_goes_on_while_answers_that_are_too_old_are_asked_for_again() -> None
     assert again.waits.kind is Kind.PROOF
     assert again.makes_room is not None
     world.now += giving_way.ASKED_AGAIN_WITHIN_S
+    assert decided(world).makes_room is not None
+    world.now += 0.1
+    assert decided(world).makes_room is None
+
+
+def test_a_device_that_is_slow_is_waited_for_longer() -> None:
+    world = full()
+    world.state.hosts["h2"].verify_took_s = 20.0
+    decided(world)
+    world.now += 25.0
+    decided(world)
+    world.now += 40.0
     assert decided(world).makes_room is not None
     world.now += 0.1
     assert decided(world).makes_room is None

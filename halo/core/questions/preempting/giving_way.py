@@ -22,7 +22,8 @@ BEGINS_WITHIN_S = 10.0
 something holds it, and the group that needs the room does not wait for it any longer."""
 
 ASKED_AGAIN_WITHIN_S = 15.0
-"""So long may an answer take that renews the proof. The room is not kept any longer than that."""
+"""So long may an answer take that renews the proof, or twice as long as a slow device took last.
+The room is not kept any longer than that."""
 
 
 def gives_way_to(state: ClusterState, group: ResourceGroup, host: HostId) -> ResourceGroup | None:
@@ -73,7 +74,9 @@ def kept_up(
     them."""
     waiting = state.groups[group.id].waiting
     lacks_proof = waiting is not None and waiting.reason.kind is Kind.PROOF
-    if waiting is not None and lacks_proof and now - waiting.since > ASKED_AGAIN_WITHIN_S:
+    slowest_s = max((each.at.verify_took_s for each in lacking), default=0.0)
+    patience_s = max(ASKED_AGAIN_WITHIN_S, 2 * slowest_s)
+    if waiting is not None and lacks_proof and now - waiting.since > patience_s:
         return None
     is_known = all(
         each.at.is_proven_off or (each.at.ready and each.presence is Presence.STOPPED)

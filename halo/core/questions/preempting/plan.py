@@ -65,7 +65,7 @@ def _decide(
     if why_not is not None:
         return None, f"; {why_not}"
     making = plan(state, group, in_service, now)
-    return making, "" if making else "; no group of a lower priority can give way to it now"
+    return making, "" if making else "; no group of a lower priority gives way to it now"
 
 
 def _why_not_now(state: ClusterState, group: ResourceGroup, now: float) -> str | None:
@@ -141,9 +141,10 @@ def _givers(
     ]
     chosen: list[ResourceGroup] = []
     for giver in sorted(possible, key=cost):
-        if not _is_enough(chosen, lack):
-            chosen.append(giver)
-    if not _is_enough(chosen, lack):
+        chosen.append(giver)
+        if _is_enough(chosen, lack):
+            break
+    else:
         return []
     for giver in reversed(chosen[:]):  # the dearest first: what it makes needless was cheaper
         others = [each for each in chosen if each is not giver]
