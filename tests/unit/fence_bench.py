@@ -38,7 +38,7 @@ def device(agent: str) -> FenceDevice:
 
 class Bench:
     """Hosts h1 and h2 with a group each that is at home there, or with these `groups`, and the same
-    `capacity`; h1 has the fence `levels`."""
+    `capacity`; h1 has the fence `levels`, and may start `max_starts` groups at a time."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Bench:
         term: int = 0,
         groups: Sequence[ResourceGroup] = (),
         capacity: Mapping[str, int] | None = None,
+        max_starts: int | None = None,
         **settings: Any,
     ) -> None:
         self.disk = disk or MemoryDisk()
@@ -64,7 +65,9 @@ class Bench:
         cluster = Cluster(
             "test",
             {
-                "h1": Host("h1", "192.0.2.1", 8000, self._levels(levels), on_loss, room),
+                "h1": Host(
+                    "h1", "192.0.2.1", 8000, self._levels(levels), on_loss, room, max_starts
+                ),
                 "h2": Host("h2", "192.0.2.2", 8000, h2_levels, capacity=room),
             },
             {group.id: group for group in groups},

@@ -92,7 +92,7 @@ async def test_no_group_gives_way_before_the_other_one_was_looked_at_once_more()
     await operations.set_managed("low", managed=False, comment="x")
     await of(bench, "high", "start")
     await asyncio.sleep(60.0)
-    assert "no group of a lower priority can give way to it now" in told(bench, "high")
+    assert "no group of a lower priority gives way to it now" in told(bench, "high")
     bench.agents["h2"].up.add("high")
     await operations.set_managed("low", managed=True, comment="x")
     for _ in range(300):
@@ -148,3 +148,22 @@ async def test_only_the_lowest_gives_way_and_nothing_goes_round_in_circles() -> 
     assert up == {"h1": {"high"}, "h2": {"higher"}}
     assert bench.state.groups["high"].managed_since == since
     assert "it gave way to higher" in told(bench, "low")
+
+
+@virtual
+async def test_whoever_waits_for_the_room_is_told_when_it_is_not_kept_any_more() -> None:
+    bench = await full()
+    told_of: list[str] = []
+    original = bench.manager.placer.room_changed
+
+    def room_changed(group: str) -> None:
+        told_of.append(group)
+        original(group)
+
+    bench.manager.placer.room_changed = room_changed  # type: ignore[method-assign]
+    await of(bench, "high", "start")
+    await bench.until(lambda: "gives way" in told(bench, "low"))
+    assert "high" not in told_of
+    await of(bench, "high", "stop")
+    await bench.until(lambda: bench.state.groups["high"].makes_room is None)
+    assert "high" in told_of

@@ -159,6 +159,7 @@ class GroupTask:
         at = self._state.groups[self._group.id]
         if at.starting and not self._machine.is_starting:
             at.starting = False
+            self._context.placer.followed(self._group.id)
             self._context.placer.room_changed(self._group.id)
 
     def _note_departure(self) -> None:

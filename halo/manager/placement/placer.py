@@ -248,8 +248,11 @@ class Placer:
         target = decision.manage_on or decision.start_on
         if target is not None and not self._whereabouts.are_known(group, [target]):
             decision, target = self._record_first(group, target), None
+        had_room_made = self._state.groups[group].makes_room is not None
         if self._giving_way.follow(group, decision):
             self._holds_s.pop(group, None)  # its proof is young now
+        if had_room_made and decision.makes_room is None:
+            self.room_changed(group)  # the room is not kept for it any more
         waits = decision.waits.with_words(found.words) if decision.waits is not None else None
         failed = decision.failed or found.failed
         self._say(group, decision.text + found.words, waits, failed=failed)
