@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,25 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture
+def cold(tmp_path: Path) -> Iterator[Members]:
+    """Three members of its own that run only once the test starts them."""
+    folder = tmp_path / "members"
+    folder.mkdir()
+    found = Members(folder)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def fragile(cold: Members) -> Members:
+    """Three members of its own that the test may stop."""
+    cold.start()
+    return cold
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -151,16 +151,6 @@ async def test_a_lost_answer_leaves_the_outcome_open_and_a_second_try_is_harmles
 
 
 # Members that stop -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    found = Members(tmp_path)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
 
 
 async def test_a_watch_on_a_member_that_stands_still_is_silent_and_ends(fragile: Members) -> None:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -37,18 +36,6 @@ async def make(
     yield of
     for cluster in made:
         await cluster.finish()
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    """Members that the test may stop."""
-    folder = tmp_path / "members"
-    folder.mkdir()
-    found = Members(folder)
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 def events(status: Status) -> list[tuple[object, ...]]:
@@ -272,16 +259,16 @@ async def test_a_leader_that_is_cut_off_from_etcd_ends_before_another_leads(
 
 
 async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
-    fragile: Members, make: Callable[..., Managers]
+    cold: Members, make: Callable[..., Managers]
 ) -> None:
-    fragile.start()
-    cluster = make(members=fragile, store=fragile.store(), flags=QUICK_FLAGS)
+    cold.start()
+    cluster = make(members=cold, store=cold.store(), flags=QUICK_FLAGS)
     await cluster.settle()
     await comes_to_rest(cluster)
     cluster.keep_managers()
     begun, fenced = story(cluster), cluster.fence_steps()
     for number in (0, 1):
-        fragile.kill(number)
+        cold.kill(number)
     await cluster.until_true(lambda: ("1", NOT_LEADING) in cluster.ended, "the leader ends")
     cluster.kill("h1")
     for node in "12":
@@ -290,7 +277,7 @@ async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
     await asyncio.sleep(3)  # longer than a loss of the host takes to be noticed
     assert (story(cluster), cluster.fence_steps()) == (begun, fenced)
     assert cluster.running_on("g2") == {"h2"}  # services run on
-    fragile.start_one(0)
+    cold.start_one(0)
     await cluster.until_one_leads()
     await cluster.until(FAILED_OVER, deadline=60)
     each_started_once(cluster)
@@ -298,10 +285,10 @@ async def test_without_a_majority_of_etcd_nothing_is_done_until_it_is_back(
 
 @pytest.mark.parametrize("order", ["etcd-1-2", "2-etcd-1", "1-2-etcd", "one member-2-1-etcd"])
 async def test_all_managers_and_etcd_start_again_in_any_order(
-    fragile: Members, make: Callable[..., Managers], order: str
+    cold: Members, make: Callable[..., Managers], order: str
 ) -> None:
-    fragile.start()
-    cluster = make(members=fragile, store=fragile.store())
+    cold.start()
+    cluster = make(members=cold, store=cold.store())
     await cluster.settle()
     await halo_ok(cluster, "stop", "g2", "--reason", "stays down")
     await cluster.until(g2="Stopped")
@@ -312,14 +299,14 @@ async def test_all_managers_and_etcd_start_again_in_any_order(
         process.kill()
         process.wait(20)
     for number in range(3):
-        fragile.kill(number)
+        cold.kill(number)
     for part in order.split("-"):
         if part in cluster.of:
             cluster.start_manager(part)
         else:
             for number in range(1 if part == "one member" else 3):
-                if fragile.processes[number] is None:
-                    fragile.start_one(number)
+                if cold.processes[number] is None:
+                    cold.start_one(number)
         await asyncio.sleep(0.3)  # so that each part finds the others as the order says
     await cluster.until_one_leads()
     status = await cluster.until(g1="Running on h1", g2="Stopped", deadline=60)

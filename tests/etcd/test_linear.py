@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,19 +16,6 @@ from tests.etcd.members import Members
 
 LEASE_S = 5
 FAULTS = ("stop", "kill", "cut", "member", "step_down")
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    """Members that the test may stop."""
-    folder = tmp_path / "members"
-    folder.mkdir()
-    found = Members(folder)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
 
 
 @pytest.mark.timeout(600)

@@ -25,19 +25,6 @@ WARNING = 1
 
 
 @pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    """Members that the test may stop."""
-    folder = tmp_path / "members"
-    folder.mkdir()
-    found = Members(folder)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
-
-
-@pytest.fixture
 def pair(tmp_path: Path, fragile: Members) -> Iterator[Trio]:
     """Two managers, and an agent. The group runs."""
     found = Trio(tmp_path, fragile.store())

@@ -58,17 +58,6 @@ def site(tmp_path: Path, store: Store) -> Iterator[Site]:
     processes.kill_all(lambda: processes.marked(tmp_path))
 
 
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    folder = tmp_path / "members"
-    folder.mkdir()
-    found = Members(folder)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
 def test_orders_are_remembered_and_a_killed_manager_comes_back(site: Site) -> None:
     site.start_agent()
     manager = site.start_manager()
@@ -96,9 +85,9 @@ def test_orders_are_remembered_and_a_killed_manager_comes_back(site: Site) -> No
 
 
 def test_etcd_that_is_not_there_is_waited_for_and_nothing_is_done(
-    tmp_path: Path, fragile: Members
+    tmp_path: Path, cold: Members
 ) -> None:
-    site = Site(tmp_path, fragile.store())
+    site = Site(tmp_path, cold.store())
     try:
         site.start_agent()
         manager = site.start_manager()
@@ -111,7 +100,7 @@ def test_etcd_that_is_not_there_is_waited_for_and_nothing_is_done(
         assert manager.wait(20) == 0
         manager = site.start_manager()
         until(lambda: "waiting for etcd" in site.status(), "it waits")
-        fragile.start()
+        cold.start()
         until(lambda: "Running on 127.0.0.1" in site.status(), "the group runs")
         assert "Traceback" not in site.log("halo_manager")
     finally:
@@ -250,15 +239,15 @@ def test_a_manager_that_wakes_after_its_lease_starts_nothing(site: Site) -> None
     assert not running.exists()
 
 
-def test_without_etcd_a_manager_ends_before_its_lease(tmp_path: Path, fragile: Members) -> None:
-    fragile.start()
-    site = Site(tmp_path, fragile.store())
+def test_without_etcd_a_manager_ends_before_its_lease(tmp_path: Path, cold: Members) -> None:
+    cold.start()
+    site = Site(tmp_path, cold.store())
     try:
         manager = site.start_manager()
         until(lambda: "web" in site.status(), "it manages")
         begun = time.monotonic()
-        for number in fragile.running:
-            fragile.signal(number, signal.SIGSTOP)
+        for number in cold.running:
+            cold.signal(number, signal.SIGSTOP)
         assert manager.wait(20) == NOT_LEADING
         assert time.monotonic() - begun < 10
     finally:

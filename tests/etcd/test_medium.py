@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -91,16 +91,6 @@ def crash(medium: EtcdMedium) -> None:
 
     medium._thread.submit(die()).result()
     medium._thread.stop()
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Members]:
-    found = Members(tmp_path)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
 
 
 # Parts ---------------------------------------------------------------------------------------
