@@ -67,7 +67,8 @@ def _last_start(site: Site, groups: int, after: float) -> float:
 
 
 def _halo(site: Site, *command: str) -> None:
-    program = [sys.executable, "-m", "halo.cli.main", "--socket", site.socket, *command]
+    halo = str(Path(sys.executable).with_name("halo"))
+    program = [halo, "--socket", site.socket, *command]
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL, timeout=2 * DEADLINE_S)
 
 
